@@ -1,0 +1,14 @@
+# Sourced: runs a command as root, through sudo where we are not root already.
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        # Python run as root would leave root's files in a user's checkout.
+        sudo env PYTHONDONTWRITEBYTECODE=1 "$@"
+    else
+        echo "cowtrace: not root, and there is no sudo: cannot run $1" >&2
+        echo "Hint: run make again as root" >&2
+        return 1
+    fi
+}

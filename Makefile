@@ -1,0 +1,35 @@
+# Everything from a fresh Debian 12 or 13 with make and python3, as root or with sudo.
+# What takes more than a line is in .ci/: install, demo and test.
+
+KERNEL  ?=
+KERNELS ?= 5.10 6.1 6.12 7.2
+BIN     := .venv/bin
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help install demo test unit lint clean
+
+help: ## List these targets
+	@sed -n 's/^\([a-z]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+install: ## Install what is missing: Debian packages through apt, .venv/
+	@.ci/install
+
+demo: install ## Fork and copy-on-write, live, on this kernel; KERNEL=6.12: in the test VM
+	@.ci/demo $(KERNEL)
+
+test: install ## All tests: unit, this kernel's, then KERNELS="5.10 6.1 6.12 7.2" in the VM
+	@.ci/test $(KERNELS)
+
+unit: install ## Only the tests that need no root, no BCC and no kernel
+	$(BIN)/python -m pytest tests/unit -q
+
+lint: install ## ruff and mypy --strict
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	bash -n .ci/*
+
+clean: ## Remove .venv/ and caches; the VM's images stay in the user's cache folder
+	rm -rf .venv .install.log build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find cowtrace tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,32 @@
+"""What all tests share: in the test VM nothing may be skipped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+IN_VM = os.environ.get("COWTRACE_VM") == "1"  # set by `cowtrace vm run`
+
+
+def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """The VM has all that a test can ask for: a skip there hides a test that did not run."""
+    if IN_VM and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"skipped in the test VM, where nothing may be: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _refuse_skip(report)
+    return report
