@@ -1,0 +1,63 @@
+"""Fork workloads whose copy-on-write fault counts are known before they run.
+
+    python -m cowtrace.workloads NAME --pages N     one outcome as a line of JSON
+
+Every workload maps its memory at the same addresses, so a tracer that was attached beforehand
+with region=(REGION_START, REGION_END) counts exactly the workload's faults, and not those of
+its interpreter.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cowtrace
+from cowtrace.errors import CowtraceError
+from cowtrace.workloads import forks, mappings
+from cowtrace.workloads.counts import Counts, Expected, Observed, Outcome, outcome_from_json
+from cowtrace.workloads.region import REGION_END, REGION_START, Backing
+from cowtrace.workloads.workload import WORKLOADS, Workload, check_pages, find
+
+__all__ = [
+    "REGION_END",
+    "REGION_START",
+    "WORKLOADS",
+    "Backing",
+    "Counts",
+    "Expected",
+    "Observed",
+    "Outcome",
+    "Workload",
+    "check_pages",
+    "find",
+    "forks",
+    "mappings",
+    "run",
+]
+
+
+def run(name: str, pages: int) -> Outcome:
+    """Run a workload of that many pages in a fresh interpreter, to its end.
+
+    Raises CowtraceError for an unknown name, fewer than 1 page, more than memory holds, or when
+    the workload fails.
+    """
+    check_pages(find(name), pages)
+    command = [sys.executable, "-m", "cowtrace.workloads", name, "--pages", str(pages)]
+    path = [str(Path(cowtrace.__path__[0]).parent), os.environ.get("PYTHONPATH", "")]
+    ended = subprocess.run(
+        command,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))},
+        capture_output=True,
+        text=True,
+    )
+    if ended.returncode == 0:
+        return outcome_from_json(ended.stdout)
+    message, _, hint = ended.stderr.strip().rpartition("\n")
+    raise CowtraceError(
+        f"workload {name} failed: {message.removeprefix('cowtrace: ') or ended.returncode}",
+        hint=hint.removeprefix("Hint: ") or f"run it alone: {' '.join(command)}",
+    )

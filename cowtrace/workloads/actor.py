@@ -1,0 +1,113 @@
+"""One process of a workload: it writes the region, and notes what frame numbers say of it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from cowtrace.workloads import pagemap
+from cowtrace.workloads.counts import Counts, Expected, Observed
+from cowtrace.workloads.region import REGION_START, Region, touch_scratch
+from cowtrace.workloads.turns import Child
+
+
+class Actor:
+    """This process in its role. Each action is complete when it returns."""
+
+    def __init__(
+        self, role: str, region: Region, zero_frame: int | None, foretold: Mapping[str, Expected]
+    ) -> None:
+        self.role = role
+        self.region = region
+        self._zero_frame = zero_frame  # None: frames are hidden, nothing is noted
+        self._foretold = foretold  # by role
+        self._noted = Counts()
+        self._write_ns = 0
+        self._written_pages = 0
+        self._data_right = True
+        self._offspring: list[list[Observed]] = []  # a list for each child, filled at its end
+
+    def populate(self, value: int) -> None:
+        """Touch every page for the first time: neither compared nor timed."""
+        self.region.store(value)
+        touch_scratch()
+
+    def write(self, value: int) -> None:
+        """Write one byte of every page."""
+        with self.watch():
+            self.region.store(value)
+
+    def write_whole(self, value: int) -> None:
+        """Write all bytes of every page."""
+        with self.watch():
+            self.region.fill(value)
+
+    def read(self) -> None:
+        """Read one byte of every page: no frame may change by that."""
+        with self.watch(written=False):
+            self.region.load()
+
+    def expect(self, value: int) -> None:
+        """Read back: every page must begin with `value`. For pages that are mapped by now."""
+        self.expect_that(set(self.region.load()) == {value})
+
+    def expect_that(self, right: bool) -> None:
+        """Note that data was as it had to be, or that it was not."""
+        self._data_right = self._data_right and right
+
+    @contextmanager
+    def watch(self, *, written: bool = True) -> Iterator[None]:
+        """Compare frames before and after the block, which writes every page once, or none."""
+        before = self._entries()
+        start_ns = time.perf_counter_ns()
+        yield
+        spent_ns = time.perf_counter_ns() - start_ns
+        after = self._entries()
+        if written:
+            self._write_ns += spent_ns
+            self._written_pages += self.region.pages
+        if before is not None and after is not None and self._zero_frame is not None:
+            self._noted += pagemap.changes(
+                before,
+                after,
+                backing=self.region.backing,
+                zero=self._zero_frame,
+                written=written,
+            )
+        touch_scratch()
+
+    @contextmanager
+    def fork(self, role: str = "child") -> Iterator[Child[Actor]]:
+        """A child that shares this process's pages and has acted nothing yet; ends with the block.
+
+        Raises CowtraceError when it failed or was killed.
+        """
+        born: list[Observed] = []
+        self._offspring.append(born)
+        child = Child(lambda: Actor(role, self.region, self._zero_frame, self._foretold))
+        try:
+            yield child
+            born.extend(child.do(Actor.observed))
+        finally:
+            child.end()
+
+    def observed(self) -> tuple[Observed, ...]:
+        """This process and those that it forked, in order of birth."""
+        own = Observed(
+            role=self.role,
+            pid=os.getpid(),
+            expected=self._foretold[self.role],
+            pagemap=None if self._zero_frame is None else self._noted,
+            write_ns=self._write_ns,
+            written_pages=self._written_pages,
+            data_right=self._data_right,
+        )
+        return (own, *itertools.chain(*self._offspring))
+
+    def _entries(self) -> pagemap.Entries | None:
+        if self._zero_frame is None:
+            return None
+        return pagemap.read_entries(REGION_START, self.region.pages)

@@ -1,0 +1,94 @@
+"""An outcome against a snapshot: expected, traced and pagemap side by side. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cowtrace.model import FaultKind, Snapshot
+from cowtrace.workloads.counts import KINDS, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Faults of one kind in one process. None: foretold, seen or told by nobody, never 0."""
+
+    role: str
+    pid: int
+    kind: FaultKind
+    expected: int | None
+    traced: int | None  # None where the plan cannot see the kind
+    pagemap: int | None  # None where frame numbers are hidden, or cannot tell
+
+    @property
+    def ok(self) -> bool:
+        """All of them that are known agree."""
+        return len({self.expected, self.traced, self.pagemap} - {None}) <= 1
+
+    @property
+    def empty(self) -> bool:
+        """Nothing happened, and nothing should have."""
+        return not (self.expected or self.traced or self.pagemap)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All rows of a workload, and whether the trace was complete while it ran."""
+
+    workload: str
+    pages: int
+    plan: str
+    kernel: str
+    rows: tuple[Row, ...]
+    unclassified: int  # of the workload's processes
+    failed: int  # likewise
+    lost: int  # of the whole trace
+    data_right: bool
+
+    @property
+    def ok(self) -> bool:
+        """The tracer, the frame numbers and the data read back all say what was foretold."""
+        complete = not (self.unclassified or self.failed or self.lost)
+        return complete and self.data_right and all(row.ok for row in self.rows)
+
+
+def comparison(outcome: Outcome, snapshot: Snapshot) -> Comparison:
+    """Compare, process by process and kind by kind.
+
+    The snapshot must come from a tracer that was attached, for the workloads' region, before the
+    workload began.
+    """
+    rows = tuple(
+        Row(
+            process.role,
+            process.pid,
+            kind,
+            process.expected.of(kind),
+            traced(snapshot, process.pid, kind),
+            process.pagemap.of(kind) if process.pagemap else None,
+        )
+        for process in outcome.processes
+        for kind in KINDS
+    )
+
+    def total(kind: FaultKind) -> int:
+        return sum(traced(snapshot, process.pid, kind) or 0 for process in outcome.processes)
+
+    return Comparison(
+        outcome.name,
+        outcome.pages,
+        snapshot.plan,
+        snapshot.kernel,
+        rows,
+        total(FaultKind.UNCLASSIFIED),
+        total(FaultKind.FAILED),
+        snapshot.completeness.lost,
+        outcome.data_right,
+    )
+
+
+def traced(snapshot: Snapshot, pid: int, kind: FaultKind) -> int | None:
+    """Faults of one kind by the process; a process without a fault may not be in the snapshot."""
+    process = snapshot.process(pid)
+    if process is None:
+        return None if kind in snapshot.unseen else 0
+    return process.count(kind)

@@ -1,0 +1,112 @@
+"""What a workload must count and what it saw: frozen values, and their JSON. No I/O."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from cowtrace.model import FaultKind
+
+# The kinds that a workload can foretell. UNCHANGED is left free: races and retries happen.
+KINDS = (
+    FaultKind.COPIED,
+    FaultKind.FILE_COPIED,
+    FaultKind.ZERO_FILLED,
+    FaultKind.REUSED,
+    FaultKind.SHARED,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Pages of a workload's region by what became of them. None: cannot be told, never 0."""
+
+    copied: int | None = 0
+    file_copied: int | None = 0
+    zero_filled: int | None = 0
+    reused: int | None = 0
+    shared: int | None = 0
+
+    def of(self, kind: FaultKind) -> int | None:
+        """The count of one of KINDS."""
+        return self._by_name(kind.name.lower())
+
+    def __add__(self, other: Counts) -> Counts:
+        """Kind by kind; what either cannot tell, the sum cannot."""
+        return Counts(*(_sum(self.of(kind), other.of(kind)) for kind in KINDS))
+
+    def _by_name(self, name: str) -> int | None:
+        value: int | None = getattr(self, name)
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Expected(Counts):
+    """What one process of a workload must count, known before it runs."""
+
+    role: str = dataclasses.field(kw_only=True)  # parent, child, grandchild
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One process of a workload that has run."""
+
+    role: str
+    pid: int
+    expected: Expected
+    pagemap: Counts | None  # from frame numbers; None without the right to see them
+    write_ns: int  # spent in its watched writes, page faults included
+    written_pages: int  # by these writes; a page written twice counts twice
+    data_right: bool  # whenever it read back, it read what it had to
+
+    @property
+    def ns_per_page(self) -> float | None:
+        """Mean nanoseconds to write a page; None when it wrote none."""
+        return self.write_ns / self.written_pages if self.written_pages else None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A workload that has run; its processes in order of birth, the parent first."""
+
+    name: str
+    pages: int
+    page_bytes: int
+    processes: tuple[Observed, ...]
+
+    @property
+    def data_right(self) -> bool:
+        """Every process read back what it had to, on its own side and of the other's."""
+        return all(process.data_right for process in self.processes)
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps(dataclasses.asdict(self))
+
+
+def outcome_from_json(text: str) -> Outcome:
+    """The inverse of `Outcome.to_json`; raises ValueError, KeyError or TypeError on other text."""
+    fields: dict[str, Any] = json.loads(text)
+    return Outcome(
+        fields["name"],
+        fields["pages"],
+        fields["page_bytes"],
+        tuple(_observed(process) for process in fields["processes"]),
+    )
+
+
+def _observed(fields: dict[str, Any]) -> Observed:
+    pagemap = fields["pagemap"]
+    return Observed(
+        **{
+            **fields,
+            "expected": Expected(**fields["expected"]),
+            "pagemap": None if pagemap is None else Counts(**pagemap),
+        }
+    )
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other

@@ -1,0 +1,159 @@
+"""Workloads on anonymous memory that fork made shared: who writes, in which order."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import ExitStack
+
+from cowtrace.workloads.actor import Actor
+from cowtrace.workloads.counts import Expected
+from cowtrace.workloads.workload import workload
+
+# What each writes, all different, so that a reader can tell whose page it has.
+BEFORE, CHILD, PARENT, GRANDCHILD = 1, 2, 3, 4
+THREADS = 4
+CHILDREN = 16
+
+
+def parent(**counts: int) -> Expected:
+    return Expected(role="parent", **counts)
+
+
+def child(**counts: int) -> Expected:
+    return Expected(role="child", **counts)
+
+
+@workload(lambda pages: (parent(), child(copied=pages)))
+def fork_child_writes(me: Actor) -> None:
+    """the child writes every page: each is copied"""
+    me.populate(BEFORE)
+    with me.fork() as other:
+        other.do(Actor.write, CHILD)
+        other.do(Actor.expect, CHILD)
+        me.expect(BEFORE)
+
+
+@workload(lambda pages: (parent(copied=pages), child()))
+def fork_parent_writes(me: Actor) -> None:
+    """the parent writes every page while the child shares it: each is copied"""
+    me.populate(BEFORE)
+    with me.fork() as other:
+        me.write(PARENT)
+        me.expect(PARENT)
+        other.do(Actor.expect, BEFORE)
+
+
+@workload(lambda pages: (parent(reused=pages), child(copied=pages)))
+def fork_both_write(me: Actor) -> None:
+    """the child writes (copied), then the parent, which no one shares with any more"""
+    me.populate(BEFORE)
+    with me.fork() as other:
+        other.do(Actor.write, CHILD)
+        me.write(PARENT)
+        other.do(Actor.expect, CHILD)
+        me.expect(PARENT)
+
+
+@workload(lambda pages: (parent(), child()), frames=1)
+def fork_read_only(me: Actor) -> None:
+    """both sides only read: nothing is copied"""
+    me.populate(BEFORE)
+    with me.fork() as other:
+        other.do(Actor.read)
+        me.read()
+        other.do(Actor.expect, BEFORE)
+        me.expect(BEFORE)
+
+
+@workload(lambda pages: (parent(reused=pages), child()), frames=1)
+def parent_after_child_exit(me: Actor) -> None:
+    """the child exits without a write, then the parent writes: re-marked, not copied"""
+    me.populate(BEFORE)
+    with me.fork() as other:
+        other.do(Actor.expect, BEFORE)
+    me.write(PARENT)
+    me.expect(PARENT)
+
+
+@workload(lambda pages: (parent(), child(copied=pages)))
+def one_byte_per_page(me: Actor) -> None:
+    """the child writes one byte of every page: whole pages are copied"""
+    fork_child_writes(me)
+
+
+@workload(lambda pages: (parent(), child(copied=pages)))
+def whole_page(me: Actor) -> None:
+    """the child writes all bytes of every page: as many copies as for one byte"""
+    me.populate(BEFORE)
+    with me.fork() as other:
+        other.do(Actor.write_whole, CHILD)
+        other.do(Actor.expect, CHILD)
+        me.expect(BEFORE)
+
+
+@workload(
+    lambda pages: (
+        parent(reused=pages),
+        child(copied=pages),
+        Expected(role="grandchild", copied=pages),
+    ),
+    frames=3,
+)
+def two_generations(me: Actor) -> None:
+    """a grandchild, then the child write (both copied), then the parent (re-marked)"""
+    me.populate(BEFORE)
+    with me.fork() as other:
+        other.do(_second_generation)
+        me.write(PARENT)
+        other.do(Actor.expect, CHILD)
+        me.expect(PARENT)
+
+
+def _second_generation(me: Actor) -> None:
+    with me.fork("grandchild") as other:
+        other.do(Actor.write, GRANDCHILD)
+        me.expect(BEFORE)
+        me.write(CHILD)
+        other.do(Actor.expect, GRANDCHILD)
+
+
+@workload(lambda pages: (parent(), child(copied=pages)))
+def threads_race(me: Actor) -> None:
+    """4 threads of the child write the same pages at once: each page is copied once"""
+    me.populate(BEFORE)
+    with me.fork() as other:
+        other.do(_race)
+        other.do(Actor.expect, CHILD)
+        me.expect(BEFORE)
+
+
+def _race(me: Actor) -> None:
+    """Unpinned, for threads meet in a page only from several CPUs."""
+    os.sched_setaffinity(0, range(os.cpu_count() or 1))
+    start = threading.Barrier(THREADS + 1)
+
+    def write() -> None:
+        start.wait()
+        me.region.fill(CHILD)
+
+    threads = [threading.Thread(target=write) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    with me.watch():
+        start.wait()
+        for thread in threads:
+            thread.join()
+
+
+@workload(lambda pages: (parent(), child(copied=pages)), frames=1 + CHILDREN)
+def sixteen_children(me: Actor) -> None:
+    """16 children, alive together, write every page: each has copies of its own"""
+    me.populate(BEFORE)
+    with ExitStack() as stack:
+        others = [stack.enter_context(me.fork()) for _ in range(CHILDREN)]
+        for value, other in enumerate(others, start=BEFORE + 1):
+            other.do(Actor.write, value)
+        for value, other in enumerate(others, start=BEFORE + 1):
+            other.do(Actor.expect, value)
+        me.expect(BEFORE)

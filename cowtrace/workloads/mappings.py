@@ -1,0 +1,65 @@
+"""Workloads on what is mapped: the zero page, shared memory, private files."""
+
+from __future__ import annotations
+
+import os
+
+from cowtrace.workloads.actor import Actor
+from cowtrace.workloads.forks import BEFORE, CHILD, PARENT, child, parent
+from cowtrace.workloads.region import FILE_BYTE, PAGE_BYTES, Backing
+from cowtrace.workloads.workload import workload
+
+
+@workload(lambda pages: (parent(zero_filled=pages),), frames=1)
+def zero_page(me: Actor) -> None:
+    """reads untouched memory, then writes it: zeroes in a fresh page, nothing to copy"""
+    me.read()
+    me.expect(0)
+    me.write(PARENT)
+    me.expect(PARENT)
+
+
+# The parent's first touch is a write to a shared page too. Fork leaves its entries writable and
+# gives the child none: the child's first write finds the page, the parent's later ones no fault.
+@workload(
+    lambda pages: (parent(shared=pages), child(shared=pages)),
+    backing=Backing.SHARED_ANONYMOUS,
+    frames=1,
+)
+def shared_writes(me: Actor) -> None:
+    """both sides write MAP_SHARED memory, each sees the other's: nothing is copied"""
+    me.write(BEFORE)
+    with me.fork() as other:
+        other.do(Actor.write, CHILD)
+        me.expect(CHILD)
+        me.write(PARENT)
+        other.do(Actor.expect, PARENT)
+
+
+@workload(lambda pages: (parent(), child(file_copied=pages)), backing=Backing.PRIVATE_FILE)
+def private_file_first_write(me: Actor) -> None:
+    """writes a private file mapping that was never read: copied from the file"""
+    with me.fork() as other:
+        other.do(Actor.write, CHILD)
+        other.do(Actor.expect, CHILD)
+        me.expect_that(_file_is_intact(me))
+
+
+@workload(lambda pages: (parent(), child(copied=pages)), backing=Backing.PRIVATE_FILE)
+def private_file_read_then_write(me: Actor) -> None:
+    """reads a private file mapping, then writes it: the file's pages are copied"""
+    with me.fork() as other:
+        other.do(Actor.read)
+        other.do(Actor.expect, FILE_BYTE)
+        other.do(Actor.write, CHILD)
+        other.do(Actor.expect, CHILD)
+        me.expect_that(_file_is_intact(me))
+
+
+def _file_is_intact(me: Actor) -> bool:
+    """A private mapping's writes never reach the file."""
+    file = me.region.file
+    return file is not None and all(
+        os.pread(file.fileno(), 1, page * PAGE_BYTES) == bytes([FILE_BYTE])
+        for page in range(me.region.pages)
+    )

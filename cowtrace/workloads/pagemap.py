@@ -1,0 +1,93 @@
+"""The independent oracle: frame numbers of pages, before and after, from /proc/self/pagemap.
+
+It reads neither the tracer's maps nor its code. It cannot see a fault, only what it left behind:
+a page that keeps its frame was re-marked only if it was write-protected, as after fork.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+from array import array
+from collections.abc import Iterable
+from typing import TypeAlias
+
+from cowtrace.workloads.counts import Counts
+from cowtrace.workloads.region import PAGE_BYTES, Backing
+
+_ENTRY_BYTES = 8
+_PRESENT = 1 << 63
+_FILE_OR_SHARED = 1 << 61
+_FRAME_MASK = (1 << 55) - 1
+
+Entries: TypeAlias = "array[int]"  # one 64-bit pagemap entry a page
+
+
+def read_entries(start: int, pages: int) -> Entries:
+    """This process's entries of `pages` pages from address `start`; frames are 0 if hidden.
+
+    Opened each time: a descriptor kept across fork would show the memory of the other process.
+    """
+    entries = bytearray()
+    size = pages * _ENTRY_BYTES
+    fd = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        while len(entries) < size:
+            offset = start // PAGE_BYTES * _ENTRY_BYTES + len(entries)
+            piece = os.pread(fd, size - len(entries), offset)
+            if not piece:
+                raise OSError(f"/proc/self/pagemap ends before {start:#x}")
+            entries += piece
+    finally:
+        os.close(fd)
+    return array("Q", entries)
+
+
+def zero_frame() -> int | None:
+    """The frame of the zero page, by reading a page never written; None when frames are hidden.
+
+    The kernel shows frame numbers only to CAP_SYS_ADMIN, and 0 to others.
+    """
+    with mmap.mmap(-1, PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
+        first = ctypes.c_char.from_buffer(page)
+        _ = first.value  # a read fault: maps the zero page
+        (entry,) = read_entries(ctypes.addressof(first), 1)
+        del first  # else the mapping could not be closed
+    return entry & _FRAME_MASK or None
+
+
+def changes(
+    before: Iterable[int],
+    after: Iterable[int],
+    *,
+    backing: Backing,
+    zero: int,
+    written: bool,
+) -> Counts:
+    """What became of each page between two readings, all or none of them written meanwhile.
+
+    A page of anonymous private memory that is touched for the first time counts as nothing:
+    there was nothing to copy. `shared` is None when a shared page kept its frame while it was
+    written: whether that faulted, frames do not tell.
+    """
+    copied = file_copied = zero_filled = reused = shared = 0
+    shared_kept = False
+    for old, new in zip(before, after, strict=True):
+        if not old & _PRESENT:
+            if written and new & _PRESENT:
+                if backing.shared:
+                    shared += 1
+                elif backing.of_file and not new & _FILE_OR_SHARED:
+                    file_copied += 1
+        elif (old ^ new) & (_FRAME_MASK | _PRESENT):
+            if old & _FRAME_MASK == zero:
+                zero_filled += 1
+            else:
+                copied += 1
+        elif written:
+            if backing.shared:
+                shared_kept = True
+            else:
+                reused += 1
+    return Counts(copied, file_copied, zero_filled, reused, None if shared_kept else shared)

@@ -1,0 +1,109 @@
+"""What a workload is: a name, what it must count, and the function that does it."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cowtrace.errors import EXIT_FAILURE, EXIT_USAGE, CowtraceError
+from cowtrace.workloads import pagemap
+from cowtrace.workloads.actor import Actor
+from cowtrace.workloads.counts import Expected, Outcome
+from cowtrace.workloads.region import (
+    PAGE_BYTES,
+    REGION_END,
+    REGION_START,
+    Backing,
+    map_region,
+    touch_scratch,
+)
+
+Foretell = Callable[[int], tuple[Expected, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A workload whose copy-on-write faults in the region are known before it runs."""
+
+    name: str
+    summary: str
+    expected: Foretell  # pages -> one Expected a role; children of one role are alike
+    act: Callable[[Actor], None] = field(repr=False)
+    backing: Backing = Backing.ANONYMOUS
+    frames: int = 2  # page frames that it takes for each page of the region, at most
+
+    def run(self, pages: int) -> Outcome:
+        """Do it in this very process, which should be a fresh one: see `cowtrace.workloads.run`.
+
+        Pinned to one CPU, since batches of new pages are kept for each: see `touch_scratch`.
+        """
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+        region = map_region(pages, self.backing)
+        touch_scratch()
+        foretold = {expected.role: expected for expected in self.expected(pages)}
+        parent = Actor("parent", region, pagemap.zero_frame(), foretold)
+        self.act(parent)
+        return Outcome(self.name, pages, PAGE_BYTES, parent.observed())
+
+
+WORKLOADS: dict[str, Workload] = {}
+
+
+def workload(
+    expected: Foretell, *, backing: Backing = Backing.ANONYMOUS, frames: int = 2
+) -> Callable[[Callable[[Actor], None]], Callable[[Actor], None]]:
+    """Add the decorated function to WORKLOADS: its name with dashes, its docstring the summary."""
+
+    def add(act: Callable[[Actor], None]) -> Callable[[Actor], None]:
+        name = act.__name__.replace("_", "-")
+        WORKLOADS[name] = Workload(name, act.__doc__ or "", expected, act, backing, frames)
+        return act
+
+    return add
+
+
+def find(name: str) -> Workload:
+    """The workload of that name; raises CowtraceError that suggests the nearest."""
+    if name in WORKLOADS:
+        return WORKLOADS[name]
+    near = difflib.get_close_matches(name, WORKLOADS, n=1, cutoff=0)
+    raise CowtraceError(
+        f"no workload is named {name!r}",
+        hint=f"did you mean {near[0]}? all of them: cowtrace workload --list",
+        exit_code=EXIT_USAGE,
+    )
+
+
+def check_pages(workload: Workload, pages: int) -> None:
+    """Raise CowtraceError unless `pages` is at least 1 and memory has room for the workload."""
+    if pages < 1:
+        raise CowtraceError(
+            f"--pages is {pages}, but a workload needs at least 1 page",
+            hint="the default is 509",
+            exit_code=EXIT_USAGE,
+        )
+    room = min(
+        available_bytes() // (workload.frames * PAGE_BYTES),
+        (REGION_END - REGION_START) // PAGE_BYTES,
+    )
+    if pages > room:
+        raise CowtraceError(
+            f"{pages} pages are more than memory holds for {workload.name}",
+            hint=f"it takes {workload.frames} frames a page here: at most --pages {room}",
+            exit_code=EXIT_FAILURE,
+        )
+
+
+def available_bytes() -> int:
+    """MemAvailable: what can be had without swapping."""
+    with Path("/proc/meminfo").open(encoding="ascii") as meminfo:
+        for line in meminfo:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    raise CowtraceError(
+        "/proc/meminfo has no MemAvailable",
+        hint="is /proc mounted?",
+    )
