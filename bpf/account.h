@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* From the end of a kernel function to a sum: for the kprobe and the fentry plan. */
+#ifndef ACCOUNT_H
+#define ACCOUNT_H
+
+#include "classify.h"
+#include "race.h"
+
+/* The end of do_wp_page(): a write to a page that is present and not writable. */
+INLINE void account_wp(const struct wp_result *wp, u64 entered_ns)
+{
+	struct fault_key key = {};
+	u64 address = read_u64(wp->vmf, VMF_ADDRESS);
+	u64 bytes = 0, task;
+
+	if (!in_region(address))
+		return;
+	key.kind = classify_wp(wp, read_u64(wp->vma, VMA_FLAGS));
+	key.origin = origin_of(wp->flags);
+	task = charge(&key, wp->vma);
+	if ((key.kind == COPIED || key.kind == ZERO_FILLED) &&
+	    !single_threaded(wp->vma) &&
+	    lost_race(key.tgid, address, pte_frame(wp->after), entered_ns))
+		key.kind = UNCHANGED;
+
+	switch (key.kind) {
+	case COPIED:
+		key.source = source_of(wp->page);
+		bytes = PAGE_SIZE;
+		break;
+	case ZERO_FILLED:
+		key.source = SOURCE_ZERO;
+		bytes = PAGE_SIZE;
+		break;
+	case REUSED:
+		key.source = SOURCE_ANON;	/* only anonymous pages can be exclusive */
+		break;
+	case SHARED:
+		key.source = SOURCE_FILE;
+		break;
+	}
+	add(&key, task, 1, bytes);
+}
+
+/*
+ * The end of finish_fault(), for writes: the first touch of a file page. It
+ * never enters do_wp_page(). A private one is copied before it is mapped.
+ */
+INLINE void account_finish_fault(u64 vmf, u32 ret, u32 flags)
+{
+	struct fault_key key = { .kind = FAILED };
+	u64 vma = read_u64(vmf, VMF_VMA);
+	int private = read_u64(vmf, VMF_COW_PAGE) != 0;
+	u64 bytes = 0, task;
+
+	if (!in_region(read_u64(vmf, VMF_ADDRESS)))
+		return;
+	if (!private && !(read_u64(vma, VMA_FLAGS) & VM_SHARED))
+		return;
+	key.origin = origin_of(flags);
+	task = charge(&key, vma);
+	if (ret & VM_FAULT_NOPAGE) {
+		key.kind = UNCHANGED;	/* another thread mapped it first */
+	} else if (!(ret & VM_FAULT_ERROR)) {
+		key.kind = private ? FILE_COPIED : SHARED;
+		key.source = SOURCE_FILE;
+		bytes = private ? PAGE_SIZE : 0;
+	}
+	add(&key, task, 1, bytes);
+}
+
+#endif /* ACCOUNT_H */

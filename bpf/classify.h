@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What became of a fault: written once, for the kprobe and the fentry plan. */
+#ifndef CLASSIFY_H
+#define CLASSIFY_H
+
+#include "count.h"
+
+/* What one call of do_wp_page() left behind. */
+struct wp_result {
+	u64 vmf;	/* struct vm_fault *, dead once the fault is over */
+	u64 vma;	/* struct vm_area_struct * */
+	u64 page;	/* the page before; NULL for the zero page, which has none */
+	u64 before;	/* the page-table entry that faulted */
+	u64 after;	/* the entry now, 0 if it is gone */
+	u32 ret;	/* vm_fault_t */
+	u32 flags;	/* enum fault_flag */
+};
+
+/* Frame changed: the page was replaced. Frame kept and writable: re-marked. */
+INLINE u8 classify_wp(const struct wp_result *wp, u64 vm_flags)
+{
+	if (wp->ret & VM_FAULT_ERROR)
+		return FAILED;
+	if (wp->ret & VM_FAULT_RETRY || wp->after == wp->before)
+		return UNCHANGED;
+	if (!(wp->after & PTE_PRESENT))
+		return UNCLASSIFIED;	/* zapped or swapped out meanwhile */
+	if (vm_flags & VM_SHARED)
+		return wp->after & PTE_WRITABLE ? SHARED : UNCHANGED;
+	if (pte_frame(wp->before) != pte_frame(wp->after))
+		return wp->page || vm_flags & VM_PFNMAP ? COPIED : ZERO_FILLED;
+	return wp->after & PTE_WRITABLE ? REUSED : UNCHANGED;
+}
+
+/* Whose bytes a page holds. */
+INLINE u8 source_of(u64 page)
+{
+	u64 head, mapping;
+
+	if (!page)
+		return SOURCE_FILE;	/* VM_PFNMAP: a device's memory */
+#if defined(PAGE_MAPPING) && defined(PAGE_COMPOUND_HEAD)
+	head = read_u64(page, PAGE_COMPOUND_HEAD);
+	mapping = read_u64(head & 1 ? head - 1 : page, PAGE_MAPPING);
+	switch (mapping & 3) {	/* include/linux/page-flags.h, PAGE_MAPPING_FLAGS */
+	case 1:
+		return SOURCE_ANON;
+	case 3:
+		return SOURCE_KSM;
+	}
+	if (mapping)
+		return SOURCE_FILE;
+#endif
+	return SOURCE_UNKNOWN;
+}
+
+INLINE u8 origin_of(u32 flags)
+{
+	if (flags & FAULT_FLAG_UNSHARE)
+		return ORIGIN_UNSHARE;
+	if (flags & FAULT_FLAG_REMOTE)
+		return ORIGIN_REMOTE;
+	return flags & FAULT_FLAG_USER ? ORIGIN_USER : ORIGIN_KERNEL;
+}
+
+/* The memory's owner: not current when another process makes the fault. */
+INLINE u64 charge(struct fault_key *key, u64 vma)
+{
+	u64 task = bpf_get_current_task();
+
+	key->tgid = current_tgid();
+#ifdef MM_OWNER	/* CONFIG_MEMCG; without it the actor is charged */
+	if (key->origin == ORIGIN_REMOTE) {
+		key->actor = key->tgid;
+		task = read_u64(read_u64(vma, VMA_MM), MM_OWNER);
+		key->tgid = read_u32(task, TASK_TGID);
+	}
+#endif
+	return task;
+}
+
+#endif /* CLASSIFY_H */

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the BPF programs count, and the structs that user space reads.
+ * Mirrored by cowtrace/model.py and cowtrace/tracer/abi.py;
+ * tests/unit/test_abi.py compares them.
+ */
+#ifndef COW_H
+#define COW_H
+
+/* What became of one copy-on-write fault. */
+enum fault_kind {
+	COPIED,		/* a page that was shared: its bytes now in a new frame */
+	FILE_COPIED,	/* first write to a private file page not yet mapped */
+	ZERO_FILLED,	/* the zero page gave way to a fresh page of zeroes */
+	REUSED,		/* same frame, nobody shares it: marked writable again */
+	SHARED,		/* a shared mapping: made writable, never copied */
+	UNCHANGED,	/* lost a race, to be retried, or not the kernel's to resolve */
+	FAILED,		/* out of memory, SIGBUS, SIGSEGV */
+	UNCLASSIFIED,	/* the entry was gone before it could be read */
+};
+
+/* Whose bytes the page held before. */
+enum fault_source {
+	SOURCE_UNKNOWN,	/* the plan cannot tell */
+	SOURCE_ANON,
+	SOURCE_FILE,
+	SOURCE_ZERO,
+	SOURCE_KSM,
+	SOURCE_HUGETLB,
+	SOURCE_THP,
+};
+
+/* What made the write. */
+enum fault_origin {
+	ORIGIN_USER,	/* an instruction of the process itself */
+	ORIGIN_KERNEL,	/* the kernel for the process: read(2) into the page */
+	ORIGIN_REMOTE,	/* another process: ptrace, process_vm_writev */
+	ORIGIN_UNSHARE,	/* no write: a long-term pin for reading */
+	ORIGIN_FORK,	/* fork itself, for a pinned page: no fault at all */
+};
+
+/* Key of fault_sums. No implicit padding. */
+struct fault_key {
+	u32 tgid;	/* the owner of the memory */
+	u32 actor;	/* tgid that made a remote fault, else 0 */
+	u8 kind;	/* enum fault_kind */
+	u8 source;	/* enum fault_source */
+	u8 origin;	/* enum fault_origin */
+	u8 pad;		/* 0 */
+};
+
+/* Value of fault_sums, one a CPU. Sums since attach. */
+struct fault_sum {
+	u64 faults;
+	u64 bytes;	/* written to new frames; 0 for kinds that copy nothing */
+};
+
+/* Value of page_faults, one a CPU: every page fault, copy-on-write or not. */
+struct page_fault_sum {
+	u64 user;
+	u64 kernel;
+	u64 write_protect;	/* of both: a write to a page that is present */
+};
+
+/* Value of processes, by tgid. */
+struct process {
+	u32 parent;	/* tgid; 0 when it was born before attach */
+	u32 exited;	/* 1 when its last thread has ended */
+	u64 start_ns;	/* of the thread group leader, boot time clock */
+	char comm[16];	/* bytes of the process's own choosing */
+};
+
+/* Index of losses, a per-CPU array of u64. */
+enum loss {
+	LOSS_ENTERED,		/* not a loss: functions entered, kprobe plan */
+	LOSS_RETURNED,		/* not a loss: their returns paired with an entry */
+	LOSS_RETURN_MISSED,	/* an entry whose return never came */
+	LOSS_ENTRY_MISSED,	/* a return with no entry */
+	LOSS_SLOT_TAKEN,	/* the pairing slot belonged to another thread */
+	LOSS_SUMS_FULL,		/* no room in fault_sums: a fault not counted */
+	LOSS_FAULTS_FULL,	/* no room in page_faults: a page fault not counted */
+	LOSS_PROCESSES_FULL,	/* no room in processes: a name or parent unknown */
+	LOSS_PID_REUSED,	/* a pid came back before its last counts were read */
+	LOSS_CHECKED,		/* not a loss: copies by frame number, cross_check */
+	LOSS_CHECK_FAILED,	/* of these, wp_page_copy() and the frames disagreed */
+	LOSS_MAX,
+};
+
+#endif /* COW_H */

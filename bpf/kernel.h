@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Access to kernel structs by offset. The offsets come from this kernel's BTF
+ * as -D macros (cowtrace/kernel/defines.py): VMF_PTE is offsetof(struct
+ * vm_fault, pte). No kernel headers are needed, none are included.
+ */
+#ifndef KERNEL_H
+#define KERNEL_H
+
+#include <linux/types.h>
+
+/* linux/compiler_types.h is not there to define __always_inline. */
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE u64 read_u64(u64 base, u64 offset)
+{
+	u64 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)(base + offset));
+	return value;
+}
+
+INLINE u32 read_u32(u64 base, u64 offset)
+{
+	u32 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)(base + offset));
+	return value;
+}
+
+/* Page-table entries, x86-64: arch/x86/include/asm/pgtable_types.h. */
+#define PTE_PRESENT	0x1ULL
+#define PTE_WRITABLE	0x2ULL
+#define PTE_FRAME_MASK	0x000ffffffffff000ULL
+#define pte_frame(pte)	(((pte) & PTE_FRAME_MASK) >> PAGE_SHIFT)
+
+/* Error code of a page fault, x86-64: enum x86_pf_error_code. */
+#define PF_PROT		0x1
+#define PF_WRITE	0x2
+
+/* vma->vm_flags, include/linux/mm.h: the same in every version. */
+#define VM_SHARED	0x8ULL
+#define VM_PFNMAP	0x400ULL
+
+INLINE u32 current_tgid(void)
+{
+	return bpf_get_current_pid_tgid() >> 32;
+}
+
+INLINE u32 current_tid(void)
+{
+	return bpf_get_current_pid_tgid();
+}
+
+#endif /* KERNEL_H */

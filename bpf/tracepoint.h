@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The tracepoint plan, for kernels without kprobes: a write-protection fault,
+ * then the allocation of a movable page by the same thread before its next
+ * fault. A fault without such an allocation re-marked the page.
+ */
+#ifndef TRACEPOINT_H
+#define TRACEPOINT_H
+
+#include "count.h"
+
+enum pending_class {
+	NOTHING,	/* a read, or resolved already */
+	WRITE_PROTECT,	/* counted as REUSED until a page is allocated */
+	MISSING,	/* a write to a page that is not present */
+};
+
+struct pending {
+	u64 address;
+	u32 tid;
+	u8 class;
+	u8 origin;
+	u16 pad;
+};
+
+/* By the low bits of the thread id: see kprobe.h on why this is an array. */
+BPF_ARRAY(pending_faults, struct pending, SLOTS);
+
+INLINE void fault_begins(u64 address, u64 error_code, u8 origin)
+{
+	u32 tid = current_tid(), index = tid & (SLOTS - 1);
+	struct pending *pending = pending_faults.lookup(&index);
+	struct fault_key key = { .tgid = current_tgid(), .kind = REUSED, .origin = origin };
+
+	if (!pending)
+		return;
+	pending->tid = tid;
+	pending->class = NOTHING;
+	if (!(error_code & PF_WRITE) || !in_region(address))
+		return;
+	pending->address = address;
+	pending->origin = origin;
+	pending->class = error_code & PF_PROT ? WRITE_PROTECT : MISSING;
+	if (pending->class == WRITE_PROTECT)
+		add(&key, bpf_get_current_task(), 1, 0);
+}
+
+/* kmem:mm_page_alloc(page, order, gfp_flags, migratetype) */
+RAW_TRACEPOINT_PROBE(mm_page_alloc)
+{
+	u32 tid = current_tid(), index = tid & (SLOTS - 1);
+	struct pending *pending = pending_faults.lookup(&index);
+	u64 page = ctx->args[0], gfp = ctx->args[2], task;
+	u32 order = ctx->args[1];
+	struct fault_key key = {};
+
+	if (!pending || pending->tid != tid || pending->class == NOTHING)
+		return 0;
+	if (order || !(gfp & GFP_MOVABLE))
+		return 0;	/* a page table, not user memory */
+	key.tgid = current_tgid();
+	key.origin = pending->origin;
+	task = bpf_get_current_task();
+	if (pending->class == WRITE_PROTECT) {
+		key.kind = REUSED;
+		add(&key, task, -1, 0);
+		key.kind = !page ? FAILED : gfp & GFP_ZERO ? ZERO_FILLED : COPIED;
+		if (key.kind == ZERO_FILLED)
+			key.source = SOURCE_ZERO;
+		add(&key, task, 1, page ? PAGE_SIZE : 0);
+	}
+	pending->class = NOTHING;
+	return 0;
+}
+
+#endif /* TRACEPOINT_H */

@@ -1,0 +1,22 @@
+"""Expected failures: what went wrong, a hint that helps, and the exit code that says so."""
+
+from __future__ import annotations
+
+# Exit codes of the command line. `cowtrace run` otherwise passes on its command's own code.
+EXIT_FAILURE = 1  # something failed that is named on stderr
+EXIT_USAGE = 2  # an option or argument is wrong (click's own code)
+EXIT_NO_PLAN = 3  # this kernel, or these privileges, let no probe plan run
+EXIT_MISMATCH = 4  # a workload, or a check, did not count what it must
+EXIT_NO_VM = 5  # no QEMU, no image, no room: the test VM cannot be had
+EXIT_TIMEOUT = 124  # `cowtrace vm run --timeout` ended the command
+EXIT_NOT_EXECUTABLE = 126
+EXIT_NOT_FOUND = 127
+
+
+class CowtraceError(Exception):
+    """An expected failure, shown as two lines: the message, then `Hint:` and the hint."""
+
+    def __init__(self, message: str, *, hint: str, exit_code: int = EXIT_FAILURE) -> None:
+        super().__init__(message)
+        self.hint = hint
+        self.exit_code = exit_code

@@ -1,0 +1,1 @@
+"""What this kernel offers: BTF, symbols, privileges. Out comes a `ProbePlan`."""

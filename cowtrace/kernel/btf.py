@@ -1,0 +1,111 @@
+"""Where things are in this kernel: struct offsets, parameter names, enum values, from its BTF."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
+from cowtrace.kernel.libbpf import libbpf
+
+VMLINUX = Path("/sys/kernel/btf/vmlinux")
+
+# include/uapi/linux/btf.h
+_STRUCT, _UNION, _ENUM, _TYPEDEF, _FUNC = 4, 5, 6, 8, 12
+_MODIFIERS = frozenset((8, 9, 10, 11, 18))  # typedef, volatile, const, restrict, type tag
+_HEAD = struct.Struct("<III")  # name_off, info, size or type
+_MEMBER = struct.Struct("<III")  # name_off, type, offset in bits
+_PARAM = struct.Struct("<II")  # name_off, type
+_ENUMERATOR = struct.Struct("<Ii")  # name_off, value
+
+
+class Btf:
+    """Type information of one kernel. Look-ups answer None for what this kernel does not have."""
+
+    def __init__(self, path: Path = VMLINUX) -> None:
+        self._lib = libbpf()
+        # libbpf 1.x: NULL and errno on failure.
+        self._btf = self._lib.btf__parse(str(path).encode(), None)
+        if not self._btf:
+            raise CowtraceError(
+                f"this kernel has no type information ({path})",
+                hint="it needs CONFIG_DEBUG_INFO_BTF=y, as every Debian kernel since 5.10 has",
+                exit_code=EXIT_NO_PLAN,
+            )
+
+    def offset(self, structure: str, member: str) -> int | None:
+        """Bytes from the start of a struct to a member, through anonymous structs and unions."""
+        type_id = self._find(structure, _STRUCT)
+        return None if type_id is None else self._offset(type_id, member)
+
+    def parameters(self, function: str) -> tuple[str, ...] | None:
+        """Names of a function's parameters in order; None when it has no BTF (inlined, say)."""
+        type_id = self._find(function, _FUNC)
+        if type_id is None:
+            return None
+        prototype = self._type(type_id)[2]
+        return tuple(self._name(p[0]) for p in self._items(prototype, _PARAM))
+
+    def enumerator(self, enum: str, name: str) -> int | None:
+        """Value of one name of a named enum."""
+        type_id = self._find(enum, _ENUM)
+        if type_id is None:
+            return None
+        values = {self._name(n): value for n, value in self._items(type_id, _ENUMERATOR)}
+        return values.get(name)
+
+    def has_tracepoint(self, name: str) -> bool:
+        """Whether a tracepoint is compiled in: each leaves a typedef of its callback's type."""
+        return self._find(f"btf_trace_{name}", _TYPEDEF) is not None
+
+    def _find(self, name: str, kind: int) -> int | None:
+        type_id: int = self._lib.btf__find_by_name_kind(self._btf, name.encode(), kind)
+        return type_id if type_id > 0 else None
+
+    def _type(self, type_id: int) -> tuple[int, int, int]:
+        """(kind, number of items, size or type) of one type."""
+        _, info, size = _HEAD.unpack(ctypes.string_at(self._address(type_id), _HEAD.size))
+        return info >> 24 & 31, info & 0xFFFF, size
+
+    def _address(self, type_id: int) -> int:
+        address: int = self._lib.btf__type_by_id(self._btf, type_id)
+        return address
+
+    def _items(self, type_id: int, item: struct.Struct) -> Iterator[tuple[int, ...]]:
+        """What follows a type's head: members, parameters or enumerators."""
+        count = self._type(type_id)[1]
+        raw = ctypes.string_at(self._address(type_id) + _HEAD.size, count * item.size)
+        return item.iter_unpack(raw)
+
+    def _name(self, offset: int) -> str:
+        name: bytes = self._lib.btf__name_by_offset(self._btf, offset)
+        return name.decode()
+
+    def _offset(self, type_id: int, member: str) -> int | None:
+        _, info, _ = _HEAD.unpack(ctypes.string_at(self._address(type_id), _HEAD.size))
+        mask = 0xFFFFFF if info >> 31 else 0xFFFFFFFF  # kind_flag: the high byte is a bit width
+        for name_offset, inner, bits in self._items(type_id, _MEMBER):
+            name = self._name(name_offset)
+            if name == member:
+                return (bits & mask) // 8
+            if not name:
+                found = self._nested(inner, member)
+                if found is not None:
+                    return (bits & mask) // 8 + found
+        return None
+
+    def _nested(self, type_id: int, member: str) -> int | None:
+        kind, _, target = self._type(type_id)
+        while kind in _MODIFIERS:
+            type_id = target
+            kind, _, target = self._type(type_id)
+        return self._offset(type_id, member) if kind in (_STRUCT, _UNION) else None
+
+
+@cache
+def vmlinux() -> Btf:
+    """The running kernel's BTF, read once."""
+    return Btf()

@@ -1,0 +1,121 @@
+"""What is in the running kernel, asked of its BTF and /proc: a frozen `KernelFacts`, no decisions.
+
+Presence is asked of symbols, tracepoints and struct members, never of a version number.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cowtrace.kernel.btf import Btf, vmlinux
+
+# Macro of bpf/*.h: the struct, and the member's names, newest first.
+MEMBERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "VMF_VMA": ("vm_fault", ("vma",)),
+    "VMF_ADDRESS": ("vm_fault", ("address",)),
+    "VMF_FLAGS": ("vm_fault", ("flags",)),
+    "VMF_ORIG_PTE": ("vm_fault", ("orig_pte",)),
+    "VMF_PTE": ("vm_fault", ("pte",)),
+    "VMF_PAGE": ("vm_fault", ("page",)),
+    "VMF_COW_PAGE": ("vm_fault", ("cow_page",)),
+    "VMA_MM": ("vm_area_struct", ("vm_mm",)),
+    "VMA_FLAGS": ("vm_area_struct", ("vm_flags",)),
+    "MM_USERS": ("mm_struct", ("mm_users",)),
+    "MM_OWNER": ("mm_struct", ("owner",)),  # CONFIG_MEMCG
+    "PAGE_COMPOUND_HEAD": ("page", ("compound_info", "compound_head")),
+    "PAGE_MAPPING": ("page", ("mapping",)),
+    "TASK_PID": ("task_struct", ("pid",)),
+    "TASK_TGID": ("task_struct", ("tgid",)),
+    "TASK_COMM": ("task_struct", ("comm",)),
+    "TASK_GROUP_LEADER": ("task_struct", ("group_leader",)),
+    "TASK_START_BOOTTIME": ("task_struct", ("start_boottime",)),
+    "TASK_SIGNAL": ("task_struct", ("signal",)),
+    "SIGNAL_LIVE": ("signal_struct", ("live",)),
+}
+
+# Macro: the enum that defines it, and its value where it was still a #define.
+# "mm: Convert FAULT_FLAG_xxx to enum" (5.14); UNSHARE came in 6.0, long after.
+ENUMERATORS: Mapping[str, tuple[str, int]] = {
+    "FAULT_FLAG_WRITE": ("fault_flag", 0x1),
+    "FAULT_FLAG_USER": ("fault_flag", 0x40),
+    "FAULT_FLAG_REMOTE": ("fault_flag", 0x80),
+    "FAULT_FLAG_UNSHARE": ("fault_flag", 0),
+    "VM_FAULT_OOM": ("vm_fault_reason", 0x1),
+    "VM_FAULT_SIGBUS": ("vm_fault_reason", 0x2),
+    "VM_FAULT_HWPOISON": ("vm_fault_reason", 0x10),
+    "VM_FAULT_HWPOISON_LARGE": ("vm_fault_reason", 0x20),
+    "VM_FAULT_SIGSEGV": ("vm_fault_reason", 0x40),
+    "VM_FAULT_NOPAGE": ("vm_fault_reason", 0x100),
+    "VM_FAULT_RETRY": ("vm_fault_reason", 0x400),
+    "VM_FAULT_FALLBACK": ("vm_fault_reason", 0x800),
+}
+
+FUNCTIONS = ("do_wp_page", "wp_page_copy", "finish_fault")
+
+TRACEPOINTS = (
+    "page_fault_user",
+    "page_fault_kernel",
+    "mm_page_alloc",
+    "sched_process_fork",
+    "sched_process_exit",
+    "task_rename",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelFacts:
+    """One kernel, as far as cowtrace cares."""
+
+    release: str  # uname -r
+    machine: str  # uname -m
+    page_bytes: int
+    offsets: Mapping[str, int]  # macro -> bytes; a member this kernel lacks is not in it
+    constants: Mapping[str, int]  # macro -> value
+    parameters: Mapping[str, tuple[str, ...]]  # function -> its parameters, where BTF has it
+    symbols: frozenset[str]  # of FUNCTIONS, those in /proc/kallsyms
+    tracepoints: frozenset[str]  # of TRACEPOINTS, those compiled in
+    kprobes: bool  # CONFIG_KPROBES
+    trampolines: bool  # CONFIG_FUNCTION_TRACER and BPF trampolines: fentry may work
+    pid_max: int
+
+
+def kernel_facts() -> KernelFacts:
+    """Ask the running kernel. Raises CowtraceError when it has no BTF, or libbpf is missing."""
+    btf = vmlinux()
+    uname = os.uname()
+    return KernelFacts(
+        release=uname.release,
+        machine=uname.machine,
+        page_bytes=os.sysconf("SC_PAGESIZE"),
+        offsets=_offsets(btf),
+        constants={
+            macro: value if (found := btf.enumerator(enum, macro)) is None else found
+            for macro, (enum, value) in ENUMERATORS.items()
+        },
+        parameters={f: p for f in FUNCTIONS if (p := btf.parameters(f)) is not None},
+        symbols=kallsyms(FUNCTIONS),
+        tracepoints=frozenset(t for t in TRACEPOINTS if btf.has_tracepoint(t)),
+        # The perf event source by which kprobes are opened: no tracefs needed.
+        kprobes=Path("/sys/bus/event_source/devices/kprobe").exists(),
+        trampolines=btf.parameters("bpf_trampoline_link_prog") is not None,
+        pid_max=int(Path("/proc/sys/kernel/pid_max").read_text()),
+    )
+
+
+def _offsets(btf: Btf) -> dict[str, int]:
+    found = {}
+    for macro, (structure, names) in MEMBERS.items():
+        offsets = (btf.offset(structure, name) for name in names)
+        offset = next((o for o in offsets if o is not None), None)
+        if offset is not None:
+            found[macro] = offset
+    return found
+
+
+def kallsyms(names: tuple[str, ...], path: Path = Path("/proc/kallsyms")) -> frozenset[str]:
+    """Which of these kernel functions exist under their plain name (not inlined, no .isra)."""
+    text = path.read_bytes()
+    return frozenset(n for n in names if b" %s\n" % n.encode() in text)

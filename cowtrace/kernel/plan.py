@@ -1,0 +1,160 @@
+"""KernelFacts in, probe plans out: which hooks, which macros, and what each plan cannot see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from cowtrace.kernel.facts import KernelFacts
+from cowtrace.model import FaultKind
+
+PlanName = Literal["fentry", "kprobe", "tracepoint"]
+PLAN_NAMES: tuple[PlanName, ...] = ("fentry", "kprobe", "tracepoint")  # in order of preference
+
+_TASK = frozenset(
+    (
+        "TASK_PID",
+        "TASK_TGID",
+        "TASK_COMM",
+        "TASK_GROUP_LEADER",
+        "TASK_START_BOOTTIME",
+        "TASK_SIGNAL",
+        "SIGNAL_LIVE",
+    )
+)
+_VM_FAULT = frozenset(
+    (
+        "VMF_VMA",
+        "VMF_ADDRESS",
+        "VMF_FLAGS",
+        "VMF_ORIG_PTE",
+        "VMF_PTE",
+        "VMF_PAGE",
+        "VMF_COW_PAGE",
+        "VMA_MM",
+        "VMA_FLAGS",
+        "MM_USERS",
+    )
+)
+_PROCESS_TRACEPOINTS = ("sched_process_fork", "sched_process_exit", "task_rename")
+_FAULT_TRACEPOINTS = ("page_fault_user", "page_fault_kernel")
+_ERRORS = ("OOM", "SIGBUS", "HWPOISON", "HWPOISON_LARGE", "SIGSEGV", "FALLBACK")
+
+# include/linux/gfp_types.h: the same bits in every version so far.
+_GFP = {"GFP_MOVABLE": 0x8, "GFP_ZERO": 0x100}
+# Pairing slots, by the low bits of a thread id: 24 bytes each.
+_SLOTS = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """One program of bpf/ and what it is attached to. BCC attaches the other kinds by name."""
+
+    kind: Literal["kprobe", "kretprobe"]
+    target: str  # kernel function
+    program: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProbePlan:
+    """How copy-on-write faults are seen on one kernel."""
+
+    name: PlanName
+    hooks: tuple[Hook, ...]  # to attach in this order; detach in the reverse
+    defines: Mapping[str, int]  # -D macros for bpf/
+    unseen: frozenset[FaultKind]  # kinds it cannot tell: shown as `-`
+    blind_spots: tuple[str, ...]  # what its counts do not hold, in plain words
+
+
+@dataclass(frozen=True, slots=True)
+class NoPlan:
+    """Why a plan cannot run on this kernel."""
+
+    name: PlanName
+    reasons: tuple[str, ...]
+
+
+def probe_plan(
+    name: PlanName, facts: KernelFacts, *, cross_check: bool = False
+) -> ProbePlan | NoPlan:
+    """The plan of that name on that kernel, or each thing that it lacks.
+
+    `cross_check` adds a probe on wp_page_copy() to the kprobe plan where that function exists.
+    """
+    reasons = tuple(_missing(name, facts))
+    if reasons:
+        return NoPlan(name, reasons)
+    checked = cross_check and name == "kprobe" and "wp_page_copy" in facts.symbols
+    defines = _defines(name, facts) | ({"CROSS_CHECK": 1} if checked else {})
+    return ProbePlan(name, _hooks(name, checked), defines, *_limits(name, facts))
+
+
+def _missing(name: PlanName, facts: KernelFacts) -> list[str]:
+    reasons = []
+    if facts.machine != "x86_64":
+        reasons.append(f"page-table layout of {facts.machine} is not known to cowtrace")
+    if name == "kprobe" and not facts.kprobes:
+        reasons.append("kernel built without CONFIG_KPROBES")
+    if name == "fentry" and not facts.trampolines:
+        reasons.append("kernel built without BPF trampolines")
+    members = _TASK if name == "tracepoint" else _TASK | _VM_FAULT
+    reasons += [f"BTF has no member for {m}" for m in sorted(members - facts.offsets.keys())]
+    if name == "tracepoint":
+        needed: tuple[str, ...] = (*_FAULT_TRACEPOINTS, "mm_page_alloc", *_PROCESS_TRACEPOINTS)
+    else:
+        needed = (*_FAULT_TRACEPOINTS, *_PROCESS_TRACEPOINTS)
+        for function in ("do_wp_page", "finish_fault"):
+            if function not in facts.symbols:
+                reasons.append(f"no function {function}() in this kernel")
+            elif facts.parameters.get(function, ("vmf",))[:1] != ("vmf",):
+                reasons.append(f"{function}() does not take vmf first")
+    reasons += [f"no tracepoint {t}" for t in needed if t not in facts.tracepoints]
+    return reasons
+
+
+def _hooks(name: PlanName, checked: bool) -> tuple[Hook, ...]:
+    if name != "kprobe":
+        return ()
+    check = (Hook("kprobe", "wp_page_copy", "wp_page_copy_enter"),) if checked else ()
+    # The return first: an entry without a return probe behind it would look like a lost return.
+    return check + tuple(
+        hook
+        for function in ("do_wp_page", "finish_fault")
+        for hook in (
+            Hook("kretprobe", function, f"{function}_return"),
+            Hook("kprobe", function, f"{function}_enter"),
+        )
+    )
+
+
+def _defines(name: PlanName, facts: KernelFacts) -> dict[str, int]:
+    errors = sum(facts.constants[f"VM_FAULT_{e}"] for e in _ERRORS)
+    return {
+        f"PLAN_{name.upper()}": 1,
+        "PAGE_SIZE": facts.page_bytes,
+        "PAGE_SHIFT": facts.page_bytes.bit_length() - 1,
+        "SLOTS": _SLOTS,
+        "VM_FAULT_ERROR": errors,
+        **facts.offsets,
+        **facts.constants,
+        **_GFP,
+    }
+
+
+def _limits(name: PlanName, facts: KernelFacts) -> tuple[frozenset[FaultKind], tuple[str, ...]]:
+    if name != "tracepoint":
+        return frozenset(), ()
+    spots = [
+        "writes to shared mappings cannot be told apart: those that re-mark count as reused",
+        "reused is an upper bound: spurious and retried faults are in it",
+        "copied is an upper bound when threads race for one page: each that lost is in it",
+        "faults made by another process (ptrace, process_vm_writev) are not seen",
+    ]
+    if facts.pid_max > _SLOTS:
+        spots.append(
+            f"thread ids that differ by a multiple of {_SLOTS} share a slot: if both fault at "
+            "the same moment, a copy may count as reused"
+        )
+    unseen = (FaultKind.FILE_COPIED, FaultKind.SHARED, FaultKind.UNCHANGED)
+    return frozenset(unseen), tuple(spots)

@@ -1,0 +1,49 @@
+"""May this process load BPF programs and read frame numbers? Capabilities and lockdown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
+
+# include/uapi/linux/capability.h
+_BITS = {"CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
+_STATUS = Path("/proc/self/status")
+_LOCKDOWN = Path("/sys/kernel/security/lockdown")
+
+
+def capabilities(status: Path = _STATUS) -> frozenset[str]:
+    """Those of this process that matter here."""
+    lines = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
+    effective = int(lines["CapEff"], 16)
+    return frozenset(name for name, bit in _BITS.items() if effective >> bit & 1)
+
+
+def may_trace(held: frozenset[str]) -> bool:
+    """CAP_BPF and CAP_PERFMON (5.8 and later) load tracing programs; CAP_SYS_ADMIN has both."""
+    return "CAP_SYS_ADMIN" in held or {"CAP_BPF", "CAP_PERFMON"} <= held
+
+
+def lockdown(path: Path = _LOCKDOWN) -> str | None:
+    """none, integrity or confidentiality; None when the kernel has no lockdown or hides it."""
+    try:
+        text = path.read_text()
+    except OSError:
+        return None
+    return text.partition("[")[2].partition("]")[0] or None
+
+
+def require_privileges() -> None:
+    """Raises CowtraceError when no plan can run whatever the kernel offers."""
+    if not may_trace(capabilities()):
+        raise CowtraceError(
+            "loading BPF programs needs root, or CAP_BPF and CAP_PERFMON",
+            hint="run it again with sudo",
+            exit_code=EXIT_NO_PLAN,
+        )
+    if lockdown() == "confidentiality":
+        raise CowtraceError(
+            "kernel lockdown is in confidentiality mode: BPF may not read kernel memory",
+            hint="boot with lockdown=integrity or none, or use the VM: cowtrace vm run 6.12 -- ...",
+            exit_code=EXIT_NO_PLAN,
+        )

@@ -1,0 +1,166 @@
+"""What was counted: frozen values, no I/O. Everything downstream of the tracer takes these."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class FaultKind(enum.IntEnum):
+    """What became of one copy-on-write fault; `enum fault_kind` in bpf/cow.h."""
+
+    COPIED = 0  # a page that was shared: its bytes now in a new frame
+    FILE_COPIED = 1  # first write to a private file page that was not mapped yet
+    ZERO_FILLED = 2  # the zero page gave way to a fresh page of zeroes
+    REUSED = 3  # same frame, nobody shares it any more: only marked writable again
+    SHARED = 4  # a shared mapping: made writable, never copied
+    UNCHANGED = 5  # lost a race, to be retried, or handed to user space
+    FAILED = 6  # out of memory, SIGBUS, SIGSEGV
+    UNCLASSIFIED = 7  # the page-table entry was gone before it could be read
+
+    @property
+    def label(self) -> str:
+        """The word users read: `file-copied`."""
+        return self.name.lower().replace("_", "-")
+
+
+COPIES = (FaultKind.COPIED, FaultKind.FILE_COPIED)
+
+
+class Source(enum.IntEnum):
+    """Whose bytes the page held before; `enum fault_source` in bpf/cow.h."""
+
+    UNKNOWN = 0  # the plan cannot tell: shown as `-`
+    ANON = 1
+    FILE = 2
+    ZERO = 3
+    KSM = 4
+    HUGETLB = 5
+    THP = 6
+
+
+class Origin(enum.IntEnum):
+    """What made the write; `enum fault_origin` in bpf/cow.h."""
+
+    USER = 0  # an instruction of the process itself
+    KERNEL = 1  # the kernel on the process's behalf: read(2) into the page
+    REMOTE = 2  # another process: ptrace, process_vm_writev
+    UNSHARE = 3  # no write: the page is pinned for reading for long
+    FORK = 4  # fork itself, for a pinned page: no fault at all
+
+
+@dataclass(frozen=True, slots=True)
+class FaultRow:
+    """Faults of one process that are alike in kind, source, origin and actor, since attach."""
+
+    kind: FaultKind
+    source: Source
+    origin: Origin
+    actor: int | None  # pid that made a remote fault
+    faults: int
+    bytes: int  # written to new frames: 0 for kinds that copy nothing
+
+
+@dataclass(frozen=True, slots=True)
+class PageFaults:
+    """Every page fault of one process since attach, copy-on-write or not."""
+
+    user: int
+    kernel: int
+    write_protect: int  # of both: a write to a page that is present
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process (the kernel's thread group) and its copy-on-write faults since attach."""
+
+    pid: int  # the kernel's tgid
+    comm: str  # as the process named itself: hostile, see views.text
+    parent: int | None  # None when it was born before attach
+    exited: bool
+    page_faults: PageFaults | None  # None when the page-fault tracepoints are not attached
+    rows: tuple[FaultRow, ...]
+    unseen: frozenset[FaultKind]  # kinds that the plan cannot tell
+
+    def count(self, *kinds: FaultKind) -> int | None:
+        """Faults of these kinds; None when the plan can see none of them."""
+        if kinds and self.unseen.issuperset(kinds):
+            return None
+        return sum(row.faults for row in self.rows if row.kind in kinds)
+
+    @property
+    def faults(self) -> int:
+        """All copy-on-write faults: the sum of the kinds."""
+        return sum(row.faults for row in self.rows)
+
+    @property
+    def copied_bytes(self) -> int:
+        """Bytes written to new frames by copying; zero-filled pages are not in it."""
+        return sum(row.bytes for row in self.rows if row.kind in COPIES)
+
+
+@dataclass(frozen=True, slots=True)
+class Completeness:
+    """Whether the counts can be trusted: every way in which one can be lost, counted."""
+
+    entered: int | None  # functions entered; None when the plan has no entry probe
+    returned: int | None  # returns paired with their entry
+    lost: int  # faults known to have been missed: 0 in a complete trace
+    detail: tuple[tuple[str, int], ...]  # the losses by cause, those above 0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All counts at one moment. Sums since attach, never per interval: see `per_second`."""
+
+    at_ns: int  # CLOCK_MONOTONIC
+    attached_ns: int  # CLOCK_MONOTONIC
+    plan: str  # kprobe, fentry or tracepoint
+    kernel: str  # uname -r
+    page_bytes: int
+    processes: tuple[Process, ...]
+    completeness: Completeness
+    unseen: frozenset[FaultKind]
+
+    @property
+    def unclassified(self) -> int:
+        return sum(p.count(FaultKind.UNCLASSIFIED) or 0 for p in self.processes)
+
+    def process(self, pid: int) -> Process | None:
+        """The newest process of that pid."""
+        return next((p for p in reversed(self.processes) if p.pid == pid), None)
+
+    def only(self, keep: Iterable[Process]) -> Snapshot:
+        """The same moment with some of the processes."""
+        return Snapshot(
+            self.at_ns,
+            self.attached_ns,
+            self.plan,
+            self.kernel,
+            self.page_bytes,
+            tuple(keep),
+            self.completeness,
+            self.unseen,
+        )
+
+
+def per_second(now: Snapshot, before: Snapshot | None) -> dict[int, float]:
+    """Bytes copied a second by each pid between two snapshots (since attach without `before`)."""
+    start_ns = before.at_ns if before else now.attached_ns
+    seconds = (now.at_ns - start_ns) / 1e9
+    if seconds <= 0:
+        return {}
+    earlier = {p.pid: p.copied_bytes for p in before.processes} if before else {}
+    return {p.pid: max(0, p.copied_bytes - earlier.get(p.pid, 0)) / seconds for p in now.processes}
+
+
+def descendants(snapshot: Snapshot, root: int) -> set[int]:
+    """Pids of `root` and of every process born under it since attach."""
+    family = {root}
+    grew = True
+    while grew:
+        born = {p.pid for p in snapshot.processes if p.parent in family} - family
+        family |= born
+        grew = bool(born)
+    return family

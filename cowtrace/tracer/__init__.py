@@ -1,0 +1,152 @@
+"""Attach a probe plan to the running kernel; snapshots come out until it is closed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
+from cowtrace.kernel.facts import KernelFacts, kernel_facts
+from cowtrace.kernel.plan import PLAN_NAMES, NoPlan, PlanName, ProbePlan, probe_plan
+from cowtrace.kernel.privileges import require_privileges
+from cowtrace.model import Snapshot
+from cowtrace.tracer import abi, maps
+from cowtrace.tracer.ledger import Ledger
+from cowtrace.tracer.loader import Loaded, Refused
+from cowtrace.tracer.reader import RawCounts, completeness, processes
+
+MAX_ROWS = 1 << 16  # of fault_sums: process x kind x source x origin
+MAX_PROCESSES = 1 << 15
+
+
+class Tracer:
+    """Probes attached to the whole system. A context manager; `close` leaves nothing loaded."""
+
+    def __init__(self, plan: ProbePlan, facts: KernelFacts, loaded: Loaded) -> None:
+        self.plan = plan.name
+        self.probe_plan = plan
+        self._facts = facts
+        self._loaded = loaded
+        self._ledger = Ledger(plan.unseen)
+        self._attached_ns = time.monotonic_ns()
+        self._baseline = self._losses()
+
+    def snapshot(self) -> Snapshot:
+        """Sums since attach, of every process of the system that faulted or was born since."""
+        raw = self._ledger.fold(self._read(), self._forget)
+        return Snapshot(
+            at_ns=time.monotonic_ns(),
+            attached_ns=self._attached_ns,
+            plan=self.plan,
+            kernel=self._facts.release,
+            page_bytes=self._facts.page_bytes,
+            processes=(*self._ledger.ended, *processes(raw, self.probe_plan.unseen)),
+            completeness=completeness(raw.losses, self._baseline, self.plan == "kprobe"),
+            unseen=self.probe_plan.unseen,
+        )
+
+    def close(self) -> None:
+        """Detach and unload. Idempotent."""
+        self._loaded.close()
+
+    def __enter__(self) -> Tracer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _read(self) -> RawCounts:
+        fd = self._loaded.map_fd
+        hashed = maps.read_hash
+        sums = hashed(fd("fault_sums"), abi.FAULT_KEY, abi.FAULT_SUM, per_cpu=True)
+        faults = hashed(fd("page_faults"), abi.TGID, abi.PAGE_FAULT_SUM, per_cpu=True)
+        known = hashed(fd("processes"), abi.TGID, abi.PROCESS, per_cpu=False)
+        return RawCounts(
+            sums=dict(sums),
+            page_faults={key[0]: value for key, value in faults},
+            processes={key[0]: value for key, value in known},
+            losses=self._losses(),
+        )
+
+    def _losses(self) -> tuple[int, ...]:
+        fd = self._loaded.map_fd("losses")
+        return tuple(c[0] for c in maps.read_array(fd, len(abi.LOSSES), abi.COUNTER))
+
+    def _forget(self, past: RawCounts) -> None:
+        tgids = [abi.TGID.pack(tgid) for tgid in past.processes]
+        fd = self._loaded.map_fd
+        maps.delete(fd("fault_sums"), [abi.FAULT_KEY.pack(*key) for key in past.sums])
+        maps.delete(fd("page_faults"), tgids)
+        maps.delete(fd("processes"), tgids)
+
+
+def attach(
+    plan: str = "auto",
+    *,
+    region: tuple[int, int] | None = None,
+    cross_check: bool = False,
+    notice: Callable[[str], None] | None = None,
+) -> Tracer:
+    """Attach a plan; `auto` test-loads fentry, kprobe, tracepoint and takes the first that runs.
+
+    Args:
+        plan: auto, fentry, kprobe or tracepoint.
+        region: count only faults at addresses in [start, end).
+        cross_check: where wp_page_copy() exists, compare each call with the frame numbers.
+        notice: told, one sentence each, which plan was refused and why, and which was taken.
+
+    Raises:
+        CowtraceError: with EXIT_NO_PLAN, when the plan cannot run here.
+    """
+    require_privileges()
+    say = notice or (lambda sentence: None)
+    facts = kernel_facts()
+    names = PLAN_NAMES if plan == "auto" else tuple(n for n in PLAN_NAMES if n == plan)
+    refusals = []
+    for name in names:
+        try:
+            tracer = _attach_one(name, facts, region, cross_check)
+        except CowtraceError as error:
+            if error.exit_code != EXIT_NO_PLAN or not isinstance(error, Unavailable | Refused):
+                raise
+            refusals.append(error)
+            say(str(error))
+            continue
+        say(f"attached the {name} plan")
+        return tracer
+    if len(refusals) == 1:
+        raise refusals[0]
+    raise CowtraceError(
+        f"no probe plan runs on kernel {facts.release}",
+        hint="see what is missing: cowtrace doctor; or use the VM: cowtrace vm run 6.12 -- ...",
+        exit_code=EXIT_NO_PLAN,
+    )
+
+
+class Unavailable(CowtraceError):
+    """This kernel lacks what a plan needs."""
+
+    def __init__(self, plan: NoPlan) -> None:
+        super().__init__(
+            f"the {plan.name} plan cannot run here: {'; '.join(plan.reasons)}",
+            hint="see what this kernel offers: cowtrace doctor",
+            exit_code=EXIT_NO_PLAN,
+        )
+
+
+def _attach_one(
+    name: PlanName, facts: KernelFacts, region: tuple[int, int] | None, cross_check: bool
+) -> Tracer:
+    plan = probe_plan(name, facts, cross_check=cross_check)
+    if isinstance(plan, NoPlan):
+        raise Unavailable(plan)
+    options = {"MAX_ROWS": MAX_ROWS, "MAX_PROCESSES": MAX_PROCESSES}
+    if region:
+        options |= {"REGION_START": region[0], "REGION_END": region[1]}
+    return Tracer(plan, facts, Loaded(plan, options))

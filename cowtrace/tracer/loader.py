@@ -1,0 +1,97 @@
+"""A ProbePlan in, running BPF programs out. The only module that imports bcc."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from cowtrace.bpf_source import bpf_dir
+from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
+from cowtrace.kernel.plan import ProbePlan
+from cowtrace.tracer.source import bpf_text
+
+
+class Refused(CowtraceError):
+    """This kernel refused to load or attach a plan's programs."""
+
+    def __init__(self, plan: ProbePlan, reason: str, log: str) -> None:
+        super().__init__(
+            f"this kernel refused the {plan.name} plan: {reason}",
+            hint="see what it offers: cowtrace doctor",
+            exit_code=EXIT_NO_PLAN,
+        )
+        self.log = log  # what BCC, clang and the verifier wrote to stderr
+
+
+class Loaded:
+    """Programs attached, maps open. `close` detaches; so does the end of the process."""
+
+    def __init__(self, plan: ProbePlan, options: Mapping[str, int]) -> None:
+        bpf_class = _import_bcc()
+        defines = {**plan.defines, **options}
+        flags = [f"-D{name}={value}" for name, value in defines.items()]
+        self._plan = plan
+        self._bpf: Any = None
+        with _stderr_to_file() as log:
+            try:
+                self._bpf = bpf_class(text=bpf_text(bpf_dir()), cflags=flags)
+                for hook in plan.hooks:
+                    attach = getattr(self._bpf, f"attach_{hook.kind}")
+                    attach(event=hook.target, fn_name=hook.program)
+            except Exception as error:  # BCC raises bare Exception for every failure
+                self.close()
+                raise Refused(plan, str(error), log()) from None
+
+    def map_fd(self, name: str) -> int:
+        """File descriptor of a map, for maps.read_*."""
+        fd: int = self._bpf[name].map_fd
+        return fd
+
+    def close(self) -> None:
+        """Detach in the reverse order and unload. Idempotent."""
+        bpf, self._bpf = self._bpf, None
+        if bpf is None:
+            return
+        for hook in reversed(self._plan.hooks):
+            with suppress(Exception):  # not attached: the failure is already being reported
+                getattr(bpf, f"detach_{hook.kind}")(event=hook.target, fn_name=hook.program)
+        bpf.cleanup()
+
+
+def _import_bcc() -> Any:
+    # BCC reads its "kernel headers" from here: a handful of stubs, see bpf/bcc-headers.
+    os.environ["BCC_KERNEL_SOURCE"] = str(bpf_dir() / "bcc-headers")
+    missing = CowtraceError(
+        "BCC's Python module is missing",
+        hint="apt install python3-bpfcc (PyPI's bcc is another program); "
+        "a venv needs --system-site-packages",
+        exit_code=EXIT_NO_PLAN,
+    )
+    try:
+        import bcc
+    except ImportError:
+        raise missing from None
+    if not hasattr(bcc, "BPF"):
+        raise missing
+    return bcc.BPF
+
+
+@contextmanager
+def _stderr_to_file() -> Iterator[Any]:
+    """Catch what C libraries write to stderr meanwhile; yields a function that reads it."""
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+
+        def written() -> str:
+            file.seek(0)
+            return file.read().decode(errors="replace")
+
+        os.dup2(file.fileno(), 2)
+        try:
+            yield written
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)

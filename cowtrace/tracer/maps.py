@@ -1,0 +1,89 @@
+"""BPF maps, read whole: a file descriptor in, plain tuples out. No idea of what they hold."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import struct
+from collections.abc import Iterator
+
+from cowtrace.errors import CowtraceError
+from cowtrace.kernel.libbpf import libbpf
+
+_BATCH = 4096  # elements a system call
+
+
+def read_hash(
+    fd: int, key: struct.Struct, value: struct.Struct, *, per_cpu: bool
+) -> list[tuple[tuple[int, ...], tuple[int | bytes, ...]]]:
+    """Every element of a hash: (key's fields, value's fields), summed over CPUs.
+
+    A sum wraps at 64 bits, so that one CPU may take back what another has counted.
+    Elements that come or go meanwhile may be missing; one that stays is read once.
+    """
+    cpus = libbpf().libbpf_num_possible_cpus() if per_cpu else 1
+    value_bytes = cpus * (value.size + 7 & ~7) if per_cpu else value.size
+    found = []
+    for keys, values in _batches(fd, key.size, value_bytes):
+        for i, fields in enumerate(key.iter_unpack(keys)):
+            raw = values[i * value_bytes : (i + 1) * value_bytes]
+            found.append((fields, _sum(raw, value) if per_cpu else value.unpack(raw)))
+    return found
+
+
+def read_array(fd: int, length: int, value: struct.Struct) -> list[tuple[int | bytes, ...]]:
+    """Every element of a per-CPU array, summed over CPUs."""
+    lib = libbpf()
+    raw = ctypes.create_string_buffer(lib.libbpf_num_possible_cpus() * (value.size + 7 & ~7))
+    elements = []
+    for index in range(length):
+        if lib.bpf_map_lookup_elem(fd, ctypes.byref(ctypes.c_uint32(index)), raw):
+            raise CowtraceError(
+                f"cannot read BPF array element {index}", hint="report this with `cowtrace doctor`"
+            )
+        elements.append(_sum(raw.raw, value))
+    return elements
+
+
+def delete(fd: int, keys: list[bytes]) -> None:
+    """Remove elements; those already gone are no error."""
+    lib = libbpf()
+    for key in keys:
+        lib.bpf_map_delete_elem(fd, key)
+
+
+def _sum(raw: bytes, value: struct.Struct) -> tuple[int, ...]:
+    padded = struct.Struct(f"{value.format}{(-value.size) % 8}x")
+    columns = zip(*padded.iter_unpack(raw), strict=True)
+    return tuple(sum(column) & 0xFFFF_FFFF_FFFF_FFFF for column in columns)
+
+
+def _batches(fd: int, key_bytes: int, value_bytes: int) -> Iterator[tuple[bytes, bytes]]:
+    """BPF_MAP_LOOKUP_BATCH, 5.6 and later."""
+    lib = libbpf()
+    keys = ctypes.create_string_buffer(_BATCH * key_bytes)
+    values = ctypes.create_string_buffer(_BATCH * value_bytes)
+    cursor = ctypes.create_string_buffer(max(key_bytes, 8))
+    started = False
+    size = _BATCH
+    while True:
+        count = ctypes.c_uint32(size)
+        previous = cursor if started else None
+        failed = lib.bpf_map_lookup_batch(
+            fd, previous, cursor, keys, values, ctypes.byref(count), None
+        )
+        error = ctypes.get_errno() if failed else 0
+        if error == errno.ENOSPC:  # one bucket holds more than fits: ask for more at once
+            size *= 2
+            keys = ctypes.create_string_buffer(size * key_bytes)
+            values = ctypes.create_string_buffer(size * value_bytes)
+            continue
+        if error not in (0, errno.ENOENT):
+            raise CowtraceError(
+                f"cannot read a BPF map: {errno.errorcode.get(error, error)}",
+                hint="report this with the output of `cowtrace doctor`",
+            )
+        yield keys.raw[: count.value * key_bytes], values.raw[: count.value * value_bytes]
+        if error:
+            return
+        started = True

@@ -1,0 +1,81 @@
+"""Plain items of the maps in, Snapshot out. No kernel, no BCC: tested with made-up items."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from cowtrace.model import (
+    Completeness,
+    FaultKind,
+    FaultRow,
+    Origin,
+    PageFaults,
+    Process,
+    Source,
+)
+from cowtrace.tracer.abi import LOSSES, LOST
+
+Key = tuple[int, int, int, int, int, int]  # struct fault_key
+
+
+@dataclass(frozen=True, slots=True)
+class RawCounts:
+    """One reading of all maps; the fields are those of bpf/cow.h."""
+
+    sums: Mapping[Key, tuple[int, int]]
+    page_faults: Mapping[int, tuple[int, int, int]]
+    processes: Mapping[int, tuple[int, int, int, bytes]]
+    losses: tuple[int, ...]
+
+
+def processes(raw: RawCounts, unseen: frozenset[FaultKind]) -> tuple[Process, ...]:
+    """One Process for each tgid that has a sum, a page fault, or was born since attach."""
+    rows: dict[int, list[FaultRow]] = defaultdict(list)
+    for (tgid, actor, kind, source, origin, _), (faults, copied) in sorted(raw.sums.items()):
+        if faults:
+            rows[tgid].append(
+                FaultRow(
+                    FaultKind(kind),
+                    Source(source),
+                    Origin(origin),
+                    actor or None,
+                    signed(faults),
+                    copied,
+                )
+            )
+    tgids = rows.keys() | raw.page_faults.keys() | raw.processes.keys()
+    return tuple(_process(raw, tgid, tuple(rows[tgid]), unseen) for tgid in sorted(tgids))
+
+
+def _process(
+    raw: RawCounts, tgid: int, rows: tuple[FaultRow, ...], unseen: frozenset[FaultKind]
+) -> Process:
+    parent, exited, _, comm = raw.processes.get(tgid, (0, 0, 0, b""))
+    faults = raw.page_faults.get(tgid)
+    return Process(
+        pid=tgid,
+        comm=comm.split(b"\0", 1)[0].decode(errors="backslashreplace"),
+        parent=parent or None,
+        exited=bool(exited),
+        page_faults=PageFaults(*faults) if faults else None,
+        rows=rows,
+        unseen=unseen,
+    )
+
+
+def completeness(losses: Iterable[int], baseline: Iterable[int], paired: bool) -> Completeness:
+    """What was lost since `baseline`, read when the last probe was attached."""
+    since = {name: now - then for name, now, then in zip(LOSSES, losses, baseline, strict=True)}
+    return Completeness(
+        entered=since["entered"] if paired else None,
+        returned=since["returned"] if paired else None,
+        lost=sum(since[name] for name in LOST),
+        detail=tuple((n, c) for n, c in since.items() if c and n not in ("entered", "returned")),
+    )
+
+
+def signed(value: int) -> int:
+    """A 64-bit sum that may have been read between a take-back and its count."""
+    return value - (1 << 64) if value >> 63 else value
