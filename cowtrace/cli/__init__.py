@@ -1,0 +1,100 @@
+"""The command line: `main`, a click group that imports a command only when it is called."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from importlib import import_module
+
+import click
+
+from cowtrace import __version__, errors
+
+# Every command and its line in --help, so that --help imports none of them.
+COMMANDS = {
+    "demo": "Show live what fork shares and what a write copies.",
+    "doctor": "Show what this kernel offers and which probe plan can run.",
+    "run": "Run a command; count what it and its descendants copied.",
+    "top": "Show who copies pages now, over the whole system, live.",
+    "vm": "Build and run the test VMs, one for each kernel.",
+    "workload": "Run a workload whose counts are known; compare with the trace.",
+}
+
+EXIT_CODES = f"""\b
+Exit codes:
+  0    done
+  {errors.EXIT_FAILURE}    something failed that is named on stderr
+  {errors.EXIT_USAGE}    an option or argument is wrong
+  {errors.EXIT_NO_PLAN}    this kernel, or these privileges, let no probe plan run
+  {errors.EXIT_MISMATCH}    a workload, or a check, did not count what it must
+  {errors.EXIT_NO_VM}    the test VM cannot be had: no QEMU, no image, no room
+  {errors.EXIT_TIMEOUT}  the time limit ended the command
+  {errors.EXIT_NOT_EXECUTABLE}  run: the command cannot be executed
+  {errors.EXIT_NOT_FOUND}  run: the command was not found
+  130  interrupted; top ends with its last table and 0
+  run otherwise passes on its command's code, 128 + N if signal N ended it.
+
+\b
+Example:
+  sudo cowtrace top
+"""
+
+
+class LazyGroup(click.Group):
+    """Finds its commands in cowtrace.cli.NAME, and turns expected failures into exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(import_module(f"cowtrace.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            result: object = super().invoke(ctx)
+        except errors.CowtraceError as error:
+            click.echo(f"cowtrace: {error}\nHint: {error.hint}", err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            ctx.exit(128 + signal.SIGINT)
+        except BrokenPipeError:  # `cowtrace top | head`
+            _forget_stdout()
+            ctx.exit(128 + signal.SIGPIPE)
+        return result
+
+
+@click.command(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+    epilog=EXIT_CODES,
+)
+@click.version_option(__version__, prog_name="cowtrace")
+def main() -> None:
+    """Show which write faults really copied a page, and which only re-marked it writable.
+
+    \b
+    copied       the page was shared: its bytes are now in a new page
+    zero-filled  the first write to memory that was only read so far: a page of zeroes
+    reused       nobody shares the page any more: only marked writable again
+    shared       memory that is shared on purpose: made writable, never copied
+    """
+    # Names from processes may hold what the locale cannot print.
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _forget_stdout() -> None:
+    """Nobody reads any more: let the interpreter's last flush go nowhere."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

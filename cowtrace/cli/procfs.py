@@ -1,0 +1,36 @@
+"""Pids that a user names -> what /proc knows of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cowtrace.errors import CowtraceError
+
+_PROC = Path("/proc")
+
+
+def exists(pid: int) -> bool:
+    """Whether there is such a process now."""
+    return (_PROC / str(pid)).exists()
+
+
+def comm(pid: int) -> str:
+    """The name of a process (hostile: see views.text).
+
+    Raises CowtraceError when there is none, or when it is a thread of another process: faults
+    are counted for the whole process.
+    """
+    try:
+        status = (_PROC / str(pid) / "status").read_bytes()
+        name = (_PROC / str(pid) / "comm").read_bytes()
+    except OSError:
+        raise CowtraceError(
+            f"no process has the PID {pid}", hint="list the processes: ps -e"
+        ) from None
+    leader = int(status.partition(b"\nTgid:")[2].split(None, 1)[0])
+    if leader != pid:
+        raise CowtraceError(
+            f"{pid} is a thread of process {leader}, and faults are counted per process",
+            hint=f"name the process: -p {leader}",
+        )
+    return name.removesuffix(b"\n").decode(errors="backslashreplace")

@@ -1,0 +1,149 @@
+"""`cowtrace run`: a command and all its descendants, from the first instruction to the last."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import time
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from typing import TextIO
+
+import click
+
+from cowtrace import tracer
+from cowtrace.cli import launch
+from cowtrace.cli.options import attach_option, json_option, notice, verbose_option
+from cowtrace.cli.screens import can_redraw
+from cowtrace.cli.signals import Held, from_process, held
+from cowtrace.errors import CowtraceError
+from cowtrace.exporters import jsonlines
+from cowtrace.model import Snapshot, descendants
+from cowtrace.views.rows import Frame, rows
+from cowtrace.views.text import printable
+
+PASSED_ON = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
+HELD = (*PASSED_ON, signal.SIGCHLD, signal.SIGTSTP, signal.SIGWINCH)
+
+
+@click.command(
+    context_settings={"allow_interspersed_args": False},
+    epilog="\b\nExamples:\n  sudo cowtrace run -- redis-server --save 5 1\n"
+    "  sudo cowtrace run --json -o copies.json -- ./job | sort",
+)
+@click.option("-o", "--output", metavar="FILE", help="Write the summary to FILE.")
+@click.option("-q", "--quiet", is_flag=True, help="No live table, only the summary.")
+@click.option("--interval", type=click.FloatRange(min=0.05), default=1.0, show_default=True,
+              metavar="SECONDS", help="Between two live tables.")  # fmt: skip
+@attach_option
+@json_option
+@verbose_option
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.pass_context
+def run(
+    ctx: click.Context,
+    output: str | None,
+    quiet: bool,
+    interval: float,
+    plan: str,
+    as_json: bool,
+    verbose: bool,
+    command: tuple[str, ...],
+) -> None:
+    """Run a command; count what it and its descendants copied.
+
+    The command starts when the probes are attached, and the count ends when it ends.
+
+    Its stdin, stdout and stderr stay its own. On a terminal, a live table takes the last lines
+    and the command writes above it. The summary goes to stderr, or with -o to FILE.
+
+    With --json the summary is one object on stdout, and what the command writes to stdout goes
+    to stderr, so that the object stands alone; with -o FILE it goes there and stdout stays.
+
+    The exit code is the command's, 128 + N if signal N ended it; 127 if it was not found, 126
+    if it cannot be executed. SIGTERM, SIGHUP, SIGQUIT and SIGINT sent to cowtrace are passed on.
+    """
+    program = launch.resolve(command[0])
+    live = not quiet and can_redraw(sys.stderr)
+    with ExitStack() as stack:
+        out = stack.enter_context(_summary_stream(output, as_json))
+        counts = stack.enter_context(tracer.attach(plan, notice=notice))
+        signals = stack.enter_context(held(*HELD))
+        own_stdout = bool(output) or not as_json
+        started = time.monotonic()
+        pid = launch.start(program, command, signals, stdout_to_stderr=not own_stdout)
+        code = _follow(counts, pid, signals, interval if live else None, verbose)
+        took = time.monotonic() - started
+        now = _family(counts.snapshot(), pid)
+    if as_json:
+        jsonlines.write(out, now)
+    else:
+        what = printable(shlex.join(command))
+        _summary(out, f"{what}: exit code {code} after {took:,.1f} s", now, verbose)
+    ctx.exit(code)
+
+
+def _follow(
+    counts: tracer.Tracer, pid: int, signals: Held, interval: float | None, verbose: bool
+) -> int:
+    """Wait for the command, passing on signals and redrawing; its exit code."""
+    from cowtrace.views.below import BottomScreen
+
+    before: Snapshot | None = None
+    with BottomScreen(sys.stderr) as screen:
+        deadline = time.monotonic() + interval if interval else None
+        while True:
+            info = signals.wait(deadline)
+            if info is None and interval:
+                now = _family(counts.snapshot(), pid)
+                screen.show(Frame(now, rows(now, before), len(now.processes), verbose=verbose))
+                before, deadline = now, time.monotonic() + interval
+            elif info is None:
+                continue
+            elif info.si_signo == signal.SIGCHLD:
+                if (code := launch.ended(pid)) is not None:
+                    return code
+            elif info.si_signo == signal.SIGWINCH:
+                screen.resized()
+            elif info.si_signo == signal.SIGTSTP:
+                screen.release()
+                os.kill(os.getpid(), signal.SIGSTOP)
+            elif from_process(info):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, info.si_signo)
+
+
+def _family(now: Snapshot, pid: int) -> Snapshot:
+    family = descendants(now, pid)
+    return now.only(process for process in now.processes if process.pid in family)
+
+
+def _summary(out: TextIO, title: str, now: Snapshot, verbose: bool) -> None:
+    from rich.text import Text
+
+    from cowtrace.views import live, plain, table
+
+    found = rows(now, None)
+    frame = Frame(now, found, len(now.processes), total=len(found) > 1, verbose=verbose)
+    if can_redraw(out):
+        console = live.console(out)
+        console.print(Text(title, style="bold"))
+        console.print(table.render(frame))
+    else:
+        console = plain.console(out)
+        console.print(title, soft_wrap=True)
+        plain.write(console, table.render(frame))
+
+
+def _summary_stream(output: str | None, as_json: bool) -> AbstractContextManager[TextIO]:
+    """Opened before the command starts: its work is not to be lost for want of a file."""
+    if output is None:
+        return nullcontext(sys.stdout if as_json else sys.stderr)
+    try:
+        return open(output, "w", encoding="utf-8", errors="backslashreplace")  # noqa: PTH123
+    except OSError as error:
+        raise CowtraceError(
+            f"cannot write {printable(output)}: {error.strerror}",
+            hint="name a file in a folder that you may write to: -o FILE",
+        ) from None

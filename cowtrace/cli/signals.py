@@ -1,0 +1,44 @@
+"""Signals as values: held back, then taken one at a time between two refreshes.
+
+A handler could run in the middle of a redraw or of reading a map; a held signal cannot, and it
+also says whether the terminal or another process sent it.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The signals that are held back, and the mask from before: a command starts with that."""
+
+    signals: frozenset[int]
+    mask_before: frozenset[int]
+
+    def wait(self, deadline: float | None) -> signal.struct_siginfo | None:
+        """The next held signal, or None when time.monotonic() passes `deadline` (None: never)."""
+        if deadline is None:
+            return signal.sigwaitinfo(self.signals)
+        return signal.sigtimedwait(self.signals, max(0.0, deadline - time.monotonic()))
+
+
+@contextmanager
+def held(*signals: int) -> Iterator[Held]:
+    """Hold these signals back meanwhile; those not taken by the end are dropped."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield Held(frozenset(signals), frozenset(before))
+    finally:
+        while signal.sigtimedwait(signals, 0):
+            pass
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def from_process(info: signal.struct_siginfo) -> bool:
+    """Whether a process sent it; what the terminal sends reaches the whole group by itself."""
+    return info.si_code <= 0  # SI_USER and its like; SI_KERNEL is positive

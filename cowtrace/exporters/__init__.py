@@ -1,0 +1,1 @@
+"""Snapshots made machine-readable. No bcc, no click."""

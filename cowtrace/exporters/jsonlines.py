@@ -1,0 +1,88 @@
+"""A Snapshot -> one JSON object on one line.
+
+Fields of the object (times in nanoseconds of CLOCK_MONOTONIC; counts are sums since attach):
+
+- `at_ns`, `attached_ns`, `plan`, `kernel`, `page_bytes`
+- `unseen`: the kinds that the plan cannot see; their counts are null, never 0
+- `lost`, `lost_by_cause` (cause: count), `entered`, `returned` (null when not counted)
+- `unclassified`: faults of no known kind, of the processes below
+- `processes`: a list of objects:
+    - `pid` (the kernel's tgid), `comm` (as the process wrote it, escaped as JSON),
+      `parent` (null when born before attach), `exited`
+    - `faults`: copy-on-write faults; the sum of the next eight
+    - `copied`, `file_copied`, `zero_filled`, `reused`, `shared`, `unchanged`, `failed`,
+      `unclassified`
+    - `copied_bytes`, and `copied_bytes_per_second` since the object before (since attach in
+      the first)
+    - `page_faults`: `user`, `kernel`, `write_protect` of all page faults, or null
+    - `rows`: the faults apart by `kind`, `source` (null: unknown), `origin`, `actor` (the pid
+      that made a remote write, else null), each with `faults` and `bytes`
+
+Fields are added, never renamed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any, TextIO
+
+from cowtrace.model import COPIES, FaultKind, FaultRow, Process, Snapshot, Source, per_second
+
+
+def write(stream: TextIO, now: Snapshot, before: Snapshot | None = None) -> None:
+    """Write one line and flush it, so that a reader sees each interval at once."""
+    stream.write(json.dumps(as_object(now, before)) + "\n")
+    stream.flush()
+
+
+def as_object(now: Snapshot, before: Snapshot | None = None) -> dict[str, Any]:
+    """The object of one line."""
+    rates = per_second(now, before)
+    done = now.completeness
+    return {
+        "at_ns": now.at_ns,
+        "attached_ns": now.attached_ns,
+        "plan": now.plan,
+        "kernel": now.kernel,
+        "page_bytes": now.page_bytes,
+        "unseen": [_field(kind) for kind in sorted(now.unseen)],
+        "lost": done.lost,
+        "lost_by_cause": dict(done.detail),
+        "entered": done.entered,
+        "returned": done.returned,
+        "unclassified": now.unclassified,
+        "processes": [_process(process, rates) for process in now.processes],
+    }
+
+
+def _process(process: Process, rates: dict[int, float]) -> dict[str, Any]:
+    seen = process.count(*COPIES) is not None
+    faults = process.page_faults
+    return {
+        "pid": process.pid,
+        "comm": process.comm,
+        "parent": process.parent,
+        "exited": process.exited,
+        "faults": process.faults,
+        **{_field(kind): process.count(kind) for kind in FaultKind},
+        "copied_bytes": process.copied_bytes if seen else None,
+        "copied_bytes_per_second": rates.get(process.pid, 0.0) if seen else None,
+        "page_faults": dataclasses.asdict(faults) if faults else None,
+        "rows": [_row(row) for row in process.rows],
+    }
+
+
+def _row(row: FaultRow) -> dict[str, Any]:
+    return {
+        "kind": _field(row.kind),
+        "source": None if row.source is Source.UNKNOWN else row.source.name.lower(),
+        "origin": row.origin.name.lower(),
+        "actor": row.actor,
+        "faults": row.faults,
+        "bytes": row.bytes,
+    }
+
+
+def _field(kind: FaultKind) -> str:
+    return kind.name.lower()

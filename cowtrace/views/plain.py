@@ -1,0 +1,65 @@
+"""Frames -> plain text for a pipe: one block per interval, no escapes, 80 columns."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TextIO
+
+from rich.console import Console, RenderableType
+
+from cowtrace.views.rows import Frame
+from cowtrace.views.table import COLUMNS, render
+
+
+def console(stream: TextIO) -> Console:
+    """A console that never writes an escape and never asks how wide the terminal is."""
+    return Console(
+        file=stream,
+        width=COLUMNS,
+        color_system=None,
+        force_terminal=False,
+        force_interactive=False,
+        legacy_windows=False,
+        markup=False,
+        highlight=False,
+        emoji=False,
+    )
+
+
+class PlainScreen:
+    """Writes each frame as a block of its own, with an empty line between two."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._console = console(stream)
+        self._blocks = 0
+
+    def __enter__(self) -> PlainScreen:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        pass
+
+    def show(self, frame: Frame) -> None:
+        """Write one block, and flush it: a pipe's reader sees each interval at once."""
+        if self._blocks:
+            self._console.print()
+        self._blocks += 1
+        write(self._console, render(frame))
+        self._stream.flush()
+
+    def resized(self) -> None:
+        """A pipe has no size."""
+
+
+def write(to: Console, view: RenderableType) -> None:
+    """Print without the blanks that rich pads a table's lines with."""
+    with to.capture() as captured:
+        to.print(view)
+    lines = captured.get().splitlines()
+    to.file.write("".join(f"{line.rstrip()}\n" for line in lines))

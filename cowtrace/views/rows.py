@@ -1,0 +1,103 @@
+"""A Snapshot -> the rows that a table shows: chosen, summed and sorted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from cowtrace.model import COPIES, FaultKind, Process, Snapshot, per_second
+
+SORT_KEYS = ("rate", "bytes", "faults", "copied", "zero", "reused", "shared", "pid", "comm")
+DEFAULT_ROWS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table. None: the plan cannot see it."""
+
+    pid: int | None  # None for the total
+    comm: str  # hostile: see views.text
+    exited: bool
+    faults: int
+    copied: int | None  # pages of private files included
+    zero: int | None
+    reused: int | None
+    shared: int | None
+    bytes: int | None  # copied, not zero-filled
+    rate: float | None  # bytes copied per second
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What one refresh shows."""
+
+    snapshot: Snapshot  # of the processes that were asked for
+    rows: tuple[Row, ...]  # sorted; those of processes with nothing to show are left out
+    processes: int  # in the system that had any fault or were born since attach
+    limit: int = DEFAULT_ROWS  # rows shown at most
+    total: bool = False  # with a row of sums over all of the snapshot's processes
+    verbose: bool = False
+
+
+def rows(
+    now: Snapshot, before: Snapshot | None, *, sort: str = "rate", always: Iterable[int] = ()
+) -> tuple[Row, ...]:
+    """One row for each process with a copy-on-write fault, and for each pid in `always`.
+
+    `sort` is one of SORT_KEYS; numbers sort downwards, pid and comm upwards. The rate is that
+    since `before`, or since attach without it.
+    """
+    rates = per_second(now, before)
+    keep = frozenset(always)
+    found = [_row(p, rates) for p in now.processes if p.faults or p.pid in keep]
+    return tuple(sorted(found, key=_order(sort)))
+
+
+def total(now: Snapshot, before: Snapshot | None) -> Row:
+    """The sums over all processes of the snapshot."""
+    rates = per_second(now, before)
+    each = [_row(p, rates) for p in now.processes]
+    rate = [row.rate for row in each if row.rate is not None]
+    return Row(
+        pid=None,
+        comm="total",
+        exited=False,
+        faults=sum(row.faults for row in each),
+        copied=_sum(row.copied for row in each),
+        zero=_sum(row.zero for row in each),
+        reused=_sum(row.reused for row in each),
+        shared=_sum(row.shared for row in each),
+        bytes=_sum(row.bytes for row in each),
+        rate=sum(rate) if rate else None,
+    )
+
+
+def _row(process: Process, rates: dict[int, float]) -> Row:
+    copied = process.count(*COPIES)
+    return Row(
+        pid=process.pid,
+        comm=process.comm,
+        exited=process.exited,
+        faults=process.faults,
+        copied=copied,
+        zero=process.count(FaultKind.ZERO_FILLED),
+        reused=process.count(FaultKind.REUSED),
+        shared=process.count(FaultKind.SHARED),
+        bytes=None if copied is None else process.copied_bytes,
+        rate=None if copied is None else rates.get(process.pid, 0.0),
+    )
+
+
+def _order(sort: str) -> Callable[[Row], tuple[object, ...]]:
+    def key(row: Row) -> tuple[object, ...]:
+        value = getattr(row, sort)
+        # missing numbers come last; equal rows stay in a stable, useful order
+        first = value if sort in ("pid", "comm") else -(-1 if value is None else value)
+        return (first, -(row.bytes or 0), -row.faults, row.pid or 0)
+
+    return key
+
+
+def _sum(values: Iterable[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None

@@ -1,0 +1,106 @@
+"""A Frame -> rich tables that fit 80 columns, and the footer that says how far to trust them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from cowtrace.views.numbers import WIDTH, count, size
+from cowtrace.views.rows import Frame, Row, total
+from cowtrace.views.text import fit, printable
+
+COLUMNS = 80
+EXITED = "†"
+_COMM = 16  # 15 bytes at most as the kernel keeps it, and the mark
+_PID = 7  # pid_max is 4,194,304
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    header: str
+    text: Callable[[Row], str]
+
+
+_NUMBERS = (
+    _Column("FAULTS", lambda row: count(row.faults)),
+    _Column("COPIED", lambda row: count(row.copied)),
+    _Column("ZERO", lambda row: count(row.zero)),
+    _Column("REUSED", lambda row: count(row.reused)),
+    _Column("SHARED", lambda row: count(row.shared)),
+    _Column("BYTES", lambda row: size(row.bytes)),
+    _Column("/S", lambda row: size(row.rate)),
+)
+
+
+def render(frame: Frame) -> RenderableType:
+    """The whole view: table, details when asked for, footer."""
+    parts: list[RenderableType] = [fault_table(frame)]
+    if frame.verbose:
+        from cowtrace.views.detail import details  # only then
+
+        parts += details(frame)
+    return Group(*parts, footer(frame))
+
+
+def fault_table(frame: Frame) -> Table:
+    """One row per process; the sums below them when the frame wants them."""
+    table = grid(*(column.header for column in _NUMBERS))
+    for row in frame.rows[: frame.limit]:
+        table.add_row(
+            str(row.pid),
+            name(row.comm, row.exited),
+            *(column.text(row) for column in _NUMBERS),
+            style="dim" if row.exited else None,
+        )
+    if frame.total:
+        sums = total(frame.snapshot, None)
+        table.add_row("", sums.comm, *(column.text(sums) for column in _NUMBERS), style="bold")
+    return table
+
+
+def footer(frame: Frame) -> Text:
+    """Plan, kernel, how many are shown, and everything that was not counted or not seen."""
+    snapshot = frame.snapshot
+    shown = frame.rows[: frame.limit]
+    seconds = (snapshot.at_ns - snapshot.attached_ns) / 1e9
+    text = Text(style="dim")
+    text.append(
+        f"plan {snapshot.plan}, kernel {printable(snapshot.kernel)}, {seconds:,.1f} s: "
+        f"{len(shown):,} of {frame.processes:,} processes\n"
+    )
+    done = snapshot.completeness
+    text.append(f"unclassified {snapshot.unclassified:,}", _alarm(snapshot.unclassified))
+    text.append(", ")
+    text.append(f"lost {done.lost:,}", _alarm(done.lost))
+    if done.lost and done.detail:
+        text.append(" (" + ", ".join(f"{cause} {lost:,}" for cause, lost in done.detail) + ")")
+    if snapshot.unseen:
+        unseen = ", ".join(kind.label for kind in sorted(snapshot.unseen))
+        text.append(f"; - not seen by this plan: {unseen}")
+    if any(row.exited for row in shown):
+        text.append(f"; {EXITED} exited")
+    return text
+
+
+def grid(*headers: str, width: int = WIDTH) -> Table:
+    """An empty table of PID, COMM and right-aligned columns of one width."""
+    table = Table(box=None, padding=0, pad_edge=False, header_style="bold", collapse_padding=True)
+    table.add_column("PID", justify="right", width=_PID, no_wrap=True)
+    table.add_column(" COMM", width=_COMM + 1, no_wrap=True)
+    for header in headers:
+        table.add_column(header, justify="right", width=width + 1, no_wrap=True)
+    return table
+
+
+def name(comm: str, exited: bool) -> Text:
+    """A process's name as plain cells: markup and escapes in it do not act."""
+    shown = fit(printable(comm), _COMM - 1)
+    return Text(f" {shown}{EXITED if exited else ''}")
+
+
+def _alarm(number: int) -> str:
+    return "not dim bold red" if number else ""

@@ -1,0 +1,36 @@
+"""Names that a process chose for itself -> text that is safe and honest to print."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from rich.cells import cell_len, set_cell_size
+
+_RIGHT_TO_LEFT = frozenset({"R", "AL", "AN"})  # would reorder the numbers beside the name
+
+
+def printable(raw: str) -> str:
+    r"""The same name with everything that could act on a terminal made visible.
+
+    Control characters, format characters (bidi, zero width), lone surrogates, unassigned
+    characters and right-to-left letters become escapes such as ``\x1b`` or ``\u202e``.
+    """
+    return "".join(map(_visible, raw))
+
+
+def fit(text: str, cells: int) -> str:
+    """`text` cut to so many terminal cells, with `…` where something was cut off."""
+    if cell_len(text) <= cells:
+        return text
+    return set_cell_size(text, cells - 1).rstrip() + "…"
+
+
+def _visible(character: str) -> str:
+    if character.isprintable() and unicodedata.bidirectional(character) not in _RIGHT_TO_LEFT:
+        return character
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # surrogateescape: a byte that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    if code <= 0xFF:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
