@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from cowtrace.model import FaultKind, Snapshot
 from cowtrace.workloads.counts import KINDS, Outcome
@@ -49,6 +51,13 @@ class Comparison:
         """The tracer, the frame numbers and the data read back all say what was foretold."""
         complete = not (self.unclassified or self.failed or self.lost)
         return complete and self.data_right and all(row.ok for row in self.rows)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: every row and field, kinds by their labels."""
+        rows = [
+            {**dataclasses.asdict(row), "kind": row.kind.label, "ok": row.ok} for row in self.rows
+        ]
+        return {**dataclasses.asdict(self), "rows": rows, "ok": self.ok}
 
 
 def comparison(outcome: Outcome, snapshot: Snapshot) -> Comparison:

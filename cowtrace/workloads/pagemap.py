@@ -50,11 +50,14 @@ def zero_frame() -> int | None:
     The kernel shows frame numbers only to CAP_SYS_ADMIN, and 0 to others.
     """
     with mmap.mmap(-1, PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
-        first = ctypes.c_char.from_buffer(page)
-        _ = first.value  # a read fault: maps the zero page
-        (entry,) = read_entries(ctypes.addressof(first), 1)
-        del first  # else the mapping could not be closed
+        _ = page[0]  # a read fault: maps the zero page
+        (entry,) = read_entries(address_of(page), 1)
     return entry & _FRAME_MASK or None
+
+
+def address_of(mapping: mmap.mmap) -> int:
+    """Where it begins."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(mapping))
 
 
 def changes(

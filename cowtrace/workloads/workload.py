@@ -69,10 +69,11 @@ def find(name: str) -> Workload:
     """The workload of that name; raises CowtraceError that suggests the nearest."""
     if name in WORKLOADS:
         return WORKLOADS[name]
-    near = difflib.get_close_matches(name, WORKLOADS, n=1, cutoff=0)
+    near = difflib.get_close_matches(name, WORKLOADS, n=1, cutoff=0.4)
     raise CowtraceError(
         f"no workload is named {name!r}",
-        hint=f"did you mean {near[0]}? all of them: cowtrace workload --list",
+        hint=(f"did you mean {near[0]}? " if near else "")
+        + "all of them: cowtrace workload --list",
         exit_code=EXIT_USAGE,
     )
 
@@ -98,11 +99,11 @@ def check_pages(workload: Workload, pages: int) -> None:
 
 
 def available_bytes() -> int:
-    """MemAvailable: what can be had without swapping."""
+    """MemAvailable without a tenth: what can surely be had without swapping."""
     with Path("/proc/meminfo").open(encoding="ascii") as meminfo:
         for line in meminfo:
             if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
+                return int(line.split()[1]) * 1024 * 9 // 10
     raise CowtraceError(
         "/proc/meminfo has no MemAvailable",
         hint="is /proc mounted?",

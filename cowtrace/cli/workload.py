@@ -1,0 +1,81 @@
+"""`cowtrace workload`: run a workload whose counts are known; compare them with the trace."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+from rich.console import RenderableType
+
+from cowtrace import tracer, workloads
+from cowtrace.cli.options import attach_option, json_option, notice, verbose_option
+from cowtrace.errors import EXIT_MISMATCH, EXIT_USAGE, CowtraceError
+from cowtrace.workloads import table
+from cowtrace.workloads.compare import comparison
+
+DEFAULT_PAGES = 509  # a prime: counts that double, or that halve, show
+
+
+@click.command(epilog="\b\nExample:\n  sudo cowtrace workload fork-both-write --pages 1000")
+@click.argument("name", required=False)
+@click.option("--pages", type=int, default=DEFAULT_PAGES, show_default=True, metavar="N",
+              help="Pages that the workload writes.")  # fmt: skip
+@click.option("--list", "show_list", is_flag=True, help="Name all workloads and what they do.")
+@attach_option
+@json_option
+@verbose_option
+def workload(
+    name: str | None, pages: int, show_list: bool, plan: str, as_json: bool, verbose: bool
+) -> None:
+    """Run a workload whose counts are known; compare them with the trace.
+
+    Shows, for each process and kind of fault, what was expected, what was traced, and what the
+    frame numbers in /proc/PID/pagemap say, which is independent of the trace. Only faults in the
+    workload's own pages count. Exit code 4 if anything differs, or if the trace was not complete.
+    """
+    if show_list:
+        _list(as_json)
+        return
+    if name is None:
+        raise CowtraceError(
+            "no workload is named",
+            hint="all of them: cowtrace workload --list",
+            exit_code=EXIT_USAGE,
+        )
+    chosen = workloads.find(name)
+    workloads.check_pages(chosen, pages)  # before the tracer takes its time
+    region = (workloads.REGION_START, workloads.REGION_END)
+    with tracer.attach(plan, region=region, notice=notice) as live:
+        outcome = workloads.run(name, pages)
+        compared = comparison(outcome, live.snapshot())
+    if as_json:
+        print(json.dumps(compared.as_dict()))
+    else:
+        click.echo(f"{name}: {chosen.summary}; {pages:,} pages of {outcome.page_bytes:,} bytes")
+        _show(table.counts(compared, every_kind=verbose))
+        if verbose:
+            _show(table.times(outcome))
+        _show(table.verdict(compared))
+    if not compared.ok:
+        click.get_current_context().exit(EXIT_MISMATCH)
+
+
+def _list(as_json: bool) -> None:
+    if as_json:
+        for known in workloads.WORKLOADS.values():
+            print(json.dumps({"name": known.name, "summary": known.summary}))
+    else:
+        _show(table.catalogue(workloads.WORKLOADS.values()))
+
+
+def _show(view: RenderableType) -> None:
+    """In colour on a terminal, plain and without padding on a pipe."""
+    if sys.stdout.isatty():
+        from cowtrace.views import live
+
+        live.console(sys.stdout).print(view)
+    else:
+        from cowtrace.views import plain
+
+        plain.write(plain.console(sys.stdout), view)

@@ -1,0 +1,96 @@
+"""A Comparison -> a rich table that fits 80 columns, and a line that gives the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+from rich.table import Table
+from rich.text import Text
+
+from cowtrace.model import FaultKind
+from cowtrace.views.numbers import count, duration
+from cowtrace.workloads.compare import Comparison, Row
+from cowtrace.workloads.counts import Outcome
+from cowtrace.workloads.workload import Workload
+
+
+def catalogue(workloads: Iterable[Workload]) -> Table:
+    """Names and summaries."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("WORKLOAD", no_wrap=True)
+    table.add_column("WHAT IT DOES: WHAT BECOMES OF ITS PAGES")
+    for workload in workloads:
+        table.add_row(workload.name, Text(workload.summary))
+    return table
+
+
+def counts(compared: Comparison, *, every_kind: bool = False) -> Table:
+    """A line for each process and kind of which there was one, or should have been."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("PROCESS", no_wrap=True)
+    table.add_column("PID", justify="right", no_wrap=True)
+    table.add_column("KIND", no_wrap=True)
+    for header in ("EXPECTED", "TRACED", "PAGEMAP"):
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for row in compared.rows if every_kind else _telling(compared.rows):
+        table.add_row(
+            row.role,
+            str(row.pid),
+            row.kind.label,
+            count(row.expected),
+            count(row.traced),
+            count(row.pagemap),
+            Text("ok") if row.ok else Text("differs", style="bold red"),
+        )
+    return table
+
+
+def times(outcome: Outcome) -> Text:
+    """What a write of one page took in each process that wrote, faults included, traced."""
+    return Text(
+        "\n".join(
+            f"{process.role} {process.pid} wrote {process.written_pages:,} pages, "
+            f"{duration(process.ns_per_page)} each"
+            for process in outcome.processes
+            if process.ns_per_page is not None
+        )
+    )
+
+
+def verdict(compared: Comparison) -> Text:
+    """One sentence that says whether all agree, and if not what does not; then how it was seen."""
+    faults = _faults(compared)
+    text = Text(f"{compared.workload}: ")
+    if faults:
+        text.append("not as expected: " + ", ".join(faults), style="bold red")
+    else:
+        text.append("as expected, page for page", style="bold green")
+    text.append(
+        f"\nplan {compared.plan}, kernel {compared.kernel}, "
+        f"unclassified {compared.unclassified}, lost {compared.lost}"
+    )
+    if any(row.traced is None or row.pagemap is None for row in _telling(compared.rows)):
+        text.append("; - cannot be told")
+    return text
+
+
+def _faults(compared: Comparison) -> list[str]:
+    differing = sum(not row.ok for row in compared.rows)
+    numbers = {
+        "counts differ": differing,
+        "failed": compared.failed,
+        "unclassified": compared.unclassified,
+        "lost": compared.lost,
+    }
+    faults = [f"{number:,} {what}" for what, number in numbers.items() if number]
+    return faults if compared.data_right else [*faults, "wrong data was read back"]
+
+
+def _telling(rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows that are not empty, and of a process that has none its copies: 0."""
+    for _, group in groupby(rows, key=lambda row: row.pid):
+        all_of_one = list(group)
+        some = [row for row in all_of_one if not (row.ok and row.empty)]
+        yield from some or [row for row in all_of_one if row.kind is FaultKind.COPIED]
