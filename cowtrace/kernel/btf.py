@@ -61,6 +61,10 @@ class Btf:
         """Whether a tracepoint is compiled in: each leaves a typedef of its callback's type."""
         return self._find(f"btf_trace_{name}", _TYPEDEF) is not None
 
+    def function_id(self, function: str) -> int | None:
+        """BTF id of a function, by which fentry and fexit programs name their target."""
+        return self._find(function, _FUNC)
+
     def _find(self, name: str, kind: int) -> int | None:
         type_id: int = self._lib.btf__find_by_name_kind(self._btf, name.encode(), kind)
         return type_id if type_id > 0 else None

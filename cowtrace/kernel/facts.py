@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cowtrace.kernel.btf import Btf, vmlinux
+from cowtrace.kernel.trampoline import fexit_refused
 
 # Macro of bpf/*.h: the struct, and the member's names, newest first.
 MEMBERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -78,7 +79,7 @@ class KernelFacts:
     symbols: frozenset[str]  # of FUNCTIONS, those in /proc/kallsyms
     tracepoints: frozenset[str]  # of TRACEPOINTS, those compiled in
     kprobes: bool  # CONFIG_KPROBES
-    trampolines: bool  # CONFIG_FUNCTION_TRACER and BPF trampolines: fentry may work
+    fexit_refused: str | None  # why BPF trampolines do not work here; None when they do
     pid_max: int
 
 
@@ -100,7 +101,7 @@ def kernel_facts() -> KernelFacts:
         tracepoints=frozenset(t for t in TRACEPOINTS if btf.has_tracepoint(t)),
         # The perf event source by which kprobes are opened: no tracefs needed.
         kprobes=Path("/sys/bus/event_source/devices/kprobe").exists(),
-        trampolines=btf.parameters("bpf_trampoline_link_prog") is not None,
+        fexit_refused=fexit_refused(btf, "do_wp_page"),
         pid_max=int(Path("/proc/sys/kernel/pid_max").read_text()),
     )
 

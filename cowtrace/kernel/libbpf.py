@@ -12,11 +12,14 @@ from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 
 _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "btf__parse": (c.c_void_p, (c.c_char_p, c.c_void_p)),
-    "btf__free": (None, (c.c_void_p,)),
     "btf__find_by_name_kind": (c.c_int, (c.c_void_p, c.c_char_p, c.c_uint32)),
     "btf__type_by_id": (c.c_void_p, (c.c_void_p, c.c_uint32)),
-    "btf__type_cnt": (c.c_uint32, (c.c_void_p,)),
     "btf__name_by_offset": (c.c_char_p, (c.c_void_p, c.c_uint32)),
+    "bpf_prog_load": (
+        c.c_int,
+        (c.c_uint, c.c_char_p, c.c_char_p, c.c_void_p, c.c_size_t, c.c_void_p),
+    ),
+    "bpf_raw_tracepoint_open": (c.c_int, (c.c_char_p, c.c_int)),
     "bpf_map_lookup_batch": (
         c.c_int,
         (
@@ -31,10 +34,8 @@ _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     ),
     "bpf_map_lookup_elem": (c.c_int, (c.c_int, c.c_void_p, c.c_void_p)),
     "bpf_map_delete_elem": (c.c_int, (c.c_int, c.c_void_p)),
-    "bpf_obj_get_info_by_fd": (c.c_int, (c.c_int, c.c_void_p, c.POINTER(c.c_uint32))),
     "libbpf_num_possible_cpus": (c.c_int, ()),
     "libbpf_set_print": (c.c_void_p, (c.c_void_p,)),
-    "libbpf_get_error": (c.c_long, (c.c_void_p,)),
 }
 
 

@@ -96,8 +96,8 @@ def _missing(name: PlanName, facts: KernelFacts) -> list[str]:
         reasons.append(f"page-table layout of {facts.machine} is not known to cowtrace")
     if name == "kprobe" and not facts.kprobes:
         reasons.append("kernel built without CONFIG_KPROBES")
-    if name == "fentry" and not facts.trampolines:
-        reasons.append("kernel built without BPF trampolines")
+    if name == "fentry" and facts.fexit_refused:
+        reasons.append(facts.fexit_refused)
     members = _TASK if name == "tracepoint" else _TASK | _VM_FAULT
     reasons += [f"BTF has no member for {m}" for m in sorted(members - facts.offsets.keys())]
     if name == "tracepoint":

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 from cowtrace.errors import CowtraceError
 from cowtrace.kernel.libbpf import libbpf
@@ -15,7 +16,7 @@ _BATCH = 4096  # elements a system call
 
 def read_hash(
     fd: int, key: struct.Struct, value: struct.Struct, *, per_cpu: bool
-) -> list[tuple[tuple[int, ...], tuple[int | bytes, ...]]]:
+) -> list[tuple[tuple[Any, ...], tuple[Any, ...]]]:
     """Every element of a hash: (key's fields, value's fields), summed over CPUs.
 
     A sum wraps at 64 bits, so that one CPU may take back what another has counted.
@@ -31,11 +32,11 @@ def read_hash(
     return found
 
 
-def read_array(fd: int, length: int, value: struct.Struct) -> list[tuple[int | bytes, ...]]:
+def read_array(fd: int, length: int, value: struct.Struct) -> list[tuple[Any, ...]]:
     """Every element of a per-CPU array, summed over CPUs."""
     lib = libbpf()
     raw = ctypes.create_string_buffer(lib.libbpf_num_possible_cpus() * (value.size + 7 & ~7))
-    elements = []
+    elements: list[tuple[Any, ...]] = []
     for index in range(length):
         if lib.bpf_map_lookup_elem(fd, ctypes.byref(ctypes.c_uint32(index)), raw):
             raise CowtraceError(
