@@ -8,6 +8,7 @@
 #define TRACEPOINT_H
 
 #include "count.h"
+#include "vma.h"
 
 enum pending_class {
 	NOTHING,	/* a read, or resolved already */
@@ -45,6 +46,22 @@ INLINE void fault_begins(u64 address, u64 error_code, u8 origin)
 		add(&key, bpf_get_current_task(), 1, 0);
 }
 
+/*
+ * do_cow_fault() allocates before it looks for the file's page; so do the first
+ * write to shared memory and a swap-in, which are not copies. Only the mapping
+ * tells them apart.
+ */
+INLINE int private_file(u64 task, u64 address)
+{
+#ifdef MM_MT
+	u64 vma = find_vma(read_u64(task, TASK_MM), address);
+
+	return vma && read_u64(vma, VMA_FILE) && !(read_u64(vma, VMA_FLAGS) & VM_SHARED);
+#else
+	return 0;	/* FILE_COPIED is not seen by this plan: cowtrace/kernel/plan.py */
+#endif
+}
+
 /* kmem:mm_page_alloc(page, order, gfp_flags, migratetype) */
 RAW_TRACEPOINT_PROBE(mm_page_alloc)
 {
@@ -67,6 +84,10 @@ RAW_TRACEPOINT_PROBE(mm_page_alloc)
 		key.kind = !page ? FAILED : gfp & GFP_ZERO ? ZERO_FILLED : COPIED;
 		if (key.kind == ZERO_FILLED)
 			key.source = SOURCE_ZERO;
+		add(&key, task, 1, page ? PAGE_SIZE : 0);
+	} else if (!(gfp & GFP_ZERO) && private_file(task, pending->address)) {
+		key.kind = page ? FILE_COPIED : FAILED;
+		key.source = SOURCE_FILE;
 		add(&key, task, 1, page ? PAGE_SIZE : 0);
 	}
 	pending->class = NOTHING;

@@ -26,6 +26,12 @@ MEMBERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "VMA_FLAGS": ("vm_area_struct", ("vm_flags",)),
     "MM_USERS": ("mm_struct", ("mm_users",)),
     "MM_OWNER": ("mm_struct", ("owner",)),  # CONFIG_MEMCG
+    "VMA_FILE": ("vm_area_struct", ("vm_file",)),
+    "MM_MT": ("mm_struct", ("mm_mt",)),
+    "MT_ROOT": ("maple_tree", ("ma_root",)),
+    "RANGE_PIVOT": ("maple_range_64", ("pivot",)),
+    "RANGE_SLOT": ("maple_range_64", ("slot",)),
+    "ARANGE_SLOT": ("maple_arange_64", ("slot",)),
     "PAGE_COMPOUND_HEAD": ("page", ("compound_info", "compound_head")),
     "PAGE_MAPPING": ("page", ("mapping",)),
     "TASK_PID": ("task_struct", ("pid",)),
@@ -33,6 +39,7 @@ MEMBERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "TASK_COMM": ("task_struct", ("comm",)),
     "TASK_GROUP_LEADER": ("task_struct", ("group_leader",)),
     "TASK_START_BOOTTIME": ("task_struct", ("start_boottime",)),
+    "TASK_MM": ("task_struct", ("mm",)),
     "TASK_SIGNAL": ("task_struct", ("signal",)),
     "SIGNAL_LIVE": ("signal_struct", ("live",)),
 }

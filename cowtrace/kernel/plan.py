@@ -20,6 +20,7 @@ _TASK = frozenset(
         "TASK_GROUP_LEADER",
         "TASK_START_BOOTTIME",
         "TASK_SIGNAL",
+        "TASK_MM",
         "SIGNAL_LIVE",
     )
 )
@@ -36,6 +37,10 @@ _VM_FAULT = frozenset(
         "VMA_FLAGS",
         "MM_USERS",
     )
+)
+# To find a mapping by its address: 6.1 and later.
+_MAPLE = frozenset(
+    ("MM_MT", "MT_ROOT", "RANGE_PIVOT", "RANGE_SLOT", "ARANGE_SLOT", "VMA_FILE", "VMA_FLAGS")
 )
 _PROCESS_TRACEPOINTS = ("sched_process_fork", "sched_process_exit", "task_rename")
 _FAULT_TRACEPOINTS = ("page_fault_user", "page_fault_kernel")
@@ -129,6 +134,13 @@ def _hooks(name: PlanName, checked: bool) -> tuple[Hook, ...]:
 
 
 def _defines(name: PlanName, facts: KernelFacts) -> dict[str, int]:
+    offsets = dict(facts.offsets)
+    if _MAPLE <= offsets.keys():
+        # struct maple_arange_64: parent, pivots, then slots.
+        pivots = (offsets["ARANGE_SLOT"] - offsets["RANGE_PIVOT"]) // 8
+        offsets["ARANGE_PIVOTS"] = pivots
+    else:
+        offsets.pop("MM_MT", None)
     errors = sum(facts.constants[f"VM_FAULT_{e}"] for e in _ERRORS)
     return {
         f"PLAN_{name.upper()}": 1,
@@ -136,7 +148,7 @@ def _defines(name: PlanName, facts: KernelFacts) -> dict[str, int]:
         "PAGE_SHIFT": facts.page_bytes.bit_length() - 1,
         "SLOTS": _SLOTS,
         "VM_FAULT_ERROR": errors,
-        **facts.offsets,
+        **offsets,
         **facts.constants,
         **_GFP,
     }
@@ -156,5 +168,9 @@ def _limits(name: PlanName, facts: KernelFacts) -> tuple[frozenset[FaultKind], t
             f"thread ids that differ by a multiple of {_SLOTS} share a slot: if both fault at "
             "the same moment, a copy may count as reused"
         )
-    unseen = (FaultKind.FILE_COPIED, FaultKind.SHARED, FaultKind.UNCHANGED)
+    unseen = {FaultKind.SHARED, FaultKind.UNCHANGED}
+    if facts.offsets.keys() >= _MAPLE:
+        spots.append("a swapped-out page of a private file mapping counts as file-copied on write")
+    else:
+        unseen.add(FaultKind.FILE_COPIED)
     return frozenset(unseen), tuple(spots)

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The mapping that an address lies in, for a plan that gets no vma handed: a
+ * walk down the mm's maple tree ("mm: start tracking VMAs with maple tree",
+ * 6.1), as mtree_range_walk() in lib/maple_tree.c does it. The caller is inside
+ * a fault, so the mapping is locked and stays.
+ */
+#ifndef VMA_H
+#define VMA_H
+
+#include "kernel.h"
+
+#ifdef MM_MT
+
+#define MAPLE_NODE_MASK	255ULL	/* nodes are 256 bytes, aligned */
+#define MAPLE_PIVOTS	15	/* of a leaf; MAPLE_ARANGE64_SLOTS is fewer */
+#define MAPLE_DEPTH	6
+#define maple_type(node) ((node) >> 3 & 15)	/* enum maple_type, in the pointer */
+#define MAPLE_LEAF_64	1
+#define MAPLE_ARANGE_64	3
+
+INLINE u64 find_vma(u64 mm, u64 address)
+{
+	u64 node = read_u64(mm, MM_MT + MT_ROOT);
+	u64 pivots[MAPLE_PIVOTS];
+	int level, i;
+
+#pragma unroll
+	for (level = 0; level < MAPLE_DEPTH; level++) {
+		u64 base = node & ~MAPLE_NODE_MASK, type = maple_type(node);
+		u64 slots = type == MAPLE_ARANGE_64 ? ARANGE_SLOT : RANGE_SLOT;
+		u64 slot = 0, count = type == MAPLE_ARANGE_64 ? ARANGE_PIVOTS : MAPLE_PIVOTS;
+
+		/* Pivots are at the same place in both kinds of node. */
+		if (bpf_probe_read_kernel(pivots, sizeof(pivots), (void *)(base + RANGE_PIVOT)))
+			return 0;
+#pragma unroll
+		for (i = 0; i < MAPLE_PIVOTS; i++)
+			/* The last range in use has no pivot: it ends where the node does. */
+			if (slot == i && i < count && pivots[i] && address > pivots[i])
+				slot++;
+		node = read_u64(base, slots + 8 * slot);
+		if (type == MAPLE_LEAF_64)
+			return node;
+	}
+	return 0;
+}
+
+#endif /* MM_MT */
+#endif /* VMA_H */
