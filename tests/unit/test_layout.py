@@ -26,7 +26,7 @@ TOP_LEVEL = {
 # Where packages are fetched from is the machine's own configuration, never the project's.
 REGISTRY = re.compile(
     rb"pypi\.org|pythonhosted\.org|\b(deb|ftp\w*|security|snapshot|archive)\.debian\.org"
-    rb"|\w+\.ubuntu\.com|registry\.npmjs|crates\.io|vagrantcloud|app\.vagrantup",
+    rb"|\w+\.ubuntu\.com|npmjs\.(org|com)|vagrantcloud\.com|vagrantup\.com",
     re.IGNORECASE,
 )
 
