@@ -68,7 +68,7 @@ def run(
     live = not quiet and can_redraw(sys.stderr)
     with ExitStack() as stack:
         out = stack.enter_context(_summary_stream(output, as_json))
-        counts = stack.enter_context(tracer.attach(plan, notice=notice))
+        counts = stack.enter_context(tracer.attach(plan, notice=notice if verbose else None))
         signals = stack.enter_context(held(*HELD))
         own_stdout = bool(output) or not as_json
         started = time.monotonic()
