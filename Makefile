@@ -30,6 +30,6 @@ lint: install ## ruff and mypy --strict
 	$(BIN)/mypy
 	bash -n .ci/*
 
-clean: ## Remove .venv/ and caches; the VM's images stay in the user's cache folder
+clean: ## Remove .venv/ and caches; the VM's images stay in root's cache folder
 	rm -rf .venv .install.log build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find cowtrace tests -name __pycache__ -type d -prune -exec rm -rf {} +

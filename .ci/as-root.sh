@@ -4,8 +4,10 @@ as_root() {
     if [ "$(id -u)" = 0 ]; then
         "$@"
     elif command -v sudo >/dev/null; then
+        local settings # sudo drops the environment; what is set for cowtrace stays
+        mapfile -t settings < <(env | grep '^COWTRACE_')
         # Python run as root would leave root's files in a user's checkout.
-        sudo env PYTHONDONTWRITEBYTECODE=1 "$@"
+        sudo env PYTHONDONTWRITEBYTECODE=1 "${settings[@]}" "$@"
     else
         echo "cowtrace: not root, and there is no sudo: cannot run $1" >&2
         echo "Hint: run make again as root" >&2
