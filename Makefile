@@ -15,13 +15,13 @@ help: ## List these targets
 install: ## Install what is missing: Debian packages through apt, .venv/
 	@.ci/install
 
-demo: install ## Fork and copy-on-write, live, on this kernel; KERNEL=6.12: in the test VM
+demo: install ## Fork and its copies, live, on this kernel; KERNEL=6.12: in the VM
 	@.ci/demo $(KERNEL)
 
-test: install ## All tests: unit, this kernel's, then KERNELS="5.10 6.1 6.12 7.2" in the VM
+test: install ## Unit tests, this kernel's, then in the VM those of KERNELS="5.10 6.1"
 	@.ci/test $(KERNELS)
 
-unit: install ## Only the tests that need no root, no BCC and no kernel
+unit: install ## The tests that need no root, no BCC and no kernel
 	$(BIN)/python -m pytest tests/unit -q
 
 lint: install ## ruff and mypy --strict
