@@ -135,7 +135,7 @@ def _hooks(name: PlanName, checked: bool) -> tuple[Hook, ...]:
 
 def _defines(name: PlanName, facts: KernelFacts) -> dict[str, int]:
     offsets = dict(facts.offsets)
-    if _MAPLE <= offsets.keys():
+    if offsets.keys() >= _MAPLE:
         # struct maple_arange_64: parent, pivots, then slots.
         pivots = (offsets["ARANGE_SLOT"] - offsets["RANGE_PIVOT"]) // 8
         offsets["ARANGE_PIVOTS"] = pivots

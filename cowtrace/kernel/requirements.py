@@ -1,0 +1,136 @@
+"""What cowtrace needs, each found or missing: what a lack costs and how to mend it."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cowtrace.errors import CowtraceError
+from cowtrace.kernel.btf import VMLINUX
+from cowtrace.kernel.facts import KernelFacts, kernel_facts
+from cowtrace.kernel.libbpf import libbpf
+from cowtrace.kernel.privileges import capabilities, lockdown, may_trace
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One thing that cowtrace looks for."""
+
+    name: str
+    found: bool
+    detail: str  # what was found
+    cost: str  # what its lack costs
+    mend: str  # how to mend that; "" where only another kernel helps
+
+
+def facts_or_none() -> KernelFacts | None:
+    """None where there is no BTF, or no libbpf to read it with."""
+    try:
+        return kernel_facts()
+    except CowtraceError:
+        return None
+
+
+def requirements(facts: KernelFacts | None) -> tuple[Requirement, ...]:
+    """All of them, in the order in which a user should mend them."""
+    return (*_privileges(), *_software(), *(_offers(facts) if facts else ()))
+
+
+def _privileges() -> Iterator[Requirement]:
+    held = capabilities()
+    yield Requirement(
+        "privileges",
+        may_trace(held),
+        ", ".join(sorted(held)) or "none",
+        "no plan can run",
+        "run as root, or grant CAP_BPF and CAP_PERFMON",
+    )
+    yield Requirement(
+        "frame numbers",
+        "CAP_SYS_ADMIN" in held,
+        "readable in /proc/PID/pagemap" if "CAP_SYS_ADMIN" in held else "hidden",
+        "demo and workload have no independent evidence",
+        "run as root",
+    )
+    mode = lockdown()
+    yield Requirement(
+        "lockdown",
+        mode != "confidentiality",
+        mode or "not in this kernel",
+        "no plan can run: BPF may not read kernel memory",
+        "boot with lockdown=integrity or none",
+    )
+    tracefs = any(Path(p, "events").is_dir() for p in ("/sys/kernel/tracing",))
+    yield Requirement(
+        "tracefs",
+        True,
+        "mounted" if tracefs else "not mounted, and not needed",
+        "nothing: tracepoints and kprobes are opened without it",
+        "",
+    )
+
+
+def _software() -> Iterator[Requirement]:
+    bcc = importlib.util.find_spec("bcc")
+    real = bcc is not None and importlib.util.find_spec("bcc.table") is not None
+    yield Requirement(
+        "BCC",
+        real,
+        "python3-bpfcc" if real else "PyPI's bcc is another program" if bcc else "no module bcc",
+        "no plan can run",
+        "apt install python3-bpfcc; a venv needs --system-site-packages",
+    )
+    try:
+        libbpf()
+    except CowtraceError as error:
+        yield Requirement("libbpf", False, str(error), "no plan can run", error.hint)
+    else:
+        yield Requirement("libbpf", True, "libbpf.so.1", "no plan can run", "")
+    yield Requirement(
+        "BTF",
+        VMLINUX.exists(),
+        str(VMLINUX) if VMLINUX.exists() else f"no {VMLINUX}",
+        "no plan can run: struct offsets are not known",
+        "boot a kernel with CONFIG_DEBUG_INFO_BTF=y",
+    )
+
+
+def _offers(facts: KernelFacts) -> Iterator[Requirement]:
+    yield Requirement(
+        "trampolines",
+        facts.fexit_refused is None,
+        facts.fexit_refused or "an fexit program attaches to do_wp_page()",
+        "no fentry plan: the kprobe plan costs more a fault",
+        "",
+    )
+    yield Requirement(
+        "kprobes",
+        facts.kprobes,
+        "CONFIG_KPROBES" if facts.kprobes else "kernel built without CONFIG_KPROBES",
+        "no kprobe plan",
+        "",
+    )
+    for function, cost in (
+        ("do_wp_page", "only the tracepoint plan"),
+        ("finish_fault", "only the tracepoint plan"),
+        ("wp_page_copy", "nothing: frame numbers tell a copy; this would only confirm them"),
+    ):
+        there = function in facts.symbols
+        yield Requirement(
+            f"{function}()",
+            there,
+            "a probe point" if there else "inlined: not a probe point",
+            cost,
+            "",
+        )
+    for tracepoint in ("page_fault_user", "page_fault_kernel", "mm_page_alloc"):
+        there = tracepoint in facts.tracepoints
+        yield Requirement(
+            tracepoint,
+            there,
+            "a tracepoint" if there else "not in this kernel",
+            "no totals of page faults" if tracepoint.startswith("page") else "no tracepoint plan",
+            "",
+        )
