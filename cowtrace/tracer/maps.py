@@ -28,7 +28,7 @@ def read_hash(
     for keys, values in _batches(fd, key.size, value_bytes):
         for i, fields in enumerate(key.iter_unpack(keys)):
             raw = values[i * value_bytes : (i + 1) * value_bytes]
-            found.append((fields, _sum(raw, value) if per_cpu else value.unpack(raw)))
+            found.append((fields, sum_cpus(raw, value) if per_cpu else value.unpack(raw)))
     return found
 
 
@@ -42,7 +42,7 @@ def read_array(fd: int, length: int, value: struct.Struct) -> list[tuple[Any, ..
             raise CowtraceError(
                 f"cannot read BPF array element {index}", hint="report this with `cowtrace doctor`"
             )
-        elements.append(_sum(raw.raw, value))
+        elements.append(sum_cpus(raw.raw, value))
     return elements
 
 
@@ -53,7 +53,8 @@ def delete(fd: int, keys: list[bytes]) -> None:
         lib.bpf_map_delete_elem(fd, key)
 
 
-def _sum(raw: bytes, value: struct.Struct) -> tuple[int, ...]:
+def sum_cpus(raw: bytes, value: struct.Struct) -> tuple[int, ...]:
+    """One value from its parts, a part a CPU, each padded to 8 bytes by the kernel."""
     padded = struct.Struct(f"{value.format}{(-value.size) % 8}x")
     columns = zip(*padded.iter_unpack(raw), strict=True)
     return tuple(sum(column) & 0xFFFF_FFFF_FFFF_FFFF for column in columns)

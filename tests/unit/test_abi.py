@@ -1,0 +1,69 @@
+"""bpf/cow.h and its Python mirrors say the same."""
+
+from __future__ import annotations
+
+import re
+import struct
+from enum import IntEnum
+
+import pytest
+
+from cowtrace.bpf_source import bpf_dir
+from cowtrace.model import FaultKind, Origin, Source
+from cowtrace.tracer import abi
+
+HEADER = re.sub(r"/\*.*?\*/", "", (bpf_dir() / "cow.h").read_text(), flags=re.DOTALL)
+FORMATS = {"u8": "B", "u32": "I", "u64": "Q", "char": "s"}
+
+
+def enumerators(name: str) -> list[str]:
+    body = re.search(rf"enum {name} {{(.*?)}};", HEADER, re.DOTALL)
+    assert body, f"no enum {name} in cow.h"
+    return re.findall(r"[A-Z_]+", body[1])
+
+
+def struct_format(name: str) -> str:
+    body = re.search(rf"struct {name} {{(.*?)}};", HEADER, re.DOTALL)
+    assert body, f"no struct {name} in cow.h"
+    fields = re.findall(r"(u8|u32|u64|char) \w+(?:\[(\d+)\])?;", body[1])
+    return "".join(f"{count}{FORMATS[kind]}" for kind, count in fields)
+
+
+@pytest.mark.parametrize(
+    ("enum", "mirror", "prefix"),
+    [
+        ("fault_kind", FaultKind, ""),
+        ("fault_source", Source, "SOURCE_"),
+        ("fault_origin", Origin, "ORIGIN_"),
+    ],
+)
+def test_enums_are_mirrored(enum: str, mirror: type[IntEnum], prefix: str) -> None:
+    names = [name.removeprefix(prefix) for name in enumerators(enum)]
+    assert names == [member.name for member in mirror]
+    assert [member.value for member in mirror] == list(range(len(names)))
+
+
+def test_losses_are_mirrored() -> None:
+    names = [n.removeprefix("LOSS_").lower().replace("_", " ") for n in enumerators("loss")]
+    assert names == [*abi.LOSSES, "max"]
+    assert set(abi.LOST) <= set(abi.LOSSES)
+
+
+@pytest.mark.parametrize(
+    ("name", "mirror"),
+    [
+        ("fault_key", abi.FAULT_KEY),
+        ("fault_sum", abi.FAULT_SUM),
+        ("page_fault_sum", abi.PAGE_FAULT_SUM),
+        ("process", abi.PROCESS),
+    ],
+)
+def test_structs_are_mirrored(name: str, mirror: struct.Struct) -> None:
+    expected = struct.Struct("<" + struct_format(name))
+    assert expand(mirror.format) == expand(expected.format)
+    # No implicit padding: the compiler's natural alignment adds nothing.
+    assert struct.calcsize("@" + struct_format(name)) == expected.size == mirror.size
+
+
+def expand(form: str) -> str:
+    return re.sub(r"(\d+)([BIQ])", lambda m: int(m[1]) * m[2], form)
