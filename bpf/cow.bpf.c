@@ -25,7 +25,7 @@ INLINE void count_page_fault(u64 error_code, int user)
 		sum = page_faults.lookup(&tgid);
 	}
 	if (!sum) {
-		lose(LOSS_FAULTS_FULL);
+		lose(LOSS_PAGE_FAULTS_FULL);
 		return;
 	}
 	if (user)

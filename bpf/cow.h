@@ -78,7 +78,7 @@ enum loss {
 	LOSS_ENTRY_MISSED,	/* a return with no entry */
 	LOSS_SLOT_TAKEN,	/* the pairing slot belonged to another thread */
 	LOSS_SUMS_FULL,		/* no room in fault_sums: a fault not counted */
-	LOSS_FAULTS_FULL,	/* no room in page_faults: a page fault not counted */
+	LOSS_PAGE_FAULTS_FULL,	/* no room in page_faults: a page fault not counted */
 	LOSS_PROCESSES_FULL,	/* no room in processes: a name or parent unknown */
 	LOSS_PID_REUSED,	/* a pid came back before its last counts were read */
 	LOSS_CHECKED,		/* not a loss: copies by frame number, cross_check */
