@@ -52,10 +52,12 @@ def workload(
     if as_json:
         print(json.dumps(compared.as_dict()))
     else:
-        click.echo(f"{name}: {chosen.summary}; {pages:,} pages of {outcome.page_bytes:,} bytes")
+        click.echo(f"{name}, {pages:,} pages of {outcome.page_bytes:,} bytes:")
+        click.echo(f"{chosen.summary}\n")
         _show(table.counts(compared, every_kind=verbose))
         if verbose:
             _show(table.times(outcome))
+        click.echo()
         _show(table.verdict(compared))
     if not compared.ok:
         click.get_current_context().exit(EXIT_MISMATCH)

@@ -8,6 +8,7 @@ from typing import Any
 
 from cowtrace.model import FaultKind, Snapshot
 from cowtrace.workloads.counts import KINDS, Outcome
+from cowtrace.workloads.workload import find
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +21,22 @@ class Row:
     expected: int | None
     traced: int | None  # None where the plan cannot see the kind
     pagemap: int | None  # None where frame numbers are hidden, or cannot tell
+    upper_bound: bool = False  # the plan takes lost races for faults of other kinds
 
     @property
     def ok(self) -> bool:
-        """All of them that are known agree."""
-        return len({self.expected, self.traced, self.pagemap} - {None}) <= 1
+        """All of them that are known agree; an upper bound is not below the others."""
+        exact = {n for n in (self.expected, self.pagemap) if n is not None}
+        if self.traced is None:
+            return len(exact) <= 1
+        if self.upper_bound:
+            return len(exact) <= 1 and self.traced >= max(exact, default=0)
+        return len(exact | {self.traced}) <= 1
+
+    @property
+    def told(self) -> bool:
+        """At least one of the two that look told something."""
+        return self.traced is not None or self.pagemap is not None
 
     @property
     def empty(self) -> bool:
@@ -66,6 +78,7 @@ def comparison(outcome: Outcome, snapshot: Snapshot) -> Comparison:
     The snapshot must come from a tracer that was attached, for the workloads' region, before the
     workload began.
     """
+    bound = find(outcome.name).races and FaultKind.UNCHANGED in snapshot.unseen
     rows = tuple(
         Row(
             process.role,
@@ -74,6 +87,7 @@ def comparison(outcome: Outcome, snapshot: Snapshot) -> Comparison:
             process.expected.of(kind),
             traced(snapshot, process.pid, kind),
             process.pagemap.of(kind) if process.pagemap else None,
+            bound,
         )
         for process in outcome.processes
         for kind in KINDS

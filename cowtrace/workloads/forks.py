@@ -118,7 +118,7 @@ def _second_generation(me: Actor) -> None:
         other.do(Actor.expect, GRANDCHILD)
 
 
-@workload(lambda pages: (parent(), child(copied=pages)))
+@workload(lambda pages: (parent(), child(copied=pages)), races=True)
 def threads_race(me: Actor) -> None:
     """4 threads of the child write the same pages at once: each page is copied once"""
     me.populate(BEFORE)
@@ -129,15 +129,16 @@ def threads_race(me: Actor) -> None:
 
 
 def _race(me: Actor) -> None:
-    """Unpinned, for threads meet in a page only from several CPUs."""
-    os.sched_setaffinity(0, range(os.cpu_count() or 1))
+    """Spread over all CPUs, for threads of one CPU seldom meet in a page."""
+    cpus = os.cpu_count() or 1
     start = threading.Barrier(THREADS + 1)
 
-    def write() -> None:
+    def write(cpu: int) -> None:
+        os.sched_setaffinity(0, {cpu})
         start.wait()
         me.region.fill(CHILD)
 
-    threads = [threading.Thread(target=write) for _ in range(THREADS)]
+    threads = [threading.Thread(target=write, args=(n % cpus,)) for n in range(THREADS)]
     for thread in threads:
         thread.start()
     with me.watch():

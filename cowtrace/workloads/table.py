@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cowtrace.model import FaultKind
-from cowtrace.views.numbers import count, duration
+from cowtrace.views.numbers import MISSING, count, duration
 from cowtrace.workloads.compare import Comparison, Row
 from cowtrace.workloads.counts import Outcome
 from cowtrace.workloads.workload import Workload
@@ -40,9 +40,9 @@ def counts(compared: Comparison, *, every_kind: bool = False) -> Table:
             str(row.pid),
             row.kind.label,
             count(row.expected),
-            count(row.traced),
+            _traced(row),
             count(row.pagemap),
-            Text("ok") if row.ok else Text("differs", style="bold red"),
+            _mark(row),
         )
     return table
 
@@ -62,24 +62,39 @@ def times(outcome: Outcome) -> Text:
 def verdict(compared: Comparison) -> Text:
     """One sentence that says whether all agree, and if not what does not; then how it was seen."""
     faults = _faults(compared)
+    telling = list(_telling(compared.rows))
+    all_told = all(row.traced is not None and not row.upper_bound for row in telling)
     text = Text(f"{compared.workload}: ")
     if faults:
         text.append("not as expected: " + ", ".join(faults), style="bold red")
     else:
-        text.append("as expected, page for page", style="bold green")
+        how = "page for page" if all_told else "as far as this plan can tell"
+        text.append(f"as expected, {how}", style="bold green")
     text.append(
         f"\nplan {compared.plan}, kernel {compared.kernel}, "
         f"unclassified {compared.unclassified}, lost {compared.lost}"
     )
-    if any(row.traced is None or row.pagemap is None for row in _telling(compared.rows)):
-        text.append("; - cannot be told")
+    if any(row.traced is None or row.pagemap is None for row in telling):
+        text.append("\n-  this plan, or pagemap, cannot tell")
+    if any(row.upper_bound and row.traced for row in telling):
+        text.append("\n≤  this plan counts threads that lost a race for a page with the winner")
     return text
+
+
+def _mark(row: Row) -> Text:
+    if not row.ok:
+        return Text("differs", style="bold red")
+    return Text("ok" if row.told else MISSING)
+
+
+def _traced(row: Row) -> str:
+    return f"≤ {count(row.traced)}" if row.upper_bound and row.traced else count(row.traced)
 
 
 def _faults(compared: Comparison) -> list[str]:
     differing = sum(not row.ok for row in compared.rows)
     numbers = {
-        "counts differ": differing,
+        f"of {len(compared.rows)} counts differ": differing,
         "failed": compared.failed,
         "unclassified": compared.unclassified,
         "lost": compared.lost,

@@ -34,6 +34,7 @@ class Workload:
     act: Callable[[Actor], None] = field(repr=False)
     backing: Backing = Backing.ANONYMOUS
     frames: int = 2  # page frames that it takes for each page of the region, at most
+    races: bool = False  # threads fault on one page at once: see compare.Row.upper_bound
 
     def run(self, pages: int) -> Outcome:
         """Do it in this very process, which should be a fresh one: see `cowtrace.workloads.run`.
@@ -53,13 +54,17 @@ WORKLOADS: dict[str, Workload] = {}
 
 
 def workload(
-    expected: Foretell, *, backing: Backing = Backing.ANONYMOUS, frames: int = 2
+    expected: Foretell,
+    *,
+    backing: Backing = Backing.ANONYMOUS,
+    frames: int = 2,
+    races: bool = False,
 ) -> Callable[[Callable[[Actor], None]], Callable[[Actor], None]]:
     """Add the decorated function to WORKLOADS: its name with dashes, its docstring the summary."""
 
     def add(act: Callable[[Actor], None]) -> Callable[[Actor], None]:
         name = act.__name__.replace("_", "-")
-        WORKLOADS[name] = Workload(name, act.__doc__ or "", expected, act, backing, frames)
+        WORKLOADS[name] = Workload(name, act.__doc__ or "", expected, act, backing, frames, races)
         return act
 
     return add

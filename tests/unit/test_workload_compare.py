@@ -97,6 +97,24 @@ def test_lost_races_are_free() -> None:
     assert comparison(OUTCOME, raced).ok
 
 
+def test_lost_races_make_upper_bounds_where_the_plan_cannot_tell_them() -> None:
+    child = observed("child", CHILD, Counts(copied=23), copied=23)
+    raced = Outcome("threads-race", 23, 4096, (child,))
+
+    def compare(unseen: frozenset[FaultKind], copied: int) -> Comparison:
+        faults = process(CHILD, copied=copied, zero_filled=copied - 23)
+        traced = dataclasses.replace(snapshot(faults), unseen=unseen)
+        return comparison(raced, traced)
+
+    blind = BLIND | {FaultKind.UNCHANGED}
+    assert compare(blind, 30).ok
+    assert "≤ 30       23  ok\n" in shown(table.counts(compare(blind, 30)))
+    assert "as far as this plan can tell\n" in shown(table.verdict(compare(blind, 30)))
+    assert not compare(blind, 22).ok
+    assert not compare(BLIND, 30).ok
+    assert compare(BLIND, 23).ok
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -149,7 +167,7 @@ def test_the_table_of_a_mismatch() -> None:
         "child    101  copied        23       0       23  differs"
     )
     assert shown(table.verdict(compared)).splitlines()[0] == (
-        "fork-both-write: not as expected: 1 counts differ, 2 lost"
+        "fork-both-write: not as expected: 1 of 10 counts differ, 2 lost"
     )
 
 
@@ -160,6 +178,17 @@ def test_a_process_that_did_nothing_shows_its_copies() -> None:
     assert shown(table.counts(compared)).splitlines()[1].split() == [
         "child", "101", "copied", "0", "0", "0", "ok",
     ]  # fmt: skip
+
+
+def test_a_count_that_nobody_can_tell_is_not_called_ok() -> None:
+    parent = observed("parent", PARENT, Counts(shared=None), shared=23)
+    compared = comparison(Outcome("shared-writes", 23, 4096, (parent,)), snapshot())
+    assert shown(table.counts(compared)).splitlines()[1] == (
+        "parent   100  shared        23       -        -  -"
+    )
+    assert shown(table.verdict(compared)).splitlines()[0] == (
+        "shared-writes: as expected, as far as this plan can tell"
+    )
 
 
 def test_tables_fit_80_columns() -> None:
@@ -185,5 +214,6 @@ def test_as_json() -> None:
         "expected": 0,
         "traced": 0,
         "pagemap": 0,
+        "upper_bound": False,
         "ok": True,
     }

@@ -1,0 +1,61 @@
+"""Every workload under every plan that this kernel allows, all attached at the same time.
+
+So one run serves all plans, and they must agree about the very same faults.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from workload_checks import MANY_PAGES, PRIME_PAGES
+
+from cowtrace import tracer
+from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
+from cowtrace.kernel.plan import PLAN_NAMES
+from cowtrace.model import Snapshot
+from cowtrace.workloads import REGION_END, REGION_START, WORKLOADS, Outcome
+
+Tracers = dict[str, tracer.Tracer]
+NEEDED = {"kprobe", "tracepoint"}  # every kernel of the VM allows these two
+
+
+@pytest.fixture(scope="module")
+def tracers() -> Iterator[Tracers]:
+    """By plan. Attached once, for that takes seconds under emulation; every run has own pids."""
+    attached: Tracers = {}
+    with ExitStack() as stack:
+        for plan in PLAN_NAMES:
+            try:
+                live = tracer.attach(plan, region=(REGION_START, REGION_END))
+            except CowtraceError as error:
+                if error.exit_code != EXIT_NO_PLAN or plan in NEEDED:
+                    raise
+                continue
+            attached[plan] = stack.enter_context(live)
+        yield attached
+
+
+@pytest.mark.parametrize("pages", [PRIME_PAGES, MANY_PAGES])
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_traced_is_expected_and_what_pagemap_says(tracers: Tracers, name: str, pages: int) -> None:
+    outcome = run(name, pages)
+    snapshots = {plan: live.snapshot() for plan, live in tracers.items()}
+    wrong = {plan: problems(outcome, snapshot) for plan, snapshot in snapshots.items()}
+    assert wrong == {plan: [] for plan in snapshots}
+    for one, other in itertools.combinations(snapshots.values(), 2):
+        assert disagreements(outcome, one, other) == []
+
+
+def disagreements(outcome: Outcome, one: Snapshot, other: Snapshot) -> list[tuple[Row, Row]]:
+    """Counts of the same faults by two plans that can both tell them, and that differ."""
+    rows = zip(comparison(outcome, one).rows, comparison(outcome, other).rows, strict=True)
+    return [
+        (mine, theirs)
+        for mine, theirs in rows
+        if None not in (mine.traced, theirs.traced)
+        and not (mine.upper_bound or theirs.upper_bound)
+        and mine.traced != theirs.traced
+    ]
