@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from workload_checks import MANY_PAGES, PRIME_PAGES
+from workload_checks import MANY_PAGES, PRIME_PAGES, problems
 
 from cowtrace import tracer
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.plan import PLAN_NAMES
 from cowtrace.model import Snapshot
-from cowtrace.workloads import REGION_END, REGION_START, WORKLOADS, Outcome
+from cowtrace.workloads import REGION_END, REGION_START, WORKLOADS, Outcome, run
+from cowtrace.workloads.compare import Row, comparison
 
 Tracers = dict[str, tracer.Tracer]
 NEEDED = {"kprobe", "tracepoint"}  # every kernel of the VM allows these two
