@@ -38,6 +38,10 @@ INLINE u32 read_u32(u64 base, u64 offset)
 #define PF_PROT		0x1
 #define PF_WRITE	0x2
 
+/* struct pt_regs, x86-64: arch/x86/include/asm/ptrace.h. */
+#define PT_REGS_ORIG_AX	120
+#define PT_REGS_IP	128
+
 /* vma->vm_flags, include/linux/mm.h: the same in every version. */
 #define VM_SHARED	0x8ULL
 #define VM_PFNMAP	0x400ULL

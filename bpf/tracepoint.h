@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The tracepoint plan, for kernels without kprobes: a write-protection fault,
- * then the allocation of a movable page by the same thread before its next
- * fault. A fault without such an allocation re-marked the page.
+ * then the allocation of a movable page by the same thread inside that fault.
+ * A fault without such an allocation re-marked the page.
  */
 #ifndef TRACEPOINT_H
 #define TRACEPOINT_H
@@ -18,6 +18,8 @@ enum pending_class {
 
 struct pending {
 	u64 address;
+	u64 regs;	/* struct pt_regs * of the interrupted code, on the kernel stack */
+	u64 ip;		/* the instruction that faulted, as found there */
 	u32 tid;
 	u8 class;
 	u8 origin;
@@ -27,7 +29,7 @@ struct pending {
 /* By the low bits of the thread id: see kprobe.h on why this is an array. */
 BPF_ARRAY(pending_faults, struct pending, SLOTS);
 
-INLINE void fault_begins(u64 address, u64 error_code, u8 origin)
+INLINE void fault_begins(u64 address, u64 regs, u64 error_code, u8 origin)
 {
 	u32 tid = current_tid(), index = tid & (SLOTS - 1);
 	struct pending *pending = pending_faults.lookup(&index);
@@ -40,10 +42,24 @@ INLINE void fault_begins(u64 address, u64 error_code, u8 origin)
 	if (!(error_code & PF_WRITE) || !in_region(address))
 		return;
 	pending->address = address;
+	pending->regs = regs;
+	pending->ip = read_u64(regs, PT_REGS_IP);
 	pending->origin = origin;
 	pending->class = error_code & PF_PROT ? WRITE_PROTECT : MISSING;
 	if (pending->class == WRITE_PROTECT)
 		add(&key, bpf_get_current_task(), 1, 0);
+}
+
+/*
+ * No tracepoint marks a fault's end. Inside it, the stack has grown beyond the
+ * registers that the exception saved, and they are as they were: orig_ax is -1.
+ * After it, a system call has saved its own over them, or other frames lie there.
+ */
+INLINE int inside_fault(const struct pending *pending, u64 stack)
+{
+	return stack < pending->regs &&
+	       read_u64(pending->regs, PT_REGS_ORIG_AX) == -1ULL &&
+	       read_u64(pending->regs, PT_REGS_IP) == pending->ip;
 }
 
 /*
@@ -75,6 +91,10 @@ RAW_TRACEPOINT_PROBE(mm_page_alloc)
 		return 0;
 	if (order || !(gfp & GFP_MOVABLE))
 		return 0;	/* a page table, not user memory */
+	if (!inside_fault(pending, (u64)ctx)) {	/* ctx is on the stack */
+		pending->class = NOTHING;
+		return 0;
+	}
 	key.tgid = current_tgid();
 	key.origin = pending->origin;
 	task = bpf_get_current_task();
