@@ -1,0 +1,129 @@
+"""`cowtrace vm`: build the test VM's images, list them, run a command on another kernel."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Sequence
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cowtrace.cli.options import json_option
+from cowtrace.vm import accel, build, definition, progress, run
+
+
+@click.group()
+def vm() -> None:
+    """Build and run the test VMs, one for each kernel.
+
+    Images are kept in $XDG_CACHE_HOME/cowtrace/vm, or ~/.cache/cowtrace/vm. Packages come from
+    this machine's own Debian mirror, or from the one in COWTRACE_MIRROR. QEMU uses KVM where
+    that works, else software emulation; COWTRACE_ACCEL=kvm or tcg overrides.
+    """
+
+
+@vm.command("build", epilog="\b\nExample:\n  sudo cowtrace vm build 6.12")
+@click.argument("kernels", nargs=-1, metavar="[KERNEL]...")
+@click.option("--force", is_flag=True, help="Build anew what is already built.")
+def build_command(kernels: Sequence[str], force: bool) -> None:
+    """Build what these kernels need to run; all kernels without one named."""
+    known = definition.load()
+    names = kernels or [kernel.name for kernel in known.kernels]
+    _build(known, names, force=force)
+    for name in dict.fromkeys(names):
+        click.echo(f"kernel {name} is built: cowtrace vm run {name} -- uname -r")
+
+
+@vm.command("list", epilog="\b\nExample:\n  cowtrace vm list")
+@json_option
+def list_command(as_json: bool) -> None:
+    """List the kernels and what is built of them, with exact versions."""
+    known = definition.load()
+    root = build.root_artifact(known.userspace)
+    named = [(kernel.name, build.kernel_artifact(kernel)) for kernel in known.kernels]
+    if as_json:
+        for name, artifact in [*named, ("root", root)]:
+            made = artifact.manifest
+            row = {"name": name, "suite": artifact.what.suite, "built": made is not None}
+            row |= {"folder": str(artifact.place), "bytes": artifact.bytes}
+            row["manifest"] = dataclasses.asdict(made) if made else None
+            click.echo(json.dumps(row))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("KERNEL", "SUITE", "VERSION", "BUILT", "MIB"):
+        table.add_column(heading, justify="right" if heading == "MIB" else "left", no_wrap=True)
+    for name, artifact in named:
+        table.add_row(name, artifact.what.suite, *_built(artifact))
+    table.add_row("(root)", root.what.suite, *_built(root))
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(Text(f"QEMU uses {accel.choose()}."), soft_wrap=True)
+
+
+def _built(artifact: build.Artifact) -> tuple[str, str, str]:
+    """Version, day and size of what is built, as cells."""
+    made = artifact.manifest
+    if not made:
+        return "-", "no", "-"
+    packages = len(made.packages)
+    version = made.version if packages == 1 else f"{packages} packages"
+    return version, made.built[:10], f"{artifact.bytes / (1 << 20):.0f}"
+
+
+@vm.command("run", epilog="\b\nExample:\n  sudo cowtrace vm run 6.12 -- cowtrace demo")
+@click.argument("kernel")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+              help="End the VM after that time, boot included; exit code 124.")  # fmt: skip
+@click.option("--memory", type=click.IntRange(min=256), default=2048, metavar="MIB",
+              show_default=True, help="The VM's memory.")  # fmt: skip
+@click.option("--cpus", type=click.IntRange(min=1), default=2, metavar="N", show_default=True,
+              help="The VM's CPUs.")  # fmt: skip
+@click.pass_context
+def run_command(
+    ctx: click.Context,
+    kernel: str,
+    command: Sequence[str],
+    timeout: float | None,
+    memory: int,
+    cpus: int,
+) -> None:
+    """Run a command on that kernel, as root, in a copy of this project.
+
+    The command's output and exit code come back as they are; what it writes to the VM's disk
+    is gone afterwards. On a terminal it has a terminal, where Ctrl-] ends the VM; Ctrl-C is
+    the command's. Elsewhere its stdin is empty.
+    """
+    known = definition.load()
+    known.kernel(kernel)
+    if build.missing(known, [kernel]):
+        click.echo(f"cowtrace: kernel {kernel} is not built yet: building it", err=True)
+        _build(known, [kernel])
+    chosen = accel.choose()
+    with _booting(f"booting {kernel} in QEMU, {chosen}") as stop:
+        options = run.Options(timeout, memory, cpus)
+        ctx.exit(run.run(known, kernel, command, chosen, options, stop))
+
+
+def _build(known: definition.Definition, names: Sequence[str], *, force: bool = False) -> None:
+    artifacts = build.missing(known, names, force=force)
+    with progress.shown(len(artifacts)) as watcher:
+        build.build(known, artifacts, watcher, force=force)
+
+
+@contextlib.contextmanager
+def _booting(what: str) -> Iterator[Callable[[], None]]:
+    """Say what boots until the function it yields is called; on a terminal only.
+
+    Elsewhere stderr belongs to the command alone, byte for byte.
+    """
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield lambda: None
+        return
+    with console.status(Text(what)) as status:
+        yield status.stop

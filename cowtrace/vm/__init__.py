@@ -1,0 +1,1 @@
+"""The test VM: builds its images, boots a kernel, runs a command in it."""

@@ -1,0 +1,54 @@
+"""How QEMU runs the guest: KVM where a stock kernel really runs on it, else software emulation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cowtrace.errors import EXIT_USAGE, CowtraceError
+
+
+@dataclass(frozen=True, slots=True)
+class Accel:
+    """The choice and its reason, in words for users."""
+
+    kvm: bool
+    why: str
+
+    @property
+    def name(self) -> str:
+        return "KVM" if self.kvm else "software emulation"
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.why})"
+
+
+def choose(
+    environ: Mapping[str, str] = os.environ,
+    modules: Path = Path("/sys/module"),
+    device: Path = Path("/dev/kvm"),
+) -> Accel:
+    """Decide by what this machine has; COWTRACE_ACCEL=kvm or tcg overrides.
+
+    A /dev/kvm without kvm_intel or kvm_amd behind it is no proof: on some nested hosts it opens
+    and then hangs a stock kernel.
+    """
+    if forced := environ.get("COWTRACE_ACCEL"):
+        if forced not in ("kvm", "tcg"):
+            raise CowtraceError(
+                f"COWTRACE_ACCEL is '{forced}'", hint="use kvm or tcg", exit_code=EXIT_USAGE
+            )
+        return Accel(forced == "kvm", f"COWTRACE_ACCEL={forced}")
+    module = next((name for name in ("kvm_intel", "kvm_amd") if (modules / name).is_dir()), None)
+    if not module:
+        reason = "neither kvm_intel nor kvm_amd is loaded"
+        if device.exists():
+            reason += f"; {device} alone proves nothing"
+        return Accel(False, reason)
+    try:
+        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return Accel(False, f"{device}: {error.strerror}")
+    return Accel(True, f"{module} is loaded and {device} opens")

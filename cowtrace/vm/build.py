@@ -1,0 +1,141 @@
+"""Builds what is missing of a kernel and the root image, into the cache; says where they are."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+from cowtrace.errors import EXIT_NO_VM, CowtraceError
+from cowtrace.vm import cache, kernel, manifest, programs, root
+from cowtrace.vm.definition import Definition, Kernel, Userspace
+from cowtrace.vm.mirror import mirror
+from cowtrace.vm.progress import Watcher
+
+_FORMAT = "1"  # raised when the code that builds changes what comes out
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One thing to build: a kernel or the root image, and the folder it has or will have."""
+
+    name: str  # `kernel 6.12`, `root image`: for users
+    what: Kernel | Userspace
+    place: Path
+
+    @property
+    def manifest(self) -> manifest.Manifest | None:
+        """None when it is not built."""
+        return manifest.read(self.place)
+
+    @property
+    def bytes(self) -> int:
+        """Disk space that its files take; 0 when it is not built."""
+        return sum(file.stat().st_blocks * 512 for file in self.place.glob("*"))
+
+
+def kernel_artifact(item: Kernel) -> Artifact:
+    """The folder with a kernel's vmlinuz, initrd and config, keyed by all that decides them."""
+    key = cache.key(_FORMAT, _content(item), (kernel.GUEST / "init").read_text())
+    return Artifact(f"kernel {item.name}", item, cache.folder() / f"kernel-{item.name}-{key}")
+
+
+def root_artifact(user: Userspace) -> Artifact:
+    """The folder with the root image, keyed by all that decides it."""
+    key = cache.key(_FORMAT, _content(user), (root.GUEST / "customize").read_text())
+    return Artifact("root image", user, cache.folder() / f"root-{key}")
+
+
+def _content(part: Kernel | Userspace) -> str:
+    return json.dumps(dataclasses.asdict(part), sort_keys=True)
+
+
+def missing(definition: Definition, names: Sequence[str], *, force: bool = False) -> list[Artifact]:
+    """What must be built before these kernels can run; with force, everything of theirs."""
+    wanted = [
+        root_artifact(definition.userspace),
+        *(kernel_artifact(definition.kernel(name)) for name in dict.fromkeys(names)),
+    ]
+    return [artifact for artifact in wanted if force or not artifact.manifest]
+
+
+def build(
+    definition: Definition,
+    artifacts: Sequence[Artifact],
+    watcher: Watcher,
+    *,
+    force: bool = False,
+) -> None:
+    """Build the artifacts one after the other, under the cache's lock.
+
+    An interrupt leaves the finished ones. Raises CowtraceError when one cannot be built.
+    """
+    if not artifacts:
+        return
+    if os.geteuid() != 0:
+        raise CowtraceError(
+            "building the test VM needs root: it installs packages into a folder",
+            hint="run it with sudo, and `cowtrace vm run` with sudo as well",
+            exit_code=EXIT_NO_VM,
+        )
+    for program in ("mmdebstrap", "mke2fs", "cpio", "depmod"):
+        programs.find(program)
+    source = mirror()
+    folder = cache.folder()
+
+    def waiting() -> None:
+        watcher.detail("another build is running: waiting for it")
+
+    with cache.locked(folder, waiting) as lock, _terminable():
+        current = [*map(kernel_artifact, definition.kernels), root_artifact(definition.userspace)]
+        cache.clean(folder, frozenset(artifact.place.name for artifact in current))
+        for artifact in artifacts:
+            if not force and artifact.manifest:
+                continue  # the build that held the lock made it
+            watcher.begin(f"{artifact.name} ({artifact.what.suite})")
+            _build_one(artifact, source, lock, watcher)
+
+
+def _build_one(artifact: Artifact, source: str, lock: int, watcher: Watcher) -> None:
+    log = artifact.place.parent / "build.log"
+    log.write_text("")
+    run = functools.partial(programs.run, log=log, keep_open=(lock,), on_line=watcher.detail)
+    what = artifact.what
+    need_mib = kernel.NEED_MIB if isinstance(what, Kernel) else root.NEED_MIB
+    cache.require_space(artifact.place.parent, need_mib, f"the {artifact.name}")
+    with cache.staged(artifact.place) as place:
+        unpacked = place.parent / "unpacked"
+        unpacked.mkdir()
+        packages: tuple[str, ...]
+        if isinstance(what, Kernel):
+            release, version = kernel.build(what, source, place, unpacked, run)
+            packages = (f"{what.package}={version}",)
+        else:
+            release = what.suite
+            packages = root.build(what, source, place, unpacked, run)
+        watcher.detail("computing checksums")
+        digests = manifest.digests(*sorted(place.iterdir()))
+        built = datetime.now(UTC).isoformat(timespec="seconds")
+        manifest.write(place, manifest.Manifest(what.suite, release, packages, digests, built))
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends a build as an exception does: what is half-made is removed."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

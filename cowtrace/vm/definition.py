@@ -1,0 +1,97 @@
+"""vagrant/kernels.toml in, a frozen Definition out: the kernels, and the userspace they share."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cowtrace.bpf_source import vagrant_dir
+from cowtrace.errors import EXIT_USAGE, CowtraceError
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One kernel that the VM can boot."""
+
+    name: str  # what users type: 6.12
+    suite: str  # Debian's: trixie
+    package: str
+    boot_modules: tuple[str, ...]  # needed before the root image is mounted
+    extra_modules: tuple[str, ...]  # there for modprobe
+
+
+@dataclass(frozen=True, slots=True)
+class Userspace:
+    """The root image, the same under every kernel."""
+
+    suite: str
+    packages: tuple[str, ...]
+    size_mib: int  # of the file system; the file is sparse
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """Everything that decides what is built."""
+
+    kernels: tuple[Kernel, ...]  # in the file's order
+    userspace: Userspace
+
+    def kernel(self, name: str) -> Kernel:
+        """The kernel of that name. Raises CowtraceError, which suggests the nearest."""
+        names = [kernel.name for kernel in self.kernels]
+        if name in names:
+            return self.kernels[names.index(name)]
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise CowtraceError(
+            f"the test VM has no kernel '{name}'",
+            hint=f"{hint}known: {', '.join(names)}",
+            exit_code=EXIT_USAGE,
+        )
+
+
+def load(path: Path | None = None) -> Definition:
+    """Read the definition, by default the project's. Raises CowtraceError when it is not valid."""
+    path = path or vagrant_dir() / "kernels.toml"
+    try:
+        return parse(tomllib.loads(path.read_text()))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        detail = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise CowtraceError(
+            f"the VM's definition cannot be used: {detail}",
+            hint=f"look at {path}",
+            exit_code=EXIT_USAGE,
+        ) from error
+
+
+def parse(data: dict[str, Any]) -> Definition:
+    """The Definition in parsed TOML. Raises KeyError, TypeError, ValueError."""
+    modules = data["modules"]
+    boot, extra = (_strings(modules[key], f"modules.{key}") for key in ("boot", "extra"))
+    kernels = tuple(
+        Kernel(name, _string(item["suite"]), _string(item["package"]), boot, extra)
+        for name, item in data["kernels"].items()
+    )
+    if not kernels:
+        raise ValueError("it names no kernel")
+    user = data["userspace"]
+    size_mib = user["size_mib"]
+    if not isinstance(size_mib, int) or size_mib <= 0:
+        raise ValueError(f"userspace.size_mib is {size_mib!r}, not a number above 0")
+    packages = _strings(user["packages"], "userspace.packages")
+    return Definition(kernels, Userspace(_string(user["suite"]), packages, size_mib))
+
+
+def _string(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{value!r} is not a name")
+    return value
+
+
+def _strings(value: object, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"{where} is not a list")
+    return tuple(_string(item) for item in value)

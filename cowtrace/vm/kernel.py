@@ -1,0 +1,136 @@
+"""One kernel's files: the package unpacked, then vmlinuz, its config and an initrd out of it."""
+
+from __future__ import annotations
+
+import lzma
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from cowtrace.errors import EXIT_NO_VM, CowtraceError
+from cowtrace.vm import manifest, programs
+from cowtrace.vm.definition import Kernel
+
+GUEST = Path(__file__).parent / "guest"
+NEED_MIB = 500  # unpacked package and its dependencies, for the time of the build
+FILES = ("vmlinuz", "initrd", "config")
+
+
+def build(
+    kernel: Kernel, mirror: str, place: Path, unpacked: Path, run: Callable[..., None]
+) -> tuple[str, str]:
+    """Put FILES into `place`; returns `uname -r` and the package's version.
+
+    unpacked: an empty folder to work in. run: `programs.run`, log and lock bound.
+    Raises CowtraceError when a step fails.
+    """
+    run(
+        [
+            *(programs.find("mmdebstrap"), "--variant=extract", "--mode=root"),
+            # An old or a testing suite's Release file may be past its date.
+            '--aptopt=Acquire::Check-Valid-Until "false"',
+            f"--include={kernel.package},busybox-static",  # the latter: the initrd's shell
+            *(kernel.suite, str(unpacked), f"deb {mirror} {kernel.suite} main"),
+        ],
+        what=f"unpacking {kernel.package} of {kernel.suite}",
+    )
+    vmlinuz = _only(unpacked, "boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz")
+    shutil.copyfile(vmlinuz, place / "vmlinuz")
+    config = _only(unpacked, "boot/config-*", "usr/lib/modules/*/config")
+    shutil.copyfile(config, place / "config")
+
+    release, version = parse_banner(manifest.banner(vmlinuz.read_bytes()))
+    tree = unpacked / "initrd"
+    _initrd_tree(kernel, release, unpacked, tree, run)
+    run(
+        [
+            "sh",
+            "-c",
+            f"find . | LC_ALL=C sort | {programs.find('cpio')} -o -H newc -R 0:0 "
+            '--reproducible --quiet >"$1"',
+            "sh",
+            str(place / "initrd"),
+        ],
+        cwd=tree,
+        what=f"packing the initrd of {kernel.name}",
+    )
+    return release, version
+
+
+def parse_banner(banner: str) -> tuple[str, str]:
+    """(`uname -r`, package version) out of a Debian kernel's version line."""
+    version = re.search(r"Debian (\S+)", banner)
+    return banner.split(" ", 1)[0], version[1] if version else "unknown"
+
+
+def _initrd_tree(
+    kernel: Kernel, release: str, unpacked: Path, tree: Path, run: Callable[..., None]
+) -> None:
+    """Everything in the initrd: busybox, /init, the modules and in which order to load them."""
+    for folder in ("bin", "dev", "etc", "newroot", "proc", "sys", "usr/lib/modules"):
+        (tree / folder).mkdir(parents=True)
+    (tree / "lib").symlink_to("usr/lib")
+    shutil.copy(_only(unpacked, "usr/bin/busybox", "bin/busybox"), tree / "bin")
+    shutil.copy(GUEST / "init", tree / "init")
+    (tree / "init").chmod(0o755)
+
+    source = _only(unpacked, f"lib/modules/{release}", f"usr/lib/modules/{release}")
+    if not (unpacked / "lib").exists():  # depmod looks there, newer packages are in usr/lib
+        (unpacked / "lib").symlink_to("usr/lib")
+    depmod = programs.find("depmod")
+    run([depmod, "-b", str(unpacked), release], what=f"depmod of {kernel.name}")
+    depends = parse_depends((source / "modules.dep").read_text())
+    boot = load_order(kernel.boot_modules, depends)
+    wanted = dict.fromkeys([*boot, *load_order(kernel.extra_modules, depends)])
+    target = tree / "usr/lib/modules" / release
+    for module in wanted:
+        data = (source / module).read_bytes()
+        copy = target / plain_name(module)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        # Unpacked: busybox's insmod reads nothing else, and the boot is faster.
+        copy.write_bytes(lzma.decompress(data) if module.endswith(".xz") else data)
+    for index in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
+        if (source / index).exists():
+            shutil.copy(source / index, target)
+    (tree / "etc/boot-modules").write_text("".join(f"{plain_name(name)}\n" for name in boot))
+    run(
+        [depmod, "-b", str(tree), release],
+        what=f"depmod of the initrd of {kernel.name}",
+    )
+
+
+def parse_depends(text: str) -> dict[str, tuple[str, ...]]:
+    """modules.dep: each module's file, and the files it needs, the deepest last."""
+    lines = (line.split(":", 1) for line in text.splitlines() if ":" in line)
+    return {module: tuple(needs.split()) for module, needs in lines}
+
+
+def load_order(names: tuple[str, ...], depends: dict[str, tuple[str, ...]]) -> list[str]:
+    """Files of these modules and of all they need, each before what needs it.
+
+    A name without a file is passed over: that kernel has it built in, or not at all.
+    """
+    by_name = {Path(plain_name(file)).stem.replace("-", "_"): file for file in depends}
+    order: dict[str, None] = {}
+    for name in names:
+        if file := by_name.get(name.replace("-", "_")):
+            order.update(dict.fromkeys([*reversed(depends[file]), file]))
+    return list(order)
+
+
+def plain_name(module: str) -> str:
+    """A module's file name without its compression."""
+    return module.removesuffix(".xz")
+
+
+def _only(root: Path, *patterns: str) -> Path:
+    """The first match of the patterns below root. Raises CowtraceError without one."""
+    for pattern in patterns:
+        for found in sorted(root.glob(pattern)):
+            return found
+    raise CowtraceError(
+        f"the kernel package holds no {patterns[0]}",
+        hint="name another package in vagrant/kernels.toml",
+        exit_code=EXIT_NO_VM,
+    )

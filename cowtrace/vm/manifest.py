@@ -1,0 +1,73 @@
+"""What exactly was built: versions, suite and SHA-256, beside each image as manifest.json."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+_NAME = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Enough to tell two builds apart, and to ask a snapshot mirror for the same one again."""
+
+    suite: str
+    version: str  # a kernel's `uname -r`; the suite's name for the root image
+    packages: tuple[str, ...]  # NAME=VERSION, sorted
+    sha256: tuple[tuple[str, str], ...]  # by file name
+    built: str  # UTC, ISO 8601
+
+
+def write(place: Path, manifest: Manifest) -> None:
+    (place / _NAME).write_text(json.dumps(asdict(manifest), indent=2) + "\n")
+
+
+def read(place: Path) -> Manifest | None:
+    """The manifest of a finished build; None where there is none."""
+    try:
+        data = json.loads((place / _NAME).read_text())
+    except FileNotFoundError:
+        return None
+    data["packages"] = tuple(data["packages"])
+    data["sha256"] = tuple((name, digest) for name, digest in data["sha256"])
+    return Manifest(**data)
+
+
+def digests(*files: Path) -> tuple[tuple[str, str], ...]:
+    """Each file's name and SHA-256."""
+    result = []
+    for path in files:
+        with path.open("rb") as file:
+            result.append((path.name, hashlib.file_digest(file, "sha256").hexdigest()))
+    return tuple(result)
+
+
+def installed(status: str) -> tuple[str, ...]:
+    """NAME=VERSION of every installed package in dpkg's status file, sorted."""
+    found = []
+    for paragraph in status.split("\n\n"):
+        fields = dict(
+            line.split(": ", 1)
+            for line in paragraph.splitlines()
+            if not line.startswith(" ") and ": " in line
+        )
+        if fields.get("Status", "").endswith(" installed"):
+            found.append(f"{fields['Package']}={fields['Version']}")
+    return tuple(sorted(found))
+
+
+def banner(vmlinuz: bytes) -> str:
+    """A bzImage's version line: `uname -r`, then who built it, from which package version.
+
+    Its offset is the boot protocol's kernel_version field (Documentation/arch/x86/boot.rst).
+    Raises ValueError for anything else.
+    """
+    if vmlinuz[0x202:0x206] != b"HdrS":
+        raise ValueError("not a bzImage")
+    (offset,) = struct.unpack_from("<H", vmlinuz, 0x20E)
+    start = offset + 0x200
+    return vmlinuz[start : vmlinuz.index(b"\0", start)].decode()

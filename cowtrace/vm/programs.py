@@ -1,0 +1,84 @@
+"""The programs that the VM needs: looked up, named with their Debian package when missing, run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cowtrace.errors import EXIT_NO_VM, CowtraceError
+
+PACKAGES = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "mmdebstrap": "mmdebstrap",
+    "mke2fs": "e2fsprogs",
+    "cpio": "cpio",
+    "depmod": "kmod",
+}
+# A plain user's PATH may lack the sbin folders; mke2fs is in one.
+_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+
+
+def find(name: str) -> str:
+    """Where the program is. Raises CowtraceError, which names the package to install."""
+    if path := shutil.which(name, path=_PATH):
+        return path
+    raise CowtraceError(
+        f"{name} is missing: the test VM needs it",
+        hint=f"run: apt-get install {PACKAGES[name]}",
+        exit_code=EXIT_NO_VM,
+    )
+
+
+def tied(argv: Sequence[str]) -> list[str]:
+    """The command, set up to be ended when this process dies, even by SIGKILL."""
+    return ["setpriv", "--pdeathsig", "TERM", *argv]
+
+
+def run(
+    argv: Sequence[str],
+    log: Path,
+    *,
+    what: str,
+    cwd: Path | None = None,
+    keep_open: Sequence[int] = (),
+    on_line: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Run a build step: its output goes to the end of `log`, line by line to `on_line` too.
+
+    keep_open: file descriptors that it inherits. Raises CowtraceError when it fails, with its
+    last words; when it is interrupted, it is ended first.
+    """
+    last = ""
+    with (
+        log.open("a", encoding="utf-8") as out,
+        subprocess.Popen(
+            tied(argv),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=os.environ | {"PATH": _PATH, "LC_ALL": "C.UTF-8"},
+            pass_fds=keep_open,
+        ) as process,
+    ):
+        try:
+            assert process.stdout
+            for line in process.stdout:
+                out.write(line)
+                if line.strip():
+                    last = line.strip()
+                    on_line(last)
+        except BaseException:
+            process.terminate()
+            raise
+    if process.returncode:
+        raise CowtraceError(
+            f"{what} failed: {last or f'exit code {process.returncode}'}",
+            hint=f"its whole output is in {log}",
+            exit_code=EXIT_NO_VM,
+        )

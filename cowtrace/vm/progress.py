@@ -1,0 +1,90 @@
+"""How far a build is: a bar on a terminal, a line a step anywhere else; on stderr either way."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column
+from rich.text import Text
+
+
+class Watcher(Protocol):
+    """Told what a build does."""
+
+    def begin(self, name: str) -> None:
+        """The next artifact is being built."""
+
+    def detail(self, line: str) -> None:
+        """One line of a program's output: what is being done to it."""
+
+
+@contextlib.contextmanager
+def shown(total: int) -> Iterator[Watcher]:
+    """A watcher of a build of `total` artifacts."""
+    console = Console(stderr=True, highlight=False)
+    if not total or not console.is_terminal:
+        yield _Lines(console)
+        return
+    columns = (
+        TextColumn("Building"),
+        BarColumn(12),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        # One line, cut where it is too long for the terminal.
+        TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+    )
+    with Progress(*columns, console=console) as progress:
+        bar = _Bar(progress, total)
+        yield bar
+        bar.finish(total)
+
+
+class _Lines:
+    """Plain lines, with the seconds since the build began."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._started = time.monotonic()
+
+    def begin(self, name: str) -> None:
+        self._say(f"building the {name}")
+
+    def detail(self, line: str) -> None:
+        self._say(f"  {_plain(line)}")
+
+    def _say(self, line: str) -> None:
+        seconds = time.monotonic() - self._started
+        self._console.print(Text(f"{seconds:5.0f} s  {line}"), soft_wrap=True)
+
+
+class _Bar:
+    """A rich progress bar: one step an artifact, the program's last words beside it."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task("", total=total)
+        self._name = ""
+        self._done = -1  # the first begin() finishes nothing
+
+    def begin(self, name: str) -> None:
+        self._done += 1
+        self._name = name
+        self._progress.update(self._task, completed=self._done, description=name)
+
+    def detail(self, line: str) -> None:
+        words = f"{self._name}: {_plain(line)}".replace("[", r"\[")  # no markup
+        self._progress.update(self._task, description=words)
+
+    def finish(self, total: int) -> None:
+        self._progress.update(self._task, completed=total, description="done")
+
+
+def _plain(line: str) -> str:
+    """A program's line without mmdebstrap's mark for information, and without escapes."""
+    words = line.removeprefix("I: ")
+    return "".join(char for char in words if char.isprintable())

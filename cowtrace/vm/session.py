@@ -1,0 +1,155 @@
+"""The host's end of a running VM: its ports in; output, an exit code and always an end out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import termios
+import time
+import tty
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+from cowtrace.errors import EXIT_TIMEOUT
+
+BOOT_SECONDS = 120  # from QEMU's start to the command's; software emulation takes 5 s
+ESCAPE = b"\x1d"  # Ctrl-]: ends the VM where Ctrl-C belongs to the command
+_CHUNK = 1 << 16
+_PASSED_ON = {signal.SIGINT: b"INT\n", signal.SIGTERM: b"TERM\n", signal.SIGHUP: b"HUP\n"}
+
+
+class Session:
+    """Relays between QEMU's sockets and this process's own streams until the command ends.
+
+    code: the command's exit code, once known. ready: the guest's user space has come up.
+    """
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        control: socket.socket,
+        streams: dict[int, socket.socket],
+        *,
+        terminal: bool,
+        timeout_seconds: float | None,
+        on_ready: Callable[[], None],
+    ) -> None:
+        """streams: by the file descriptor here that each one's bytes go to."""
+        self.code: int | None = None
+        self.ready = False
+        self._process = process
+        self._control = control
+        self._streams = streams
+        self._terminal = terminal
+        self._timeout_seconds = timeout_seconds
+        self._on_ready = on_ready
+        self._message = b""
+
+    def relay(self) -> int | None:
+        """Returns the exit code; None when the VM ended, or never came up, without one."""
+        started = time.monotonic()
+        limit = self._timeout_seconds
+        with contextlib.ExitStack() as stack:
+            selector = stack.enter_context(selectors.DefaultSelector())
+            stack.enter_context(self._signals())
+            selector.register(self._control, selectors.EVENT_READ)
+            for stream in self._streams.values():
+                selector.register(stream, selectors.EVENT_READ)
+            while self.code is None and self._control in selector.get_map():
+                elapsed = time.monotonic() - started
+                if limit is not None and elapsed >= limit:
+                    self.code = EXIT_TIMEOUT
+                    break
+                if not self.ready and elapsed >= BOOT_SECONDS:
+                    break
+                was_ready = self.ready
+                ends = [end for end in (limit, None if self.ready else BOOT_SECONDS) if end]
+                for key, _ in selector.select(min(ends) - elapsed if ends else None):
+                    if not self._read(key.fileobj):
+                        selector.unregister(key.fileobj)
+                if self._terminal and self.ready and not was_ready:
+                    stack.enter_context(_raw())
+                    selector.register(0, selectors.EVENT_READ)
+            self._process.kill()  # nothing in it is worth a shutdown: its disk is a snapshot
+            for target, stream in self._streams.items():
+                while _copy(stream, target):
+                    pass
+        return self.code
+
+    def _read(self, source: object) -> bool:
+        """One piece from a port or the keyboard; False at its end."""
+        if source is self._control:
+            return self._read_control()
+        if source == 0:
+            keys = os.read(0, _CHUNK)
+            if ESCAPE in keys:
+                self.code = 128 + signal.SIGTERM
+            else:
+                self._streams[1].sendall(keys)
+            return bool(keys)
+        target = next(number for number, stream in self._streams.items() if stream is source)
+        return _copy(self._streams[target], target)
+
+    def _read_control(self) -> bool:
+        piece = _receive(self._control)
+        self._message += piece
+        *lines, self._message = self._message.split(b"\n")
+        for line in lines:
+            if line == b"ready":
+                self.ready = True
+                self._on_ready()
+            elif line.startswith(b"exit "):
+                self.code = int(line[5:])
+        return bool(piece)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """The first signal goes to the command, the second, or one during boot, to QEMU."""
+        seen = False
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            nonlocal seen
+            if self.ready and not seen:
+                seen = True
+                self._control.sendall(_PASSED_ON[signal.Signals(number)])
+            else:
+                self.code = 128 + number
+                self._process.kill()  # which wakes the loop: its sockets end
+
+        before = {number: signal.signal(number, handle) for number in _PASSED_ON}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _raw() -> Iterator[None]:
+    """Every key goes to the guest's terminal, Ctrl-C too, and it alone echoes."""
+    before = termios.tcgetattr(0)
+    tty.setraw(0)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(0, termios.TCSADRAIN, before)
+
+
+def _copy(stream: socket.socket, target: int) -> bool:
+    data = memoryview(_receive(stream))
+    more = bool(data)
+    while data:
+        data = data[os.write(target, data) :]
+    return more
+
+
+def _receive(stream: socket.socket) -> bytes:
+    """Some bytes; none at the end, which a killed QEMU may leave as a reset."""
+    try:
+        return stream.recv(_CHUNK)
+    except ConnectionResetError:
+        return b""

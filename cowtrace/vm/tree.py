@@ -1,0 +1,122 @@
+"""The project's files, and the command to run on them, as one tar: the VM's second disk."""
+
+from __future__ import annotations
+
+import io
+import os
+import shlex
+import subprocess
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import cowtrace
+
+_PACKAGE = Path(cowtrace.__file__).resolve().parent
+_GUEST = Path(__file__).parent / "guest"
+
+
+def pack(
+    disk: Path,
+    command: Sequence[str],
+    env: Mapping[str, str],
+    terminal: os.terminal_size | None = None,
+) -> None:
+    """Write the disk: the project under cowtrace/, what the guest's PID 1 runs under .cowtrace/.
+
+    terminal: its size, when the command gets one.
+    """
+    # GNU's format: busybox and GNU tar agree on it, for any length and encoding of a name.
+    with tarfile.open(disk, "w", format=tarfile.GNU_FORMAT) as tar:
+        for path, name in project_files():
+            tar.add(path, f"cowtrace/{name}", recursive=False, filter=_as_root)
+        _add(tar, "run", (_GUEST / "run").read_bytes(), 0o755)
+        _add(tar, "command", script(command, env))
+        if terminal:
+            size = f"stty cols {terminal.columns} rows {terminal.lines}\n"
+            _add(tar, "terminal", size.encode())
+
+
+def project_files() -> Iterator[tuple[Path, str]]:
+    """(file, its name below the project's folder) of everything the guest gets.
+
+    Of a git checkout: what git tracks, and what it does not ignore. Of an installed package:
+    the package.
+    """
+    top = _PACKAGE.parent
+    for name in _git_files(top) or _package_files(top):
+        path = top / name
+        if path.is_symlink() or path.is_file():  # tracked but deleted: not there
+            yield path, name
+
+
+def _git_files(top: Path) -> list[str]:
+    """Relative names by git; empty where `top` is no checkout of the project."""
+    if not (top / ".git").exists() or not (top / "pyproject.toml").exists():
+        return []
+    try:
+        listing = subprocess.run(
+            # safe.directory: as root, git refuses another user's checkout.
+            [
+                *("git", "-c", f"safe.directory={top}", "-C", str(top)),
+                *("ls-files", "-z", "--cached", "--others", "--exclude-standard"),
+            ],
+            capture_output=True,
+            check=False,
+        ).stdout
+    except FileNotFoundError:
+        return []
+    return [os.fsdecode(name) for name in listing.split(b"\0") if name]
+
+
+def _package_files(top: Path) -> list[str]:
+    """The package's own files; in an unpacked source tree its tests and BPF source as well."""
+    folders = [_PACKAGE]
+    if (top / "pyproject.toml").exists():
+        folders += [top / name for name in ("bpf", "tests", "vagrant")]
+    return [
+        str(path.relative_to(top))
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+        if "__pycache__" not in path.parts
+    ]
+
+
+def script(command: Sequence[str], env: Mapping[str, str]) -> bytes:
+    """A shell script that becomes the command: every byte of every argument as it was given."""
+    exports = (f"export {name}={shlex.quote(value)}" for name, value in env.items())
+    lines = [*exports, "cd /cowtrace", f"exec {shlex.join(command)}"]
+    return b"".join(os.fsencode(line) + b"\n" for line in lines)
+
+
+def environment(
+    kernel: str, host: Mapping[str, str], size: os.terminal_size | None
+) -> dict[str, str]:
+    """The command's environment: the VM's own, and from the host what a terminal needs."""
+    env = {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": "/root",
+        "LANG": "C.UTF-8",
+        "PYTHONPATH": "/cowtrace",
+        "COWTRACE_VM": "1",
+        "COWTRACE_KERNEL": kernel,
+    }
+    env |= {name: host[name] for name in ("TERM", "COLORTERM", "NO_COLOR") if name in host}
+    if size:
+        env |= {"COLUMNS": str(size.columns), "LINES": str(size.lines)}
+    else:
+        env |= {name: host[name] for name in ("COLUMNS", "LINES") if name in host}
+    return env
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes, mode: int = 0o644) -> None:
+    info = tarfile.TarInfo(f".cowtrace/{name}")
+    info.size, info.mode = len(data), mode
+    tar.addfile(info, io.BytesIO(data))
+
+
+def _as_root(info: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Not the host's owner: its uid means nobody in the guest."""
+    info.uid = info.gid = 0
+    info.uname = info.gname = "root"
+    return info
