@@ -39,8 +39,8 @@ INLINE u32 read_u32(u64 base, u64 offset)
 #define PF_WRITE	0x2
 
 /* struct pt_regs, x86-64: arch/x86/include/asm/ptrace.h. */
-#define PT_REGS_ORIG_AX	120
-#define PT_REGS_IP	128
+#define REGS_ORIG_AX	120
+#define REGS_IP	128
 
 /* vma->vm_flags, include/linux/mm.h: the same in every version. */
 #define VM_SHARED	0x8ULL

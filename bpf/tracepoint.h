@@ -43,7 +43,7 @@ INLINE void fault_begins(u64 address, u64 regs, u64 error_code, u8 origin)
 		return;
 	pending->address = address;
 	pending->regs = regs;
-	pending->ip = read_u64(regs, PT_REGS_IP);
+	pending->ip = read_u64(regs, REGS_IP);
 	pending->origin = origin;
 	pending->class = error_code & PF_PROT ? WRITE_PROTECT : MISSING;
 	if (pending->class == WRITE_PROTECT)
@@ -58,8 +58,8 @@ INLINE void fault_begins(u64 address, u64 regs, u64 error_code, u8 origin)
 INLINE int inside_fault(const struct pending *pending, u64 stack)
 {
 	return stack < pending->regs &&
-	       read_u64(pending->regs, PT_REGS_ORIG_AX) == -1ULL &&
-	       read_u64(pending->regs, PT_REGS_IP) == pending->ip;
+	       read_u64(pending->regs, REGS_ORIG_AX) == -1ULL &&
+	       read_u64(pending->regs, REGS_IP) == pending->ip;
 }
 
 /*

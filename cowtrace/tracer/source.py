@@ -9,21 +9,19 @@ _INCLUDE = re.compile(r'#include "([^"]+)"\s*$')
 
 
 def bpf_text(folder: Path, main: str = "cow.bpf.c") -> str:
-    """`main` with each `#include "..."` of the same folder replaced by that file, once.
+    """`main` with each `#include "..."` of the same folder replaced by that file.
 
-    `#line` keeps compiler messages pointing at the real files.
+    Include guards and `#if` act as ever. `#line` keeps compiler messages pointing at the real
+    files.
     """
-    return "\n".join(_expand(folder, main, set()))
+    return "\n".join(_expand(folder, main))
 
 
-def _expand(folder: Path, name: str, seen: set[str]) -> list[str]:
-    if name in seen:
-        return []
-    seen.add(name)
+def _expand(folder: Path, name: str) -> list[str]:
     lines = [f'#line 1 "{name}"']
     for number, line in enumerate((folder / name).read_text().splitlines(), 1):
         if include := _INCLUDE.match(line):
-            lines += [*_expand(folder, include[1], seen), f'#line {number + 1} "{name}"']
+            lines += [*_expand(folder, include[1]), f'#line {number + 1} "{name}"']
         else:
             lines.append(line)
     return lines
