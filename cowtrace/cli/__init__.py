@@ -19,7 +19,7 @@ COMMANDS = {
     "run": "Run a command; count what it and its descendants copied.",
     "top": "Show who copies pages now, over the whole system, live.",
     "vm": "Build and run the test VMs, one for each kernel.",
-    "workload": "Run a workload whose counts are known; compare with the trace.",
+    "workload": "Run a workload whose counts are known; compare them with the trace.",
 }
 
 EXIT_CODES = f"""\b
@@ -84,7 +84,7 @@ def main() -> None:
 
     \b
     copied       the page was shared: its bytes are now in a new page
-    zero-filled  the first write to memory that was only read so far: a page of zeroes
+    zero-filled  first write to memory that was only read so far: a page of zeroes
     reused       nobody shares the page any more: only marked writable again
     shared       memory that is shared on purpose: made writable, never copied
     """

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 
 import click
 
@@ -48,27 +50,29 @@ def demo(ctx: click.Context, pages: int, pause: float | None, plan: str) -> None
         stage = stack.enter_context(Stage(counts.snapshot, pages))
         teller = stack.enter_context(tale.teller(sys.stdout, live=on_terminal))
         teller.open()
-        before: Snapshot | None = None
         for number, act in enumerate(Act, start=1):
             teller.announce(number, act, pages)
             played.append(stage.play(act))
             teller.tell(played[-1])
-            until = time.monotonic() + pause
-            while on_terminal:
-                now = counts.snapshot()
-                mine = now.only(p for p in now.processes if p.pid in stage.pids)
-                teller.show(Frame(mine, rows(mine, before, sort="pid"), len(mine.processes)))
-                before = now
-                if time.monotonic() >= until:
-                    break
-                time.sleep(min(_REFRESH, max(0.0, until - time.monotonic())))
-            if not on_terminal:
-                time.sleep(pause)
-        now = counts.snapshot()
-        mine = now.only(p for p in now.processes if p.pid in stage.pids)
-        last = Frame(mine, rows(mine, None, sort="pid"), len(mine.processes), total=True)
-        teller.show(last)
+            _linger(lambda: teller.show(_frame(counts.snapshot(), stage.pids)), pause)
+        last = replace(_frame(counts.snapshot(), stage.pids), total=True)
+        teller.show(last, final=True)
     teller.close(played, last)
-    agreed = not any(p.disagreements or not p.answer.as_it_must for p in played)
-    if not agreed or now.completeness.lost or mine.unclassified:
+    agreed = not any(one.disagreements or not one.answer.as_it_must for one in played)
+    if not agreed or last.snapshot.completeness.lost or last.snapshot.unclassified:
         ctx.exit(EXIT_MISMATCH)
+
+
+def _linger(show: Callable[[], None], seconds: float) -> None:
+    """Give the reader time, and keep the table alive meanwhile."""
+    until = time.monotonic() + seconds
+    show()
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(_REFRESH, left))
+        show()
+
+
+def _frame(now: Snapshot, pids: set[int]) -> Frame:
+    """The processes of the story, each of them, in the order of their birth; mean rates."""
+    cast = now.only(process for process in now.processes if process.pid in pids)
+    return Frame(cast, rows(cast, None, sort="pid", always=pids), len(cast.processes))

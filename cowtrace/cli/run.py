@@ -21,7 +21,7 @@ from cowtrace.errors import CowtraceError
 from cowtrace.exporters import jsonlines
 from cowtrace.model import Snapshot, descendants
 from cowtrace.views.rows import Frame, rows
-from cowtrace.views.text import printable
+from cowtrace.views.text import COLUMNS, fit, printable
 
 PASSED_ON = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
 HELD = (*PASSED_ON, signal.SIGCHLD, signal.SIGTSTP, signal.SIGWINCH)
@@ -66,21 +66,22 @@ def run(
     """
     program = launch.resolve(command[0])
     live = not quiet and can_redraw(sys.stderr)
-    with ExitStack() as stack:
-        out = stack.enter_context(_summary_stream(output, as_json))
-        counts = stack.enter_context(tracer.attach(plan, notice=notice if verbose else None))
-        signals = stack.enter_context(held(*HELD))
-        own_stdout = bool(output) or not as_json
-        started = time.monotonic()
-        pid = launch.start(program, command, signals, stdout_to_stderr=not own_stdout)
-        code = _follow(counts, pid, signals, interval if live else None, verbose)
-        took = time.monotonic() - started
-        now = _family(counts.snapshot(), pid)
-    if as_json:
-        jsonlines.write(out, now)
-    else:
-        what = printable(shlex.join(command))
-        _summary(out, f"{what}: exit code {code} after {took:,.1f} s", now, verbose)
+    with _summary_stream(output, as_json) as out:
+        with ExitStack() as stack:
+            counts = stack.enter_context(tracer.attach(plan, notice=notice if verbose else None))
+            signals = stack.enter_context(held(*HELD))
+            started = time.monotonic()
+            own_stdout = bool(output) or not as_json
+            pid = launch.start(program, command, signals, stdout_to_stderr=not own_stdout)
+            code = _follow(counts, pid, signals, interval if live else None, verbose)
+            took = time.monotonic() - started
+            now = _family(counts.snapshot(), pid)
+        if as_json:
+            jsonlines.write(out, now)
+        else:
+            ending = f": exit code {code} after {took:,.1f} s"
+            what = fit(printable(shlex.join(command)), COLUMNS - len(ending))
+            _summary(out, what + ending, now, verbose)
     ctx.exit(code)
 
 
@@ -124,6 +125,8 @@ def _summary(out: TextIO, title: str, now: Snapshot, verbose: bool) -> None:
 
     from cowtrace.views import live, plain, table
 
+    if out is sys.stderr:
+        print(file=out)  # the command may have left its last line unended
     found = rows(now, None)
     frame = Frame(now, found, len(now.processes), total=len(found) > 1, verbose=verbose)
     if can_redraw(out):
@@ -132,7 +135,7 @@ def _summary(out: TextIO, title: str, now: Snapshot, verbose: bool) -> None:
         console.print(table.render(frame))
     else:
         console = plain.console(out)
-        console.print(title, soft_wrap=True)
+        plain.write(console, Text(title))
         plain.write(console, table.render(frame))
 
 

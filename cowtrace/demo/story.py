@@ -143,10 +143,12 @@ class Stage:
     def _failure(self) -> CowtraceError:
         assert self._player
         _, complaint = self._player.communicate()
-        message, _, hint = complaint.strip().rpartition("\n")
+        lines = complaint.splitlines() or [f"exit code {self._player.returncode}"]
+        if len(lines) == 2:  # a CowtraceError of its own
+            return CowtraceError(lines[0], hint=lines[1])
         return CowtraceError(
-            f"a process of the demo failed: {message or hint or self._player.returncode}",
-            hint=hint if message else "if memory is short, take fewer pages: --pages",
+            f"a process of the demo failed: {lines[-1]}",
+            hint="if memory is short, take fewer pages: --pages",
         )
 
     def _dismiss(self) -> None:

@@ -17,10 +17,10 @@ from cowtrace.views import plain
 from cowtrace.views.live import LiveScreen
 from cowtrace.views.numbers import MISSING, duration, size
 from cowtrace.views.rows import Frame
-from cowtrace.views.table import COLUMNS
+from cowtrace.views.text import COLUMNS
 
 MEANINGS = {
-    FaultKind.COPIED: "was shared: its bytes went to a new page",
+    FaultKind.COPIED: "was shared: bytes went to a new page",
     FaultKind.ZERO_FILLED: "was only read before: a page of zeroes",
     FaultKind.REUSED: "shared no more: only marked writable",
     FaultKind.SHARED: "shared on purpose: never copied",
@@ -32,7 +32,7 @@ class Teller:
     """Tells the story on one stream. A context manager."""
 
     def __init__(self, stream: TextIO, *, live: bool) -> None:
-        self._screen = LiveScreen(stream) if live else None
+        self._screen = LiveScreen(stream, space_above=True) if live else None
         self._console = self._screen.console if self._screen else plain.console(stream)
         self._plain = plain.PlainScreen(stream)
 
@@ -66,11 +66,11 @@ class Teller:
             text.highlight_regex(rf"\b{word} (\d[\d,]*|-)", style)
         self._say(text, indent=3)
 
-    def show(self, frame: Frame) -> None:
-        """The table as it is now."""
+    def show(self, frame: Frame, *, final: bool = False) -> None:
+        """The table as it is now; a pipe gets only the final one."""
         if self._screen:
             self._screen.show(frame)
-        else:
+        elif final:
             self._say(Text())
             self._plain.show(frame)
 

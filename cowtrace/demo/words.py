@@ -53,7 +53,7 @@ def tell(played: Played) -> str:
     elif act in (Act.FORK, Act.SHARED_FORK) and copied == 0:
         parts.append(f"It took {duration(answer.spent_ns)} and copied none of the pages.")
         if answer.same_frames == answer.pages:
-            parts.append("Both processes have the very same ones, marked read-only.")
+            parts.append("Both processes have the very same ones.")
     elif act is Act.CHILD_WRITES_HALF and copied == answer.pages:
         parts.append(f"One byte written, one whole page of {played.page_bytes:,} bytes copied.")
         if answer.as_it_must:

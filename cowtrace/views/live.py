@@ -6,7 +6,7 @@ import dataclasses
 from types import TracebackType
 from typing import TextIO
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
@@ -22,7 +22,8 @@ def console(stream: TextIO) -> Console:
 class LiveScreen:
     """Shows the newest frame, cut to the terminal's height. A context manager."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, space_above: bool = False) -> None:
+        self._space = [Text()] if space_above else []
         self.console = console(stream)
         self._frame: Frame | None = None
         self._live = Live(
@@ -60,7 +61,8 @@ class LiveScreen:
     def _view(self) -> RenderableType:
         if self._frame is None:
             return Text("counting…", style="dim")
-        return fitted(self._frame, self.console, self.console.height - 1)
+        view = fitted(self._frame, self.console, self.console.height - 1 - len(self._space))
+        return Group(*self._space, view)
 
 
 def fitted(frame: Frame, to: Console, height: int) -> RenderableType:

@@ -8,7 +8,8 @@ from typing import TextIO
 from rich.console import Console, RenderableType
 
 from cowtrace.views.rows import Frame
-from cowtrace.views.table import COLUMNS, render
+from cowtrace.views.table import render
+from cowtrace.views.text import COLUMNS
 
 
 def console(stream: TextIO) -> Console:
@@ -48,7 +49,7 @@ class PlainScreen:
     def show(self, frame: Frame) -> None:
         """Write one block, and flush it: a pipe's reader sees each interval at once."""
         if self._blocks:
-            self._console.print()
+            self._stream.write("\n")
         self._blocks += 1
         write(self._console, render(frame))
         self._stream.flush()
@@ -58,7 +59,10 @@ class PlainScreen:
 
 
 def write(to: Console, view: RenderableType) -> None:
-    """Print without the blanks that rich pads a table's lines with."""
+    """Print without the blanks that rich pads a table's lines with.
+
+    Written by hand also because rich ends the program, with a code of its own, when nobody reads.
+    """
     with to.capture() as captured:
         to.print(view)
     lines = captured.get().splitlines()

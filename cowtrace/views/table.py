@@ -13,7 +13,6 @@ from cowtrace.views.numbers import WIDTH, count, size
 from cowtrace.views.rows import Frame, Row, total
 from cowtrace.views.text import fit, printable
 
-COLUMNS = 80
 EXITED = "†"
 _COMM = 16  # 15 bytes at most as the kernel keeps it, and the mark
 _PID = 7  # pid_max is 4,194,304

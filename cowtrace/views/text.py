@@ -6,6 +6,8 @@ import unicodedata
 
 from rich.cells import cell_len, set_cell_size
 
+COLUMNS = 80  # what every view fits
+
 _RIGHT_TO_LEFT = frozenset({"R", "AL", "AN"})  # would reorder the numbers beside the name
 
 

@@ -1,0 +1,187 @@
+"""exporters/jsonlines.py: nothing of a snapshot is lost in its line."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from snapshots import process, row, snapshot
+
+from cowtrace.exporters import jsonlines
+from cowtrace.model import (
+    Completeness,
+    FaultKind,
+    FaultRow,
+    Origin,
+    PageFaults,
+    Process,
+    Snapshot,
+    Source,
+)
+
+KINDS = {kind.name.lower(): kind for kind in FaultKind}
+
+
+def line(now: Snapshot, before: Snapshot | None = None) -> dict[str, Any]:
+    stream = io.StringIO()
+    jsonlines.write(stream, now, before)
+    assert stream.getvalue().endswith("}\n")
+    assert stream.getvalue().count("\n") == 1
+    assert stream.getvalue().isascii()
+    fields: dict[str, Any] = json.loads(stream.getvalue())
+    return fields
+
+
+def back(fields: dict[str, Any]) -> Snapshot:
+    """The snapshot that a line was made of."""
+    unseen = frozenset(KINDS[name] for name in fields["unseen"])
+    return Snapshot(
+        fields["at_ns"],
+        fields["attached_ns"],
+        fields["plan"],
+        fields["kernel"],
+        fields["page_bytes"],
+        tuple(
+            Process(
+                p["pid"],
+                p["comm"],
+                p["parent"],
+                p["exited"],
+                p["page_faults"] and PageFaults(**p["page_faults"]),
+                tuple(
+                    FaultRow(
+                        KINDS[r["kind"]],
+                        Source[(r["source"] or "unknown").upper()],
+                        Origin[r["origin"].upper()],
+                        r["actor"],
+                        r["faults"],
+                        r["bytes"],
+                    )
+                    for r in p["rows"]
+                ),
+                unseen,
+            )
+            for p in fields["processes"]
+        ),
+        Completeness(
+            fields["entered"],
+            fields["returned"],
+            fields["lost"],
+            tuple(fields["lost_by_cause"].items()),
+        ),
+        unseen,
+    )
+
+
+numbers = st.integers(0, 2**64 - 1)
+fault_rows = st.builds(
+    FaultRow,
+    kind=st.sampled_from(FaultKind),
+    source=st.sampled_from(Source),
+    origin=st.sampled_from(Origin),
+    actor=st.none() | st.integers(1, 4_194_304),
+    faults=numbers,
+    bytes=numbers,
+)
+
+
+@given(
+    st.frozensets(st.sampled_from(FaultKind)),
+    st.lists(
+        st.tuples(
+            st.text(max_size=15),
+            st.none() | st.integers(1, 9),
+            st.booleans(),
+            st.none() | st.builds(PageFaults, numbers, numbers, numbers),
+            st.lists(fault_rows, max_size=3),
+        ),
+        max_size=3,
+    ),
+)
+def test_round_trip(
+    unseen: frozenset[FaultKind],
+    made: list[tuple[str, int | None, bool, PageFaults | None, list[FaultRow]]],
+) -> None:
+    processes = [
+        Process(pid, comm, parent, exited, faults, tuple(each), unseen)
+        for pid, (comm, parent, exited, faults, each) in enumerate(made, start=1)
+    ]
+    now = snapshot(
+        *processes, unseen=unseen, completeness=Completeness(3, 2, 1, (("return missed", 1),))
+    )
+    assert back(line(now)) == now
+
+
+def test_fields() -> None:
+    unseen = frozenset({FaultKind.SHARED})
+    one = process(23, "a\n", row(FaultKind.COPIED, 7), parent=1, exited=True, unseen=unseen)
+    now = snapshot(one, at=2.0, unseen=unseen)
+    before = snapshot(process(23, "a\n", row(FaultKind.COPIED, 5)), at=1.0)
+    assert line(now, before) == {
+        "at_ns": 9_000_000_000,
+        "attached_ns": 7_000_000_000,
+        "plan": "kprobe",
+        "kernel": "6.12.43+deb13-cloud-amd64",
+        "page_bytes": 4096,
+        "unseen": ["shared"],
+        "lost": 0,
+        "lost_by_cause": {},
+        "entered": None,
+        "returned": None,
+        "unclassified": 0,
+        "processes": [
+            {
+                "pid": 23,
+                "comm": "a\n",
+                "parent": 1,
+                "exited": True,
+                "faults": 7,
+                "copied": 7,
+                "file_copied": 0,
+                "zero_filled": 0,
+                "reused": 0,
+                "shared": None,
+                "unchanged": 0,
+                "failed": 0,
+                "unclassified": 0,
+                "copied_bytes": 28672,
+                "copied_bytes_per_second": 8192.0,
+                "page_faults": None,
+                "rows": [
+                    {
+                        "kind": "copied",
+                        "source": "anon",
+                        "origin": "user",
+                        "actor": None,
+                        "faults": 7,
+                        "bytes": 28672,
+                    }
+                ],
+            }
+        ],
+    }
+
+
+def test_every_field_is_documented() -> None:
+    fields = line(
+        snapshot(process(1, "a", row(FaultKind.COPIED, 1), page_faults=PageFaults(1, 2, 3)))
+    )
+    (one,) = fields["processes"]
+    names = {*fields, *one, *one["page_faults"], *one["rows"][0]}
+    assert {name for name in names if f"`{name}`" not in (jsonlines.__doc__ or "")} == set()
+
+
+def test_each_line_is_flushed() -> None:
+    class Stream(io.StringIO):
+        flushed = 0
+
+        def flush(self) -> None:
+            self.flushed += 1
+
+    stream = Stream()
+    jsonlines.write(stream, snapshot())
+    jsonlines.write(stream, snapshot())
+    assert stream.flushed == 2
