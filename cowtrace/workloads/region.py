@@ -6,7 +6,6 @@ import ctypes
 import enum
 import mmap
 import os
-import tempfile
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -122,7 +121,9 @@ def touch_scratch(pages: int = 64) -> None:
 
 def _file(pages: int) -> IO[bytes]:
     """A nameless file of `pages` pages, in the page cache. /var/tmp: seldom a tmpfs."""
-    folder = "/var/tmp" if os.access("/var/tmp", os.W_OK) else None
+    import tempfile  # slow to import, and few need it
+
+    folder = "/var/tmp" if os.access("/var/tmp", os.W_OK) else tempfile.gettempdir()
     file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as the region
     try:
         for _ in range(pages):
@@ -131,7 +132,7 @@ def _file(pages: int) -> IO[bytes]:
     except OSError as error:
         file.close()
         raise CowtraceError(
-            f"cannot write a file of {pages} pages to {tempfile.gettempdir()}: {error.strerror}",
-            hint="take fewer pages, or set TMPDIR to a folder with room",
+            f"cannot write a file of {pages} pages to {folder}: {error.strerror}",
+            hint="make room there, or take fewer pages: --pages",
         ) from error
     return file

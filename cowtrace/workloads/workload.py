@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -74,6 +73,8 @@ def find(name: str) -> Workload:
     """The workload of that name; raises CowtraceError that suggests the nearest."""
     if name in WORKLOADS:
         return WORKLOADS[name]
+    import difflib  # slow to import, and few need it
+
     near = difflib.get_close_matches(name, WORKLOADS, n=1, cutoff=0.4)
     raise CowtraceError(
         f"no workload is named {name!r}",

@@ -16,7 +16,7 @@ from cowtrace import tracer
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.plan import PLAN_NAMES
 from cowtrace.model import Snapshot
-from cowtrace.workloads import REGION_END, REGION_START, WORKLOADS, Outcome, run
+from cowtrace.workloads import REGION_END, REGION_START, WORKLOADS, Outcome, run_forked
 from cowtrace.workloads.compare import Row, comparison
 
 Tracers = dict[str, tracer.Tracer]
@@ -42,7 +42,7 @@ def tracers() -> Iterator[Tracers]:
 @pytest.mark.parametrize("pages", [PRIME_PAGES, MANY_PAGES])
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_traced_is_expected_and_what_pagemap_says(tracers: Tracers, name: str, pages: int) -> None:
-    outcome = run(name, pages)
+    outcome = run_forked(name, pages)
     snapshots = {plan: live.snapshot() for plan, live in tracers.items()}
     wrong = {plan: problems(outcome, snapshot) for plan, snapshot in snapshots.items()}
     assert wrong == {plan: [] for plan in snapshots}
