@@ -24,7 +24,9 @@ class Held:
         """The next held signal, or None when time.monotonic() passes `deadline` (None: never)."""
         if deadline is None:
             return signal.sigwaitinfo(self.signals)
-        return signal.sigtimedwait(self.signals, max(0.0, deadline - time.monotonic()))
+        info = signal.sigtimedwait(self.signals, max(0.0, deadline - time.monotonic()))
+        # After a stop and SIGCONT past the deadline, CPython returns what it never filled in.
+        return info if info and info.si_signo in self.signals else None
 
 
 @contextmanager

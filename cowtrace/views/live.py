@@ -69,7 +69,7 @@ def fitted(frame: Frame, to: Console, height: int) -> RenderableType:
     """The frame with as many of its rows as leave it at most `height` lines high, one at least."""
     shown = min(frame.limit, len(frame.rows))
     while True:
-        view = render(dataclasses.replace(frame, limit=shown))
+        view = render(dataclasses.replace(frame, limit=shown), to.width)
         over = len(to.render_lines(view, pad=False)) - height
         if over <= 0 or shown <= 1:
             return view

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from cowtrace.views.numbers import WIDTH, count, size
 from cowtrace.views.rows import Frame, Row, total
-from cowtrace.views.text import fit, printable
+from cowtrace.views.text import COLUMNS, fit, printable
 
 EXITED = "†"
 _COMM = 16  # 15 bytes at most as the kernel keeps it, and the mark
@@ -35,9 +35,13 @@ _NUMBERS = (
 )
 
 
-def render(frame: Frame) -> RenderableType:
+# What a terminal of less than 80 columns loses, in this order.
+_DISPENSABLE = ("SHARED", "ZERO", "REUSED", "FAULTS")
+
+
+def render(frame: Frame, width: int = COLUMNS) -> RenderableType:
     """The whole view: table, details when asked for, footer."""
-    parts: list[RenderableType] = [fault_table(frame)]
+    parts: list[RenderableType] = [fault_table(frame, width)]
     if frame.verbose:
         from cowtrace.views.detail import details  # only then
 
@@ -45,19 +49,20 @@ def render(frame: Frame) -> RenderableType:
     return Group(*parts, footer(frame))
 
 
-def fault_table(frame: Frame) -> Table:
+def fault_table(frame: Frame, width: int = COLUMNS) -> Table:
     """One row per process; the sums below them when the frame wants them."""
-    table = grid(*(column.header for column in _NUMBERS))
+    columns = _fitting(width)
+    table = grid(*(column.header for column in columns))
     for row in frame.rows[: frame.limit]:
         table.add_row(
             str(row.pid),
             name(row.comm, row.exited),
-            *(column.text(row) for column in _NUMBERS),
+            *(column.text(row) for column in columns),
             style="dim" if row.exited else None,
         )
     if frame.total:
         sums = total(frame.snapshot, None)
-        table.add_row("", sums.comm, *(column.text(sums) for column in _NUMBERS), style="bold")
+        table.add_row("", sums.comm, *(column.text(sums) for column in columns), style="bold")
     return table
 
 
@@ -99,6 +104,14 @@ def name(comm: str, exited: bool) -> Text:
     """A process's name as plain cells: markup and escapes in it do not act."""
     shown = fit(printable(comm), _COMM - 1)
     return Text(f" {shown}{EXITED if exited else ''}")
+
+
+def _fitting(width: int) -> list[_Column]:
+    columns = list(_NUMBERS)
+    for header in _DISPENSABLE:
+        if _PID + 1 + _COMM + len(columns) * (WIDTH + 1) > width:
+            columns = [column for column in columns if column.header != header]
+    return columns
 
 
 def _alarm(number: int) -> str:

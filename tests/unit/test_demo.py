@@ -27,9 +27,17 @@ N = 2000
 
 def played(act: Act, pages: int, *, moved: Counts | None = None, **traced: int | None) -> Played:
     """As it is on a kernel that does what most do; `traced` by kind, 0 unless given."""
-    counts = {kind: traced.get(kind.name.lower(), 0) for kind in KINDS}
+    counts: dict[FaultKind, int | None] = {k: traced.get(k.name.lower(), 0) for k in KINDS}
     same = pages if act in (Act.FORK, Act.SHARED_CHILD_WRITES) else None
-    answer = Answer(23, pages, pages * 1000, pages * 5, moved or Counts(**traced), same, True)
+    answer = Answer(
+        23,
+        pages,
+        pages * 1000,
+        pages * 5,
+        moved or Counts(*(counts[COPIED], 0, *(counts[k] for k in KINDS[1:]))),
+        same,
+        True,
+    )
     return Played(act, answer, counts, PAGE)
 
 
@@ -123,7 +131,8 @@ another frame than before their write, 1,000 in the same.
 def replaced(act: Act, **traced: int | None) -> list[Played]:
     """The usual story, but for one act."""
     pages = next(one.answer.pages for one in USUAL if one.act is act)
-    return [played(act, pages, **traced) if one.act is act else one for one in USUAL]
+    other = played(act, pages, **traced)  # type: ignore[arg-type]
+    return [other if one.act is act else one for one in USUAL]
 
 
 def test_a_kernel_that_copies_twice_is_not_told_as_the_usual_one() -> None:

@@ -14,8 +14,9 @@ from snapshots import PAGE, process, row, snapshot, text
 
 from cowtrace.model import Completeness, FaultKind, FaultRow, Origin, PageFaults, Source
 from cowtrace.views import plain
+from cowtrace.views.live import fitted
 from cowtrace.views.rows import SORT_KEYS, Frame, rows
-from cowtrace.views.table import render
+from cowtrace.views.table import fault_table, render
 
 REDIS = process(
     4_194_304,
@@ -229,3 +230,28 @@ def test_plain_screen_separates_blocks() -> None:
         screen.show(frame(REDIS))
     one = text(frame(REDIS))
     assert stream.getvalue() == one + "\n" + one
+
+
+@pytest.mark.parametrize(
+    ("width", "headers"),
+    [
+        (200, "PID COMM FAULTS COPIED ZERO REUSED SHARED BYTES /S"),
+        (80, "PID COMM FAULTS COPIED ZERO REUSED SHARED BYTES /S"),
+        (79, "PID COMM FAULTS COPIED ZERO REUSED BYTES /S"),
+        (60, "PID COMM FAULTS COPIED BYTES /S"),
+        (20, "PID COMM COPIED BYTES /S"),
+    ],
+)
+def test_a_narrow_terminal_loses_whole_columns_not_digits(width: int, headers: str) -> None:
+    table = fault_table(frame(REDIS), width)
+    assert " ".join(str(column.header).strip() for column in table.columns) == headers
+
+
+def test_as_many_rows_as_the_terminal_is_high() -> None:
+    now = snapshot(*(process(pid, "x", row(FaultKind.COPIED, pid)) for pid in range(1, 40)))
+    terminal = Console(file=io.StringIO(), width=80, force_terminal=True)
+    for verbose in (False, True):
+        for height in (1, 5, 11, 24, 25, 60, 200):
+            tall = Frame(now, rows(now, None), 39, limit=39, verbose=verbose)
+            lines = terminal.render_lines(fitted(tall, terminal, height))
+            assert len(lines) <= max(height, 11 if verbose else 4)

@@ -106,7 +106,7 @@ def test_durations(nanoseconds: float, shown: str) -> None:
     assert duration(nanoseconds) == shown
 
 
-@given(st.integers(-(10**5), 10**30))
+@given(st.integers(-99_999, 10**30))
 def test_a_number_never_widens_its_column(number: int) -> None:
     assert len(count(number)) <= WIDTH
     assert len(size(max(0, number))) <= WIDTH
