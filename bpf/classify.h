@@ -16,6 +16,20 @@ struct wp_result {
 	u32 flags;	/* enum fault_flag */
 };
 
+INLINE void read_wp_result(struct wp_result *wp, u64 vmf, u32 ret)
+{
+	u64 pte = read_u64(vmf, VMF_PTE);
+
+	wp->vmf = vmf;
+	wp->vma = read_u64(vmf, VMF_VMA);
+	wp->page = read_u64(vmf, VMF_PAGE);
+	wp->before = read_u64(vmf, VMF_ORIG_PTE);
+	/* NULL when the page table itself went away meanwhile: nothing was done. */
+	wp->after = pte ? read_u64(pte, 0) : wp->before;
+	wp->ret = ret;
+	wp->flags = read_u32(vmf, VMF_FLAGS);
+}
+
 /* Frame changed: the page was replaced. Frame kept and writable: re-marked. */
 INLINE u8 classify_wp(const struct wp_result *wp, u64 vm_flags)
 {
@@ -32,19 +46,35 @@ INLINE u8 classify_wp(const struct wp_result *wp, u64 vm_flags)
 	return wp->after & PTE_WRITABLE ? REUSED : UNCHANGED;
 }
 
+/*
+ * The head of a tail page: its address + 1 where struct page has compound_head,
+ * a mask that leads there where it has compound_info instead. No struct page
+ * lies in the last 4 GiB of the address space, so the two cannot be confused.
+ */
+INLINE u64 compound_head(u64 page, u64 info)
+{
+	return ~info >> 32 ? info - 1 : page & info & ~1ULL;
+}
+
 /* Whose bytes a page holds. */
 INLINE u8 source_of(u64 page)
 {
-	u64 head, mapping;
+#if defined(PAGE_MAPPING) && defined(PAGE_COMPOUND_HEAD) && defined(PG_head)
+	u64 info, mapping, head = page;
+	int large;
+#endif
 
 	if (!page)
 		return SOURCE_FILE;	/* VM_PFNMAP: a device's memory */
-#if defined(PAGE_MAPPING) && defined(PAGE_COMPOUND_HEAD)
-	head = read_u64(page, PAGE_COMPOUND_HEAD);
-	mapping = read_u64(head & 1 ? head - 1 : page, PAGE_MAPPING);
+#if defined(PAGE_MAPPING) && defined(PAGE_COMPOUND_HEAD) && defined(PG_head)
+	info = read_u64(page, PAGE_COMPOUND_HEAD);
+	if (info & 1)
+		head = compound_head(page, info);
+	large = info & 1 || read_u64(page, 0) >> PG_head & 1;
+	mapping = read_u64(head, PAGE_MAPPING);
 	switch (mapping & 3) {	/* include/linux/page-flags.h, PAGE_MAPPING_FLAGS */
 	case 1:
-		return SOURCE_ANON;
+		return large ? SOURCE_THP : SOURCE_ANON;
 	case 3:
 		return SOURCE_KSM;
 	}

@@ -13,6 +13,13 @@
 #include "tracepoint.h"
 #endif
 
+#if HUGE_PAGES
+#include "huge.h"
+#endif
+#if FORK_COPIES
+#include "fork.h"
+#endif
+
 INLINE void count_page_fault(u64 error_code, int user)
 {
 	struct page_fault_sum zero = {}, *sum;

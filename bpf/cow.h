@@ -27,7 +27,7 @@ enum fault_source {
 	SOURCE_ZERO,
 	SOURCE_KSM,
 	SOURCE_HUGETLB,
-	SOURCE_THP,
+	SOURCE_THP,	/* a large anonymous folio; copied in small pages */
 };
 
 /* What made the write. */

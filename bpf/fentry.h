@@ -5,23 +5,12 @@
 
 #include "account.h"
 
-/*
- * Without an entry probe a fault's start is not known. A rival's claim on the
- * same frame for the same page older than this is taken for an earlier copy.
- */
-#define RACE_WINDOW_NS	100000000ULL
-
 KRETFUNC_PROBE(do_wp_page)
 {
-	struct wp_result wp = { .vmf = ctx[0], .ret = ctx[1] };
-	u64 pte = read_u64(wp.vmf, VMF_PTE);
+	struct wp_result wp;
 
-	wp.vma = read_u64(wp.vmf, VMF_VMA);
-	wp.before = read_u64(wp.vmf, VMF_ORIG_PTE);
-	wp.after = pte ? read_u64(pte, 0) : wp.before;
-	wp.page = read_u64(wp.vmf, VMF_PAGE);
-	wp.flags = read_u32(wp.vmf, VMF_FLAGS);
-	account_wp(&wp, bpf_ktime_get_ns() - RACE_WINDOW_NS);
+	read_wp_result(&wp, ctx[0], ctx[1]);
+	account_wp(&wp, 0);
 	return 0;
 }
 

@@ -21,12 +21,18 @@ MEMBERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "VMF_ORIG_PTE": ("vm_fault", ("orig_pte",)),
     "VMF_PTE": ("vm_fault", ("pte",)),
     "VMF_PAGE": ("vm_fault", ("page",)),
+    "VMF_PMD": ("vm_fault", ("pmd",)),
     "VMF_COW_PAGE": ("vm_fault", ("cow_page",)),
     "VMA_MM": ("vm_area_struct", ("vm_mm",)),
     "VMA_FLAGS": ("vm_area_struct", ("vm_flags",)),
     "MM_USERS": ("mm_struct", ("mm_users",)),
     "MM_OWNER": ("mm_struct", ("owner",)),  # CONFIG_MEMCG
     "VMA_FILE": ("vm_area_struct", ("vm_file",)),
+    "FILE_INODE": ("file", ("f_inode",)),
+    "INODE_SB": ("inode", ("i_sb",)),
+    "SB_FS_INFO": ("super_block", ("s_fs_info",)),
+    "HUGETLBFS_HSTATE": ("hugetlbfs_sb_info", ("hstate",)),
+    "HSTATE_ORDER": ("hstate", ("order",)),
     "MM_MT": ("mm_struct", ("mm_mt",)),
     "MT_ROOT": ("maple_tree", ("ma_root",)),
     "RANGE_PIVOT": ("maple_range_64", ("pivot",)),
@@ -44,9 +50,8 @@ MEMBERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "SIGNAL_LIVE": ("signal_struct", ("live",)),
 }
 
-# Macro: the enum that defines it, and its value where it was still a #define.
-# "mm: Convert FAULT_FLAG_xxx to enum" (5.14); UNSHARE came in 6.0, long after.
-ENUMERATORS: Mapping[str, tuple[str, int]] = {
+# Macro: the enum that defines it, and its value where that was still a #define (5.10), or None.
+ENUMERATORS: Mapping[str, tuple[str, int | None]] = {
     "FAULT_FLAG_WRITE": ("fault_flag", 0x1),
     "FAULT_FLAG_USER": ("fault_flag", 0x40),
     "FAULT_FLAG_REMOTE": ("fault_flag", 0x80),
@@ -59,9 +64,21 @@ ENUMERATORS: Mapping[str, tuple[str, int]] = {
     "VM_FAULT_NOPAGE": ("vm_fault_reason", 0x100),
     "VM_FAULT_RETRY": ("vm_fault_reason", 0x400),
     "VM_FAULT_FALLBACK": ("vm_fault_reason", 0x800),
+    "PG_head": ("pageflags", None),
 }
 
-FUNCTIONS = ("do_wp_page", "wp_page_copy", "finish_fault")
+FUNCTIONS = (
+    "do_wp_page",
+    "wp_page_copy",
+    "finish_fault",
+    "do_huge_pmd_wp_page",
+    "hugetlb_wp",
+    "hugetlb_cow",
+    "copy_page_range",
+    "folio_add_new_anon_rmap",
+    "page_add_new_anon_rmap",
+)
+VARIABLES = ("huge_zero_pfn",)
 
 TRACEPOINTS = (
     "page_fault_user",
@@ -83,7 +100,7 @@ class KernelFacts:
     offsets: Mapping[str, int]  # macro -> bytes; a member this kernel lacks is not in it
     constants: Mapping[str, int]  # macro -> value
     parameters: Mapping[str, tuple[str, ...]]  # function -> its parameters, where BTF has it
-    symbols: frozenset[str]  # of FUNCTIONS, those in /proc/kallsyms
+    symbols: Mapping[str, int]  # of FUNCTIONS and VARIABLES, those in /proc/kallsyms: address
     tracepoints: frozenset[str]  # of TRACEPOINTS, those compiled in
     kprobes: bool  # CONFIG_KPROBES
     fexit_refused: str | None  # why BPF trampolines do not work here; None when they do
@@ -99,12 +116,9 @@ def kernel_facts() -> KernelFacts:
         machine=uname.machine,
         page_bytes=os.sysconf("SC_PAGESIZE"),
         offsets=_offsets(btf),
-        constants={
-            macro: value if (found := btf.enumerator(enum, macro)) is None else found
-            for macro, (enum, value) in ENUMERATORS.items()
-        },
+        constants=_constants(btf),
         parameters={f: p for f in FUNCTIONS if (p := btf.parameters(f)) is not None},
-        symbols=kallsyms(FUNCTIONS),
+        symbols=kallsyms((*FUNCTIONS, *VARIABLES)),
         tracepoints=frozenset(t for t in TRACEPOINTS if btf.has_tracepoint(t)),
         # The perf event source by which kprobes are opened: no tracefs needed.
         kprobes=Path("/sys/bus/event_source/devices/kprobe").exists(),
@@ -123,7 +137,24 @@ def _offsets(btf: Btf) -> dict[str, int]:
     return found
 
 
-def kallsyms(names: tuple[str, ...], path: Path = Path("/proc/kallsyms")) -> frozenset[str]:
-    """Which of these kernel functions exist under their plain name (not inlined, no .isra)."""
+def _constants(btf: Btf) -> dict[str, int]:
+    values = {
+        macro: value if (found := btf.enumerator(enum, macro)) is None else found
+        for macro, (enum, value) in ENUMERATORS.items()
+    }
+    return {macro: value for macro, value in values.items() if value is not None}
+
+
+def kallsyms(names: tuple[str, ...], path: Path = Path("/proc/kallsyms")) -> dict[str, int]:
+    """Addresses of kernel symbols that exist under their plain name (not inlined, no .isra).
+
+    An address is 0 where kernel.kptr_restrict hides it.
+    """
     text = path.read_bytes()
-    return frozenset(n for n in names if b" %s\n" % n.encode() in text)
+    found = {}
+    for name in names:
+        end = text.find(b" %s\n" % name.encode())
+        if end >= 0:
+            line = text[text.rfind(b"\n", 0, end) + 1 : end]
+            found[name] = int(line.split()[0], 16)
+    return found

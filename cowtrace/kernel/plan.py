@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from cowtrace.kernel import hooks
 from cowtrace.kernel.facts import KernelFacts
+from cowtrace.kernel.hooks import Hook, Part
 from cowtrace.model import FaultKind
 
 PlanName = Literal["fentry", "kprobe", "tracepoint"]
@@ -53,15 +55,6 @@ _SLOTS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Hook:
-    """One program of bpf/ and what it is attached to. BCC attaches the other kinds by name."""
-
-    kind: Literal["kprobe", "kretprobe"]
-    target: str  # kernel function
-    program: str
-
-
-@dataclass(frozen=True, slots=True)
 class ProbePlan:
     """How copy-on-write faults are seen on one kernel."""
 
@@ -81,18 +74,39 @@ class NoPlan:
 
 
 def probe_plan(
-    name: PlanName, facts: KernelFacts, *, cross_check: bool = False
+    name: PlanName,
+    facts: KernelFacts,
+    *,
+    cross_check: bool = False,
+    fork_copies: bool = False,
 ) -> ProbePlan | NoPlan:
     """The plan of that name on that kernel, or each thing that it lacks.
 
-    `cross_check` adds a probe on wp_page_copy() to the kprobe plan where that function exists.
+    `cross_check` adds a probe on wp_page_copy() to the kprobe plan where that function exists;
+    `fork_copies` counts what fork itself copies, at a cost to every new anonymous page.
     """
     reasons = tuple(_missing(name, facts))
     if reasons:
         return NoPlan(name, reasons)
-    checked = cross_check and name == "kprobe" and "wp_page_copy" in facts.symbols
-    defines = _defines(name, facts) | ({"CROSS_CHECK": 1} if checked else {})
-    return ProbePlan(name, _hooks(name, checked), defines, *_limits(name, facts))
+    parts = _parts(name, facts, cross_check, fork_copies)
+    defines = _defines(name, facts)
+    for part in parts:
+        defines |= part.defines
+    attached = tuple(hook for part in parts for hook in part.hooks)
+    return ProbePlan(name, attached, defines, *_limits(name, facts, defines))
+
+
+def _parts(name: PlanName, facts: KernelFacts, cross_check: bool, fork_copies: bool) -> list[Part]:
+    if name == "tracepoint":
+        return []
+    parts = [hooks.huge_pages(facts)]
+    if fork_copies:
+        parts.append(hooks.fork_copies(facts))
+    if name == "kprobe":
+        if cross_check:
+            parts.append(hooks.wp_page_copy(facts))
+        parts.append(Part((*hooks.pair("do_wp_page"), *hooks.pair("finish_fault")), {}))
+    return parts
 
 
 def _missing(name: PlanName, facts: KernelFacts) -> list[str]:
@@ -118,21 +132,6 @@ def _missing(name: PlanName, facts: KernelFacts) -> list[str]:
     return reasons
 
 
-def _hooks(name: PlanName, checked: bool) -> tuple[Hook, ...]:
-    if name != "kprobe":
-        return ()
-    check = (Hook("kprobe", "wp_page_copy", "wp_page_copy_enter"),) if checked else ()
-    # The return first: an entry without a return probe behind it would look like a lost return.
-    return check + tuple(
-        hook
-        for function in ("do_wp_page", "finish_fault")
-        for hook in (
-            Hook("kretprobe", function, f"{function}_return"),
-            Hook("kprobe", function, f"{function}_enter"),
-        )
-    )
-
-
 def _defines(name: PlanName, facts: KernelFacts) -> dict[str, int]:
     offsets = dict(facts.offsets)
     if offsets.keys() >= _MAPLE:
@@ -145,6 +144,7 @@ def _defines(name: PlanName, facts: KernelFacts) -> dict[str, int]:
     return {
         f"PLAN_{name.upper()}": 1,
         "PAGE_SIZE": facts.page_bytes,
+        "PMD_SIZE": facts.page_bytes * (facts.page_bytes // 8),  # one table of 8-byte entries
         "PAGE_SHIFT": facts.page_bytes.bit_length() - 1,
         "SLOTS": _SLOTS,
         "VM_FAULT_ERROR": errors,
@@ -154,23 +154,30 @@ def _defines(name: PlanName, facts: KernelFacts) -> dict[str, int]:
     }
 
 
-def _limits(name: PlanName, facts: KernelFacts) -> tuple[frozenset[FaultKind], tuple[str, ...]]:
-    if name != "tracepoint":
-        return frozenset(), ()
-    spots = [
-        "writes to shared mappings cannot be told apart: those that re-mark count as reused",
-        "reused is an upper bound: spurious and retried faults are in it",
-        "copied is an upper bound when threads race for one page: each that lost is in it",
-        "faults made by another process (ptrace, process_vm_writev) are not seen",
-    ]
-    if facts.pid_max > _SLOTS:
+def _limits(
+    name: PlanName, facts: KernelFacts, defines: Mapping[str, int]
+) -> tuple[frozenset[FaultKind], tuple[str, ...]]:
+    spots = []
+    unseen: set[FaultKind] = set()
+    if name == "tracepoint":
+        unseen |= {FaultKind.SHARED, FaultKind.UNCHANGED}
+        spots = [
+            "writes to shared mappings cannot be told apart: those that re-mark count as reused",
+            "reused is an upper bound: spurious and retried faults are in it",
+            "copied is an upper bound when threads race for one page: each that lost is in it",
+            "faults made by another process (ptrace, process_vm_writev) are not seen",
+        ]
+        if facts.offsets.keys() >= _MAPLE:
+            spots.append("a swapped-out page of a private file counts as file-copied on write")
+        else:
+            unseen.add(FaultKind.FILE_COPIED)
+    if "HUGETLB_WP" not in defines:
+        spots.append("copies of hugetlb pages are not seen")
+    if "FORK_COPIES" not in defines:
+        spots.append("pages that fork itself copies, since they are pinned, are not seen")
+    if name == "tracepoint" and facts.pid_max > _SLOTS:
         spots.append(
             f"thread ids that differ by a multiple of {_SLOTS} share a slot: if both fault at "
             "the same moment, a copy may count as reused"
         )
-    unseen = {FaultKind.SHARED, FaultKind.UNCHANGED}
-    if facts.offsets.keys() >= _MAPLE:
-        spots.append("a swapped-out page of a private file mapping counts as file-copied on write")
-    else:
-        unseen.add(FaultKind.FILE_COPIED)
     return frozenset(unseen), tuple(spots)

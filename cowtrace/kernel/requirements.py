@@ -115,9 +115,12 @@ def _offers(facts: KernelFacts) -> Iterator[Requirement]:
     for function, cost in (
         ("do_wp_page", "only the tracepoint plan"),
         ("finish_fault", "only the tracepoint plan"),
+        ("hugetlb_wp", "copies of hugetlb pages are not seen"),
         ("wp_page_copy", "nothing: frame numbers tell a copy; this would only confirm them"),
     ):
         there = function in facts.symbols
+        if function == "hugetlb_wp" and "hugetlb_cow" in facts.symbols:
+            function, there = "hugetlb_cow", True  # its older name
         yield Requirement(
             f"{function}()",
             there,

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.facts import KernelFacts, kernel_facts
-from cowtrace.kernel.plan import PLAN_NAMES, NoPlan, PlanName, ProbePlan, probe_plan
+from cowtrace.kernel.plan import PLAN_NAMES, NoPlan, ProbePlan, probe_plan
 from cowtrace.kernel.privileges import require_privileges
 from cowtrace.model import Snapshot
 from cowtrace.tracer import abi, maps
@@ -42,7 +42,7 @@ class Tracer:
             kernel=self._facts.release,
             page_bytes=self._facts.page_bytes,
             processes=(*self._ledger.ended, *processes(raw, self.probe_plan.unseen)),
-            completeness=completeness(raw.losses, self._baseline, self.plan == "kprobe"),
+            completeness=completeness(raw.losses, self._baseline, bool(self.probe_plan.hooks)),
             unseen=self.probe_plan.unseen,
         )
 
@@ -91,6 +91,7 @@ def attach(
     *,
     region: tuple[int, int] | None = None,
     cross_check: bool = False,
+    fork_copies: bool = False,
     notice: Callable[[str], None] | None = None,
 ) -> Tracer:
     """Attach a plan; `auto` test-loads fentry, kprobe, tracepoint and takes the first that runs.
@@ -99,6 +100,8 @@ def attach(
         plan: auto, fentry, kprobe or tracepoint.
         region: count only faults at addresses in [start, end).
         cross_check: where wp_page_copy() exists, compare each call with the frame numbers.
+        fork_copies: count the pages that fork itself copies, since they are pinned: a probe on
+            every new anonymous page.
         notice: told, one sentence each, which plan was refused and why, and which was taken.
 
     Raises:
@@ -111,7 +114,8 @@ def attach(
     refusals = []
     for name in names:
         try:
-            tracer = _attach_one(name, facts, region, cross_check)
+            chosen = probe_plan(name, facts, cross_check=cross_check, fork_copies=fork_copies)
+            tracer = _attach_one(chosen, facts, region)
         except CowtraceError as error:
             if error.exit_code != EXIT_NO_PLAN or not isinstance(error, Unavailable | Refused):
                 raise
@@ -141,9 +145,8 @@ class Unavailable(CowtraceError):
 
 
 def _attach_one(
-    name: PlanName, facts: KernelFacts, region: tuple[int, int] | None, cross_check: bool
+    plan: ProbePlan | NoPlan, facts: KernelFacts, region: tuple[int, int] | None
 ) -> Tracer:
-    plan = probe_plan(name, facts, cross_check=cross_check)
     if isinstance(plan, NoPlan):
         raise Unavailable(plan)
     options = {"MAX_ROWS": MAX_ROWS, "MAX_PROCESSES": MAX_PROCESSES}

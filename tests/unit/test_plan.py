@@ -6,8 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from cowtrace.kernel.facts import ENUMERATORS, FUNCTIONS, MEMBERS, TRACEPOINTS, KernelFacts
-from cowtrace.kernel.plan import PLAN_NAMES, Hook, NoPlan, PlanName, ProbePlan, probe_plan
+from cowtrace.kernel.facts import (
+    ENUMERATORS,
+    FUNCTIONS,
+    MEMBERS,
+    TRACEPOINTS,
+    VARIABLES,
+    KernelFacts,
+)
+from cowtrace.kernel.hooks import Hook, pair
+from cowtrace.kernel.plan import PLAN_NAMES, NoPlan, PlanName, ProbePlan, probe_plan
 from cowtrace.model import FaultKind
 
 COMPLETE = KernelFacts(
@@ -15,9 +23,9 @@ COMPLETE = KernelFacts(
     machine="x86_64",
     page_bytes=4096,
     offsets={macro: 8 * i for i, macro in enumerate(MEMBERS)},
-    constants={macro: value for macro, (_, value) in ENUMERATORS.items()},
+    constants={macro: value or 16 for macro, (_, value) in ENUMERATORS.items()},
     parameters=dict.fromkeys(FUNCTIONS, ("vmf",)),
-    symbols=frozenset(FUNCTIONS),
+    symbols={name: 0xFFFFFFFF81000000 + i for i, name in enumerate((*FUNCTIONS, *VARIABLES))},
     tracepoints=frozenset(TRACEPOINTS),
     kprobes=True,
     fexit_refused=None,
@@ -29,6 +37,11 @@ def plan(name: PlanName, facts: KernelFacts = COMPLETE, **options: bool) -> Prob
     found = probe_plan(name, facts, **options)
     assert isinstance(found, ProbePlan), found
     return found
+
+
+def without(symbol: str, **changes: object) -> KernelFacts:
+    symbols = {name: at for name, at in COMPLETE.symbols.items() if name != symbol}
+    return replace(COMPLETE, symbols=symbols, **changes)  # type: ignore[arg-type]
 
 
 def reasons(name: PlanName, facts: KernelFacts) -> str:
@@ -45,14 +58,14 @@ def test_a_complete_kernel_has_every_plan(name: PlanName) -> None:
 
 
 def test_kprobe_attaches_the_return_before_the_entry() -> None:
-    assert plan("kprobe").hooks[:2] == (
+    assert plan("kprobe").hooks[-4:-2] == (
         Hook("kretprobe", "do_wp_page", "do_wp_page_return"),
         Hook("kprobe", "do_wp_page", "do_wp_page_enter"),
     )
 
 
 def test_wp_page_copy_is_checked_only_on_request_and_where_it_exists() -> None:
-    inlined = replace(COMPLETE, symbols=COMPLETE.symbols - {"wp_page_copy"})
+    inlined = without("wp_page_copy")
     assert "CROSS_CHECK" not in plan("kprobe").defines
     assert plan("kprobe", cross_check=True).defines["CROSS_CHECK"] == 1
     assert "CROSS_CHECK" not in plan("kprobe", inlined, cross_check=True).defines
@@ -64,7 +77,7 @@ def test_wp_page_copy_is_checked_only_on_request_and_where_it_exists() -> None:
     [
         ("kprobe", {"kprobes": False}, "CONFIG_KPROBES"),
         ("fentry", {"fexit_refused": "loading: EPERM"}, "loading: EPERM"),
-        ("kprobe", {"symbols": frozenset({"finish_fault"})}, "no function do_wp_page()"),
+        ("kprobe", {"symbols": {"finish_fault": 1}}, "no function do_wp_page()"),
         ("fentry", {"tracepoints": frozenset()}, "no tracepoint page_fault_user"),
         ("tracepoint", {"tracepoints": frozenset()}, "no tracepoint mm_page_alloc"),
         ("tracepoint", {"machine": "riscv64"}, "riscv64"),
@@ -100,3 +113,37 @@ def test_pivots_are_counted_from_the_layout() -> None:
     offsets = {**COMPLETE.offsets, "RANGE_PIVOT": 8, "ARANGE_SLOT": 80}
     found = plan("tracepoint", replace(COMPLETE, offsets=offsets))
     assert found.defines["ARANGE_PIVOTS"] == 9
+
+
+@pytest.mark.parametrize(
+    ("function", "parameters", "shape"),
+    [
+        ("hugetlb_wp", ("vmf",), 1),  # 6.12
+        ("hugetlb_wp", ("mm", "vma", "address", "ptep", "flags", "pagecache_page", "ptl"), 3),
+        ("hugetlb_cow", ("mm", "vma", "address", "ptep", "pagecache_page", "ptl"), 2),  # 5.10
+        ("hugetlb_wp", ("mm", "something", "else"), None),
+    ],
+)
+def test_hugetlb_arguments_are_found_by_name(
+    function: str, parameters: tuple[str, ...], shape: int | None
+) -> None:
+    other = {"hugetlb_wp": "hugetlb_cow", "hugetlb_cow": "hugetlb_wp"}[function]
+    facts = without(other, parameters={**COMPLETE.parameters, function: parameters})
+    for name in ("kprobe", "fentry"):
+        found = plan(name, facts)
+        assert found.defines.get("HUGETLB_WP") == shape
+        assert (set(pair(function, "hugetlb_wp")) <= set(found.hooks)) == bool(shape)
+        assert any("hugetlb" in spot for spot in found.blind_spots) != bool(shape)
+
+
+def test_what_fork_copies_is_counted_on_request() -> None:
+    assert "FORK_COPIES" not in plan("fentry").defines
+    asked = plan("fentry", without("folio_add_new_anon_rmap"), fork_copies=True)
+    assert Hook("kprobe", "page_add_new_anon_rmap", "add_new_anon_rmap_enter") in asked.hooks
+    assert "FORK_COPIES" not in plan("tracepoint", fork_copies=True).defines
+
+
+def test_without_kprobes_the_fentry_plan_has_no_hooks_but_its_own() -> None:
+    found = plan("fentry", replace(COMPLETE, kprobes=False), fork_copies=True)
+    assert found.hooks == ()
+    assert "HUGE_PAGES" not in found.defines

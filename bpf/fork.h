@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Pages that fork copies itself, since they are pinned and must stay the
+ * parent's: copy_present_page() in mm/memory.c, inlined nearly everywhere. Each
+ * gives its copy a reverse mapping; inside copy_page_range() nothing else does.
+ * Off unless asked for: that function runs for every new anonymous page.
+ */
+#ifndef FORK_H
+#define FORK_H
+
+#include "classify.h"
+#include "pair.h"
+
+INFLIGHT(fork_inflight);
+
+int copy_page_range_enter(struct pt_regs *ctx)
+{
+	u32 tid = current_tid(), index = tid & (SLOTS - 1);
+	struct inflight *slot = fork_inflight.lookup(&index);
+
+	if (slot)
+		enter(slot, tid);
+	return 0;
+}
+
+int copy_page_range_return(struct pt_regs *ctx)
+{
+	u32 tid = current_tid(), index = tid & (SLOTS - 1);
+	struct inflight *slot = fork_inflight.lookup(&index);
+
+	if (slot)
+		leave(slot, tid);
+	return 0;
+}
+
+/* folio_add_new_anon_rmap() or page_add_new_anon_rmap(page, vma, address, ...) */
+int add_new_anon_rmap_enter(struct pt_regs *ctx)
+{
+	u32 tid = current_tid(), index = tid & (SLOTS - 1);
+	struct inflight *slot = fork_inflight.lookup(&index);
+	struct fault_key key = { .kind = COPIED, .source = SOURCE_ANON, .origin = ORIGIN_FORK };
+
+	if (!slot || slot->tid != tid || !in_region(PT_REGS_PARM3(ctx)))
+		return 0;
+	key.tgid = current_tgid();	/* the parent: the child has no tgid yet */
+	add(&key, bpf_get_current_task(), 1, PAGE_SIZE);
+	return 0;
+}
+
+#endif /* FORK_H */

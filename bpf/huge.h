@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Write faults on pages mapped as one huge entry: hugetlb, and transparent huge
+ * pages as long as they are not split. Rare, a fault for megabytes: by kprobes
+ * in every plan that has vm_fault, whatever do_wp_page() itself is seen by.
+ */
+#ifndef HUGE_H
+#define HUGE_H
+
+#include "classify.h"
+#include "pair.h"
+
+#define PMD_FRAME_MASK	0x000fffffffe00000ULL	/* bit 12 is PAT in a huge entry */
+
+INFLIGHT(huge_inflight);
+
+INLINE void count_huge(struct inflight *slot, u64 vma, u8 kind, u8 source, u64 bytes)
+{
+	struct fault_key key = { .kind = kind, .source = source };
+	u64 task;
+
+	key.origin = origin_of(slot->flags);
+	task = charge(&key, vma);
+	add(&key, task, 1, kind == COPIED || kind == ZERO_FILLED ? bytes : 0);
+}
+
+#ifdef HUGETLB_WP
+/* huge_page_size() of the mapping's file: hstate_vma() in include/linux/hugetlb.h. */
+INLINE u64 hugetlb_bytes(u64 vma)
+{
+	u64 inode = read_u64(read_u64(vma, VMA_FILE), FILE_INODE);
+	u64 hstate = read_u64(read_u64(read_u64(inode, INODE_SB), SB_FS_INFO), HUGETLBFS_HSTATE);
+
+	return (u64)PAGE_SIZE << read_u32(hstate, HSTATE_ORDER);
+}
+
+int hugetlb_wp_enter(struct pt_regs *ctx)
+{
+	u32 tid = current_tid(), index = tid & (SLOTS - 1);
+	struct inflight *slot = huge_inflight.lookup(&index);
+
+	if (!slot)
+		return 0;
+	enter(slot, tid);
+#if HUGETLB_WP == 1	/* hugetlb_wp(vmf) */
+	slot->vmf = read_u64(PT_REGS_PARM1(ctx), VMF_VMA);
+	slot->address = read_u64(PT_REGS_PARM1(ctx), VMF_ADDRESS);
+	slot->entry = read_u64(PT_REGS_PARM1(ctx), VMF_PTE);
+	slot->flags = read_u32(PT_REGS_PARM1(ctx), VMF_FLAGS);
+#else			/* hugetlb_cow or hugetlb_wp(mm, vma, address, ptep, ...) */
+	slot->vmf = PT_REGS_PARM2(ctx);
+	slot->address = PT_REGS_PARM3(ctx);
+	slot->entry = PT_REGS_PARM4(ctx);
+#if HUGETLB_WP == 3	/* the fifth is flags */
+	slot->flags = PT_REGS_PARM5(ctx);
+#else
+	slot->flags = FAULT_FLAG_USER;	/* who wrote is not told */
+#endif
+#endif
+	slot->before = read_u64(slot->entry, 0);
+	return 0;
+}
+
+int hugetlb_wp_return(struct pt_regs *ctx)
+{
+	u32 tid = current_tid(), index = tid & (SLOTS - 1), ret = PT_REGS_RC(ctx);
+	struct inflight *slot = huge_inflight.lookup(&index);
+	u64 after;
+	u8 kind;
+
+	if (!slot || !leave(slot, tid) || !in_region(slot->address))
+		return 0;
+	after = read_u64(slot->entry, 0);
+	if (ret & VM_FAULT_ERROR)
+		kind = FAILED;
+	else if (ret & VM_FAULT_RETRY || after == slot->before)
+		kind = UNCHANGED;
+	else if (!(after & PTE_PRESENT))
+		kind = UNCLASSIFIED;
+	else if (read_u64(slot->vmf, VMA_FLAGS) & VM_SHARED)
+		kind = SHARED;
+	else if ((after ^ slot->before) & PMD_FRAME_MASK)
+		kind = COPIED;
+	else
+		kind = after & PTE_WRITABLE ? REUSED : UNCHANGED;
+	count_huge(slot, slot->vmf, kind, SOURCE_HUGETLB, hugetlb_bytes(slot->vmf));
+	return 0;
+}
+#endif /* HUGETLB_WP */
+
+#ifdef VMF_PMD
+/* Whether a huge entry maps the huge zero page. */
+INLINE int is_huge_zero(u64 pmd)
+{
+#ifdef HUGE_ZERO_PFN	/* address of the kernel's variable */
+	return (pmd & PMD_FRAME_MASK) >> PAGE_SHIFT == read_u64(HUGE_ZERO_PFN, 0);
+#else
+	return 0;
+#endif
+}
+
+int do_huge_pmd_wp_page_enter(struct pt_regs *ctx)
+{
+	u32 tid = current_tid(), index = tid & (SLOTS - 1);
+	struct inflight *slot = huge_inflight.lookup(&index);
+	u64 vmf = PT_REGS_PARM1(ctx);
+
+	if (!slot)
+		return 0;
+	enter(slot, tid);
+	slot->vmf = vmf;
+	slot->flags = read_u32(vmf, VMF_FLAGS);
+	slot->entry = read_u64(vmf, VMF_PMD);
+	slot->before = read_u64(slot->entry, 0);
+	return 0;
+}
+
+/*
+ * VM_FAULT_FALLBACK: the huge entry was split into small ones, the fault goes on
+ * to do_wp_page() and is counted there.
+ */
+int do_huge_pmd_wp_page_return(struct pt_regs *ctx)
+{
+	u32 tid = current_tid(), index = tid & (SLOTS - 1), ret = PT_REGS_RC(ctx);
+	struct inflight *slot = huge_inflight.lookup(&index);
+	u64 after;
+	u8 kind;
+
+	if (!slot || !leave(slot, tid))
+		return 0;
+	if (ret & VM_FAULT_FALLBACK || !in_region(read_u64(slot->vmf, VMF_ADDRESS)))
+		return 0;
+	after = read_u64(slot->entry, 0);
+	if (ret & VM_FAULT_ERROR)
+		kind = FAILED;
+	else if (ret & VM_FAULT_RETRY || after == slot->before)
+		kind = UNCHANGED;
+	else if (!(after & PTE_PRESENT))
+		kind = UNCLASSIFIED;
+	else if ((after ^ slot->before) & PMD_FRAME_MASK)
+		kind = is_huge_zero(slot->before) ? ZERO_FILLED : COPIED;
+	else
+		kind = after & PTE_WRITABLE ? REUSED : UNCHANGED;
+	count_huge(slot, read_u64(slot->vmf, VMF_VMA), kind, SOURCE_THP, PMD_SIZE);
+	return 0;
+}
+#endif /* VMF_PMD */
+
+#endif /* HUGE_H */

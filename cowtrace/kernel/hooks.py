@@ -1,0 +1,102 @@
+"""KernelFacts in, functions to probe out: which exist, by which name, with which arguments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from cowtrace.kernel.facts import KernelFacts
+
+_HUGETLB_MEMBERS = frozenset(
+    ("VMA_FILE", "FILE_INODE", "INODE_SB", "SB_FS_INFO", "HUGETLBFS_HSTATE", "HSTATE_ORDER")
+)
+# HUGETLB_WP in bpf/huge.h: which arguments the function takes, told by their names.
+_HUGETLB_SHAPES = {
+    ("vmf",): 1,
+    ("mm", "vma", "address", "ptep", "pagecache_page"): 2,
+    ("mm", "vma", "address", "ptep", "flags"): 3,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """One program of bpf/ and what it is attached to. BCC attaches the other kinds by name."""
+
+    kind: Literal["kprobe", "kretprobe"]
+    target: str  # kernel function
+    program: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Hooks that belong together, with the macros that switch their programs on."""
+
+    hooks: tuple[Hook, ...]
+    defines: dict[str, int]
+
+
+NOTHING = Part((), {})
+
+
+def pair(function: str, program: str | None = None) -> tuple[Hook, Hook]:
+    """Entry and return of one function.
+
+    The return first: an entry with no return probe behind it would look like a lost return.
+    """
+    program = program or function
+    return (
+        Hook("kretprobe", function, f"{program}_return"),
+        Hook("kprobe", function, f"{program}_enter"),
+    )
+
+
+def wp_page_copy(facts: KernelFacts) -> Part:
+    """To check each copy against the call of wp_page_copy(), where it was not inlined."""
+    if "wp_page_copy" not in facts.symbols:
+        return NOTHING
+    return Part((Hook("kprobe", "wp_page_copy", "wp_page_copy_enter"),), {"CROSS_CHECK": 1})
+
+
+def huge_pages(facts: KernelFacts) -> Part:
+    """Faults on huge entries: hugetlb, and transparent huge pages that are not split."""
+    if not facts.kprobes:
+        return NOTHING
+    hooks: tuple[Hook, ...] = ()
+    defines = {"HUGE_PAGES": 1}
+    if "do_huge_pmd_wp_page" in facts.symbols and "VMF_PMD" in facts.offsets:
+        hooks += pair("do_huge_pmd_wp_page")
+        if address := facts.symbols.get("huge_zero_pfn"):
+            defines["HUGE_ZERO_PFN"] = address
+    hugetlb = _hugetlb(facts)
+    if hugetlb:
+        function, defines["HUGETLB_WP"] = hugetlb
+        hooks += pair(function, "hugetlb_wp")
+    return Part(hooks, defines) if hooks else NOTHING
+
+
+def _hugetlb(facts: KernelFacts) -> tuple[str, int] | None:
+    """The function that copies a hugetlb page, and how it takes its arguments.
+
+    hugetlb_cow() became hugetlb_wp(): "mm: support GUP-triggered unsharing of anonymous pages".
+    """
+    if not facts.offsets.keys() >= _HUGETLB_MEMBERS:
+        return None
+    for function in ("hugetlb_wp", "hugetlb_cow"):
+        if function in facts.symbols:
+            names = facts.parameters.get(function, ())
+            for shape, number in _HUGETLB_SHAPES.items():
+                if names[: len(shape)] == shape:
+                    return function, number
+    return None
+
+
+def fork_copies(facts: KernelFacts) -> Part:
+    """Pages that fork itself copies, since they are pinned."""
+    rmap = next(
+        (f for f in ("folio_add_new_anon_rmap", "page_add_new_anon_rmap") if f in facts.symbols),
+        None,
+    )
+    if not facts.kprobes or rmap is None or "copy_page_range" not in facts.symbols:
+        return NOTHING
+    hooks = (*pair("copy_page_range"), Hook("kprobe", rmap, "add_new_anon_rmap_enter"))
+    return Part(hooks, {"FORK_COPIES": 1})
