@@ -16,7 +16,7 @@ from cowtrace import tracer
 from cowtrace.cli import launch
 from cowtrace.cli.options import attach_option, json_option, notice, verbose_option
 from cowtrace.cli.screens import can_redraw
-from cowtrace.cli.signals import Held, from_process, held
+from cowtrace.cli.signals import Held, from_process, held, take_stop
 from cowtrace.errors import CowtraceError
 from cowtrace.exporters import jsonlines
 from cowtrace.model import Snapshot, descendants
@@ -70,6 +70,7 @@ def run(
         with ExitStack() as stack:
             counts = stack.enter_context(tracer.attach(plan, notice=notice if verbose else None))
             signals = stack.enter_context(held(*HELD))
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would reap the command
             started = time.monotonic()
             own_stdout = bool(output) or not as_json
             pid = launch.start(program, command, signals, stdout_to_stderr=not own_stdout)
@@ -109,7 +110,7 @@ def _follow(
                 screen.resized()
             elif info.si_signo == signal.SIGTSTP:
                 screen.release()
-                os.kill(os.getpid(), signal.SIGSTOP)
+                take_stop()
             elif from_process(info):
                 with suppress(ProcessLookupError):
                     os.kill(pid, info.si_signo)
@@ -132,7 +133,7 @@ def _summary(out: TextIO, title: str, now: Snapshot, verbose: bool) -> None:
     if can_redraw(out):
         console = live.console(out)
         console.print(Text(title, style="bold"))
-        console.print(table.render(frame))
+        console.print(table.render(frame, console.width))
     else:
         console = plain.console(out)
         plain.write(console, Text(title))

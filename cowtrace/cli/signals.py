@@ -6,6 +6,7 @@ also says whether the terminal or another process sent it.
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -39,6 +40,16 @@ def held(*signals: int) -> Iterator[Held]:
         while signal.sigtimedwait(signals, 0):
             pass
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def take_stop() -> None:
+    """Stop as a held SIGTSTP asks for; returns after SIGCONT.
+
+    By the signal itself, not SIGSTOP: where no shell could continue it, the kernel drops it.
+    """
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTSTP})
+    os.kill(os.getpid(), signal.SIGTSTP)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTSTP})
 
 
 def from_process(info: signal.struct_siginfo) -> bool:

@@ -54,7 +54,7 @@ class Player:
         self.zero = zero  # frame of the zero page; None: frames are hidden
         Path("/proc/self/comm").write_text(role)
 
-    def write(self, start: int, end: int, value: int, *, fresh: bool = False) -> Answer:
+    def write(self, start: int, end: int, value: int) -> Answer:
         """Write one byte in each page of [start, end), and look at frames before and after."""
         pages = self.region.view[start * PAGE_BYTES : end * PAGE_BYTES : PAGE_BYTES]
         data = bytes([value]) * (end - start)
@@ -69,11 +69,9 @@ class Player:
         done = time.monotonic_ns()
         noted = None
         if self.zero is not None:
-            noted = Counts()
-            if not fresh:
-                noted = pagemap.changes(
-                    before, after, backing=self.region.backing, zero=self.zero, written=True
-                )
+            noted = pagemap.changes(
+                before, after, backing=self.region.backing, zero=self.zero, written=True
+            )
         return Answer(os.getpid(), end - start, written - started, done - again, noted, None, True)
 
     def reads(self, start: int, end: int, value: int) -> bool:
@@ -97,7 +95,7 @@ class Parent(Player):
 
     def act_fill(self) -> Answer:
         """Touch every page for the first time."""
-        return self.write(0, self.pages, FILLED, fresh=True)
+        return self.write(0, self.pages, FILLED)
 
     def act_read_then_write(self) -> Answer:
         """Read memory that was never written, then write it."""
