@@ -87,10 +87,13 @@ def conclusion(story: Sequence[Played]) -> str:
         answer = "So on this kernel both of them got a copy."
     else:
         answer = "So on this kernel the second writer got a copy of some pages, not of others."
-    faults = sum(sum(n or 0 for n in played.traced.values()) for played in story)
-    copies = sum(played.traced[COPIED] or 0 for played in story)
+    copies = _sum(story, COPIED)
+    faults = copies + _sum(story, ZERO_FILLED) + _sum(story, REUSED)
     if faults > copies:
-        answer += f" Whoever takes every such fault for a copy counts {faults:,}, not {copies:,}."
+        answer += (
+            " Whoever takes every write-protection fault for a copy counts "
+            f"{faults:,}, not {copies:,}."
+        )
     return answer
 
 
@@ -117,10 +120,18 @@ def evidence(story: Sequence[Played], lost: int) -> str:
 
 
 def nanoseconds(story: Sequence[Played], kind: FaultKind) -> float | None:
-    """Mean time to write a page in the acts in which all pages were of that kind."""
-    alike = [p.answer for p in story if p.traced[kind] and p.traced[kind] == p.answer.pages]
+    """Mean time to write a page in the acts in which all pages were of that kind.
+
+    Not in those that touch pages for the first time: that is another matter.
+    """
+    later = [played for played in story if played.act not in (Act.FILL, Act.SHARED_FILL)]
+    alike = [p.answer for p in later if p.traced[kind] and p.traced[kind] == p.answer.pages]
     pages = sum(answer.pages for answer in alike)
     return sum(answer.spent_ns for answer in alike) / pages if pages else None
+
+
+def _sum(story: Sequence[Played], kind: FaultKind) -> int:
+    return sum(played.traced[kind] or 0 for played in story)
 
 
 def _second_writer(played: Played) -> str:

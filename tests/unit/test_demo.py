@@ -121,7 +121,7 @@ A write that does not fault takes 5.00 ns.
 
 So here only the first one to write gets a copy. The other one is then alone
 with the old page: its write faults as well, but is only marked writable.
-Whoever takes every such fault for a copy counts 3,900, not 2,000.
+Whoever takes every write-protection fault for a copy counts 3,500, not 2,000.
 /proc/PID/pagemap, which knows nothing of the trace, agrees: 2,500 pages are in
 another frame than before their write, 1,000 in the same.
 """
