@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from snapshots import process, row, snapshot
-from test_top import FAKED
+from test_top import FAKED, read_all
 
 from cowtrace.model import FaultKind, descendants
 
@@ -158,3 +160,25 @@ def test_a_family_keeps_those_whose_parent_has_exited() -> None:
         process(13, "stranger"),
     )
     assert descendants(now, 10) == {10, 11, 12}
+
+
+@pytest.mark.parametrize(("lines", "drawn"), [(24, True), (10, False)])
+def test_on_a_terminal_the_command_writes_above_the_table(lines: int, drawn: bool) -> None:
+    main_end, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (lines, 80))
+    running = subprocess.Popen(
+        [sys.executable, FAKED, "run", "--interval", "0.1", "--", "sh", "-c", "sleep 0.6; echo hi"],
+        env={**os.environ, "TERM": "xterm"},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+    )
+    os.close(terminal)
+    shown = read_all(main_end)
+    assert running.wait(timeout=30) == 0
+    meanwhile, _, after = shown.partition("hi\r\n")
+    assert ("\x1b[1;12r" in meanwhile) is drawn  # scroll only the lines above
+    assert ("\x1b[r" in after) is drawn  # and all of them again
+    assert ("COMM" in meanwhile) is drawn
+    assert "COMM" in after
+    assert "\x1b[?25l" not in shown  # the cursor is never hidden
