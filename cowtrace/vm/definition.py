@@ -19,7 +19,8 @@ class Kernel:
     name: str  # what users type: 6.12
     suite: str  # Debian's: trixie
     package: str
-    boot_modules: tuple[str, ...]  # needed before the root image is mounted
+    boot_modules: tuple[str, ...]  # loaded first: the bus, and the ports to the host
+    disk_modules: tuple[str, ...]  # loaded when the disks are wanted
     extra_modules: tuple[str, ...]  # there for modprobe
 
 
@@ -70,9 +71,11 @@ def load(path: Path | None = None) -> Definition:
 def parse(data: dict[str, Any]) -> Definition:
     """The Definition in parsed TOML. Raises KeyError, TypeError, ValueError."""
     modules = data["modules"]
-    boot, extra = (_strings(modules[key], f"modules.{key}") for key in ("boot", "extra"))
+    boot, disk, extra = (
+        _strings(modules[key], f"modules.{key}") for key in ("boot", "disk", "extra")
+    )
     kernels = tuple(
-        Kernel(name, _string(item["suite"]), _string(item["package"]), boot, extra)
+        Kernel(name, _string(item["suite"]), _string(item["package"]), boot, disk, extra)
         for name, item in data["kernels"].items()
     )
     if not kernels:

@@ -68,7 +68,7 @@ def _initrd_tree(
     kernel: Kernel, release: str, unpacked: Path, tree: Path, run: Callable[..., None]
 ) -> None:
     """Everything in the initrd: busybox, /init, the modules and in which order to load them."""
-    for folder in ("bin", "dev", "etc", "newroot", "proc", "sys", "usr/lib/modules"):
+    for folder in ("bin", "dev", "etc", "modules", "newroot", "proc", "sys", "usr/lib/modules"):
         (tree / folder).mkdir(parents=True)
     (tree / "lib").symlink_to("usr/lib")
     shutil.copy(_only(unpacked, "usr/bin/busybox", "bin/busybox"), tree / "bin")
@@ -81,19 +81,24 @@ def _initrd_tree(
     depmod = programs.find("depmod")
     run([depmod, "-b", str(unpacked), release], what=f"depmod of {kernel.name}")
     depends = parse_depends((source / "modules.dep").read_text())
-    boot = load_order(kernel.boot_modules, depends)
-    wanted = dict.fromkeys([*boot, *load_order(kernel.extra_modules, depends)])
     target = tree / "usr/lib/modules" / release
-    for module in wanted:
-        data = (source / module).read_bytes()
-        copy = target / plain_name(module)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        # Unpacked: busybox's insmod reads nothing else, and the boot is faster.
-        copy.write_bytes(lzma.decompress(data) if module.endswith(".xz") else data)
+    for phase, names in (
+        ("boot", kernel.boot_modules),
+        ("disk", kernel.disk_modules),
+        ("extra", kernel.extra_modules),
+    ):
+        order = load_order(names, depends)
+        for module in order:
+            copy = target / plain_name(module)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            # Unpacked: busybox's insmod reads nothing else, and the boot is faster.
+            data = (source / module).read_bytes()
+            copy.write_bytes(lzma.decompress(data) if module.endswith(".xz") else data)
+        listing = "".join(f"{plain_name(module)}\n" for module in order)
+        (tree / f"etc/modules-{phase}").write_text(listing)
     for index in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
         if (source / index).exists():
             shutil.copy(source / index, target)
-    (tree / "etc/boot-modules").write_text("".join(f"{plain_name(name)}\n" for name in boot))
     run(
         [depmod, "-b", str(tree), release],
         what=f"depmod of the initrd of {kernel.name}",

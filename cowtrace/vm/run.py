@@ -11,12 +11,12 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cowtrace.errors import EXIT_NO_VM, CowtraceError
-from cowtrace.vm import build, cache, programs, qemu, tree
+from cowtrace.vm import build, cache, programs, qemu, saved, tree
 from cowtrace.vm.accel import Accel
 from cowtrace.vm.definition import Definition
 from cowtrace.vm.root import IMAGE
@@ -49,73 +49,100 @@ def run(
     second one ends the VM. EXIT_TIMEOUT when the time is over. Raises CowtraceError when the
     kernel does not boot, or stops before the command ends.
     """
+    program = programs.find("qemu-system-x86_64")
     root = build.root_artifact(definition.userspace).place
     place = build.kernel_artifact(definition.kernel(kernel)).place
-    program = programs.find("qemu-system-x86_64")
     cache.used(root)
     cache.used(place)
     terminal = all(os.isatty(number) for number in (0, 1, 2))
-    with tempfile.TemporaryDirectory(prefix="cowtrace-vm-") as scratch, _sockets(terminal) as ends:
+    size = os.get_terminal_size(1) if os.isatty(1) else None
+    with tempfile.TemporaryDirectory(prefix="cowtrace-vm-") as scratch:
         disk, console = Path(scratch, "disk.tar"), Path(scratch, "console.log")
-        size = os.get_terminal_size(1) if os.isatty(1) else None
         env = tree.environment(kernel, os.environ, size)
         tree.pack(disk, command, env, size if terminal else None)
         console.touch()
-        ours, theirs = ends
         machine = qemu.Machine(
             accel=accel,
             kernel=place,
             root=root / IMAGE,
             disk=disk,
             console=console,
-            ports=tuple(end.fileno() for end in theirs),
             memory_mib=options.memory_mib,
             cpus=options.cpus,
         )
+        state = saved.state_path(program, machine)
+        if state and state.exists():
+            ended = _boot(program, machine, state, terminal, options, on_ready)
+            if ended.ready or ended.code is not None:
+                return _code(ended, kernel, machine)
+            state.unlink(missing_ok=True)  # it does not fit this QEMU after all: boot
+        return _code(_boot(program, machine, state, terminal, options, on_ready), kernel, machine)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """How a VM ended."""
+
+    code: int | None  # the command's; None when the VM ended without one
+    ready: bool  # whether the command had been started
+    said: str  # by QEMU itself
+
+
+def _boot(
+    program: str,
+    machine: qemu.Machine,
+    state: Path | None,
+    terminal: bool,
+    options: Options,
+    on_ready: Callable[[], None],
+) -> _Ended:
+    """One run of QEMU: from the saved state where there is one, else saving it on the way."""
+    with contextlib.ExitStack() as stack:
+        pairs = {name: socket.socketpair() for name in qemu.SOCKETS}
+        ours = {name: stack.enter_context(pair[0]) for name, pair in pairs.items()}
+        inherited = [pair[1].fileno() for pair in pairs.values()]
+        machine = replace(machine, sockets=tuple(inherited))
+        restored = state is not None and state.exists()
+        if state and restored:
+            descriptor = stack.enter_context(state.open("rb")).fileno()
+            machine = replace(machine, state_fd=descriptor)
+            inherited.append(descriptor)
         process = subprocess.Popen(
             programs.tied(qemu.command_line(program, machine)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            pass_fds=machine.ports,
+            pass_fds=inherited,
             start_new_session=True,  # Ctrl-C is for the command, not for QEMU
         )
-        for end in theirs:
-            end.close()
-        control, *outputs = ours
+        for _, theirs in pairs.values():
+            theirs.close()
+
+        def on_booted() -> None:
+            if state and not restored:
+                saved.save(ours["monitor"], state)
+
         session = Session(
-            process,
-            control,
-            dict(enumerate(outputs, start=1)),
-            terminal=terminal,
-            timeout_seconds=options.timeout_seconds,
-            on_ready=on_ready,
+            process, ours, terminal, options.timeout_seconds, on_booted=on_booted, on_ready=on_ready
         )
         try:
-            code = session.relay()
+            code = session.relay(started=restored)
         except BrokenPipeError:  # whoever read our output has gone
             code = 128 + signal.SIGPIPE
         finally:
             process.kill()
             said = process.communicate()[0].decode(errors="replace")
-        if code is None:
-            raise _stopped(kernel, console, said.strip(), session.ready, accel)
-        return code
+        return _Ended(code, session.ready, said.strip())
 
 
-@contextlib.contextmanager
-def _sockets(terminal: bool) -> Iterator[tuple[list[socket.socket], list[socket.socket]]]:
-    """Our ends and QEMU's of: control, stdout and, without a terminal, stderr."""
-    pairs = [socket.socketpair() for _ in range(2 if terminal else 3)]
-    try:
-        yield [ours for ours, _ in pairs], [theirs for _, theirs in pairs]
-    finally:
-        for pair in pairs:
-            for end in pair:
-                end.close()
+def _code(ended: _Ended, kernel: str, machine: qemu.Machine) -> int:
+    """The command's exit code. Raises CowtraceError when the VM ended without one."""
+    if ended.code is None:
+        raise _stopped(kernel, machine.console, ended, machine.accel)
+    return ended.code
 
 
-def _stopped(kernel: str, console: Path, said: str, ready: bool, accel: Accel) -> CowtraceError:
+def _stopped(kernel: str, console: Path, ended: _Ended, accel: Accel) -> CowtraceError:
     """Why a VM ended without an exit code; the console's last lines go to stderr before it."""
     lines = console.read_text(errors="replace").splitlines()
     kept = cache.folder() / f"console-{kernel}.log"
@@ -125,12 +152,12 @@ def _stopped(kernel: str, console: Path, said: str, ready: bool, accel: Accel) -
         printable = "".join(char if char.isprintable() else "?" for char in line)
         print(f"  {kernel}| {printable}", file=sys.stderr)
     hint = f"its whole console is in {kept}"
-    if said and not lines:
-        message = f"QEMU cannot run kernel {kernel}: {said.splitlines()[-1]}"
+    if ended.said and not lines:
+        message = f"QEMU cannot run kernel {kernel}: {ended.said.splitlines()[-1]}"
         hint = "look at --memory and --cpus, or set COWTRACE_ACCEL=tcg"
     elif panic := next((line for line in lines if "Kernel panic" in line), None):
         message = f"kernel {kernel} stopped: {re.sub(r'^.*?Kernel panic', 'Kernel panic', panic)}"
-    elif ready:
+    elif ended.ready:
         message = f"kernel {kernel} stopped before the command ended"
     else:
         message = f"kernel {kernel} did not come up in {BOOT_SECONDS} s on {accel.name}"

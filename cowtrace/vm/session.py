@@ -11,7 +11,7 @@ import subprocess
 import termios
 import time
 import tty
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 
 from cowtrace.errors import EXIT_TIMEOUT
@@ -31,28 +31,40 @@ class Session:
     def __init__(
         self,
         process: subprocess.Popen[bytes],
-        control: socket.socket,
-        streams: dict[int, socket.socket],
-        *,
+        sockets: Mapping[str, socket.socket],
         terminal: bool,
         timeout_seconds: float | None,
+        *,
+        on_booted: Callable[[], None],
         on_ready: Callable[[], None],
     ) -> None:
-        """streams: by the file descriptor here that each one's bytes go to."""
+        """sockets: our ends of qemu.PORTS. terminal: whether the command has this terminal.
+
+        on_booted is called when the kernel is up and waits; on_ready before the command starts.
+        """
         self.code: int | None = None
         self.ready = False
         self._process = process
-        self._control = control
-        self._streams = streams
+        self._control = sockets["control"]
+        # By the file descriptor here that each one's bytes go to.
+        self._streams = (
+            {1: sockets["terminal"]} if terminal else {1: sockets["stdout"], 2: sockets["stderr"]}
+        )
         self._terminal = terminal
         self._timeout_seconds = timeout_seconds
+        self._on_booted = on_booted
         self._on_ready = on_ready
         self._message = b""
 
-    def relay(self) -> int | None:
-        """Returns the exit code; None when the VM ended, or never came up, without one."""
-        started = time.monotonic()
+    def relay(self, *, started: bool) -> int | None:
+        """Returns the exit code; None when the VM ended, or never came up, without one.
+
+        started: it starts from a saved state, where it waits already.
+        """
+        begin = time.monotonic()
         limit = self._timeout_seconds
+        if started:
+            self._go()
         with contextlib.ExitStack() as stack:
             selector = stack.enter_context(selectors.DefaultSelector())
             stack.enter_context(self._signals())
@@ -60,7 +72,7 @@ class Session:
             for stream in self._streams.values():
                 selector.register(stream, selectors.EVENT_READ)
             while self.code is None and self._control in selector.get_map():
-                elapsed = time.monotonic() - started
+                elapsed = time.monotonic() - begin
                 if limit is not None and elapsed >= limit:
                     self.code = EXIT_TIMEOUT
                     break
@@ -99,12 +111,19 @@ class Session:
         self._message += piece
         *lines, self._message = self._message.split(b"\n")
         for line in lines:
-            if line == b"ready":
+            if line == b"booted":
+                self._on_booted()
+                self._go()
+            elif line == b"ready":
                 self.ready = True
                 self._on_ready()
             elif line.startswith(b"exit "):
                 self.code = int(line[5:])
         return bool(piece)
+
+    def _go(self) -> None:
+        """Let a guest that waits go on, with the time that it is."""
+        self._control.sendall(b"%d\n" % time.time())
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

@@ -33,7 +33,7 @@ def pack(
         _add(tar, "run", (_GUEST / "run").read_bytes(), 0o755)
         _add(tar, "command", script(command, env))
         if terminal:
-            size = f"stty cols {terminal.columns} rows {terminal.lines}\n"
+            size = f"cols {terminal.columns} rows {terminal.lines}\n"
             _add(tar, "terminal", size.encode())
 
 
@@ -85,7 +85,7 @@ def _package_files(top: Path) -> list[str]:
 def script(command: Sequence[str], env: Mapping[str, str]) -> bytes:
     """A shell script that becomes the command: every byte of every argument as it was given."""
     exports = (f"export {name}={shlex.quote(value)}" for name, value in env.items())
-    lines = [*exports, "cd /cowtrace", f"exec {shlex.join(command)}"]
+    lines = ["echo $$ >/run/command.pid", *exports, "cd /cowtrace", f"exec {shlex.join(command)}"]
     return b"".join(os.fsencode(line) + b"\n" for line in lines)
 
 
