@@ -4,13 +4,40 @@
 #define FENTRY_H
 
 #include "account.h"
+#include "pair.h"
+
+/* Only when a fault began, and only where a race can be lost: see race.h. */
+INFLIGHT(wp_inflight);
+
+KFUNC_PROBE(do_wp_page)
+{
+	u32 tid = current_tid(), index = tid & (SLOTS - 1);
+	u64 vmf = ctx[0];
+	struct inflight *slot;
+
+	if (single_threaded(read_u64(vmf, VMF_VMA)))
+		return 0;
+	slot = wp_inflight.lookup(&index);
+	if (!slot)
+		return 0;
+	slot->tid = tid;
+	slot->vmf = vmf;
+	slot->entered_ns = bpf_ktime_get_ns();
+	return 0;
+}
 
 KRETFUNC_PROBE(do_wp_page)
 {
+	u32 tid = current_tid(), index = tid & (SLOTS - 1);
+	struct inflight *slot = wp_inflight.lookup(&index);
 	struct wp_result wp;
 
+	if (!slot)
+		return 0;
 	read_wp_result(&wp, ctx[0], ctx[1]);
-	account_wp(&wp, 0);
+	/* Of another fault, or none: there was but one thread when this one began. */
+	account_wp(&wp, slot->tid == tid && slot->vmf == wp.vmf ? slot->entered_ns : 0);
+	slot->tid = 0;
 	return 0;
 }
 

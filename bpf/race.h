@@ -29,10 +29,8 @@ INLINE int single_threaded(u64 vma)
  * A claim older than this fault's entry is of an earlier copy, into a frame
  * that has been freed and allocated again since: faults are entered with the
  * page-table lock held and the old entry in place, so before any rival's copy.
+ * entered_ns is 0 when there was no rival at that time.
  */
-/* Where the entry is not known (fentry plan): no fault takes longer than this, nearly. */
-#define RACE_WINDOW_NS	100000000ULL
-
 INLINE int lost_race(u32 tgid, u64 address, u64 frame, u64 entered_ns)
 {
 	struct claim claim = { .address = address, .frame = frame, .tgid = tgid };
@@ -41,7 +39,7 @@ INLINE int lost_race(u32 tgid, u64 address, u64 frame, u64 entered_ns)
 
 	if (!when)
 		return claims.insert(&claim, &now) && claims.lookup(&claim);
-	if (*when >= (entered_ns ? entered_ns : now - RACE_WINDOW_NS))
+	if (entered_ns && *when >= entered_ns)
 		return 1;
 	*when = now;
 	return 0;
