@@ -12,7 +12,7 @@ from cowtrace.kernel.hooks import Hook, Part
 from cowtrace.model import FaultKind
 
 PlanName = Literal["fentry", "kprobe", "tracepoint"]
-PLAN_NAMES: tuple[PlanName, ...] = ("fentry", "kprobe", "tracepoint")  # in order of preference
+PLAN_NAMES: tuple[PlanName, ...] = ("fentry", "kprobe", "tracepoint")
 
 _TASK = frozenset(
     (
@@ -71,6 +71,11 @@ class NoPlan:
 
     name: PlanName
     reasons: tuple[str, ...]
+
+
+def preference(facts: KernelFacts) -> tuple[PlanName, ...]:
+    """The order in which `auto` tries the plans: the cheapest first that loses nothing."""
+    return ("kprobe", "fentry", "tracepoint") if facts.preemptible else PLAN_NAMES
 
 
 def probe_plan(
@@ -171,6 +176,10 @@ def _limits(
             spots.append("a swapped-out page of a private file counts as file-copied on write")
         else:
             unseen.add(FaultKind.FILE_COPIED)
+    if name == "fentry" and facts.preemptible:
+        spots.append(
+            "on a preemptible kernel, threads that take turns on one CPU can miss faults: lost"
+        )
     if "HUGETLB_WP" not in defines:
         spots.append("copies of hugetlb pages are not seen")
     if "FORK_COPIES" not in defines:

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.facts import KernelFacts, kernel_facts
-from cowtrace.kernel.plan import PLAN_NAMES, NoPlan, ProbePlan, probe_plan
+from cowtrace.kernel.plan import NoPlan, ProbePlan, preference, probe_plan
 from cowtrace.kernel.privileges import require_privileges
 from cowtrace.model import Snapshot
 from cowtrace.tracer import abi, maps
@@ -76,7 +76,8 @@ class Tracer:
 
     def _losses(self) -> tuple[int, ...]:
         fd = self._loaded.map_fd("losses")
-        return tuple(c[0] for c in maps.read_array(fd, len(abi.LOSSES), abi.COUNTER))
+        counted = maps.read_array(fd, len(abi.LOSSES), abi.COUNTER)
+        return (*(count[0] for count in counted), self._loaded.missed())
 
     def _forget(self, past: RawCounts) -> None:
         tgids = [abi.TGID.pack(tgid) for tgid in past.processes]
@@ -94,7 +95,7 @@ def attach(
     fork_copies: bool = False,
     notice: Callable[[str], None] | None = None,
 ) -> Tracer:
-    """Attach a plan; `auto` test-loads fentry, kprobe, tracepoint and takes the first that runs.
+    """Attach a plan; `auto` test-loads them, cheapest first, and takes the first that runs.
 
     Args:
         plan: auto, fentry, kprobe or tracepoint.
@@ -110,7 +111,7 @@ def attach(
     require_privileges()
     say = notice or (lambda sentence: None)
     facts = kernel_facts()
-    names = PLAN_NAMES if plan == "auto" else tuple(n for n in PLAN_NAMES if n == plan)
+    names = tuple(name for name in preference(facts) if plan in ("auto", name))
     refusals = []
     for name in names:
         try:

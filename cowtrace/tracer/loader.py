@@ -10,6 +10,8 @@ from typing import Any
 
 from cowtrace.bpf_source import bpf_dir
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
+from cowtrace.kernel.btf import vmlinux
+from cowtrace.kernel.misses import misses
 from cowtrace.kernel.plan import ProbePlan
 from cowtrace.tracer.source import bpf_text
 
@@ -50,6 +52,11 @@ class Loaded:
         fd: int = self._bpf[name].map_fd
         return fd
 
+    def missed(self) -> int:
+        """Faults for which the kernel passed a program over, since loading."""
+        funcs = self._bpf.funcs
+        return sum(misses(vmlinux(), funcs[name].fd) for name in funcs if _counts_faults(name))
+
     def close(self) -> None:
         """Detach in the reverse order and unload. Idempotent."""
         bpf, self._bpf = self._bpf, None
@@ -59,6 +66,13 @@ class Loaded:
             with suppress(Exception):  # not attached: the failure is already being reported
                 getattr(bpf, f"detach_{hook.kind}")(event=hook.target, fn_name=hook.program)
         bpf.cleanup()
+
+
+def _counts_faults(program: bytes) -> bool:
+    """The programs that see a fault's end by themselves; kprobe pairs notice a lack themselves."""
+    return program.startswith(b"kretfunc__") or program.endswith(
+        (b"page_fault_user", b"page_fault_kernel", b"mm_page_alloc")
+    )
 
 
 def _import_bcc() -> Any:

@@ -17,6 +17,7 @@ from cowtrace.model import (
 )
 from cowtrace.tracer.abi import LOSSES, LOST
 
+PASSED_OVER = "program busy"  # the kernel's own count: cowtrace.kernel.misses
 Key = tuple[int, int, int, int, int, int]  # struct fault_key
 
 
@@ -27,7 +28,7 @@ class RawCounts:
     sums: Mapping[Key, tuple[int, int]]
     page_faults: Mapping[int, tuple[int, int, int]]
     processes: Mapping[int, tuple[int, int, int, bytes]]
-    losses: tuple[int, ...]
+    losses: tuple[int, ...]  # enum loss, then calls passed over
 
 
 def processes(raw: RawCounts, unseen: frozenset[FaultKind]) -> tuple[Process, ...]:
@@ -67,11 +68,14 @@ def _process(
 
 def completeness(losses: Iterable[int], baseline: Iterable[int], paired: bool) -> Completeness:
     """What was lost since `baseline`, read when the last probe was attached."""
-    since = {name: now - then for name, now, then in zip(LOSSES, losses, baseline, strict=True)}
+    since = {
+        name: now - then
+        for name, now, then in zip((*LOSSES, PASSED_OVER), losses, baseline, strict=True)
+    }
     return Completeness(
         entered=since["entered"] if paired else None,
         returned=since["returned"] if paired else None,
-        lost=sum(since[name] for name in LOST),
+        lost=sum(since[name] for name in (*LOST, PASSED_OVER)),
         detail=tuple((n, c) for n, c in since.items() if c and n not in ("entered", "returned")),
     )
 

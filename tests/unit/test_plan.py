@@ -15,7 +15,7 @@ from cowtrace.kernel.facts import (
     KernelFacts,
 )
 from cowtrace.kernel.hooks import Hook, pair
-from cowtrace.kernel.plan import PLAN_NAMES, NoPlan, PlanName, ProbePlan, probe_plan
+from cowtrace.kernel.plan import PLAN_NAMES, NoPlan, PlanName, ProbePlan, preference, probe_plan
 from cowtrace.model import FaultKind
 
 COMPLETE = KernelFacts(
@@ -29,6 +29,7 @@ COMPLETE = KernelFacts(
     tracepoints=frozenset(TRACEPOINTS),
     kprobes=True,
     fexit_refused=None,
+    preemptible=False,
     pid_max=32768,
 )
 
@@ -147,3 +148,11 @@ def test_without_kprobes_the_fentry_plan_has_no_hooks_but_its_own() -> None:
     found = plan("fentry", replace(COMPLETE, kprobes=False), fork_copies=True)
     assert found.hooks == ()
     assert "HUGE_PAGES" not in found.defines
+
+
+def test_auto_takes_the_cheapest_plan_that_loses_nothing() -> None:
+    preemptible = replace(COMPLETE, preemptible=True)
+    assert preference(COMPLETE)[0] == "fentry"
+    assert preference(preemptible)[0] == "kprobe"
+    assert any("preemptible" in spot for spot in plan("fentry", preemptible).blind_spots)
+    assert not any("preemptible" in spot for spot in plan("fentry").blind_spots)

@@ -19,7 +19,7 @@ RAW = RawCounts(
     },
     page_faults={7: (40, 3, 30), 8: (1, 0, 0)},
     processes={7: (1, 0, 123, b"redis\0junk"), 9: (7, 0, 124, b"\xff\x1b[31m")},
-    losses=(0,) * len(LOSSES),
+    losses=(0,) * (len(LOSSES) + 1),
 )
 
 
@@ -48,8 +48,8 @@ def test_a_take_back_read_before_its_count_is_negative() -> None:
 
 
 def test_losses_count_from_the_baseline() -> None:
-    then = [0] * len(LOSSES)
-    now = [0] * len(LOSSES)
+    then = [0] * (len(LOSSES) + 1)
+    now = [0] * (len(LOSSES) + 1)
     then[LOSSES.index("entry missed")] = 4  # before the last probe was attached
     now[LOSSES.index("entry missed")] = 4
     now[LOSSES.index("sums full")] = 3
@@ -62,9 +62,9 @@ def test_losses_count_from_the_baseline() -> None:
 
 
 def test_a_page_fault_total_lost_is_shown_but_is_no_lost_fault() -> None:
-    now = [0] * len(LOSSES)
+    now = [0] * (len(LOSSES) + 1)
     now[LOSSES.index("page faults full")] = 2
-    found = completeness(now, [0] * len(LOSSES), paired=False)
+    found = completeness(now, [0] * (len(LOSSES) + 1), paired=False)
     assert found.lost == 0
     assert found.detail == (("page faults full", 2),)
 
@@ -87,3 +87,10 @@ def test_an_ended_process_leaves_the_maps_after_one_more_reading() -> None:
     assert [(p.pid, p.exited, p.count(FaultKind.COPIED)) for p in ledger.ended] == [(7, True, 26)]
     assert forgotten[0].sums == last.sums
     assert forgotten[0].processes.keys() == {7}
+
+
+def test_a_program_passed_over_is_a_lost_fault() -> None:
+    now = [0] * len(LOSSES) + [7]
+    found = completeness(now, [0] * len(LOSSES) + [2], paired=False)
+    assert found.lost == 5
+    assert found.detail == (("program busy", 5),)
