@@ -14,6 +14,22 @@
 
 INFLIGHT(huge_inflight);
 
+/* As classify_wp(), for an entry that maps a whole huge page. */
+INLINE u8 classify_huge(u64 before, u64 after, u32 ret, u64 vm_flags)
+{
+	if (ret & VM_FAULT_ERROR)
+		return FAILED;
+	if (ret & VM_FAULT_RETRY || after == before)
+		return UNCHANGED;
+	if (!(after & PTE_PRESENT))
+		return UNCLASSIFIED;
+	if (vm_flags & VM_SHARED)
+		return after & PTE_WRITABLE ? SHARED : UNCHANGED;
+	if ((after ^ before) & PMD_FRAME_MASK)
+		return COPIED;
+	return after & PTE_WRITABLE ? REUSED : UNCHANGED;
+}
+
 INLINE void count_huge(struct inflight *slot, u64 vma, u8 kind, u8 source, u64 bytes)
 {
 	struct fault_key key = { .kind = kind, .source = source };
@@ -65,25 +81,15 @@ int hugetlb_wp_return(struct pt_regs *ctx)
 {
 	u32 tid = current_tid(), index = tid & (SLOTS - 1), ret = PT_REGS_RC(ctx);
 	struct inflight *slot = huge_inflight.lookup(&index);
-	u64 after;
-	u8 kind;
+	u64 vma;
 
 	if (!slot || !leave(slot, tid) || !in_region(slot->address))
 		return 0;
-	after = read_u64(slot->entry, 0);
-	if (ret & VM_FAULT_ERROR)
-		kind = FAILED;
-	else if (ret & VM_FAULT_RETRY || after == slot->before)
-		kind = UNCHANGED;
-	else if (!(after & PTE_PRESENT))
-		kind = UNCLASSIFIED;
-	else if (read_u64(slot->vmf, VMA_FLAGS) & VM_SHARED)
-		kind = SHARED;
-	else if ((after ^ slot->before) & PMD_FRAME_MASK)
-		kind = COPIED;
-	else
-		kind = after & PTE_WRITABLE ? REUSED : UNCHANGED;
-	count_huge(slot, slot->vmf, kind, SOURCE_HUGETLB, hugetlb_bytes(slot->vmf));
+	vma = slot->vmf;
+	count_huge(slot, vma,
+		   classify_huge(slot->before, read_u64(slot->entry, 0), ret,
+				 read_u64(vma, VMA_FLAGS)),
+		   SOURCE_HUGETLB, hugetlb_bytes(vma));
 	return 0;
 }
 #endif /* HUGETLB_WP */
@@ -123,25 +129,19 @@ int do_huge_pmd_wp_page_return(struct pt_regs *ctx)
 {
 	u32 tid = current_tid(), index = tid & (SLOTS - 1), ret = PT_REGS_RC(ctx);
 	struct inflight *slot = huge_inflight.lookup(&index);
-	u64 after;
+	u64 vma;
 	u8 kind;
 
 	if (!slot || !leave(slot, tid))
 		return 0;
 	if (ret & VM_FAULT_FALLBACK || !in_region(read_u64(slot->vmf, VMF_ADDRESS)))
 		return 0;
-	after = read_u64(slot->entry, 0);
-	if (ret & VM_FAULT_ERROR)
-		kind = FAILED;
-	else if (ret & VM_FAULT_RETRY || after == slot->before)
-		kind = UNCHANGED;
-	else if (!(after & PTE_PRESENT))
-		kind = UNCLASSIFIED;
-	else if ((after ^ slot->before) & PMD_FRAME_MASK)
-		kind = is_huge_zero(slot->before) ? ZERO_FILLED : COPIED;
-	else
-		kind = after & PTE_WRITABLE ? REUSED : UNCHANGED;
-	count_huge(slot, read_u64(slot->vmf, VMF_VMA), kind, SOURCE_THP, PMD_SIZE);
+	vma = read_u64(slot->vmf, VMF_VMA);
+	kind = classify_huge(slot->before, read_u64(slot->entry, 0), ret,
+			     read_u64(vma, VMA_FLAGS));
+	if (kind == COPIED && is_huge_zero(slot->before))
+		kind = ZERO_FILLED;
+	count_huge(slot, vma, kind, SOURCE_THP, PMD_SIZE);
 	return 0;
 }
 #endif /* VMF_PMD */

@@ -19,26 +19,29 @@
 #define MAPLE_LEAF_64	1
 #define MAPLE_ARANGE_64	3
 
+/* Loops, not unrolled: a verifier of 6.1 follows them, and clang is done sooner. */
+#define NO_UNROLL _Pragma("clang loop unroll(disable)")
+
 INLINE u64 find_vma(u64 mm, u64 address)
 {
 	u64 node = read_u64(mm, MM_MT + MT_ROOT);
-	u64 pivots[MAPLE_PIVOTS];
-	int level, i;
+	int level, slot;
 
-#pragma unroll
+	NO_UNROLL
 	for (level = 0; level < MAPLE_DEPTH; level++) {
 		u64 base = node & ~MAPLE_NODE_MASK, type = maple_type(node);
 		u64 slots = type == MAPLE_ARANGE_64 ? ARANGE_SLOT : RANGE_SLOT;
-		u64 slot = 0, count = type == MAPLE_ARANGE_64 ? ARANGE_PIVOTS : MAPLE_PIVOTS;
+		int count = type == MAPLE_ARANGE_64 ? ARANGE_PIVOTS : MAPLE_PIVOTS;
 
-		/* Pivots are at the same place in both kinds of node. */
-		if (bpf_probe_read_kernel(pivots, sizeof(pivots), (void *)(base + RANGE_PIVOT)))
-			return 0;
-#pragma unroll
-		for (i = 0; i < MAPLE_PIVOTS; i++)
+		NO_UNROLL
+		for (slot = 0; slot < MAPLE_PIVOTS; slot++) {
+			/* Pivots are at the same place in both kinds of node. */
+			u64 pivot = read_u64(base, RANGE_PIVOT + 8 * slot);
+
 			/* The last range in use has no pivot: it ends where the node does. */
-			if (slot == i && i < count && pivots[i] && address > pivots[i])
-				slot++;
+			if (slot >= count || !pivot || address <= pivot)
+				break;
+		}
 		node = read_u64(base, slots + 8 * slot);
 		if (type == MAPLE_LEAF_64)
 			return node;
