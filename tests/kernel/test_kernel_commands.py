@@ -5,11 +5,9 @@ from __future__ import annotations
 from command_tests import (
     test_an_interrupted_top_shows_its_last_table_and_leaves_nothing_loaded,
     test_run_passes_on_the_exit_code,
-    test_workload_agrees_and_says_so,
 )
 
 __all__ = [
     "test_an_interrupted_top_shows_its_last_table_and_leaves_nothing_loaded",
     "test_run_passes_on_the_exit_code",
-    "test_workload_agrees_and_says_so",
 ]
