@@ -30,7 +30,9 @@ class Machine:
 
 def command_line(qemu: str, machine: Machine) -> list[str]:
     """The arguments to start the machine."""
-    accel = ("kvm", "host") if machine.accel.kvm else ("tcg,thread=multi", "max")
+    # Without AVX: QEMU 7.2 loads a saved state with AVX disabled for code that has seen it enabled,
+    # which then computes nonsense.
+    accel = ("kvm", "host") if machine.accel.kvm else ("tcg,thread=multi", "max,xsave=off")
     argv = [
         *(qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
         *("-accel", accel[0], "-cpu", accel[1]),

@@ -12,10 +12,11 @@ import shlex
 import shutil
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from cowtrace.vm import cache
-from cowtrace.vm.qemu import Machine
+from cowtrace.vm.qemu import SOCKETS, Machine, command_line
 
 _ROOM_BYTES = 1 << 30  # free disk space below which nothing is saved; a state takes 130 MB
 
@@ -24,10 +25,14 @@ def state_path(program: str, machine: Machine) -> Path | None:
     """Where this machine's state is, or will be. None with KVM, which boots in no time."""
     if machine.accel.kvm:
         return None
+    # The same for every run: what differs between them is no part of the machine.
+    anonymous = replace(
+        machine, disk=Path(), console=Path(), root=Path(), sockets=(0,) * len(SOCKETS)
+    )
     binary = Path(program).resolve().stat()
     key = cache.key(
-        str((program, binary.st_size, binary.st_mtime_ns)),
-        str((machine.kernel.name, machine.memory_mib, machine.cpus)),
+        str((binary.st_size, binary.st_mtime_ns)),
+        *command_line(program, anonymous),
     )
     return machine.kernel / f"booted-{key}"
 
