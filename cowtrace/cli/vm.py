@@ -83,6 +83,8 @@ def _built(artifact: build.Artifact) -> tuple[str, str, str]:
               show_default=True, help="The VM's memory.")  # fmt: skip
 @click.option("--cpus", type=click.IntRange(min=1), default=2, metavar="N", show_default=True,
               help="The VM's CPUs.")  # fmt: skip
+@click.option("--icount", is_flag=True,
+              help="The VM's clock counts instructions, 2 ns each: software emulation, one CPU.")  # fmt: skip
 @click.pass_context
 def run_command(
     ctx: click.Context,
@@ -91,6 +93,7 @@ def run_command(
     timeout: float | None,
     memory: int,
     cpus: int,
+    icount: bool,
 ) -> None:
     """Run a command on that kernel, as root, in a copy of this project.
 
@@ -104,8 +107,10 @@ def run_command(
         click.echo(f"cowtrace: kernel {kernel} is not built yet: building it", err=True)
         _build(known, [kernel])
     chosen = accel.choose()
+    if icount:
+        chosen, cpus = accel.Accel(False, "--icount"), 1
     with _booting(f"booting {kernel} in QEMU, {chosen}") as stop:
-        options = run.Options(timeout, memory, cpus)
+        options = run.Options(timeout, memory, cpus, icount)
         ctx.exit(run.run(known, kernel, command, chosen, options, stop))
 
 

@@ -26,6 +26,7 @@ class Machine:
     cpus: int = 2
     sockets: tuple[int, ...] = ()  # descriptors that QEMU inherits, in the order of SOCKETS
     state_fd: int | None = None  # a file from saved.save: starts from there, boots nothing
+    icount: bool = False  # the guest's clock counts instructions, 2 ns each: emulation, one CPU
 
 
 def command_line(qemu: str, machine: Machine) -> list[str]:
@@ -33,6 +34,8 @@ def command_line(qemu: str, machine: Machine) -> list[str]:
     # Without AVX: QEMU 7.2 loads a saved state with AVX disabled for code that has seen it enabled,
     # which then computes nonsense.
     accel = ("kvm", "host") if machine.accel.kvm else ("tcg,thread=multi", "max,xsave=off")
+    if machine.icount:
+        accel = ("tcg", accel[1])  # one thread: QEMU counts with no other
     argv = [
         *(qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
         *("-accel", accel[0], "-cpu", accel[1]),
@@ -50,6 +53,8 @@ def command_line(qemu: str, machine: Machine) -> list[str]:
         device = "virtconsole" if name == "terminal" else "virtserialport"
         argv += ["-device", f"{device},nr={number},chardev={name},name=cowtrace.{name}"]
     argv += ["-mon", "chardev=monitor,mode=control"]
+    if machine.icount:
+        argv += ["-icount", "shift=1,sleep=off"]
     if machine.state_fd is not None:
         argv += ["-incoming", f"fd:{machine.state_fd}"]
     return argv

@@ -32,6 +32,7 @@ class Options:
     timeout_seconds: float | None = None  # from QEMU's start, the boot included
     memory_mib: int = 2048
     cpus: int = 2
+    icount: bool = False  # see qemu.Machine; for software emulation with one CPU
 
 
 def run(
@@ -69,6 +70,7 @@ def run(
             console=console,
             memory_mib=options.memory_mib,
             cpus=options.cpus,
+            icount=options.icount,
         )
         state = saved.state_path(program, machine)
         if state and state.exists():

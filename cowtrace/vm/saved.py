@@ -22,8 +22,11 @@ _ROOM_BYTES = 1 << 30  # free disk space below which nothing is saved; a state t
 
 
 def state_path(program: str, machine: Machine) -> Path | None:
-    """Where this machine's state is, or will be. None with KVM, which boots in no time."""
-    if machine.accel.kvm:
+    """Where this machine's state is, or will be. None with KVM, which boots in no time.
+
+    None as well where instructions are counted: QEMU restores no such machine.
+    """
+    if machine.accel.kvm or machine.icount:
         return None
     # The same for every run: what differs between them is no part of the machine.
     anonymous = replace(
