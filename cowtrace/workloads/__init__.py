@@ -16,7 +16,16 @@ from pathlib import Path
 import cowtrace
 from cowtrace.errors import CowtraceError
 from cowtrace.workloads import forks, mappings
-from cowtrace.workloads.counts import Counts, Expected, Observed, Outcome, outcome_from_json
+from cowtrace.workloads.cannot import EXIT_CANNOT, CannotHere
+from cowtrace.workloads.counts import (
+    Counts,
+    Evidence,
+    Expected,
+    ExpectedRow,
+    Observed,
+    Outcome,
+    outcome_from_json,
+)
 from cowtrace.workloads.region import REGION_END, REGION_START, Backing
 from cowtrace.workloads.turns import Child
 from cowtrace.workloads.workload import WORKLOADS, Workload, check_pages, find
@@ -26,8 +35,11 @@ __all__ = [
     "REGION_START",
     "WORKLOADS",
     "Backing",
+    "CannotHere",
     "Counts",
+    "Evidence",
     "Expected",
+    "ExpectedRow",
     "Observed",
     "Outcome",
     "Workload",
@@ -58,7 +70,7 @@ def run(name: str, pages: int) -> Outcome:
     """Run a workload of that many pages in a fresh interpreter, to its end.
 
     Raises CowtraceError for an unknown name, fewer than 1 page, more than memory holds, or when
-    the workload fails.
+    the workload fails; of these CannotHere where the kernel or the machine lacks what it takes.
     """
     check_pages(find(name), pages)
     import subprocess  # not needed by the interpreter that it starts
@@ -74,6 +86,8 @@ def run(name: str, pages: int) -> Outcome:
     if ended.returncode == 0:
         return outcome_from_json(ended.stdout)
     message, _, hint = ended.stderr.strip().rpartition("\n")
+    if ended.returncode == EXIT_CANNOT:
+        raise CannotHere(message.removeprefix("cowtrace: "), hint=hint.removeprefix("Hint: "))
     raise CowtraceError(
         f"workload {name} failed: {message.removeprefix('cowtrace: ') or ended.returncode}",
         hint=hint.removeprefix("Hint: ") or f"run it alone: {' '.join(command)}",

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from cowtrace.workloads import pagemap
-from cowtrace.workloads.counts import Counts, Expected, Observed
-from cowtrace.workloads.region import REGION_START, Region, touch_scratch
+from cowtrace.workloads.counts import Counts, Evidence, Expected, Observed
+from cowtrace.workloads.region import Region, touch_scratch
 from cowtrace.workloads.turns import Child
 
 
@@ -24,6 +24,7 @@ class Actor:
         self.region = region
         self._zero_frame = zero_frame  # None: frames are hidden, nothing is noted
         self._foretold = foretold  # by role
+        self.evidence: list[Evidence] = []  # of the parent: what this path's own oracles said
         self._noted = Counts()
         self._write_ns = 0
         self._written_pages = 0
@@ -110,4 +111,4 @@ class Actor:
     def _entries(self) -> pagemap.Entries | None:
         if self._zero_frame is None:
             return None
-        return pagemap.read_entries(REGION_START, self.region.pages)
+        return pagemap.region_entries(self.region)

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from cowtrace.model import FaultKind
+from cowtrace.model import FaultKind, Origin, Source
 
 # The kinds that a workload can foretell. UNCHANGED is left free: races and retries happen.
 KINDS = (
@@ -43,10 +43,37 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpectedRow:
+    """Faults of one process that are alike, as far as they can be foretold."""
+
+    kind: FaultKind
+    source: Source
+    origin: Origin
+    faults: int | None = None  # None: any number, also 0
+    bytes: int | None = None  # likewise
+    actor: str = ""  # role of the process that made a remote fault
+
+
+@dataclass(frozen=True, slots=True)
 class Expected(Counts):
-    """What one process of a workload must count, known before it runs."""
+    """What one process of a workload must count, known before it runs.
+
+    Of the kinds that `rows` names, these are all the rows; of other kinds only counts are known.
+    """
 
     role: str = dataclasses.field(kw_only=True)  # parent, child, grandchild
+    rows: tuple[ExpectedRow, ...] = dataclasses.field(default=(), kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What one oracle said of a workload. An oracle never reads the tracer's maps."""
+
+    oracle: str  # pagemap, taskstats, vmstat, smaps, data, rusage, /proc/...
+    what: str  # one phrase: what was looked at, or why it cannot be told here
+    expected: int | str | None
+    observed: int | str | None
+    ok: bool | None  # None: this oracle cannot tell here
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +87,8 @@ class Observed:
     write_ns: int  # spent in its watched writes, page faults included
     written_pages: int  # by these writes; a page written twice counts twice
     data_right: bool  # whenever it read back, it read what it had to
+    wp_copies: int | None = None  # in its watched writes, as taskstats counts; None: cannot tell
+    minor_faults: int | None = None  # in its watched writes, as getrusage(2) counts; likewise
 
     @property
     def ns_per_page(self) -> float | None:
@@ -75,6 +104,7 @@ class Outcome:
     pages: int
     page_bytes: int
     processes: tuple[Observed, ...]
+    evidence: tuple[Evidence, ...] = ()
 
     @property
     def data_right(self) -> bool:
@@ -94,6 +124,7 @@ def outcome_from_json(text: str) -> Outcome:
         fields["pages"],
         fields["page_bytes"],
         tuple(_observed(process) for process in fields["processes"]),
+        tuple(Evidence(**one) for one in fields["evidence"]),
     )
 
 
@@ -102,10 +133,23 @@ def _observed(fields: dict[str, Any]) -> Observed:
     return Observed(
         **{
             **fields,
-            "expected": Expected(**fields["expected"]),
+            "expected": _expected(fields["expected"]),
             "pagemap": None if pagemap is None else Counts(**pagemap),
         }
     )
+
+
+def _expected(fields: dict[str, Any]) -> Expected:
+    rows = (
+        {
+            **row,
+            "kind": FaultKind(row["kind"]),
+            "source": Source(row["source"]),
+            "origin": Origin(row["origin"]),
+        }
+        for row in fields["rows"]
+    )
+    return Expected(**{**fields, "rows": tuple(ExpectedRow(**row) for row in rows)})
 
 
 def _sum(one: int | None, other: int | None) -> int | None:

@@ -7,7 +7,7 @@ import threading
 from contextlib import ExitStack
 
 from cowtrace.workloads.actor import Actor
-from cowtrace.workloads.counts import Expected
+from cowtrace.workloads.foretell import child, expected, parent
 from cowtrace.workloads.workload import workload
 
 # What each writes, all different, so that a reader can tell whose page it has.
@@ -16,15 +16,11 @@ THREADS = 4
 CHILDREN = 16
 
 
-def parent(**counts: int) -> Expected:
-    return Expected(role="parent", **counts)
-
-
-def child(**counts: int) -> Expected:
-    return Expected(role="child", **counts)
-
-
-@workload(lambda pages: (parent(), child(copied=pages)))
+@workload(
+    lambda pages: (parent(), child(copied=pages)),
+    group="C4",
+    claim="a child's write to a page that it shares with its parent copies that page",
+)
 def fork_child_writes(me: Actor) -> None:
     """the child writes every page: each is copied"""
     me.populate(BEFORE)
@@ -34,7 +30,11 @@ def fork_child_writes(me: Actor) -> None:
         me.expect(BEFORE)
 
 
-@workload(lambda pages: (parent(copied=pages), child()))
+@workload(
+    lambda pages: (parent(copied=pages), child()),
+    group="C4",
+    claim="a parent's write to a page that it shares with its child copies that page",
+)
 def fork_parent_writes(me: Actor) -> None:
     """the parent writes every page while the child shares it: each is copied"""
     me.populate(BEFORE)
@@ -44,7 +44,11 @@ def fork_parent_writes(me: Actor) -> None:
         other.do(Actor.expect, BEFORE)
 
 
-@workload(lambda pages: (parent(reused=pages), child(copied=pages)))
+@workload(
+    lambda pages: (parent(reused=pages), child(copied=pages)),
+    group="C6",
+    claim="after the child has copied, the parent's write only re-marks the page writable",
+)
 def fork_both_write(me: Actor) -> None:
     """the child writes (copied), then the parent, which no one shares with any more"""
     me.populate(BEFORE)
@@ -55,7 +59,12 @@ def fork_both_write(me: Actor) -> None:
         me.expect(PARENT)
 
 
-@workload(lambda pages: (parent(), child()), frames=1)
+@workload(
+    lambda pages: (parent(), child()),
+    frames=1,
+    group="C1",
+    claim="fork copies no data: both sides read the very same page frames",
+)
 def fork_read_only(me: Actor) -> None:
     """both sides only read: nothing is copied"""
     me.populate(BEFORE)
@@ -66,7 +75,12 @@ def fork_read_only(me: Actor) -> None:
         me.expect(BEFORE)
 
 
-@workload(lambda pages: (parent(reused=pages), child()), frames=1)
+@workload(
+    lambda pages: (parent(reused=pages), child()),
+    frames=1,
+    group="exclusive page",
+    claim="after the child has exited, the parent's write copies nothing",
+)
 def parent_after_child_exit(me: Actor) -> None:
     """the child exits without a write, then the parent writes: re-marked, not copied"""
     me.populate(BEFORE)
@@ -76,13 +90,21 @@ def parent_after_child_exit(me: Actor) -> None:
     me.expect(PARENT)
 
 
-@workload(lambda pages: (parent(), child(copied=pages)))
+@workload(
+    lambda pages: (parent(), child(copied=pages)),
+    group="C2",
+    claim="one byte written copies one whole page",
+)
 def one_byte_per_page(me: Actor) -> None:
     """the child writes one byte of every page: whole pages are copied"""
     fork_child_writes(me)
 
 
-@workload(lambda pages: (parent(), child(copied=pages)))
+@workload(
+    lambda pages: (parent(), child(copied=pages)),
+    group="C2",
+    claim="a page written whole is one copy, as for one byte",
+)
 def whole_page(me: Actor) -> None:
     """the child writes all bytes of every page: as many copies as for one byte"""
     me.populate(BEFORE)
@@ -96,9 +118,11 @@ def whole_page(me: Actor) -> None:
     lambda pages: (
         parent(reused=pages),
         child(copied=pages),
-        Expected(role="grandchild", copied=pages),
+        expected("grandchild", copied=pages),
     ),
     frames=3,
+    group="C4",
+    claim="each generation that writes copies for itself; the last holder only re-marks",
 )
 def two_generations(me: Actor) -> None:
     """a grandchild, then the child write (both copied), then the parent (re-marked)"""
@@ -118,7 +142,12 @@ def _second_generation(me: Actor) -> None:
         other.do(Actor.expect, GRANDCHILD)
 
 
-@workload(lambda pages: (parent(), child(copied=pages)), races=True)
+@workload(
+    lambda pages: (parent(), child(copied=pages)),
+    races=True,
+    group="threads",
+    claim="threads that write one page at once make one copy",
+)
 def threads_race(me: Actor) -> None:
     """4 threads of the child write the same pages at once: each page is copied once"""
     me.populate(BEFORE)
@@ -147,7 +176,12 @@ def _race(me: Actor) -> None:
             thread.join()
 
 
-@workload(lambda pages: (parent(), child(copied=pages)), frames=1 + CHILDREN)
+@workload(
+    lambda pages: (parent(), child(copied=pages)),
+    frames=1 + CHILDREN,
+    group="C4",
+    claim="each of 16 children that write copies for itself",
+)
 def sixteen_children(me: Actor) -> None:
     """16 children, alive together, write every page: each has copies of its own"""
     me.populate(BEFORE)

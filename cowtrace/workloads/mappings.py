@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 
 from cowtrace.workloads.actor import Actor
-from cowtrace.workloads.forks import BEFORE, CHILD, PARENT, child, parent
+from cowtrace.workloads.foretell import child, parent
+from cowtrace.workloads.forks import BEFORE, CHILD, PARENT
 from cowtrace.workloads.region import FILE_BYTE, PAGE_BYTES, Backing
 from cowtrace.workloads.workload import workload
 
 
-@workload(lambda pages: (parent(zero_filled=pages),), frames=1)
+@workload(
+    lambda pages: (parent(zero_filled=pages),),
+    frames=1,
+    group="zero page",
+    claim="the first write to a page of zeroes that was only read fills a fresh page, it copies nothing",
+)
 def zero_page(me: Actor) -> None:
     """reads untouched memory, then writes it: zeroes in a fresh page, nothing to copy"""
     me.read()
@@ -25,6 +31,8 @@ def zero_page(me: Actor) -> None:
     lambda pages: (parent(shared=pages), child(shared=pages)),
     backing=Backing.SHARED_ANONYMOUS,
     frames=1,
+    group="C7",
+    claim="MAP_SHARED memory stays shared after fork: each side sees the other's writes",
 )
 def shared_writes(me: Actor) -> None:
     """both sides write MAP_SHARED memory, each sees the other's: nothing is copied"""
@@ -36,7 +44,12 @@ def shared_writes(me: Actor) -> None:
         other.do(Actor.expect, PARENT)
 
 
-@workload(lambda pages: (parent(), child(file_copied=pages)), backing=Backing.PRIVATE_FILE)
+@workload(
+    lambda pages: (parent(), child(file_copied=pages)),
+    backing=Backing.PRIVATE_FILE,
+    group="C8",
+    claim="the first write to a private file page copies it; the file stays as it was",
+)
 def private_file_first_write(me: Actor) -> None:
     """writes a private file mapping that was never read: copied from the file"""
     with me.fork() as other:
@@ -45,7 +58,12 @@ def private_file_first_write(me: Actor) -> None:
         me.expect_that(_file_is_intact(me))
 
 
-@workload(lambda pages: (parent(), child(copied=pages)), backing=Backing.PRIVATE_FILE)
+@workload(
+    lambda pages: (parent(), child(copied=pages)),
+    backing=Backing.PRIVATE_FILE,
+    group="C8",
+    claim="a write to a private file page that was read copies it; the file stays as it was",
+)
 def private_file_read_then_write(me: Actor) -> None:
     """reads a private file mapping, then writes it: the file's pages are copied"""
     with me.fork() as other:

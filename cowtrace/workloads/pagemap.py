@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import TypeAlias
 
 from cowtrace.workloads.counts import Counts
-from cowtrace.workloads.region import PAGE_BYTES, Backing
+from cowtrace.workloads.region import PAGE_BYTES, Backing, Region
 
 _ENTRY_BYTES = 8
 _PRESENT = 1 << 63
@@ -42,6 +42,14 @@ def read_entries(start: int, pages: int) -> Entries:
     finally:
         os.close(fd)
     return array("Q", entries)
+
+
+def region_entries(region: Region) -> Entries:
+    """This process's entries of the region, one for each of its pages, whatever their size."""
+    if region.page_bytes == PAGE_BYTES:
+        return read_entries(region.address(0), region.pages)
+    entries = (read_entries(region.address(page), 1) for page in range(region.pages))
+    return array("Q", (entry for (entry,) in entries))
 
 
 def zero_frame() -> int | None:

@@ -18,9 +18,15 @@ PAGE_BYTES = mmap.PAGESIZE
 REGION_START = 0x2000_0000_0000
 REGION_END = 0x3000_0000_0000
 
+HUGE_BYTES = PAGE_BYTES * (PAGE_BYTES // 8)  # what one table of 8-byte entries maps
+GIGANTIC_BYTES = HUGE_BYTES * (PAGE_BYTES // 8)
+
 FILE_BYTE = 0x66  # what every byte of a region's file is
 
 _MAP_FIXED_NOREPLACE = 0x100000  # Linux 4.17; not in Python's mmap module
+_MAP_HUGETLB = 0x40000
+_MAP_HUGE_SHIFT = 26
+_MADV_HUGEPAGE = 14
 _MADV_NOHUGEPAGE = 15
 _PR_SET_THP_DISABLE = 41
 _MAP_FAILED = ctypes.c_void_p(-1).value
@@ -44,14 +50,26 @@ class Backing(enum.Enum):
     ANONYMOUS = "anonymous"
     SHARED_ANONYMOUS = "shared-anonymous"
     PRIVATE_FILE = "private-file"
+    SHARED_FILE = "shared-file"
+    SHMEM = "shmem"
+    HUGE = "huge"  # anonymous, in transparent huge pages
+    HUGETLB = "hugetlb"
+    HUGETLB_1G = "hugetlb-1g"
 
     @property
     def shared(self) -> bool:
-        return self is Backing.SHARED_ANONYMOUS
+        return self in (Backing.SHARED_ANONYMOUS, Backing.SHARED_FILE, Backing.SHMEM)
 
     @property
     def of_file(self) -> bool:
-        return self is Backing.PRIVATE_FILE
+        return self in (Backing.PRIVATE_FILE, Backing.SHARED_FILE)
+
+    @property
+    def page_bytes(self) -> int:
+        """Of one page of the region: transparent huge pages are written in small pages."""
+        return {Backing.HUGETLB: HUGE_BYTES, Backing.HUGETLB_1G: GIGANTIC_BYTES}.get(
+            self, PAGE_BYTES
+        )
 
 
 @dataclass(frozen=True)
@@ -64,12 +82,20 @@ class Region:
     file: IO[bytes] | None = field(repr=False)
 
     @property
+    def page_bytes(self) -> int:
+        return self.backing.page_bytes
+
+    @property
     def size_bytes(self) -> int:
-        return self.pages * PAGE_BYTES
+        return self.pages * self.page_bytes
+
+    def address(self, page: int) -> int:
+        """Where a page begins, counted from 0."""
+        return REGION_START + page * self.page_bytes
 
     def store(self, value: int) -> None:
         """Write the first byte of each page, in order, once."""
-        self.view[::PAGE_BYTES] = bytes([value]) * self.pages
+        self.view[:: self.page_bytes] = bytes([value]) * self.pages
 
     def fill(self, value: int) -> None:
         """Write every byte, in order. Releases the GIL, so that threads can race."""
@@ -77,7 +103,7 @@ class Region:
 
     def load(self) -> bytes:
         """Read the first byte of each page, in order."""
-        return bytes(self.view[::PAGE_BYTES])
+        return bytes(self.view[:: self.page_bytes])
 
 
 def map_region(pages: int, backing: Backing) -> Region:
@@ -85,15 +111,16 @@ def map_region(pages: int, backing: Backing) -> Region:
 
     Raises CowtraceError when the kernel refuses.
     """
-    _libc.prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)  # huge pages would fault for many at once
-    file = _file(pages) if backing.of_file else None
-    flags = _MAP_FIXED_NOREPLACE | (mmap.MAP_SHARED if backing.shared else mmap.MAP_PRIVATE)
-    size = pages * PAGE_BYTES
+    huge = backing is Backing.HUGE
+    _libc.prctl(_PR_SET_THP_DISABLE, not huge, 0, 0, 0)  # they would fault for many at once
+    size = pages * backing.page_bytes
+    mapped = -(-size // HUGE_BYTES) * HUGE_BYTES if huge else size
+    file = _file(pages, backing)
     at = _libc.mmap(
         REGION_START,
-        size,
+        mapped,
         mmap.PROT_READ | mmap.PROT_WRITE,
-        flags if file else flags | mmap.MAP_ANONYMOUS,
+        _flags(backing),
         file.fileno() if file else -1,
         0,
     )
@@ -103,7 +130,8 @@ def map_region(pages: int, backing: Backing) -> Region:
             f"cannot map {pages} pages at {REGION_START:#x}: {why}",
             hint="take fewer pages: --pages",
         )
-    _libc.madvise(REGION_START, size, _MADV_NOHUGEPAGE)  # refused where the kernel has none
+    # Refused where the kernel has no transparent huge pages.
+    _libc.madvise(REGION_START, mapped, _MADV_HUGEPAGE if huge else _MADV_NOHUGEPAGE)
     buffer = (ctypes.c_ubyte * size).from_address(REGION_START)
     return Region(pages, backing, memoryview(buffer).cast("B"), file)
 
@@ -119,8 +147,23 @@ def touch_scratch(pages: int = 64) -> None:
         scratch[::PAGE_BYTES] = bytes([1]) * pages
 
 
-def _file(pages: int) -> IO[bytes]:
+def _flags(backing: Backing) -> int:
+    flags = _MAP_FIXED_NOREPLACE | (mmap.MAP_SHARED if backing.shared else mmap.MAP_PRIVATE)
+    if backing in (Backing.HUGETLB, Backing.HUGETLB_1G):
+        flags |= _MAP_HUGETLB | (backing.page_bytes.bit_length() - 1) << _MAP_HUGE_SHIFT
+    if not backing.of_file and backing is not Backing.SHMEM:
+        flags |= mmap.MAP_ANONYMOUS
+    return flags
+
+
+def _file(pages: int, backing: Backing) -> IO[bytes] | None:
     """A nameless file of `pages` pages, in the page cache. /var/tmp: seldom a tmpfs."""
+    if backing is Backing.SHMEM:
+        memory = os.fdopen(os.memfd_create("cowtrace"), "r+b")
+        memory.truncate(pages * PAGE_BYTES)
+        return memory
+    if not backing.of_file:
+        return None
     import tempfile  # slow to import, and few need it
 
     folder = "/var/tmp" if os.access("/var/tmp", os.W_OK) else tempfile.gettempdir()

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import IO, Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar
 
 from cowtrace.errors import CowtraceError
+from cowtrace.workloads.cannot import CannotHere
 
 A = TypeVar("A")
 P = ParamSpec("P")
@@ -51,8 +52,8 @@ class Child(Generic[A]):
                 hint="if it was killed for want of memory, take fewer pages: --pages",
             ) from error
         if failure is not None:
-            message, hint = failure
-            raise CowtraceError(message, hint=hint)
+            expected_failure, message, hint = failure
+            raise expected_failure(message, hint=hint)
         answer: R = result
         return answer
 
@@ -81,13 +82,16 @@ def _serve(make: Callable[[], Any], requests: IO[bytes], answers: IO[bytes]) -> 
         actor = make()
         while (request := pickle.load(requests)) is not None:
             action, args, kwargs = request
-            answer: tuple[object, tuple[str, str] | None]
+            answer: tuple[object, tuple[type[CowtraceError], str, str] | None]
             try:
                 answer = (action(actor, *args, **kwargs), None)
+            except CannotHere as error:
+                answer = (None, (CannotHere, str(error), error.hint))
             except CowtraceError as error:
-                answer = (None, (str(error), error.hint))
+                answer = (None, (CowtraceError, str(error), error.hint))
             except Exception as error:
-                answer = (None, (f"in process {os.getpid()}: {error!r}", "please report this"))
+                message = f"in process {os.getpid()}: {error!r}"
+                answer = (None, (CowtraceError, message, "please report this"))
             answers.write(pickle.dumps(answer))
             answers.flush()
         os._exit(0)

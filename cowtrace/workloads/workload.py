@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cowtrace.errors import EXIT_FAILURE, EXIT_USAGE, CowtraceError
-from cowtrace.workloads import pagemap
+from cowtrace.workloads import pagemap, report
 from cowtrace.workloads.actor import Actor
+from cowtrace.workloads.cannot import CannotHere
 from cowtrace.workloads.counts import Expected, Outcome
 from cowtrace.workloads.region import (
-    PAGE_BYTES,
     REGION_END,
     REGION_START,
     Backing,
@@ -20,7 +21,19 @@ from cowtrace.workloads.region import (
     touch_scratch,
 )
 
+__all__ = [
+    "WORKLOADS",
+    "CannotHere",
+    "Workload",
+    "available_bytes",
+    "check_pages",
+    "find",
+    "workload",
+]
+
 Foretell = Callable[[int], tuple[Expected, ...]]
+Needs = Callable[[int], AbstractContextManager[object]]  # pages -> settings, restored at the end
+NO_NEEDS: Needs = lambda pages: nullcontext()  # noqa: E731
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +47,35 @@ class Workload:
     backing: Backing = Backing.ANONYMOUS
     frames: int = 2  # page frames that it takes for each page of the region, at most
     races: bool = False  # threads fault on one page at once: see compare.Row.upper_bound
+    group: str = ""  # the claim of fork that it checks, C1 to C8, or the name of its path
+    claim: str = ""  # one plain sentence that it checks
+    needs: Needs = field(default=NO_NEEDS, repr=False)
+    least: int = 1  # pages that it takes at least, whatever was asked for
+    most: int | None = None  # and at most
+    unseen_by: Mapping[str, str] = field(default_factory=dict)  # plan -> why it cannot see it
+    fork_copies: bool = False  # to be traced with tracer.attach(fork_copies=True)
 
     def run(self, pages: int) -> Outcome:
         """Do it in this very process, which should be a fresh one: see `cowtrace.workloads.run`.
 
         Pinned to one CPU, since batches of new pages are kept for each: see `touch_scratch`.
+        Raises CannotHere where the kernel or the machine lacks what it takes.
         """
+        pages = self.clamp(pages)
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-        region = map_region(pages, self.backing)
-        touch_scratch()
-        foretold = {expected.role: expected for expected in self.expected(pages)}
-        parent = Actor("parent", region, pagemap.zero_frame(), foretold)
-        self.act(parent)
-        return Outcome(self.name, pages, PAGE_BYTES, parent.observed())
+        with self.needs(pages):  # before the region is mapped: settings start a process
+            region = map_region(pages, self.backing)
+            touch_scratch()
+            foretold = {expected.role: expected for expected in self.expected(pages)}
+            parent = Actor("parent", region, pagemap.zero_frame(), foretold)
+            self.act(parent)
+            processes = parent.observed()
+        evidence = (*report.evidence(processes, races=self.races), *parent.evidence)
+        return Outcome(self.name, pages, self.backing.page_bytes, processes, evidence)
+
+    def clamp(self, pages: int) -> int:
+        """The pages that it takes when so many were asked for."""
+        return max(self.least, pages if self.most is None else min(pages, self.most))
 
 
 WORKLOADS: dict[str, Workload] = {}
@@ -55,15 +84,37 @@ WORKLOADS: dict[str, Workload] = {}
 def workload(
     expected: Foretell,
     *,
+    group: str = "",
+    claim: str = "",
     backing: Backing = Backing.ANONYMOUS,
     frames: int = 2,
     races: bool = False,
+    needs: Needs = NO_NEEDS,
+    least: int = 1,
+    most: int | None = None,
+    unseen_by: Mapping[str, str] | None = None,
+    fork_copies: bool = False,
 ) -> Callable[[Callable[[Actor], None]], Callable[[Actor], None]]:
     """Add the decorated function to WORKLOADS: its name with dashes, its docstring the summary."""
 
     def add(act: Callable[[Actor], None]) -> Callable[[Actor], None]:
         name = act.__name__.replace("_", "-")
-        WORKLOADS[name] = Workload(name, act.__doc__ or "", expected, act, backing, frames, races)
+        WORKLOADS[name] = Workload(
+            name,
+            act.__doc__ or "",
+            expected,
+            act,
+            backing,
+            frames,
+            races,
+            group,
+            claim,
+            needs,
+            least,
+            most,
+            unseen_by or {},
+            fork_copies,
+        )
         return act
 
     return add
@@ -92,10 +143,12 @@ def check_pages(workload: Workload, pages: int) -> None:
             hint="the default is 509",
             exit_code=EXIT_USAGE,
         )
+    page_bytes = workload.backing.page_bytes
     room = min(
-        available_bytes() // (workload.frames * PAGE_BYTES),
-        (REGION_END - REGION_START) // PAGE_BYTES,
+        available_bytes() // (workload.frames * page_bytes),
+        (REGION_END - REGION_START) // page_bytes,
     )
+    pages = workload.clamp(pages)
     if pages > room:
         raise CowtraceError(
             f"{pages} pages are more than memory holds for {workload.name}",

@@ -1,0 +1,51 @@
+"""What a workload's processes observed -> evidence, oracle by oracle. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from cowtrace.model import FaultKind
+from cowtrace.workloads.counts import KINDS, Evidence, Observed
+
+# What the kernel's delay accounting calls a write-protect copy.
+_WP_COPIES = (FaultKind.COPIED, FaultKind.ZERO_FILLED)
+
+
+def evidence(processes: Iterable[Observed], *, races: bool) -> tuple[Evidence, ...]:
+    """Of the oracles that look at every workload; those of one path are its own."""
+    return tuple(one for process in processes for one in _of_process(process, races))
+
+
+def _of_process(process: Observed, races: bool) -> Iterator[Evidence]:
+    yield from _frames(process)
+    if process.wp_copies is not None and not races:
+        wanted = _foretold(process, _WP_COPIES)
+        yield _compared("taskstats", f"{process.role}: wpcopy", wanted, process.wp_copies)
+    if process.minor_faults is not None and not races:
+        wanted = _foretold(process, KINDS)
+        yield _compared("rusage", f"{process.role}: page faults", wanted, process.minor_faults)
+    right = "as written" if process.data_right else "something else"
+    yield Evidence("data", f"{process.role}: read back", "as written", right, process.data_right)
+
+
+def _frames(process: Observed) -> Iterator[Evidence]:
+    if process.pagemap is None:
+        yield Evidence("pagemap", f"{process.role}: frame numbers are hidden", None, None, None)
+        return
+    told = [
+        (kind, process.expected.of(kind), process.pagemap.of(kind))
+        for kind in KINDS
+        if process.expected.of(kind) or process.pagemap.of(kind)
+    ]
+    for kind, wanted, seen in told or [(FaultKind.COPIED, 0, process.pagemap.copied)]:
+        yield _compared("pagemap", f"{process.role}: {kind.label}", wanted, seen)
+
+
+def _foretold(process: Observed, kinds: Iterable[FaultKind]) -> int | None:
+    counts = [process.expected.of(kind) for kind in kinds]
+    return None if None in counts else sum(count or 0 for count in counts)
+
+
+def _compared(oracle: str, what: str, wanted: int | None, seen: int | None) -> Evidence:
+    known = wanted is not None and seen is not None
+    return Evidence(oracle, what, wanted, seen, wanted == seen if known else None)
