@@ -10,17 +10,16 @@
 INLINE void account_wp(const struct wp_result *wp, u64 entered_ns)
 {
 	struct fault_key key = {};
-	u64 address = read_u64(wp->vmf, VMF_ADDRESS);
 	u64 bytes = 0, task;
 
-	if (!in_region(address))
+	if (!in_region(wp->address))
 		return;
-	key.kind = classify_wp(wp, read_u64(wp->vma, VMA_FLAGS));
+	key.kind = classify_wp(wp, load_u64(wp->vma, VMA_FLAGS));
 	key.origin = origin_of(wp->flags);
 	task = charge(&key, wp->vma);
 	if ((key.kind == COPIED || key.kind == ZERO_FILLED) &&
 	    !single_threaded(wp->vma) &&
-	    lost_race(key.tgid, address, pte_frame(wp->after), entered_ns))
+	    lost_race(key.tgid, wp->address, pte_frame(wp->after), entered_ns))
 		key.kind = UNCHANGED;
 
 	switch (key.kind) {
@@ -49,13 +48,13 @@ INLINE void account_wp(const struct wp_result *wp, u64 entered_ns)
 INLINE void account_finish_fault(u64 vmf, u32 ret, u32 flags)
 {
 	struct fault_key key = { .kind = FAILED };
-	u64 vma = read_u64(vmf, VMF_VMA);
-	int private = read_u64(vmf, VMF_COW_PAGE) != 0;
+	u64 vma = load_u64(vmf, VMF_VMA);
+	int private = load_u64(vmf, VMF_COW_PAGE) != 0;
 	u64 bytes = 0, task;
 
-	if (!in_region(read_u64(vmf, VMF_ADDRESS)))
+	if (!in_region(load_u64(vmf, VMF_ADDRESS)))
 		return;
-	if (!private && !(read_u64(vma, VMA_FLAGS) & VM_SHARED))
+	if (!private && !(load_u64(vma, VMA_FLAGS) & VM_SHARED))
 		return;
 	key.origin = origin_of(flags);
 	task = charge(&key, vma);

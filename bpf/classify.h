@@ -7,28 +7,14 @@
 
 /* What one call of do_wp_page() left behind. */
 struct wp_result {
-	u64 vmf;	/* struct vm_fault *, dead once the fault is over */
 	u64 vma;	/* struct vm_area_struct * */
+	u64 address;
 	u64 page;	/* the page before; NULL for the zero page, which has none */
 	u64 before;	/* the page-table entry that faulted */
-	u64 after;	/* the entry now, 0 if it is gone */
+	u64 after;	/* the entry now; as before when the page table itself is gone */
 	u32 ret;	/* vm_fault_t */
 	u32 flags;	/* enum fault_flag */
 };
-
-INLINE void read_wp_result(struct wp_result *wp, u64 vmf, u32 ret)
-{
-	u64 pte = read_u64(vmf, VMF_PTE);
-
-	wp->vmf = vmf;
-	wp->vma = read_u64(vmf, VMF_VMA);
-	wp->page = read_u64(vmf, VMF_PAGE);
-	wp->before = read_u64(vmf, VMF_ORIG_PTE);
-	/* NULL when the page table itself went away meanwhile: nothing was done. */
-	wp->after = pte ? read_u64(pte, 0) : wp->before;
-	wp->ret = ret;
-	wp->flags = read_u32(vmf, VMF_FLAGS);
-}
 
 /* Frame changed: the page was replaced. Frame kept and writable: re-marked. */
 INLINE u8 classify_wp(const struct wp_result *wp, u64 vm_flags)
@@ -93,16 +79,19 @@ INLINE u8 origin_of(u32 flags)
 	return flags & FAULT_FLAG_USER ? ORIGIN_USER : ORIGIN_KERNEL;
 }
 
-/* The memory's owner: not current when another process makes the fault. */
+/*
+ * The memory's owner: not the current process when another one makes the fault.
+ * Returns one of its threads, 0 for the current one.
+ */
 INLINE u64 charge(struct fault_key *key, u64 vma)
 {
-	u64 task = bpf_get_current_task();
+	u64 task = 0;
 
 	key->tgid = current_tgid();
 #ifdef MM_OWNER	/* CONFIG_MEMCG; without it the actor is charged */
 	if (key->origin == ORIGIN_REMOTE) {
 		key->actor = key->tgid;
-		task = read_u64(read_u64(vma, VMA_MM), MM_OWNER);
+		task = read_u64(load_u64(vma, VMA_MM), MM_OWNER);
 		key->tgid = read_u32(task, TASK_TGID);
 	}
 #endif

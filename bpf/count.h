@@ -29,7 +29,10 @@ INLINE void lose(u32 cause)
 		(*count)++;
 }
 
-/* Fill in a process that was born before attach: the first time it is seen. */
+/*
+ * Fill in a process that was born before attach: the first time it is seen.
+ * `task` is one of its threads, 0 for the current one.
+ */
 INLINE void introduce(u32 tgid, u64 task)
 {
 	struct process process = {};
@@ -37,6 +40,8 @@ INLINE void introduce(u32 tgid, u64 task)
 
 	if (processes.lookup(&tgid))
 		return;
+	if (!task)
+		task = bpf_get_current_task();
 	leader = read_u64(task, TASK_GROUP_LEADER);
 	process.start_ns = read_u64(leader, TASK_START_BOOTTIME);
 	bpf_probe_read_kernel(process.comm, sizeof(process.comm),
@@ -46,8 +51,9 @@ INLINE void introduce(u32 tgid, u64 task)
 }
 
 /*
- * Add to one sum. `task` is a thread of the process that `key` names. `faults`
- * may be -1, to take back what was counted too early (tracepoint plan).
+ * Add to one sum. `task` is a thread of the process that `key` names, 0 for the
+ * current one. `faults` may be -1, to take back what was counted too early
+ * (tracepoint plan).
  */
 INLINE void add(struct fault_key *key, u64 task, u64 faults, u64 bytes)
 {

@@ -27,7 +27,7 @@ INLINE void count_page_fault(u64 error_code, int user)
 
 	sum = page_faults.lookup(&tgid);
 	if (!sum) {
-		introduce(tgid, bpf_get_current_task());
+		introduce(tgid, 0);
 		page_faults.insert(&tgid, &zero);
 		sum = page_faults.lookup(&tgid);
 	}

@@ -72,8 +72,6 @@ struct process {
 
 /* Index of losses, a per-CPU array of u64. */
 enum loss {
-	LOSS_ENTERED,		/* not a loss: functions entered, kprobe plan */
-	LOSS_RETURNED,		/* not a loss: their returns paired with an entry */
 	LOSS_RETURN_MISSED,	/* an entry whose return never came */
 	LOSS_ENTRY_MISSED,	/* a return with no entry */
 	LOSS_SLOT_TAKEN,	/* the pairing slot belonged to another thread */

@@ -43,7 +43,7 @@ int add_new_anon_rmap_enter(struct pt_regs *ctx)
 	if (!slot || slot->tid != tid || !in_region(PT_REGS_PARM3(ctx)))
 		return 0;
 	key.tgid = current_tgid();	/* the parent: the child has no tgid yet */
-	add(&key, bpf_get_current_task(), 1, PAGE_SIZE);
+	add(&key, 0, 1, PAGE_SIZE);
 	return 0;
 }
 

@@ -27,7 +27,7 @@ INLINE void check_copying(const struct wp_result *wp, int copying)
 {
 	u8 kind;
 
-	if (!in_region(read_u64(wp->vmf, VMF_ADDRESS)))
+	if (!in_region(wp->address))
 		return;
 	kind = classify_wp(wp, read_u64(wp->vma, VMA_FLAGS));
 	if (kind != COPIED && kind != ZERO_FILLED && kind != REUSED)
@@ -37,6 +37,23 @@ INLINE void check_copying(const struct wp_result *wp, int copying)
 		lose(LOSS_CHECK_FAILED);
 }
 #endif
+
+/* The members of struct vm_fault, by one call instead of seven. */
+INLINE void read_wp_result(struct wp_result *wp, u64 vmf, u32 ret)
+{
+	u8 copy[VMF_BYTES];
+	u64 pte;
+
+	bpf_probe_read_kernel(copy, sizeof(copy), (void *)vmf);
+	wp->vma = *(u64 *)(copy + VMF_VMA);
+	wp->address = *(u64 *)(copy + VMF_ADDRESS);
+	wp->page = *(u64 *)(copy + VMF_PAGE);
+	wp->before = *(u64 *)(copy + VMF_ORIG_PTE);
+	wp->flags = *(u32 *)(copy + VMF_FLAGS);
+	pte = *(u64 *)(copy + VMF_PTE);
+	wp->after = pte ? read_u64(pte, 0) : wp->before;
+	wp->ret = ret;
+}
 
 int do_wp_page_enter(struct pt_regs *ctx)
 {
@@ -49,7 +66,7 @@ int do_wp_page_enter(struct pt_regs *ctx)
 	enter(slot, tid);
 	slot->vmf = vmf;
 	slot->flags = 0;
-	slot->entered_ns = single_threaded(read_u64(vmf, VMF_VMA)) ? 0 : bpf_ktime_get_ns();
+	slot->entered_ns = bpf_ktime_get_ns();
 	return 0;
 }
 

@@ -22,7 +22,7 @@ BPF_TABLE("lru_hash", struct claim, u64, claims, 16384);
 /* Nobody but the current thread can fault in this mm: there is no race to lose. */
 INLINE int single_threaded(u64 vma)
 {
-	return read_u32(read_u64(vma, VMA_MM), MM_USERS) <= 1;
+	return load_u32(load_u64(vma, VMA_MM), MM_USERS) <= 1;
 }
 
 /*

@@ -47,7 +47,7 @@ INLINE void fault_begins(u64 address, u64 regs, u64 error_code, u8 origin)
 	pending->origin = origin;
 	pending->class = error_code & PF_PROT ? WRITE_PROTECT : MISSING;
 	if (pending->class == WRITE_PROTECT)
-		add(&key, bpf_get_current_task(), 1, 0);
+		add(&key, 0, 1, 0);
 }
 
 /*
@@ -67,10 +67,10 @@ INLINE int inside_fault(const struct pending *pending, u64 stack)
  * write to shared memory and a swap-in, which are not copies. Only the mapping
  * tells them apart.
  */
-INLINE int private_file(u64 task, u64 address)
+INLINE int private_file(u64 address)
 {
 #ifdef MM_MT
-	u64 vma = find_vma(read_u64(task, TASK_MM), address);
+	u64 vma = find_vma(read_u64(bpf_get_current_task(), TASK_MM), address);
 
 	return vma && read_u64(vma, VMA_FILE) && !(read_u64(vma, VMA_FLAGS) & VM_SHARED);
 #else
@@ -83,7 +83,7 @@ RAW_TRACEPOINT_PROBE(mm_page_alloc)
 {
 	u32 tid = current_tid(), index = tid & (SLOTS - 1);
 	struct pending *pending = pending_faults.lookup(&index);
-	u64 page = ctx->args[0], gfp = ctx->args[2], task;
+	u64 page = ctx->args[0], gfp = ctx->args[2];
 	u32 order = ctx->args[1];
 	struct fault_key key = {};
 
@@ -97,18 +97,17 @@ RAW_TRACEPOINT_PROBE(mm_page_alloc)
 	}
 	key.tgid = current_tgid();
 	key.origin = pending->origin;
-	task = bpf_get_current_task();
 	if (pending->class == WRITE_PROTECT) {
 		key.kind = REUSED;
-		add(&key, task, -1, 0);
+		add(&key, 0, -1, 0);
 		key.kind = !page ? FAILED : gfp & GFP_ZERO ? ZERO_FILLED : COPIED;
 		if (key.kind == ZERO_FILLED)
 			key.source = SOURCE_ZERO;
-		add(&key, task, 1, page ? PAGE_SIZE : 0);
-	} else if (!(gfp & GFP_ZERO) && private_file(task, pending->address)) {
+		add(&key, 0, 1, page ? PAGE_SIZE : 0);
+	} else if (!(gfp & GFP_ZERO) && private_file(pending->address)) {
 		key.kind = page ? FILE_COPIED : FAILED;
 		key.source = SOURCE_FILE;
-		add(&key, task, 1, page ? PAGE_SIZE : 0);
+		add(&key, 0, 1, page ? PAGE_SIZE : 0);
 	}
 	pending->class = NOTHING;
 	return 0;

@@ -104,10 +104,9 @@ class Process:
 class Completeness:
     """Whether the counts can be trusted: every way in which one can be lost, counted."""
 
-    entered: int | None  # functions entered; None when the plan has no entry probe
-    returned: int | None  # returns paired with their entry
     lost: int  # faults known to have been missed: 0 in a complete trace
     detail: tuple[tuple[str, int], ...]  # the losses by cause, those above 0
+    checked: int = 0  # faults whose classification wp_page_copy() confirmed (cross_check)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ Fields of the object (times in nanoseconds of CLOCK_MONOTONIC; counts are sums s
 
 - `at_ns`, `attached_ns`, `plan`, `kernel`, `page_bytes`
 - `unseen`: the kinds that the plan cannot see; their counts are null, never 0
-- `lost`, `lost_by_cause` (cause: count), `entered`, `returned` (null when not counted)
+- `lost`, `lost_by_cause` (cause: count)
 - `unclassified`: faults of no known kind, of the processes below
 - `processes`: a list of objects:
     - `pid` (the kernel's tgid), `comm` (as the process wrote it, escaped as JSON),
@@ -49,8 +49,6 @@ def as_object(now: Snapshot, before: Snapshot | None = None) -> dict[str, Any]:
         "unseen": [_field(kind) for kind in sorted(now.unseen)],
         "lost": done.lost,
         "lost_by_cause": dict(done.detail),
-        "entered": done.entered,
-        "returned": done.returned,
         "unclassified": now.unclassified,
         "processes": [_process(process, rates) for process in now.processes],
     }

@@ -153,6 +153,9 @@ def _defines(name: PlanName, facts: KernelFacts) -> dict[str, int]:
         "PAGE_SHIFT": facts.page_bytes.bit_length() - 1,
         "SLOTS": _SLOTS,
         "VM_FAULT_ERROR": errors,
+        # As much of struct vm_fault as holds all members that are read.
+        "VMF_BYTES": 8
+        + max((offsets[m] for m in _VM_FAULT & offsets.keys() if m[:3] == "VMF"), default=0),
         **offsets,
         **facts.constants,
         **_GFP,

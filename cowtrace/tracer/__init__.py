@@ -42,7 +42,7 @@ class Tracer:
             kernel=self._facts.release,
             page_bytes=self._facts.page_bytes,
             processes=(*self._ledger.ended, *processes(raw, self.probe_plan.unseen)),
-            completeness=completeness(raw.losses, self._baseline, bool(self.probe_plan.hooks)),
+            completeness=completeness(raw.losses, self._baseline),
             unseen=self.probe_plan.unseen,
         )
 

@@ -17,8 +17,6 @@ COUNTER = struct.Struct("<Q")
 
 # enum loss, in order.
 LOSSES = (
-    "entered",
-    "returned",
     "return missed",
     "entry missed",
     "slot taken",
@@ -29,5 +27,5 @@ LOSSES = (
     "checked",
     "check failed",
 )
-# Those that mean a copy-on-write fault was not counted.
-LOST = ("return missed", "entry missed", "slot taken", "sums full")
+# Those that mean a copy-on-write fault was not counted, or not counted right.
+LOST = ("return missed", "entry missed", "slot taken", "sums full", "check failed")

@@ -66,17 +66,16 @@ def _process(
     )
 
 
-def completeness(losses: Iterable[int], baseline: Iterable[int], paired: bool) -> Completeness:
+def completeness(losses: Iterable[int], baseline: Iterable[int]) -> Completeness:
     """What was lost since `baseline`, read when the last probe was attached."""
     since = {
         name: now - then
         for name, now, then in zip((*LOSSES, PASSED_OVER), losses, baseline, strict=True)
     }
     return Completeness(
-        entered=since["entered"] if paired else None,
-        returned=since["returned"] if paired else None,
         lost=sum(since[name] for name in (*LOST, PASSED_OVER)),
-        detail=tuple((n, c) for n, c in since.items() if c and n not in ("entered", "returned")),
+        checked=since["checked"] - since["check failed"],
+        detail=tuple((n, c) for n, c in since.items() if c and n != "checked"),
     )
 
 

@@ -20,7 +20,7 @@ from cowtrace.views.table import render
 
 PAGE = 4096
 SECOND = 1_000_000_000
-COMPLETE = Completeness(entered=None, returned=None, lost=0, detail=())
+COMPLETE = Completeness(lost=0, detail=())
 
 
 def row(kind: FaultKind, faults: int, source: Source = Source.ANON) -> FaultRow:

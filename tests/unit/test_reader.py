@@ -53,18 +53,16 @@ def test_losses_count_from_the_baseline() -> None:
     then[LOSSES.index("entry missed")] = 4  # before the last probe was attached
     now[LOSSES.index("entry missed")] = 4
     now[LOSSES.index("sums full")] = 3
-    now[LOSSES.index("entered")] = 100
-    now[LOSSES.index("returned")] = 99
-    found = completeness(now, then, paired=True)
-    assert (found.entered, found.returned, found.lost) == (100, 99, 3)
+    now[LOSSES.index("checked")] = 100
+    found = completeness(now, then)
+    assert found.lost == 3
     assert found.detail == (("sums full", 3),)
-    assert completeness(now, then, paired=False).entered is None
 
 
 def test_a_page_fault_total_lost_is_shown_but_is_no_lost_fault() -> None:
     now = [0] * (len(LOSSES) + 1)
     now[LOSSES.index("page faults full")] = 2
-    found = completeness(now, [0] * (len(LOSSES) + 1), paired=False)
+    found = completeness(now, [0] * (len(LOSSES) + 1))
     assert found.lost == 0
     assert found.detail == (("page faults full", 2),)
 
@@ -91,6 +89,6 @@ def test_an_ended_process_leaves_the_maps_after_one_more_reading() -> None:
 
 def test_a_program_passed_over_is_a_lost_fault() -> None:
     now = [0] * len(LOSSES) + [7]
-    found = completeness(now, [0] * len(LOSSES) + [2], paired=False)
+    found = completeness(now, [0] * len(LOSSES) + [2])
     assert found.lost == 5
     assert found.detail == (("program busy", 5),)

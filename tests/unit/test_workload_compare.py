@@ -36,7 +36,7 @@ def process(pid: int, **kinds: int) -> Process:
 
 
 def snapshot(*processes: Process, lost: int = 0) -> Snapshot:
-    done = Completeness(entered=None, returned=None, lost=lost, detail=())
+    done = Completeness(lost=lost, detail=())
     return Snapshot(2, 1, "tracepoint", "6.18.0", 4096, processes, done, BLIND)
 
 
