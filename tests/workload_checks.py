@@ -23,3 +23,14 @@ def problems(outcome: Outcome, snapshot: Snapshot) -> list[str]:
     if compared.unclassified or compared.failed or compared.lost or not outcome.data_right:
         found.append(f"incomplete or wrong data: {compared}")
     return found
+
+
+def unaccounted(outcome: Outcome, snapshot: Snapshot) -> list[str]:
+    """For a plan that may lose faults: counts too many, or lacks more than it says are lost."""
+    compared = comparison(outcome, snapshot)
+    told = [row for row in compared.rows if None not in (row.expected, row.traced)]
+    lacking = [(row.expected or 0) - (row.traced or 0) for row in told]
+    found = [str(row) for row, lacks in zip(told, lacking, strict=True) if lacks < 0]
+    if sum(lacking) > compared.lost:
+        found.append(f"{sum(lacking)} faults lack, but only {compared.lost} are said to be lost")
+    return found
