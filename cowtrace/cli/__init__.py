@@ -18,6 +18,7 @@ COMMANDS = {
     "doctor": "Show what this kernel offers and which probe plan can run.",
     "run": "Run a command; count what it and its descendants copied.",
     "top": "Show who copies pages now, over the whole system, live.",
+    "verify": "Check what is said about fork and copy-on-write, on this kernel.",
     "vm": "Build and run the test VMs, one for each kernel.",
     "workload": "Run a workload whose counts are known; compare them with the trace.",
 }

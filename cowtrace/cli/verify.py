@@ -1,0 +1,160 @@
+"""`cowtrace verify`: what people are told about fork and copy-on-write, checked on this kernel."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import click
+from rich.text import Text
+
+from cowtrace import tracer, workloads
+from cowtrace.cli.options import attach_option, json_option, notice
+from cowtrace.errors import EXIT_MISMATCH, CowtraceError
+from cowtrace.verify import junit, matrix, page, report, session, vms
+from cowtrace.verify.check import Check, Verdict
+from cowtrace.verify.groups import Group, choose, groups
+from cowtrace.views.show import show
+from cowtrace.vm import build, definition, progress
+
+_REPORT = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command(epilog="\b\nExample:\n  sudo cowtrace verify C1 C6 --kernel 5.10 --kernel 6.12")
+@click.argument("claims", nargs=-1, metavar="[CLAIM]...")
+@click.option("--kernel", "kernels", multiple=True, metavar="K",
+              help="In the test VM, on this kernel; may be repeated.")  # fmt: skip
+@click.option("--html", type=_REPORT, metavar="FILE", help="Also write a page of it all.")
+@click.option("--junit", "xml", type=_REPORT, metavar="FILE", help="Also write JUnit XML, for CI.")
+@click.option("--list", "show_list", is_flag=True, help="Name all claims and paths.")
+@click.option("-v", "--verbose", is_flag=True, help="Each check with all of its evidence.")
+@attach_option
+@json_option
+@click.pass_context
+def verify(
+    ctx: click.Context,
+    claims: Sequence[str],
+    kernels: Sequence[str],
+    html: Path | None,
+    xml: Path | None,
+    show_list: bool,
+    verbose: bool,
+    plan: str,
+    as_json: bool,
+) -> None:
+    """Check what is said about fork and copy-on-write, on this kernel.
+
+    CLAIM is one of C1 to C8, or the name of a path by which Linux copies, or does not copy, on
+    write; without one, all are checked. Each check runs a workload whose counts are known and
+    compares the trace with them and with oracles that do not read it: frame numbers in
+    /proc/PID/pagemap, the kernel's own counters, the data as each side reads it.
+
+    With --kernel, one table shows the claims against the kernels. Exit code 4 if a claim does
+    not hold.
+    """
+    chosen = choose(groups(workloads.WORKLOADS), claims)
+    if show_list:
+        _list(chosen, as_json)
+        return
+    known = definition.load() if kernels else None
+    for kernel in kernels:
+        known and known.kernel(kernel)
+    for path in (html, xml):
+        if path:
+            _try_to_write(path)
+    if known:
+        made = _in_vms(known, tuple(dict.fromkeys(kernels)), (*claims, "--attach", plan), as_json)
+        if not as_json:
+            show(matrix.matrix(made))
+    else:
+        made = (_here(chosen, plan, as_json, verbose),)
+    if html:
+        _write(html, page.page(made))
+    if xml:
+        _write(xml, junit.junit(made))
+    if any(check.verdict is Verdict.FAILS for one in made for check in one.checks):
+        ctx.exit(EXIT_MISMATCH)
+
+
+def _here(chosen: Sequence[Group], plan: str, as_json: bool, verbose: bool) -> matrix.KernelChecks:
+    """All checks under one attachment; each is shown when it has been made."""
+    region = (workloads.REGION_START, workloads.REGION_END)
+    made: list[Check] = []
+    with tracer.attach(plan, region=region, fork_copies=True, notice=notice) as live:
+        group = ""
+        for check in session.checks(chosen, live):
+            made.append(check)
+            if as_json:
+                print(json.dumps(check.as_dict()), flush=True)
+                continue
+            if check.group != group:
+                group = check.group
+                show(report.heading(group))
+            show(report.entry(check, verbose=verbose))
+    if not as_json:
+        show(report.summary(made))
+    return matrix.KernelChecks(os.uname().release, tuple(made), ())
+
+
+def _in_vms(
+    known: definition.Definition, kernels: Sequence[str], arguments: Sequence[str], as_json: bool
+) -> tuple[matrix.KernelChecks, ...]:
+    """One boot a kernel, one after the other."""
+    missing = build.missing(known, kernels)
+    with progress.shown(len(missing)) as watcher:
+        build.build(known, missing, watcher)
+    made = []
+    for number, kernel in enumerate(kernels, start=1):
+        notice(f"kernel {kernel}, {number} of {len(kernels)}: booting")
+        seen: list[Check] = []
+
+        def on_check(check: Check, kernel: str = kernel, seen: list[Check] = seen) -> None:
+            if not seen or seen[-1].group != check.group:
+                notice(f"kernel {kernel}: {check.group}")
+            seen.append(check)
+            if as_json:
+                print(json.dumps({**check.as_dict(), "vm": kernel}), flush=True)
+
+        checks = vms.checks_on(kernel, arguments, on_check)
+        made.append(matrix.KernelChecks(kernel, checks, vms.versions(known, kernel)))
+    return tuple(made)
+
+
+def _list(chosen: Sequence[Group], as_json: bool) -> None:
+    for group in chosen:
+        if as_json:
+            names = [workload.name for workload in group.workloads]
+            print(json.dumps({"group": group.name, "title": group.title, "workloads": names}))
+            continue
+        show(Text(group.title, style="bold"))
+        for workload in group.workloads:
+            show(Text(f"  {workload.name}: {workload.claim}"))
+
+
+def _try_to_write(path: Path) -> None:
+    """Raise CowtraceError unless a report can be written there; leaves all as it was."""
+    existed = path.exists()
+    try:
+        path.open("a").close()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    if not existed:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> CowtraceError:
+    return CowtraceError(
+        f"cannot write {path}: {error.strerror}",
+        hint="name a file in a folder that exists and can be written",
+    )

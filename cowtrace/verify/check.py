@@ -1,0 +1,51 @@
+"""A check that was made: what was claimed, done, expected, seen, and what follows. No I/O."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from dataclasses import dataclass
+from typing import Any
+
+from cowtrace.workloads.counts import Evidence
+
+
+class Verdict(enum.Enum):
+    """What follows from a check; the value is what users read."""
+
+    HOLDS = "holds"
+    FAILS = "does not hold"
+    UNSEEN = "cannot be seen here"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check on one kernel."""
+
+    group: str  # C1 to C8, or the name of a path
+    name: str  # of its workload
+    claim: str  # one plain sentence
+    did: str
+    expected: str  # each process with the kinds of fault it must have
+    observed: str  # the same as traced; `-` where the plan cannot see a kind
+    evidence: tuple[Evidence, ...]  # of oracles that do not read the tracer's maps
+    verdict: Verdict
+    why: str  # each thing that differs, or why nothing can be seen; empty when the claim holds
+    findings: tuple[str, ...]  # what this kernel does where the claim leaves it open
+    kernel: str  # uname -r
+    plan: str  # fentry, kprobe or tracepoint
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**dataclasses.asdict(self), "verdict": self.verdict.value}
+
+
+def from_dict(fields: dict[str, Any]) -> Check:
+    """The inverse of `Check.as_dict`; raises KeyError, TypeError, ValueError on anything else."""
+    names = {field.name for field in dataclasses.fields(Check)}
+    known = {name: value for name, value in fields.items() if name in names}
+    known["evidence"] = tuple(Evidence(**one) for one in fields["evidence"])
+    known["findings"] = tuple(fields["findings"])
+    known["verdict"] = Verdict(fields["verdict"])
+    return Check(**known)

@@ -1,0 +1,77 @@
+"""The claims and the paths, each a group of workloads: found by name, with a suggestion."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from cowtrace.errors import EXIT_USAGE, CowtraceError
+from cowtrace.workloads.workload import Workload
+
+# What people are told about fork, as short as a line of the matrix allows.
+CLAIMS = {
+    "C1": "fork copies no data",
+    "C2": "a write copies one whole page",
+    "C3": "page sizes: the architecture's, and more",
+    "C4": "either side's write faults",
+    "C5": "a new page, writable; no second fault",
+    "C6": "the other side's page is only re-marked",
+    "C7": "MAP_SHARED stays shared",
+    "C8": "a private file's page is copied",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One claim, or one path by which Linux copies or does not copy."""
+
+    name: str
+    workloads: tuple[Workload, ...]
+
+    @property
+    def title(self) -> str:
+        """`C1 fork copies no data`; a path's own name."""
+        return title(self.name)
+
+
+def title(name: str) -> str:
+    """What stands for a group in a line of its own."""
+    return f"{name} {CLAIMS[name]}" if name in CLAIMS else name
+
+
+def groups(workloads: Mapping[str, Workload]) -> tuple[Group, ...]:
+    """C1 to C8, then the paths as they come."""
+    members: dict[str, list[Workload]] = {name: [] for name in CLAIMS}
+    for workload in workloads.values():
+        if workload.group:
+            members.setdefault(workload.group, []).append(workload)
+    return tuple(Group(name, tuple(those)) for name, those in members.items() if those)
+
+
+def choose(known: Iterable[Group], names: Iterable[str]) -> tuple[Group, ...]:
+    """The groups of these names, in the order of `known`; all of them without a name.
+
+    Letter case, and a blank or underscore for a dash, do not matter. Raises CowtraceError, which
+    suggests the nearest, for a name that none has.
+    """
+    by_key = {_key(group.name): group for group in known}
+    wanted = {_key(name): name for name in names}
+    for key, name in wanted.items():
+        if key not in by_key:
+            raise _unknown(name, key, by_key)
+    return tuple(group for key, group in by_key.items() if not wanted or key in wanted)
+
+
+def _key(name: str) -> str:
+    return name.casefold().replace(" ", "-").replace("_", "-")
+
+
+def _unknown(name: str, key: str, known: Mapping[str, Group]) -> CowtraceError:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+    hint = f"did you mean {known[near[0]].name}? " if near else ""
+    return CowtraceError(
+        f"no claim or path is named {name!r}",
+        hint=f"{hint}known: {', '.join(group.name for group in known.values())}",
+        exit_code=EXIT_USAGE,
+    )

@@ -1,0 +1,199 @@
+"""A workload that has run and the trace of it -> a Check: what follows, and why. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from cowtrace.model import COPIES, FaultKind, Snapshot, Source
+from cowtrace.verify.check import Check, Verdict
+from cowtrace.verify.words import expected_words, observed_words
+from cowtrace.workloads.compare import Comparison, Row, comparison
+from cowtrace.workloads.counts import Evidence, Outcome
+from cowtrace.workloads.workload import Workload
+
+# The claim that leaves it to the kernel: re-marked or copied once more, both are findings.
+OPEN_CLAIM = "C6"
+_OPEN_KINDS = (FaultKind.COPIED, FaultKind.REUSED)
+_COUNTING = ("pagemap", "taskstats", "rusage")  # oracles that count by kind of fault
+_LARGE = (Source.HUGETLB, Source.THP)  # may be replaced whole
+
+
+def judge(workload: Workload, outcome: Outcome, trace: Snapshot, seconds: float) -> Check:
+    """Compare what was foretold, traced and seen by each oracle.
+
+    `trace` must come from a tracer attached before the workload began, its losses being those of
+    this workload's time alone: see `during`.
+    """
+    compared = comparison(outcome, trace)
+    rows = _opened(compared.rows) if workload.group == OPEN_CLAIM else compared.rows
+    evidence = outcome.evidence
+    if workload.group == OPEN_CLAIM:
+        evidence = tuple(_left_open(one) for one in evidence)
+    wrong = [*_differences(rows), *_wrong_bytes(outcome, trace), *_incomplete(compared)]
+    if rows is not compared.rows:
+        wrong += _wrong_sum(compared.rows)
+    wrong += [_contradiction(one) for one in evidence if one.ok is False]
+    if reason := workload.unseen_by.get(trace.plan):
+        wrong = [_contradiction(one) for one in evidence if one.ok is False]
+    verdict, why = _verdict(rows, wrong, trace, reason)
+    return Check(
+        group=workload.group,
+        name=workload.name,
+        claim=workload.claim,
+        did=f"{workload.summary} ({outcome.pages:,} pages)",
+        expected=expected_words(rows),
+        observed=observed_words(rows, trace),
+        evidence=evidence,
+        verdict=verdict,
+        why=why,
+        findings=tuple(_findings(workload, rows, trace)),
+        kernel=trace.kernel,
+        plan=trace.plan,
+        seconds=round(seconds, 3),
+    )
+
+
+def unmade(
+    workload: Workload, why: str, trace: Snapshot, seconds: float, verdict: Verdict
+) -> Check:
+    """The Check of a workload that did not run to its end."""
+    return Check(
+        group=workload.group,
+        name=workload.name,
+        claim=workload.claim,
+        did=workload.summary,
+        expected="",
+        observed="",
+        evidence=(),
+        verdict=verdict,
+        why=why,
+        findings=(),
+        kernel=trace.kernel,
+        plan=trace.plan,
+        seconds=round(seconds, 3),
+    )
+
+
+def during(now: Snapshot, before: Snapshot) -> Snapshot:
+    """`now`, with the losses since `before` only."""
+    earlier = dict(before.completeness.detail)
+    detail = ((cause, lost - earlier.get(cause, 0)) for cause, lost in now.completeness.detail)
+    lost = replace(
+        now.completeness,
+        lost=now.completeness.lost - before.completeness.lost,
+        detail=tuple((cause, lost) for cause, lost in detail if lost),
+    )
+    return replace(now, completeness=lost)
+
+
+def _verdict(
+    rows: Iterable[Row], wrong: list[str], trace: Snapshot, unseen: str | None
+) -> tuple[Verdict, str]:
+    lost = trace.completeness.lost
+    telling = [row for row in rows if row.expected]
+    if wrong:
+        short = sum(_missing(row) for row in telling)
+        if lost and short <= lost and all(row.ok or _missing(row) for row in rows):
+            return Verdict.UNSEEN, f"the trace lost {lost:,} faults"
+        return Verdict.FAILS, "; ".join(wrong)
+    if unseen:
+        return Verdict.UNSEEN, f"by the {trace.plan} plan: {unseen}"
+    if telling and not any(row.told for row in telling):
+        kinds = ", ".join(dict.fromkeys(row.kind.label for row in telling))
+        return Verdict.UNSEEN, f"neither the {trace.plan} plan nor pagemap can see: {kinds}"
+    return Verdict.HOLDS, ""
+
+
+def _missing(row: Row) -> int:
+    """Faults that were foretold and not traced, where nothing else disagrees."""
+    if row.traced is None or row.expected is None or row.pagemap not in (None, row.expected):
+        return 0
+    return max(0, row.expected - row.traced)
+
+
+def _opened(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """The same, with nothing foretold of how pages go that only their writer still holds."""
+    last = {row.pid for row in rows if row.kind is FaultKind.REUSED and row.expected}
+    return tuple(
+        replace(row, expected=None) if row.pid in last and row.kind in _OPEN_KINDS else row
+        for row in rows
+    )
+
+
+def _wrong_sum(foretold: Iterable[Row]) -> Iterator[str]:
+    """Re-marked or copied, each page is written once."""
+    by_role: dict[str, list[Row]] = {}
+    for row in foretold:
+        if row.kind in _OPEN_KINDS:
+            by_role.setdefault(row.role, []).append(row)
+    for role, those in by_role.items():
+        expected = sum(row.expected or 0 for row in those)
+        traced = sum(row.traced or 0 for row in those)
+        if traced != expected:
+            yield f"{role} copied or reused: {expected:,} expected, {traced:,} traced"
+
+
+def _differences(rows: Iterable[Row]) -> Iterator[str]:
+    for row in rows:
+        if not row.ok:
+            numbers = {"expected": row.expected, "traced": row.traced, "by pagemap": row.pagemap}
+            told = (f"{n:,} {what}" for what, n in numbers.items() if n is not None)
+            yield f"{row.role} {row.kind.label}: {', '.join(told)}"
+
+
+def _wrong_bytes(outcome: Outcome, trace: Snapshot) -> Iterator[str]:
+    """A copy is a whole page, whatever was written of it."""
+    for one in outcome.processes:
+        process = trace.process(one.pid)
+        for row in process.rows if process else ():
+            writes = row.kind in (*COPIES, FaultKind.ZERO_FILLED)
+            expected = row.faults * trace.page_bytes if writes else 0
+            if row.bytes != expected and row.source not in _LARGE:
+                yield (
+                    f"{one.role} {row.kind.label}: {row.bytes:,} bytes traced, "
+                    f"{expected:,} are {row.faults:,} pages"
+                )
+
+
+def _incomplete(compared: Comparison) -> Iterator[str]:
+    counts = {
+        "unclassified": compared.unclassified,
+        "failed": compared.failed,
+        "lost": compared.lost,
+    }
+    return (f"{number:,} faults {what}" for what, number in counts.items() if number)
+
+
+def _left_open(one: Evidence) -> Evidence:
+    """What an oracle saw of pages whose way is left to the kernel contradicts nothing."""
+    return replace(one, ok=None) if one.ok is False and one.oracle in _COUNTING else one
+
+
+def _contradiction(one: Evidence) -> str:
+    return f"{one.oracle}, {one.what}: expected {one.expected}, found {one.observed}"
+
+
+def _findings(workload: Workload, rows: Iterable[Row], trace: Snapshot) -> Iterator[str]:
+    """What is this kernel's own way: of kinds that the workload does not foretell."""
+    if workload.group == OPEN_CLAIM:
+        yield from _other_side(rows)
+    elif not workload.unseen_by.get(trace.plan) and any(row.expected is None for row in rows):
+        yield f"{workload.name}: {observed_words(rows, trace)}"
+
+
+def _other_side(rows: Iterable[Row]) -> Iterator[str]:
+    """Of the process that writes last: what became of pages that only it holds."""
+    last = [row for row in rows if row.expected is None and row.kind in _OPEN_KINDS]
+    counts = {row.kind: row.traced if row.pagemap is None else row.pagemap for row in last}
+    copied, reused = (counts.get(kind) or 0 for kind in _OPEN_KINDS)
+    total = copied + reused
+    if not copied:
+        yield f"the other side's pages were only marked writable: {reused:,} of {total:,}"
+    elif not reused:
+        yield f"the other side's pages were copied once more: {copied:,} of {total:,}"
+    else:
+        yield (
+            f"of the other side's {total:,} pages, {reused:,} were only marked writable and "
+            f"{copied:,} copied once more"
+        )

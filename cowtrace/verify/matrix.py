@@ -1,0 +1,118 @@
+"""Checks of several kernels -> one table of claims against kernels, and what differs below it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from cowtrace.verify.check import Check, Verdict
+from cowtrace.verify.groups import title
+from cowtrace.verify.report import STYLES
+from cowtrace.views.text import COLUMNS, fit, printable
+
+MISSING = "-"  # this kernel made no such check
+PARTLY = "partly"  # what can be seen holds
+_CELL = 8
+
+
+@dataclass(frozen=True, slots=True)
+class KernelChecks:
+    """The checks of one kernel."""
+
+    kernel: str  # as users name it: 6.12
+    checks: tuple[Check, ...]
+    versions: tuple[str, ...]  # exactly what was run, a line each
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something to be known beside the table, and of which kernels."""
+
+    group: str
+    kernels: tuple[str, ...]
+    words: str
+
+
+def verdict_word(checks: Iterable[Check]) -> tuple[str, Verdict | None]:
+    """One word for a group on one kernel, and the verdict that it stands for."""
+    verdicts = {check.verdict for check in checks}
+    if not verdicts:
+        return MISSING, None
+    if Verdict.FAILS in verdicts:
+        return "FAILS", Verdict.FAILS
+    if verdicts == {Verdict.UNSEEN}:
+        return "unseen", Verdict.UNSEEN
+    if Verdict.UNSEEN in verdicts:
+        return PARTLY, Verdict.UNSEEN
+    return "holds", Verdict.HOLDS
+
+
+def group_names(kernels: Iterable[KernelChecks]) -> tuple[str, ...]:
+    """Every group that some kernel has checks of, in their order."""
+    return tuple(dict.fromkeys(check.group for one in kernels for check in one.checks))
+
+
+def of_group(one: KernelChecks, group: str) -> tuple[Check, ...]:
+    """This kernel's checks of a group."""
+    return tuple(check for check in one.checks if check.group == group)
+
+
+def remarks(kernels: Sequence[KernelChecks]) -> tuple[Remark, ...]:
+    """Failures, findings and reasons why something is unseen; alike on some kernels: once."""
+    by_words: dict[tuple[str, str], list[str]] = {}
+    for group in group_names(kernels):
+        for one in kernels:
+            for check in of_group(one, group):
+                for words in _remarks(check):
+                    named = by_words.setdefault((group, words), [])
+                    if one.kernel not in named:
+                        named.append(one.kernel)
+    return tuple(Remark(group, tuple(named), words) for (group, words), named in by_words.items())
+
+
+def matrix(kernels: Sequence[KernelChecks]) -> RenderableType:
+    """The table, the remarks below it, and the versions."""
+    parts: list[RenderableType] = [_table(kernels)]
+    noted = remarks(kernels)
+    if noted:
+        parts += [Text(), _remark_list(noted, everywhere=len(kernels))]
+    versions = [line for one in kernels for line in one.versions]
+    if versions:
+        parts += [Text(), *(Text(printable(line)) for line in dict.fromkeys(versions))]
+    return Group(*parts)
+
+
+def _table(kernels: Sequence[KernelChecks]) -> Table:
+    room = max(24, COLUMNS - len(kernels) * (_CELL + 1))
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("CLAIM OR PATH", width=room - 1, no_wrap=True)
+    for one in kernels:
+        table.add_column(Text(fit(printable(one.kernel), _CELL)), width=_CELL, no_wrap=True)
+    for group in group_names(kernels):
+        cells = [verdict_word(of_group(one, group)) for one in kernels]
+        table.add_row(
+            Text(fit(printable(title(group)), room - 1)),
+            *(Text(word, style=STYLES[verdict] if verdict else "dim") for word, verdict in cells),
+        )
+    return table
+
+
+def _remark_list(noted: Iterable[Remark], everywhere: int) -> Table:
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(overflow="fold")
+    for one in noted:
+        on = "every kernel" if len(one.kernels) == everywhere > 1 else ", ".join(one.kernels)
+        grid.add_row(Text(printable(f"{one.group} on {on}: {one.words}")))
+    return grid
+
+
+def _remarks(check: Check) -> Iterator[str]:
+    if check.verdict is Verdict.FAILS:
+        yield f"{check.name} does not hold: {check.why}"
+    elif check.verdict is Verdict.UNSEEN:
+        yield f"{check.name} cannot be seen: {check.why}"
+    yield from check.findings

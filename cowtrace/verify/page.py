@@ -1,0 +1,92 @@
+"""Checks of kernels -> one HTML page that needs nothing else: matrix, remarks, every check."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+
+from cowtrace.verify.check import Check, Verdict
+from cowtrace.verify.groups import title
+from cowtrace.verify.matrix import KernelChecks, group_names, of_group, remarks, verdict_word
+from cowtrace.verify.report import details
+from cowtrace.views.text import printable
+
+_STYLE = """
+:root { color-scheme: light dark; --good: #1a7f37; --bad: #cf222e; --unseen: #9a6700 }
+@media (prefers-color-scheme: dark) { :root { --good: #3fb950; --bad: #f85149; --unseen: #d29922 } }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; width: 100% }
+th, td { text-align: left; vertical-align: top; padding: .25rem .75rem .25rem 0;
+         border-bottom: 1px solid #8884 }
+.holds { color: var(--good) } .fails { color: var(--bad); font-weight: bold }
+.unseen { color: var(--unseen) } dt { font-weight: 600 } dd { margin: 0 0 .25rem 1.5rem }
+summary { cursor: pointer } pre { white-space: pre-wrap }
+"""
+_CLASSES = {Verdict.HOLDS: "holds", Verdict.FAILS: "fails", Verdict.UNSEEN: "unseen"}
+
+
+def page(kernels: Sequence[KernelChecks]) -> str:
+    """The document. All text is escaped by the library that writes it."""
+    html = ET.Element("html", lang="en")
+    head = ET.SubElement(html, "head")
+    ET.SubElement(head, "meta", charset="utf-8")
+    ET.SubElement(head, "meta", name="viewport", content="width=device-width")
+    _text(head, "title", "cowtrace verify")
+    ET.SubElement(head, "style").text = _STYLE
+    body = ET.SubElement(html, "body")
+    _text(body, "h1", "What this kernel copies on write" if len(kernels) == 1 else
+          "What these kernels copy on write")  # fmt: skip
+    _matrix(body, kernels)
+    noted = remarks(kernels)
+    if noted:
+        _text(body, "h2", "Findings")
+        listing = ET.SubElement(body, "ul")
+        for one in noted:
+            _text(listing, "li", f"{one.group} on {', '.join(one.kernels)}: {one.words}")
+    for kernel in kernels:
+        _kernel(body, kernel)
+    return "<!DOCTYPE html>\n" + ET.tostring(html, encoding="unicode", method="html") + "\n"
+
+
+def _matrix(body: ET.Element, kernels: Sequence[KernelChecks]) -> None:
+    table = ET.SubElement(body, "table")
+    row = ET.SubElement(ET.SubElement(table, "thead"), "tr")
+    for heading in ("Claim or path", *(one.kernel for one in kernels)):
+        _text(row, "th", heading)
+    rows = ET.SubElement(table, "tbody")
+    for group in group_names(kernels):
+        row = ET.SubElement(rows, "tr")
+        _text(row, "td", title(group))
+        for one in kernels:
+            word, verdict = verdict_word(of_group(one, group))
+            cell = _text(row, "td", word)
+            if verdict:
+                cell.set("class", _CLASSES[verdict])
+
+
+def _kernel(body: ET.Element, one: KernelChecks) -> None:
+    _text(body, "h2", f"Kernel {one.kernel}")
+    if one.versions:
+        _text(body, "pre", "\n".join(printable(line) for line in one.versions), safe=True)
+    for check in one.checks:
+        _check(body, check)
+
+
+def _check(body: ET.Element, check: Check) -> None:
+    whole = ET.SubElement(body, "details")
+    if check.verdict is Verdict.FAILS:
+        whole.set("open", "open")
+    line = ET.SubElement(whole, "summary")
+    _text(line, "span", check.verdict.value).set("class", _CLASSES[check.verdict])
+    _text(line, "span", f" {check.group} {check.name}: {check.claim}")
+    listing = ET.SubElement(whole, "dl")
+    findings = (("finding", words) for words in check.findings)
+    for name, words in (*details(check), *findings):
+        _text(listing, "dt", name)
+        _text(listing, "dd", words)
+
+
+def _text(parent: ET.Element, tag: str, words: str, *, safe: bool = False) -> ET.Element:
+    element = ET.SubElement(parent, tag)
+    element.text = words if safe else printable(words)
+    return element

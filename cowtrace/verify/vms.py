@@ -1,0 +1,100 @@
+"""`cowtrace verify --json` inside the VM, a kernel at a time: its Checks, as they come."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from cowtrace.errors import EXIT_MISMATCH, EXIT_NO_VM, CowtraceError
+from cowtrace.verify.check import Check, from_dict
+from cowtrace.vm import build, programs
+from cowtrace.vm.definition import Definition
+
+_LIMIT_SECONDS = 1200  # of a boot and all checks: software emulation takes some 150
+_DIGITS = 16  # of a SHA-256, shown
+
+
+def checks_on(
+    kernel: str, arguments: Sequence[str], on_check: Callable[[Check], None]
+) -> tuple[Check, ...]:
+    """Boot that kernel, verify in it with these arguments, and end the VM.
+
+    The images must be built. Raises CowtraceError when the VM or the command in it fails.
+    """
+    command = [sys.executable, "-m", "cowtrace", "vm", "run", "--timeout", str(_LIMIT_SECONDS)]
+    command += [kernel, "--", "cowtrace", "verify", "--json", *arguments]
+    made = []
+    with (
+        tempfile.TemporaryFile("w+", errors="replace") as errors,
+        subprocess.Popen(
+            programs.tied(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,  # Ctrl-C comes once: from here
+        ) as process,
+    ):
+        try:
+            assert process.stdout
+            for line in process.stdout:
+                made.append(_check(line, kernel))
+                on_check(made[-1])
+        except BaseException:
+            # There is nothing in it to restore: the second signal ends the VM at once.
+            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGTERM)
+            raise
+        code = process.wait()
+        errors.seek(0)
+        if code not in (0, EXIT_MISMATCH) or not made:
+            raise _failed(kernel, code, [line for line in errors.read().splitlines() if line])
+    return tuple(made)
+
+
+def versions(definition: Definition, kernel: str) -> tuple[str, ...]:
+    """What exactly the VM runs: the kernel's own line, then the userspace's."""
+    lines = []
+    for name, artifact in (
+        (kernel, build.kernel_artifact(definition.kernel(kernel))),
+        ("userspace", build.root_artifact(definition.userspace)),
+    ):
+        made = artifact.manifest
+        if not made:
+            continue
+        one = len(made.packages) == 1
+        packages = made.packages[0] if one else f"{len(made.packages)} packages"
+        digests = ", ".join(f"{file} {digest[:_DIGITS]}" for file, digest in made.sha256)
+        release = f"{made.version}, " if made.version != made.suite else ""
+        lines.append(
+            f"{name}: {release}{made.suite}, {packages}, built {made.built[:10]}, SHA-256 {digests}"
+        )
+    return tuple(lines)
+
+
+def _check(line: str, kernel: str) -> Check:
+    try:
+        return from_dict(json.loads(line))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CowtraceError(
+            f"kernel {kernel}: this is no check: {line.strip()[:60]!r}",
+            hint=f"run it alone: cowtrace vm run {kernel} -- cowtrace verify --json",
+            exit_code=EXIT_NO_VM,
+        ) from error
+
+
+def _failed(kernel: str, code: int, said: list[str]) -> CowtraceError:
+    """With the last words of the VM, or of the command in it."""
+    hint = f"run it alone: cowtrace vm run {kernel} -- cowtrace verify"
+    words = deque(said, maxlen=2)
+    if len(words) == 2 and words[-1].startswith("Hint: "):
+        hint = words.pop().removeprefix("Hint: ")
+    message = words[-1].removeprefix("cowtrace: ") if words else f"exit code {code}"
+    return CowtraceError(
+        f"verify on kernel {kernel} failed: {message}", hint=hint, exit_code=code or EXIT_NO_VM
+    )
