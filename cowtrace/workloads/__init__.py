@@ -15,7 +15,7 @@ from pathlib import Path
 
 import cowtrace
 from cowtrace.errors import CowtraceError
-from cowtrace.workloads import forks, mappings
+from cowtrace.workloads import claims, forks, mappings
 from cowtrace.workloads.cannot import EXIT_CANNOT, CannotHere
 from cowtrace.workloads.counts import (
     Counts,
@@ -44,6 +44,7 @@ __all__ = [
     "Outcome",
     "Workload",
     "check_pages",
+    "claims",
     "find",
     "forks",
     "mappings",

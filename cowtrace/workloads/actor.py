@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from cowtrace.workloads import pagemap
 from cowtrace.workloads.counts import Counts, Evidence, Expected, Observed
+from cowtrace.workloads.oracles.writes import Writes
 from cowtrace.workloads.region import Region, touch_scratch
 from cowtrace.workloads.turns import Child
 
@@ -26,8 +26,7 @@ class Actor:
         self._foretold = foretold  # by role
         self.evidence: list[Evidence] = []  # of the parent: what this path's own oracles said
         self._noted = Counts()
-        self._write_ns = 0
-        self._written_pages = 0
+        self._writes = Writes()
         self._data_right = True
         self._offspring: list[list[Observed]] = []  # a list for each child, filled at its end
 
@@ -38,17 +37,23 @@ class Actor:
 
     def write(self, value: int) -> None:
         """Write one byte of every page."""
-        with self.watch():
-            self.region.store(value)
+        self.act(lambda region: region.store(value))
 
     def write_whole(self, value: int) -> None:
         """Write all bytes of every page."""
-        with self.watch():
-            self.region.fill(value)
+        self.act(lambda region: region.fill(value))
+
+    def act(self, write: Callable[[Region], None], *, every_page: bool = True) -> None:
+        """Write every page once, by a function that is also rehearsed in other memory.
+
+        Without every_page it may leave pages out, whose frames then say nothing.
+        """
+        with self._compared(written=every_page):
+            self._writes.count(write, self.region)
 
     def read(self) -> None:
         """Read one byte of every page: no frame may change by that."""
-        with self.watch(written=False):
+        with self._compared(written=False):
             self.region.load()
 
     def expect(self, value: int) -> None:
@@ -60,25 +65,11 @@ class Actor:
         self._data_right = self._data_right and right
 
     @contextmanager
-    def watch(self, *, written: bool = True) -> Iterator[None]:
-        """Compare frames before and after the block, which writes every page once, or none."""
-        before = self._entries()
-        start_ns = time.perf_counter_ns()
-        yield
-        spent_ns = time.perf_counter_ns() - start_ns
-        after = self._entries()
-        if written:
-            self._write_ns += spent_ns
-            self._written_pages += self.region.pages
-        if before is not None and after is not None and self._zero_frame is not None:
-            self._noted += pagemap.changes(
-                before,
-                after,
-                backing=self.region.backing,
-                zero=self._zero_frame,
-                written=written,
-            )
-        touch_scratch()
+    def watch(self) -> Iterator[None]:
+        """Compare frames before and after the block, which writes every page once."""
+        with self._compared(written=True):
+            yield
+        self._writes.forget()
 
     @contextmanager
     def fork(self, role: str = "child") -> Iterator[Child[Actor]]:
@@ -102,11 +93,28 @@ class Actor:
             pid=os.getpid(),
             expected=self._foretold[self.role],
             pagemap=None if self._zero_frame is None else self._noted,
-            write_ns=self._write_ns,
-            written_pages=self._written_pages,
+            write_ns=self._writes.spent_ns,
+            written_pages=self._writes.pages,
             data_right=self._data_right,
+            wp_copies=self._writes.wp_copies,
+            minor_faults=self._writes.minor_faults,
         )
         return (own, *itertools.chain(*self._offspring))
+
+    @contextmanager
+    def _compared(self, *, written: bool) -> Iterator[None]:
+        before = self._entries()
+        yield
+        after = self._entries()
+        if before is not None and after is not None and self._zero_frame is not None:
+            self._noted += pagemap.changes(
+                before,
+                after,
+                backing=self.region.backing,
+                zero=self._zero_frame,
+                written=written,
+            )
+        touch_scratch()
 
     def _entries(self) -> pagemap.Entries | None:
         if self._zero_frame is None:

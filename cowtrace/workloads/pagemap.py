@@ -52,6 +52,11 @@ def region_entries(region: Region) -> Entries:
     return array("Q", (entry for (entry,) in entries))
 
 
+def frame(entry: int) -> int:
+    """The frame number in an entry; 0 where it is hidden, or where no page is mapped."""
+    return entry & _FRAME_MASK
+
+
 def zero_frame() -> int | None:
     """The frame of the zero page, by reading a page never written; None when frames are hidden.
 

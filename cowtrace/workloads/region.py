@@ -6,6 +6,8 @@ import ctypes
 import enum
 import mmap
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -80,6 +82,7 @@ class Region:
     backing: Backing
     view: memoryview = field(repr=False)
     file: IO[bytes] | None = field(repr=False)
+    start: int = REGION_START
 
     @property
     def page_bytes(self) -> int:
@@ -91,7 +94,7 @@ class Region:
 
     def address(self, page: int) -> int:
         """Where a page begins, counted from 0."""
-        return REGION_START + page * self.page_bytes
+        return self.start + page * self.page_bytes
 
     def store(self, value: int) -> None:
         """Write the first byte of each page, in order, once."""
@@ -99,7 +102,7 @@ class Region:
 
     def fill(self, value: int) -> None:
         """Write every byte, in order. Releases the GIL, so that threads can race."""
-        ctypes.memset(REGION_START, value, self.size_bytes)
+        ctypes.memset(self.start, value, self.size_bytes)
 
     def load(self) -> bytes:
         """Read the first byte of each page, in order."""
@@ -134,6 +137,19 @@ def map_region(pages: int, backing: Backing) -> Region:
     _libc.madvise(REGION_START, mapped, _MADV_HUGEPAGE if huge else _MADV_NOHUGEPAGE)
     buffer = (ctypes.c_ubyte * size).from_address(REGION_START)
     return Region(pages, backing, memoryview(buffer).cast("B"), file)
+
+
+@contextmanager
+def scratch_region(pages: int) -> Iterator[Region]:
+    """Other private memory of so many small pages, each written already."""
+    size = pages * PAGE_BYTES
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    with memoryview(memory) as view:
+        scratch = Region(pages, Backing.ANONYMOUS, view, None, start)
+        scratch.fill(1)
+        yield scratch
+    # Unmapped when the last who points into it is gone; to close it could fail.
 
 
 def touch_scratch(pages: int = 64) -> None:

@@ -18,10 +18,9 @@ def evidence(processes: Iterable[Observed], *, races: bool) -> tuple[Evidence, .
 
 def _of_process(process: Observed, races: bool) -> Iterator[Evidence]:
     yield from _frames(process)
-    if process.wp_copies is not None and not races:
+    if not races:
         wanted = _foretold(process, _WP_COPIES)
         yield _compared("taskstats", f"{process.role}: wpcopy", wanted, process.wp_copies)
-    if process.minor_faults is not None and not races:
         wanted = _foretold(process, KINDS)
         yield _compared("rusage", f"{process.role}: page faults", wanted, process.minor_faults)
     right = "as written" if process.data_right else "something else"

@@ -1,0 +1,79 @@
+"""Exact counts of one thread's page faults and copies while it writes."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cowtrace.workloads.oracles.taskstats import WpCopies
+from cowtrace.workloads.region import Region, scratch_region
+
+_REHEARSALS = 16
+_QUIET_REHEARSALS = 2  # in a row: the first may only have been lucky
+
+
+@dataclass(slots=True)
+class Writes:
+    """Sums over all writes. None: this kernel cannot tell, or the interpreter was not at rest."""
+
+    wp_copies: int | None = 0  # as taskstats counts them
+    minor_faults: int | None = 0  # as getrusage(2) counts them
+    spent_ns: int = 0
+    pages: int = 0  # a page written twice counts twice
+
+    def count(self, write: Callable[[Region], None], region: Region) -> None:
+        """Write a region, and count this thread's faults meanwhile.
+
+        After fork the interpreter's own memory faults too. So the write is rehearsed, in a region
+        whose pages are there, until nothing faults any more.
+        """
+        with scratch_region(region.pages) as scratch, WpCopies() as copies:
+            quiet = 0
+            for _ in range(_REHEARSALS):
+                rehearsed = _during(write, scratch, copies)
+                quiet = 0 if rehearsed.faults or rehearsed.other_faults else quiet + 1
+                if quiet == _QUIET_REHEARSALS:
+                    break
+            written = _during(write, region, copies)
+        at_rest = quiet == _QUIET_REHEARSALS
+        exact = at_rest and not written.other_faults
+        self.wp_copies = _sum(self.wp_copies, written.copies if exact else None)
+        self.minor_faults = _sum(self.minor_faults, written.faults if at_rest else None)
+        self.spent_ns += written.spent_ns
+        self.pages += region.pages
+
+    def forget(self) -> None:
+        """Something was written that could not be counted."""
+        self.wp_copies = self.minor_faults = None
+
+
+@dataclass(frozen=True, slots=True)
+class _During:
+    copies: int | None
+    faults: int
+    other_faults: int  # of the measuring itself: its copies are in `copies`
+    spent_ns: int
+
+
+def _during(write: Callable[[Region], None], region: Region, counter: WpCopies) -> _During:
+    first = _minor_faults()
+    before = counter.now()
+    second = _minor_faults()
+    start_ns = time.perf_counter_ns()
+    write(region)
+    spent_ns = time.perf_counter_ns() - start_ns
+    third = _minor_faults()
+    after = counter.now()
+    last = _minor_faults()
+    copies = None if before is None or after is None else after - before
+    return _During(copies, third - second, last - first - (third - second), spent_ns)
+
+
+def _minor_faults() -> int:
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+
+
+def _sum(total: int | None, more: int | None) -> int | None:
+    return None if total is None or more is None else total + more
