@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +12,7 @@ from cowtrace.workloads import pagemap
 from cowtrace.workloads.counts import Counts, Evidence, Expected, Observed
 from cowtrace.workloads.oracles.writes import Writes
 from cowtrace.workloads.region import Region, touch_scratch
-from cowtrace.workloads.turns import Child
+from cowtrace.workloads.turns import Child, Victim
 
 
 class Actor:
@@ -26,6 +27,7 @@ class Actor:
         self._foretold = foretold  # by role
         self.evidence: list[Evidence] = []  # of the parent: what this path's own oracles said
         self._noted = Counts()
+        self._marked: pagemap.Entries | None = None
         self._writes = Writes()
         self._data_right = True
         self._offspring: list[list[Observed]] = []  # a list for each child, filled at its end
@@ -43,12 +45,15 @@ class Actor:
         """Write all bytes of every page."""
         self.act(lambda region: region.fill(value))
 
-    def act(self, write: Callable[[Region], None], *, every_page: bool = True) -> None:
+    def act(
+        self, write: Callable[[Region], None], *, every_page: bool = True, protected: bool = True
+    ) -> None:
         """Write every page once, by a function that is also rehearsed in other memory.
 
-        Without every_page it may leave pages out, whose frames then say nothing.
+        Without every_page it may leave pages out, whose frames then say nothing. Pages that are
+        not surely write-protected may keep their frame without a fault.
         """
-        with self._compared(written=every_page):
+        with self._compared(written=every_page, protected=protected):
             self._writes.count(write, self.region)
 
     def read(self) -> None:
@@ -65,11 +70,35 @@ class Actor:
         self._data_right = self._data_right and right
 
     @contextmanager
-    def watch(self) -> Iterator[None]:
+    def watch(self, *, protected: bool = True) -> Iterator[None]:
         """Compare frames before and after the block, which writes every page once."""
-        with self._compared(written=True):
+        with self._compared(written=True, protected=protected):
             yield
         self._writes.forget()
+
+    def mark(self) -> None:
+        """Remember the frames, for another process is about to write them."""
+        self._marked = self._entries()
+
+    def compare_with_mark(self) -> None:
+        """Compare frames with those at `mark`: every page was written once by somebody."""
+        self._note(self._marked, self._entries(), written=True, protected=True)
+
+    def frames(self) -> list[int]:
+        """Frame numbers of the region's pages: 0 for those that are hidden or not there."""
+        return [pagemap.frame(entry) for entry in self._entries() or ()]
+
+    def cannot_tell(self, **kinds: None) -> None:
+        """Of these kinds, frame numbers do not tell the count in this path."""
+        self._noted += Counts(**kinds)
+
+    def note(
+        self, oracle: str, what: str, expected: int | str | None, observed: int | str | None
+    ) -> None:
+        """Evidence of one of this path's own oracles; it agrees when both are equal."""
+        known = expected is not None and observed is not None
+        ok = expected == observed if known else None
+        self.evidence.append(Evidence(oracle, what, expected, observed, ok))
 
     @contextmanager
     def fork(self, role: str = "child") -> Iterator[Child[Actor]]:
@@ -85,6 +114,17 @@ class Actor:
             born.extend(child.do(Actor.observed))
         finally:
             child.end()
+
+    def victim(self, write: Callable[[Region], None], before: Callable[[int], None]) -> int:
+        """Fork a child that writes, which is expected to kill it; its end as a signal or 0.
+
+        `before` gets its pid when it is about to write.
+        """
+        victim = Victim(lambda: self._writes.count(write, self.region))
+        foretold = self._foretold["child"]
+        self._offspring.append([Observed("child", victim.pid, foretold, None, 0, 0, True)])
+        before(victim.pid)
+        return victim.go()
 
     def observed(self) -> tuple[Observed, ...]:
         """This process and those that it forked, in order of birth."""
@@ -102,19 +142,27 @@ class Actor:
         return (own, *itertools.chain(*self._offspring))
 
     @contextmanager
-    def _compared(self, *, written: bool) -> Iterator[None]:
+    def _compared(self, *, written: bool, protected: bool = True) -> Iterator[None]:
         before = self._entries()
         yield
-        after = self._entries()
-        if before is not None and after is not None and self._zero_frame is not None:
-            self._noted += pagemap.changes(
-                before,
-                after,
-                backing=self.region.backing,
-                zero=self._zero_frame,
-                written=written,
-            )
+        self._note(before, self._entries(), written=written, protected=protected)
         touch_scratch()
+
+    def _note(
+        self,
+        before: pagemap.Entries | None,
+        after: pagemap.Entries | None,
+        *,
+        written: bool,
+        protected: bool,
+    ) -> None:
+        if before is None or after is None or self._zero_frame is None:
+            return
+        backing, zero = self.region.backing, self._zero_frame
+        seen = pagemap.changes(before, after, backing=backing, zero=zero, written=written)
+        if seen.reused and not protected:
+            seen = dataclasses.replace(seen, reused=None)
+        self._noted += seen
 
     def _entries(self) -> pagemap.Entries | None:
         if self._zero_frame is None:

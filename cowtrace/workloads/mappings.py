@@ -15,7 +15,7 @@ from cowtrace.workloads.workload import workload
     lambda pages: (parent(zero_filled=pages),),
     frames=1,
     group="zero page",
-    claim="the first write to a page of zeroes that was only read fills a fresh page, it copies nothing",
+    claim="the first write to untouched memory that was read fills a fresh page: no copy",
 )
 def zero_page(me: Actor) -> None:
     """reads untouched memory, then writes it: zeroes in a fresh page, nothing to copy"""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
-from cowtrace.model import FaultKind
+from cowtrace.model import FaultKind, Origin
 from cowtrace.workloads.counts import KINDS, Evidence, Observed
 
 # What the kernel's delay accounting calls a write-protect copy.
@@ -40,9 +40,17 @@ def _frames(process: Observed) -> Iterator[Evidence]:
         yield _compared("pagemap", f"{process.role}: {kind.label}", wanted, seen)
 
 
-def _foretold(process: Observed, kinds: Iterable[FaultKind]) -> int | None:
+def _foretold(process: Observed, kinds: Collection[FaultKind]) -> int | None:
+    """Of what the process does itself: another one's faults are that one's, fork has none."""
     counts = [process.expected.of(kind) for kind in kinds]
-    return None if None in counts else sum(count or 0 for count in counts)
+    others = [
+        row.faults
+        for row in process.expected.rows
+        if row.kind in kinds and row.origin in (Origin.REMOTE, Origin.FORK)
+    ]
+    if None in (*counts, *others):
+        return None
+    return sum(n or 0 for n in counts) - sum(n or 0 for n in others)
 
 
 def _compared(oracle: str, what: str, wanted: int | None, seen: int | None) -> Evidence:

@@ -76,6 +76,31 @@ class Child(Generic[A]):
         return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
 
 
+class Victim:
+    """A forked child that waits to be let go, then does what it may not survive."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        go_read, go_write = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                os.close(go_write)
+                for fatal in (signal.SIGBUS, signal.SIGSEGV):
+                    signal.signal(fatal, signal.SIG_DFL)
+                os.read(go_read, 1)
+                action()
+            finally:
+                os._exit(0)
+        os.close(go_read)
+        self._go = go_write
+
+    def go(self) -> int:
+        """Let it act; the number of the signal that killed it, or 0."""
+        os.close(self._go)
+        _, status = os.waitpid(self.pid, 0)
+        return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+
+
 def _serve(make: Callable[[], Any], requests: IO[bytes], answers: IO[bytes]) -> NoReturn:
     """The child: answers until it is told to end, or its parent is gone. Never returns."""
     try:

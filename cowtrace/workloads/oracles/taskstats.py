@@ -47,7 +47,7 @@ class WpCopies:
         self._at = 0  # of the count in the answer
         try:
             self._prepare()
-        except OSError:
+        except (OSError, KeyError):
             self._request = b""
 
     def now(self) -> int | None:
@@ -90,7 +90,7 @@ class WpCopies:
 
 
 def _has_count(stats: bytes) -> bool:
-    (version,) = struct.unpack_from("=H", stats)
+    version: int = struct.unpack_from("=H", stats)[0]
     return version >= _WPCOPY_VERSION and version != _SHIFTED_VERSION
 
 

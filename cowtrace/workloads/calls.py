@@ -1,0 +1,134 @@
+"""System calls that Python has no function for, by ctypes. All raise OSError."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import struct
+from collections.abc import Sequence
+
+MADV_DONTNEED, MADV_MERGEABLE, MADV_PAGEOUT, MADV_COLLAPSE = 4, 12, 21, 25
+PROT_READ, PROT_WRITE = 1, 2
+PTRACE_POKEDATA, PTRACE_ATTACH, PTRACE_DETACH = 5, 16, 17
+CLONE_VM, CLONE_VFORK, SIGCHLD = 0x100, 0x4000, 17
+
+_IO_URING_SETUP, _IO_URING_REGISTER = 425, 427  # the same on every architecture
+_IORING_REGISTER_BUFFERS = 0
+_IO_URING_PARAMS_BYTES = 120
+
+_USERFAULTFD = {"x86_64": 323, "aarch64": 282}
+_UFFD_API, _UFFD_FEATURE_WP = 0xAA, 1
+_UFFDIO_API, _UFFDIO_REGISTER, _UFFDIO_WRITEPROTECT = 0xC018AA3F, 0xC020AA00, 0xC018AA06
+_UFFDIO_REGISTER_MODE_WP = 2
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_libc.msync.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+_libc.ptrace.restype = ctypes.c_long
+_VM_ARGUMENTS = [ctypes.c_int, *[ctypes.c_void_p, ctypes.c_ulong] * 2, ctypes.c_ulong]
+_libc.process_vm_readv.argtypes = _libc.process_vm_writev.argtypes = _VM_ARGUMENTS
+_libc.process_vm_readv.restype = _libc.process_vm_writev.restype = ctypes.c_ssize_t
+
+
+class _Iovec(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("size", ctypes.c_size_t))
+
+
+def madvise(start: int, size: int, advice: int) -> None:
+    _checked(_libc.madvise(start, size, advice))
+
+
+def mprotect(start: int, size: int, protection: int) -> None:
+    _checked(_libc.mprotect(start, size, protection))
+
+
+def msync(start: int, size: int) -> None:
+    """Write back and wait (MS_SYNC)."""
+    _checked(_libc.msync(start, size, 4))
+
+
+def ptrace(request: int, pid: int, address: int = 0, data: int = 0) -> None:
+    _checked(_libc.ptrace(request, pid, address, data))
+
+
+def vm_write(pid: int, addresses: Sequence[int], value: int) -> None:
+    """process_vm_writev(2): one byte to each address of the process."""
+    _vm(_libc.process_vm_writev, pid, addresses, bytearray([value]) * len(addresses))
+
+
+def vm_read(pid: int, addresses: Sequence[int]) -> bytes:
+    """process_vm_readv(2): one byte from each address of the process."""
+    read = bytearray(len(addresses))
+    _vm(_libc.process_vm_readv, pid, addresses, read)
+    return bytes(read)
+
+
+def _vm(call: ctypes._NamedFuncPointer, pid: int, addresses: Sequence[int], own: bytearray) -> None:
+    local = (ctypes.c_ubyte * len(own)).from_buffer(own)
+    at = ctypes.addressof(local)
+    for first in range(0, len(addresses), _IOV_MAX):
+        some = addresses[first : first + _IOV_MAX]
+        here = _Iovec(at + first, len(some))
+        there = (_Iovec * len(some))(*((address, 1) for address in some))
+        _checked(call(pid, ctypes.byref(here), 1, there, len(some), 0), wanted=len(some))
+
+
+_IOV_MAX = 1024
+
+
+def pin_for_io_uring(start: int, size: int) -> int:
+    """Register memory as a fixed buffer of a new io_uring: pinned until the descriptor closes."""
+    parameters = ctypes.create_string_buffer(_IO_URING_PARAMS_BYTES)
+    ring: int = _checked(_libc.syscall(_IO_URING_SETUP, 1, parameters))
+    buffer = _Iovec(start, size)
+    try:
+        _checked(
+            _libc.syscall(
+                _IO_URING_REGISTER, ring, _IORING_REGISTER_BUFFERS, ctypes.byref(buffer), 1
+            )
+        )
+    except OSError:
+        os.close(ring)
+        raise
+    return ring
+
+
+def userfaultfd_wp(start: int, size: int) -> int:
+    """A userfaultfd that is told of writes to protected pages of this memory (Linux 5.7)."""
+    uffd: int = _checked(_libc.syscall(_USERFAULTFD[os.uname().machine], os.O_CLOEXEC))
+    api = struct.pack("=QQQ", _UFFD_API, _UFFD_FEATURE_WP, 0)
+    fcntl.ioctl(uffd, _UFFDIO_API, api)
+    fcntl.ioctl(
+        uffd, _UFFDIO_REGISTER, struct.pack("=QQQQ", start, size, _UFFDIO_REGISTER_MODE_WP, 0)
+    )
+    return uffd
+
+
+def write_protect(uffd: int, start: int, size: int, *, on: bool) -> None:
+    """Protect memory, or take the protection away and wake who waits for it."""
+    fcntl.ioctl(uffd, _UFFDIO_WRITEPROTECT, struct.pack("=QQQ", start, size, on))
+
+
+def clone_calling_time(address: int, flags: int) -> int:
+    """clone(2) a process that shares this memory, writes the time to `address`, and exits.
+
+    The C library's time(2) takes one pointer, as clone's function does, and needs no thread of
+    its own: no Python runs in the new process. Returns its exit code's pid after waiting.
+    """
+    stack = ctypes.create_string_buffer(1 << 16)
+    top = ctypes.addressof(stack) + len(stack) & ~15
+    call = ctypes.cast(_libc.time, ctypes.c_void_p)
+    _libc.clone.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
+    pid: int = _checked(_libc.clone(call, top, flags | SIGCHLD, address))
+    os.waitpid(pid, 0)
+    return pid
+
+
+def _checked(result: int, wanted: int | None = None) -> int:
+    if result == -1 or (wanted is not None and result != wanted):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result

@@ -1,0 +1,127 @@
+"""System settings that a workload changes, and that are as before when it ends, however it ends.
+
+A shell waits for the end of a pipe that only the workload's processes hold, then restores. So it
+restores after an exception, a SIGTERM and a SIGKILL alike. It is started as another program, not
+forked, so it shares no pages with the workload; even so, settings come before the region.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from cowtrace.workloads.cannot import CannotHere
+
+_RESTORE = 'while [ $# -gt 1 ]; do printf %s "$2" >"$1"; shift 2; done'
+
+
+@contextmanager
+def restored_by(script: str, *arguments: str) -> Iterator[None]:
+    """Have sh run `script` with these arguments when the block, or this process, has ended."""
+    guardian = subprocess.Popen(
+        ["sh", "-c", f"trap '' HUP INT TERM; read -r _; {script}", "cowtrace", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        cwd="/",
+    )
+    try:
+        yield
+    finally:
+        assert guardian.stdin
+        guardian.stdin.close()
+        guardian.wait()
+
+
+@contextmanager
+def changed(values: Mapping[str, str]) -> Iterator[None]:
+    """Write these values to files of /proc or /sys, in order; then the old ones, in reverse.
+
+    A file of which one word is chosen (`always [madvise] never`) is understood. Raises CannotHere
+    where a file is missing or cannot be written.
+    """
+    before: list[str] = []
+    for path in reversed(list(values)):
+        before += [path, read(path)]
+    with restored_by(_RESTORE, *before):
+        for path, value in values.items():
+            write(path, value)
+        yield
+
+
+def read(path: str) -> str:
+    """What is set there; raises CannotHere where there is no such setting."""
+    try:
+        text = Path(path).read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise CannotHere(f"{path}: {error.strerror}") from error
+    return text.partition("[")[2].partition("]")[0] or text
+
+
+def write(path: str, value: str) -> None:
+    """Set it; raises CannotHere when it is refused."""
+    try:
+        Path(path).write_text(value, encoding="ascii")
+    except OSError as error:
+        raise CannotHere(f"cannot write {value} to {path}: {error.strerror}") from error
+
+
+@contextmanager
+def zram_swap(size_bytes: int) -> Iterator[None]:
+    """A compressed swap device in memory; raises CannotHere where it cannot be had."""
+    control = Path("/sys/class/zram-control")
+    if not control.exists():
+        run("modprobe", "zram", "num_devices=0")
+    number = read(f"{control}/hot_add")  # reading makes a device, and gives its number
+    device = f"/dev/zram{number}"
+    script = 'swapoff "$1"; printf %s "$2" >"$3"'
+    with restored_by(script, device, number, f"{control}/hot_remove"):
+        write(f"/sys/block/zram{number}/disksize", str(size_bytes))
+        run("mkswap", device)
+        run("swapon", "--priority", "32767", device)
+        yield
+
+
+@contextmanager
+def memory_cgroup() -> Iterator[tuple[Path, str]]:
+    """A new cgroup with the memory controller: its folder, and its limit's file name."""
+    old = Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")
+    name = f"cowtrace-{os.getpid()}"
+    if old.exists():  # cgroup v1
+        with _folder(old.parent / name) as folder:
+            yield folder, old.name
+        return
+    root = Path("/sys/fs/cgroup")
+    if "memory" not in read(f"{root}/cgroup.controllers").split():
+        raise CannotHere("there is no cgroup with the memory controller")
+    control = f"{root}/cgroup.subtree_control"
+    enabled = "memory" in read(control).split()
+    with restored_by(_RESTORE, control, "+memory" if enabled else "-memory"):
+        write(control, "+memory")
+        with _folder(root / name) as folder:
+            yield folder, "memory.max"
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[Path]:
+    with restored_by('rmdir "$1"', str(path)):
+        path.mkdir()
+        yield path
+
+
+def run(*command: str) -> None:
+    """Run a program of the system; raises CannotHere when it fails, or is not there."""
+    path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
+    try:
+        ended = subprocess.run(
+            command, env={**os.environ, "PATH": path}, capture_output=True, text=True
+        )
+    except FileNotFoundError as error:
+        raise CannotHere(f"there is no program {command[0]}") from error
+    if ended.returncode:
+        why = ended.stderr.strip().rpartition("\n")[2] or f"exit code {ended.returncode}"
+        raise CannotHere(f"{' '.join(command)}: {why}")
