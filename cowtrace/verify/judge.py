@@ -30,13 +30,25 @@ def judge(workload: Workload, outcome: Outcome, trace: Snapshot, seconds: float)
     evidence = outcome.evidence
     if workload.group == OPEN_CLAIM:
         evidence = tuple(_left_open(one) for one in evidence)
-    wrong = [*_differences(rows), *_wrong_bytes(outcome, trace), *_incomplete(compared)]
-    if rows is not compared.rows:
-        wrong += _wrong_sum(compared.rows)
-    wrong += [_contradiction(one) for one in evidence if one.ok is False]
-    if reason := workload.unseen_by.get(trace.plan):
-        wrong = [_contradiction(one) for one in evidence if one.ok is False]
-    verdict, why = _verdict(rows, wrong, trace, reason)
+    reason = workload.unseen_by.get(trace.plan)
+    differing = [] if reason else [row for row in rows if not row.ok]
+    wrong = [_contradiction(one) for one in evidence if one.ok is False]
+    wrong += _wrong_data(outcome)
+    if not reason:
+        wrong += _wrong_bytes(outcome, trace)
+        wrong += _unresolved(compared)
+        wrong += _wrong_sum(compared.rows) if rows is not compared.rows else ()
+    if reason and not wrong:
+        verdict, why = Verdict.UNSEEN, f"by the {trace.plan} plan: {reason}"
+    elif differing and not wrong and _lost(differing, trace):
+        verdict, why = Verdict.UNSEEN, f"the trace lost {trace.completeness.lost:,} faults"
+    elif differing or wrong:
+        verdict, why = Verdict.FAILS, "; ".join([*map(_difference, differing), *wrong])
+    elif unseen := _untold(rows):
+        verdict = Verdict.UNSEEN
+        why = f"neither the {trace.plan} plan nor pagemap can see: {unseen}"
+    else:
+        verdict, why = Verdict.HOLDS, ""
     return Check(
         group=workload.group,
         name=workload.name,
@@ -87,22 +99,18 @@ def during(now: Snapshot, before: Snapshot) -> Snapshot:
     return replace(now, completeness=lost)
 
 
-def _verdict(
-    rows: Iterable[Row], wrong: list[str], trace: Snapshot, unseen: str | None
-) -> tuple[Verdict, str]:
-    lost = trace.completeness.lost
+def _lost(differing: Iterable[Row], trace: Snapshot) -> bool:
+    """Whether the differences are no more than the faults that the trace knows it missed."""
+    short = [_missing(row) for row in differing]
+    return all(short) and sum(short) <= trace.completeness.lost
+
+
+def _untold(rows: Iterable[Row]) -> str:
+    """The kinds that were foretold, where neither the trace nor pagemap can see any of them."""
     telling = [row for row in rows if row.expected]
-    if wrong:
-        short = sum(_missing(row) for row in telling)
-        if lost and short <= lost and all(row.ok or _missing(row) for row in rows):
-            return Verdict.UNSEEN, f"the trace lost {lost:,} faults"
-        return Verdict.FAILS, "; ".join(wrong)
-    if unseen:
-        return Verdict.UNSEEN, f"by the {trace.plan} plan: {unseen}"
-    if telling and not any(row.told for row in telling):
-        kinds = ", ".join(dict.fromkeys(row.kind.label for row in telling))
-        return Verdict.UNSEEN, f"neither the {trace.plan} plan nor pagemap can see: {kinds}"
-    return Verdict.HOLDS, ""
+    if any(row.told for row in telling):
+        return ""
+    return ", ".join(dict.fromkeys(row.kind.label for row in telling))
 
 
 def _missing(row: Row) -> int:
@@ -134,12 +142,10 @@ def _wrong_sum(foretold: Iterable[Row]) -> Iterator[str]:
             yield f"{role} copied or reused: {expected:,} expected, {traced:,} traced"
 
 
-def _differences(rows: Iterable[Row]) -> Iterator[str]:
-    for row in rows:
-        if not row.ok:
-            numbers = {"expected": row.expected, "traced": row.traced, "by pagemap": row.pagemap}
-            told = (f"{n:,} {what}" for what, n in numbers.items() if n is not None)
-            yield f"{row.role} {row.kind.label}: {', '.join(told)}"
+def _difference(row: Row) -> str:
+    numbers = {"expected": row.expected, "traced": row.traced, "by pagemap": row.pagemap}
+    told = (f"{n:,} {what}" for what, n in numbers.items() if n is not None)
+    return f"{row.role} {row.kind.label}: {', '.join(told)}"
 
 
 def _wrong_bytes(outcome: Outcome, trace: Snapshot) -> Iterator[str]:
@@ -156,18 +162,21 @@ def _wrong_bytes(outcome: Outcome, trace: Snapshot) -> Iterator[str]:
                 )
 
 
-def _incomplete(compared: Comparison) -> Iterator[str]:
-    counts = {
-        "unclassified": compared.unclassified,
-        "failed": compared.failed,
-        "lost": compared.lost,
-    }
+def _unresolved(compared: Comparison) -> Iterator[str]:
+    counts = {"unclassified": compared.unclassified, "failed": compared.failed}
     return (f"{number:,} faults {what}" for what, number in counts.items() if number)
 
 
 def _left_open(one: Evidence) -> Evidence:
     """What an oracle saw of pages whose way is left to the kernel contradicts nothing."""
     return replace(one, ok=None) if one.ok is False and one.oracle in _COUNTING else one
+
+
+def _wrong_data(outcome: Outcome) -> Iterator[str]:
+    told = {one.what.partition(":")[0] for one in outcome.evidence if one.oracle == "data"}
+    for process in outcome.processes:
+        if not process.data_right and process.role not in told:
+            yield f"{process.role} read back something else"
 
 
 def _contradiction(one: Evidence) -> str:

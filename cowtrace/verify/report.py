@@ -31,7 +31,7 @@ def entry(check: Check, *, verbose: bool) -> RenderableType:
     grid.add_row(verdict, Text(printable(f"{check.name}: {check.claim}")))
     if verbose or check.verdict is Verdict.FAILS:
         for name, words in details(check):
-            grid.add_row(Text(name, style="dim"), Text(printable(words)))
+            grid.add_row(Text(name.rpartition("/")[2], style="dim"), Text(printable(words)))
     elif check.why:
         grid.add_row(Text("why", style="dim"), Text(printable(check.why)))
     for finding in check.findings:
@@ -56,9 +56,9 @@ def details(check: Check) -> Iterator[tuple[str, str]]:
 
 def evidence_words(one: Evidence) -> str:
     """`child: copied 509, as expected`."""
-    if one.ok is None:
-        return one.what if one.observed is None else f"{one.what} {one.observed}"
-    if one.expected is None:
+    if one.observed is None:
+        return one.what if one.expected is None else f"{one.what}: cannot be told here"
+    if one.ok is None or one.expected is None:
         return f"{one.what} {one.observed}"
     agree = "as expected" if one.ok else f"but expected {one.expected}"
     return f"{one.what} {one.observed}, {agree}"

@@ -1,0 +1,33 @@
+"""`cowtrace verify` must notice each way of breaking the plans that see the end of a fault."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mutations import OF_FAULT_ENDS, Mutation, check_under
+
+from cowtrace.verify.check import Verdict
+
+PAGES = 127
+PLAN = "kprobe"  # every kernel of the VM allows it; fentry shares the headers that are broken
+
+
+@pytest.fixture(scope="module", autouse=True)
+def the_source_as_it_is_passes(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The same checks, so that a failure below comes from the mutation."""
+    names = tuple(dict.fromkeys(mutation.caught_by for mutation in OF_FAULT_ENDS))
+    scratch = tmp_path_factory.mktemp("whole")
+    made = check_under(PLAN, names, pages=PAGES, mutation=None, scratch=scratch)
+    assert {check.name: check.verdict for check in made} == dict.fromkeys(names, Verdict.HOLDS), [
+        check.why for check in made
+    ]
+
+
+@pytest.mark.parametrize("mutation", OF_FAULT_ENDS, ids=lambda mutation: mutation.name)
+def test_verify_notices(mutation: Mutation, tmp_path: Path) -> None:
+    (check,) = check_under(
+        PLAN, (mutation.caught_by,), pages=PAGES, mutation=mutation, scratch=tmp_path
+    )
+    assert check.verdict is Verdict.FAILS, check
+    assert check.why

@@ -1,0 +1,173 @@
+"""Ways to break the classification on purpose, and the workload whose check must notice each."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cowtrace import tracer
+from cowtrace.bpf_source import bpf_dir
+from cowtrace.tracer import loader
+from cowtrace.verify.check import Check
+from cowtrace.verify.groups import Group
+from cowtrace.verify.session import checks
+from cowtrace.workloads import REGION_END, REGION_START, WORKLOADS
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """One change of one file of bpf/."""
+
+    name: str  # what goes wrong
+    file: str
+    old: str  # stands there exactly once
+    new: str
+    caught_by: str  # the workload
+
+    def apply(self, folder: Path) -> None:
+        """Change the file in that copy of bpf/; a test fails where there is nothing to change."""
+        path = folder / self.file
+        text = path.read_text()
+        found = text.count(self.old)
+        if found != 1:
+            pytest.fail(f"{self.name}: {found} times in {self.file}, not once:\n{self.old}")
+        path.write_text(text.replace(self.old, self.new))
+
+
+# Plans that see the end of a fault: bpf/classify.h and what stands on it.
+OF_FAULT_ENDS = (
+    Mutation(
+        "the upper bits of the frame alone are compared",
+        "kernel.h",
+        "#define PTE_FRAME_MASK\t0x000ffffffffff000ULL",
+        "#define PTE_FRAME_MASK\t0x000ffff000000000ULL",
+        "fork-child-writes",
+    ),
+    Mutation(
+        "flags of the entry are taken for a part of the frame",
+        "kernel.h",
+        "(((pte) & PTE_FRAME_MASK) >> PAGE_SHIFT)",
+        "(pte)",
+        "fork-both-write",
+    ),
+    Mutation(
+        "every fault that is entered counts as a copy",
+        "classify.h",
+        "return wp->after & PTE_WRITABLE ? REUSED : UNCHANGED;",
+        "return COPIED;",
+        "fork-both-write",
+    ),
+    Mutation(
+        "the zero page is not told from a page with bytes",
+        "classify.h",
+        "return wp->page || vm_flags & VM_PFNMAP ? COPIED : ZERO_FILLED;",
+        "return COPIED;",
+        "zero-page",
+    ),
+    Mutation(
+        "the first write to shared memory counts as a copy",
+        "account.h",
+        "key.kind = private ? FILE_COPIED : SHARED;",
+        "key.kind = FILE_COPIED;",
+        "shared-writes",
+    ),
+    Mutation(
+        "finish_fault() is not counted",
+        "account.h",
+        "if (!private && !(load_u64(vma, VMA_FLAGS) & VM_SHARED))\n\t\treturn;",
+        "return;",
+        "private-file-first-write",
+    ),
+    Mutation(
+        "a thread that lost the race for a page counts as a copy",
+        "race.h",
+        "if (entered_ns && *when >= entered_ns)",
+        "if (0)",
+        "threads-race",
+    ),
+    Mutation(
+        "a copy is one byte",
+        "account.h",
+        "key.source = source_of(wp->page);\n\t\tbytes = PAGE_SIZE;",
+        "key.source = source_of(wp->page);\n\t\tbytes = 1;",
+        "one-byte-per-page",
+    ),
+    Mutation(
+        "faults outside the region are counted too",
+        "count.h",
+        "return address >= REGION_START && address < REGION_END;",
+        "return 1;",
+        "fork-read-only",
+    ),
+)
+
+# The tracepoint plan.
+OF_TRACEPOINTS = (
+    Mutation(
+        "a copy is not taken back from the reused pages",
+        "tracepoint.h",
+        "add(&key, 0, -1, 0);",
+        "",
+        "fork-child-writes",
+    ),
+    Mutation(
+        "an allocation after the fault counts as its copy",
+        "tracepoint.h",
+        "return stack < pending->regs &&\n",
+        "return 1 || stack < pending->regs &&\n",
+        "reuse-then-allocate",
+    ),
+    Mutation(
+        "a page of zeroes counts as a copy",
+        "tracepoint.h",
+        "gfp & GFP_ZERO ? ZERO_FILLED : COPIED;",
+        "COPIED;",
+        "zero-page",
+    ),
+    Mutation(
+        "the first write to shared memory counts as a copy",
+        "tracepoint.h",
+        "} else if (!(gfp & GFP_ZERO) && private_file(pending->address)) {",
+        "} else if (1) {",
+        "shared-writes",
+    ),
+    Mutation(
+        "the first write to a private file page is not counted",
+        "tracepoint.h",
+        "return vma && read_u64(vma, VMA_FILE) &&",
+        "return 0 &&",
+        "private-file-first-write",
+    ),
+    Mutation(
+        "a copy is one byte",
+        "tracepoint.h",
+        "key.source = SOURCE_ZERO;\n\t\tadd(&key, 0, 1, page ? PAGE_SIZE : 0);",
+        "key.source = SOURCE_ZERO;\n\t\tadd(&key, 0, 1, 1);",
+        "one-byte-per-page",
+    ),
+    Mutation(
+        "faults outside the region are counted too",
+        "count.h",
+        "return address >= REGION_START && address < REGION_END;",
+        "return 1;",
+        "fork-read-only",
+    ),
+)
+
+
+def check_under(
+    plan: str, names: tuple[str, ...], *, pages: int, mutation: Mutation | None, scratch: Path
+) -> list[Check]:
+    """The checks of these workloads, as `cowtrace verify` makes them, by that BPF source."""
+    with pytest.MonkeyPatch.context() as patch:
+        if mutation:
+            folder = scratch / "bpf"
+            shutil.copytree(bpf_dir(), folder)
+            mutation.apply(folder)
+            patch.setattr(loader, "bpf_dir", lambda: folder)
+        group = Group("mutations", tuple(WORKLOADS[name] for name in names))
+        with tracer.attach(plan, region=(REGION_START, REGION_END)) as live:
+            return list(checks([group], live, pages=pages))

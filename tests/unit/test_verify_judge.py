@@ -1,0 +1,196 @@
+"""Every verdict, from made-up outcomes and snapshots."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from made_checks import CHILD, PAGES, PARENT, observed, outcome, trace, workload
+from snapshots import row
+
+from cowtrace.model import Completeness, FaultKind, FaultRow, Origin, Source
+from cowtrace.verify.check import Check, Verdict
+from cowtrace.verify.judge import during, judge, unmade
+from cowtrace.workloads.counts import Counts, Evidence
+
+LOST = Completeness(lost=3, detail=(("slot taken", 3),))
+
+
+def copies(faults: int, bytes_: int | None = None, source: Source = Source.ANON) -> FaultRow:
+    moved = faults * 4096 if bytes_ is None else bytes_
+    return FaultRow(FaultKind.COPIED, source, Origin.USER, None, faults, moved)
+
+
+def judged(group: str = "C4", **how: Any) -> Check:
+    return judge(workload(group), outcome(), trace(**how), 0.5)
+
+
+def test_all_agree() -> None:
+    made = judged()
+    assert (made.verdict, made.why, made.findings) == (Verdict.HOLDS, "", ())
+    assert made.expected == "parent: reused 23; child: copied 23"
+    assert made.observed == "parent: reused 23 (anon); child: copied 23 (anon)"
+    assert (made.plan, made.kernel, made.seconds) == ("kprobe", "6.12.43+deb13-cloud-amd64", 0.5)
+    assert made.did.endswith("(23 pages)")
+
+
+@pytest.mark.parametrize("faults", [PAGES - 1, PAGES + 1, 2 * PAGES, 0])
+def test_a_count_that_differs(faults: int) -> None:
+    made = judged(child=(copies(faults),))
+    assert made.verdict is Verdict.FAILS
+    assert "child copied: 23 expected" in made.why
+    assert f"{faults} traced" in made.why
+
+
+def test_copies_that_pagemap_did_not_see() -> None:
+    blind = outcome(
+        processes=(
+            observed("parent", PARENT, Counts(reused=PAGES), {"reused": PAGES}),
+            observed("child", CHILD, Counts(copied=PAGES - 1, reused=1), {"copied": PAGES}),
+        )
+    )
+    made = judge(workload(), blind, trace(), 0.5)
+    assert made.verdict is Verdict.FAILS
+    assert "22 by pagemap" in made.why
+
+
+def test_bytes_are_whole_pages() -> None:
+    made = judged(child=(copies(PAGES, PAGES),))
+    assert made.verdict is Verdict.FAILS
+    assert "23 bytes traced" in made.why
+    assert "94,208 are 23 pages" in made.why
+
+
+def test_bytes_of_large_pages_are_not_pages_of_the_base_size() -> None:
+    assert judged(child=(copies(PAGES, PAGES << 21, Source.HUGETLB),)).verdict is Verdict.HOLDS
+
+
+def test_bytes_of_what_copies_nothing() -> None:
+    odd = FaultRow(FaultKind.REUSED, Source.ANON, Origin.USER, None, PAGES, 4096)
+    assert judged(parent=(odd,)).verdict is Verdict.FAILS
+
+
+@pytest.mark.parametrize("kind", [FaultKind.UNCLASSIFIED, FaultKind.FAILED])
+def test_a_fault_that_went_wrong(kind: FaultKind) -> None:
+    made = judged(child=(copies(PAGES), row(kind, 1)))
+    assert made.verdict is Verdict.FAILS
+    assert f"1 faults {kind.label}" in made.why
+
+
+def test_an_oracle_contradicts() -> None:
+    wrong = Evidence("vmstat", "cow_ksm", PAGES, PAGES - 1, False)
+    made = judge(workload(), outcome(wrong), trace(), 0.5)
+    assert made.verdict is Verdict.FAILS
+    assert made.why == "vmstat, cow_ksm: expected 23, found 22"
+    assert made.evidence == (wrong,)
+
+
+def test_an_oracle_that_cannot_tell_contradicts_nothing() -> None:
+    silent = Evidence("taskstats", "wpcopy", PAGES, None, None)
+    assert judge(workload(), outcome(silent), trace(), 0.5).verdict is Verdict.HOLDS
+
+
+def test_wrong_data() -> None:
+    parent, child = outcome().processes
+    wrong = outcome(processes=(parent, replace(child, data_right=False)))
+    made = judge(workload(), wrong, trace(), 0.5)
+    assert (made.verdict, made.why) == (Verdict.FAILS, "child read back something else")
+
+
+def test_kinds_that_the_plan_cannot_see_are_no_zero() -> None:
+    hidden = frozenset({FaultKind.REUSED})
+    made = judged(parent=(), unseen=hidden)
+    assert made.verdict is Verdict.HOLDS
+    assert "parent: reused -" in made.observed
+
+
+def test_nothing_is_told_by_anybody() -> None:
+    hidden = frozenset({FaultKind.REUSED, FaultKind.COPIED})
+    dark = outcome(
+        processes=(
+            observed("parent", PARENT, None, {"reused": PAGES}),
+            observed("child", CHILD, None, {"copied": PAGES}),
+        )
+    )
+    made = judge(workload(), dark, trace(parent=(), child=(), unseen=hidden), 0.5)
+    assert made.verdict is Verdict.UNSEEN
+    assert made.why == "neither the kprobe plan nor pagemap can see: reused, copied"
+
+
+def test_a_path_that_the_plan_cannot_see() -> None:
+    path = workload("remote", unseen_by={"kprobe": "it looks elsewhere"})
+    made = judge(path, outcome(), trace(child=()), 0.5)
+    assert made.verdict is Verdict.UNSEEN
+    assert made.why == "by the kprobe plan: it looks elsewhere"
+    wrong = Evidence("vmstat", "cow_ksm", PAGES, 0, False)
+    assert judge(path, outcome(wrong), trace(child=()), 0.5).verdict is Verdict.FAILS
+
+
+@pytest.mark.parametrize(
+    ("faults", "verdict"),
+    [(PAGES, Verdict.HOLDS), (PAGES - 3, Verdict.UNSEEN), (PAGES - 4, Verdict.FAILS)],
+)
+def test_losses_excuse_what_they_can_explain(faults: int, verdict: Verdict) -> None:
+    made = judged(child=(copies(faults),), completeness=LOST)
+    assert made.verdict is verdict
+    if verdict is Verdict.UNSEEN:
+        assert made.why == "the trace lost 3 faults"
+
+
+def test_losses_excuse_no_surplus() -> None:
+    assert judged(child=(copies(PAGES + 1),), completeness=LOST).verdict is Verdict.FAILS
+
+
+def test_losses_before_the_workload_are_not_its_own() -> None:
+    earlier = trace(completeness=LOST)
+    later = trace(completeness=Completeness(5, (("slot taken", 3), ("entry missed", 2))))
+    assert during(later, earlier).completeness == Completeness(2, (("entry missed", 2),))
+
+
+@pytest.mark.parametrize(
+    ("reused", "words"),
+    [
+        (PAGES, "the other side's pages were only marked writable: 23 of 23"),
+        (0, "the other side's pages were copied once more: 23 of 23"),
+        (20, "of the other side's 23 pages, 20 were only marked writable and 3 copied once more"),
+    ],
+)
+def test_the_other_side_is_a_finding(reused: int, words: str) -> None:
+    copied = PAGES - reused
+    seen = Counts(reused=reused, copied=copied)
+    frames = Evidence("pagemap", "parent: reused", PAGES, reused, reused == PAGES)
+    ran = outcome(
+        frames,
+        processes=(
+            observed("parent", PARENT, seen, {"reused": PAGES}),
+            observed("child", CHILD, Counts(copied=PAGES), {"copied": PAGES}),
+        ),
+    )
+    rows = tuple(r for r in (row(FaultKind.REUSED, reused), copies(copied)) if r.faults)
+    made = judge(workload("C6"), ran, trace(parent=rows), 0.5)
+    assert (made.verdict, made.findings) == (Verdict.HOLDS, (words,)), made.why
+
+
+def test_the_other_side_is_traced_as_pagemap_has_it() -> None:
+    made = judged("C6", parent=(copies(PAGES),))
+    assert made.verdict is Verdict.FAILS
+    assert judged("C6", parent=(row(FaultKind.REUSED, PAGES - 1),)).verdict is Verdict.FAILS
+
+
+def test_what_is_not_foretold_is_a_finding() -> None:
+    own_way = outcome(
+        processes=(
+            observed("parent", PARENT, Counts(reused=PAGES), {"reused": None}),
+            observed("child", CHILD, Counts(copied=PAGES), {"copied": PAGES}),
+        )
+    )
+    made = judge(workload("swap"), own_way, trace(), 0.5)
+    assert made.verdict is Verdict.HOLDS
+    assert made.findings == ("fork-both-write: parent: reused 23 (anon); child: copied 23 (anon)",)
+
+
+def test_a_workload_that_did_not_run() -> None:
+    made = unmade(workload(), "no hugetlb pool can be had", trace(), 0.1, Verdict.UNSEEN)
+    assert (made.verdict, made.why) == (Verdict.UNSEEN, "no hugetlb pool can be had")
+    assert made.evidence == ()
