@@ -31,7 +31,9 @@ def entry(check: Check, *, verbose: bool) -> RenderableType:
     grid.add_row(verdict, Text(printable(f"{check.name}: {check.claim}")))
     if verbose or check.verdict is Verdict.FAILS:
         for name, words in details(check):
-            grid.add_row(Text(name.rpartition("/")[2], style="dim"), Text(printable(words)))
+            grid.add_row(
+                Text(printable(name.rpartition("/")[2]), style="dim"), Text(printable(words))
+            )
     elif check.why:
         grid.add_row(Text("why", style="dim"), Text(printable(check.why)))
     for finding in check.findings:

@@ -1,0 +1,231 @@
+"""Checks as text, matrix, JUnit XML and HTML: 80 columns, and hostile words only as words."""
+
+from __future__ import annotations
+
+import io
+import json
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+
+import pytest
+from made_checks import HOSTILE, check
+from rich.console import RenderableType
+
+from cowtrace.verify import page, report
+from cowtrace.verify.check import Check, Verdict, from_dict
+from cowtrace.verify.junit import junit
+from cowtrace.verify.matrix import KernelChecks, matrix, remarks, verdict_word
+from cowtrace.views import plain
+from cowtrace.workloads.counts import Evidence
+
+FAILING = check("C2", Verdict.FAILS, name="whole-page", why="child copied: 23 expected, 22 traced")
+UNSEEN = check("KSM", Verdict.UNSEEN, name="ksm-write", why="kernel built without CONFIG_KSM")
+FOUND = check("C6", name="fork-both-write", findings=("copied once more: 23 of 23",))
+SHOWN = "x\\x1b[31m<b>&\"]]>\\u202e\\x00'"
+ODD = check(
+    HOSTILE,
+    Verdict.FAILS,
+    name=HOSTILE,
+    claim=HOSTILE,
+    why=HOSTILE,
+    findings=(HOSTILE,),
+    kernel=HOSTILE,
+    evidence=(Evidence(HOSTILE, HOSTILE, HOSTILE, HOSTILE, False),),
+)
+
+
+def rendered(*views: RenderableType) -> str:
+    stream = io.StringIO()
+    for view in views:
+        plain.write(plain.console(stream), view)
+    return stream.getvalue()
+
+
+def kernels(*checks: Check, names: tuple[str, ...] = ("6.12",)) -> tuple[KernelChecks, ...]:
+    return tuple(KernelChecks(name, checks, (f"{name}: exactly that one",)) for name in names)
+
+
+@pytest.mark.parametrize("one", [check(), FAILING, UNSEEN, FOUND, ODD])
+def test_json_and_back(one: Check) -> None:
+    assert from_dict({**json.loads(json.dumps(one.as_dict())), "vm": "6.12"}) == one
+
+
+def test_an_entry_says_the_verdict_and_the_claim() -> None:
+    assert rendered(report.entry(check(), verbose=False)) == (
+        "    holds  fork-read-only: fork copies no data\n"
+    )
+    assert "CONFIG_KSM" in rendered(report.entry(UNSEEN, verbose=False))
+    assert "copied once more" in rendered(report.entry(FOUND, verbose=False))
+
+
+def test_an_entry_that_fails_says_all_of_it() -> None:
+    assert rendered(report.entry(FAILING, verbose=False)) == (
+        "    FAILS  whole-page: fork copies no data\n"
+        "      did  both sides only read (23 pages)\n"
+        " expected  parent: no copy-on-write\n"
+        "   traced  parent: no copy-on-write\n"
+        "  pagemap  parent: copied 0, as expected\n"
+        "      why  child copied: 23 expected, 22 traced\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "words"),
+    [
+        (Evidence("pagemap", "child: copied", 23, 22, False), "child: copied 22, but expected 23"),
+        (Evidence("pagemap", "frames are hidden", None, None, None), "frames are hidden"),
+        (Evidence("taskstats", "wpcopy", 23, None, None), "wpcopy: cannot be told here"),
+        (Evidence("smaps", "KernelPageSize", None, "2048 kB", None), "KernelPageSize 2048 kB"),
+    ],
+)
+def test_evidence_in_words(one: Evidence, words: str) -> None:
+    assert report.evidence_words(one) == words
+
+
+def test_alike_evidence_is_said_once() -> None:
+    same = Evidence("data", "child: read back", "as written", "as written", True)
+    sixteen = check(evidence=(same,) * 16)
+    assert ("data", "16 x child: read back as written, as expected") in report.details(sixteen)
+
+
+def test_summary_counts_verdicts() -> None:
+    words = report.summary([check(), check(), FAILING, UNSEEN]).plain
+    assert words.startswith("2 hold, 1 does not hold, 1 cannot be seen here\nplan kprobe, kernel")
+
+
+@pytest.mark.parametrize(
+    ("checks", "word"),
+    [
+        ((), "-"),
+        ((check(), check()), "holds"),
+        ((check(), FAILING, UNSEEN), "FAILS"),
+        ((UNSEEN, UNSEEN), "unseen"),
+        ((check(), UNSEEN), "partly"),
+    ],
+)
+def test_one_word_for_a_group(checks: tuple[Check, ...], word: str) -> None:
+    assert verdict_word(checks)[0] == word
+
+
+FOUR = ("5.10", "6.1", "6.12", "7.2")
+
+
+def test_the_matrix_has_claims_down_and_kernels_across() -> None:
+    text = rendered(matrix(kernels(check(), FAILING, UNSEEN, FOUND, names=FOUR)))
+    lines = text.splitlines()
+    assert lines[0].split() == ["CLAIM", "OR", "PATH", *FOUR]
+    assert lines[1].startswith("C1 fork copies no data ")
+    assert lines[1].split()[-4:] == ["holds"] * 4
+    assert lines[2].split()[-4:] == ["FAILS"] * 4
+    assert lines[3].split() == ["KSM", *["unseen"] * 4]
+    assert max(map(len, lines)) <= 80
+    below = text.partition("\n\n")[2]
+    assert "C2 on every kernel: whole-page does not hold: child copied: 23" in below
+    assert below.count("copied once more") == 1
+    assert [line for line in lines if "exactly" in line] == [
+        f"{name}: exactly that one" for name in FOUR
+    ]
+
+
+def test_kernels_that_differ_are_named() -> None:
+    old, new = kernels(FOUND, names=("5.10",)), kernels(check("C6"), names=("6.12",))
+    (remark,) = remarks((*old, *new))
+    assert (remark.group, remark.kernels) == ("C6", ("5.10",))
+    assert "C6 on 5.10: copied once more" in rendered(matrix((*old, *new)))
+    shown = rendered(matrix((*old, *kernels(FAILING, names=("6.12",))))).splitlines()
+    assert shown[1].split()[-2:] == ["holds", "-"]
+
+
+@pytest.mark.parametrize("number", [1, 2, 4, 8])
+def test_the_matrix_fits_80_columns(number: int) -> None:
+    names = tuple(f"{number}.{'9' * 20}" for number in range(min(number, 6)))
+    long = check("a path with a name that is much longer than a line can be" * 2)
+    text = rendered(matrix(kernels(check(), long, ODD, names=names)))
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_nothing_hostile_reaches_the_terminal() -> None:
+    text = rendered(
+        report.heading(ODD.group),
+        report.entry(ODD, verbose=True),
+        report.summary([ODD]),
+        matrix(kernels(ODD, names=(HOSTILE,))),
+    )
+    assert not set(text) & {"\x1b", "\x00", "\u202e"}
+    assert "x\\x1b[31m<b>" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_junit_is_xml_with_every_verdict() -> None:
+    root = ET.fromstring(junit(kernels(check(), FAILING, UNSEEN, FOUND)))
+    (suite,) = root.iter("testsuite")
+    assert {key: suite.get(key) for key in ("tests", "failures", "skipped", "errors")} == {
+        "tests": "4",
+        "failures": "1",
+        "skipped": "1",
+        "errors": "0",
+    }
+    assert suite.get("time") == "1.000"
+    (failure,) = root.iter("failure")
+    assert failure.get("message") == "child copied: 23 expected, 22 traced"
+    (skipped,) = root.iter("skipped")
+    assert skipped.get("message") == "kernel built without CONFIG_KSM"
+    assert next(root.iter("testcase")).get("classname") == "6.12.C1 fork copies no data"
+    assert [one.get("value") for one in root.iter("property")] == ["6.12: exactly that one"]
+    assert "finding: copied once more: 23 of 23" in "".join(root.itertext())
+
+
+def test_junit_with_hostile_words_is_xml() -> None:
+    root = ET.fromstring(junit(kernels(ODD, names=(HOSTILE,))))
+    (case,) = root.iter("testcase")
+    assert case.get("name") == f"{SHOWN}: {SHOWN}"
+
+
+class Page(HTMLParser):
+    """Collects the tags, and the text outside of style."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[str] = []
+        self.words = ""
+        self._open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [f"{name}={value}" for name, value in attrs]
+        if tag != "meta":
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open[-1:] != ["style"]:
+            self.words += data
+
+    def parse(self, text: str) -> Page:
+        self.feed(text)
+        self.close()
+        assert self._open == []
+        return self
+
+
+def test_the_page_needs_no_network_and_holds_everything() -> None:
+    text = page.page(kernels(check(), FAILING, UNSEEN, FOUND, names=FOUR))
+    parsed = Page().parse(text)
+    assert text.startswith("<!DOCTYPE html>")
+    assert not {"script", "link", "img", "iframe", "b"} & set(parsed.tags)
+    assert not [a for a in parsed.attributes if a.startswith(("src=", "href="))]
+    assert "url(" not in text
+    assert "//" not in text
+    assert parsed.tags.count("details") == 16
+    for words in ("does not hold", "cannot be seen here", "copied once more", "exactly that one"):
+        assert words in parsed.words
+
+
+def test_the_page_with_hostile_words_shows_them() -> None:
+    parsed = Page().parse(page.page(kernels(ODD, names=(HOSTILE,))))
+    assert "b" not in parsed.tags
+    assert SHOWN in parsed.words
+    assert not set(parsed.words) & {"\x1b", "\x00", "\u202e"}
