@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
+from rich.console import Console
 from rich.text import Text
 
 from cowtrace import tracer, workloads
@@ -16,8 +18,9 @@ from cowtrace.cli.options import attach_option, json_option, notice
 from cowtrace.errors import EXIT_MISMATCH, CowtraceError
 from cowtrace.verify import junit, matrix, page, report, session, vms
 from cowtrace.verify.check import Check, Verdict
-from cowtrace.verify.groups import Group, choose, groups
+from cowtrace.verify.groups import Group, choose, groups, title
 from cowtrace.views.show import show
+from cowtrace.views.text import printable
 from cowtrace.vm import build, definition, progress
 
 _REPORT = click.Path(dir_okay=False, path_type=Path)
@@ -107,20 +110,33 @@ def _in_vms(
     with progress.shown(len(missing)) as watcher:
         build.build(known, missing, watcher)
     made = []
-    for number, kernel in enumerate(kernels, start=1):
-        notice(f"kernel {kernel}, {number} of {len(kernels)}: booting")
-        seen: list[Check] = []
+    for kernel in kernels:
+        with _progress(kernel) as say:
 
-        def on_check(check: Check, kernel: str = kernel, seen: list[Check] = seen) -> None:
-            if not seen or seen[-1].group != check.group:
-                notice(f"kernel {kernel}: {check.group}")
-            seen.append(check)
-            if as_json:
-                print(json.dumps({**check.as_dict(), "vm": kernel}), flush=True)
+            def on_check(
+                check: Check, kernel: str = kernel, say: Callable[[str], None] = say
+            ) -> None:
+                say(title(check.group))
+                if as_json:
+                    print(json.dumps({**check.as_dict(), "vm": kernel}), flush=True)
 
-        checks = vms.checks_on(kernel, arguments, on_check)
+            start = time.monotonic()
+            checks = vms.checks_on(kernel, arguments, on_check)
+        notice(f"kernel {kernel}: {len(checks)} checks, {time.monotonic() - start:.0f} s")
         made.append(matrix.KernelChecks(kernel, checks, vms.versions(known, kernel)))
     return tuple(made)
+
+
+@contextmanager
+def _progress(kernel: str) -> Iterator[Callable[[str], None]]:
+    """Yields what says where a VM's checks are: on a terminal, beside a spinner."""
+    console = Console(stderr=True, markup=False, highlight=False)
+    if not console.is_terminal:
+        notice(f"kernel {kernel}: booting")
+        yield lambda words: None
+        return
+    with console.status(Text(f"kernel {kernel}: booting")) as status:
+        yield lambda words: status.update(Text(f"kernel {kernel}: {printable(words)}"))
 
 
 def _list(chosen: Sequence[Group], as_json: bool) -> None:

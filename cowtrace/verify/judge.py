@@ -6,16 +6,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from cowtrace.model import COPIES, FaultKind, Snapshot, Source
+from cowtrace.verify import other_side
 from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.words import expected_words, observed_words
 from cowtrace.workloads.compare import Comparison, Row, comparison
 from cowtrace.workloads.counts import Evidence, Outcome
 from cowtrace.workloads.workload import Workload
 
-# The claim that leaves it to the kernel: re-marked or copied once more, both are findings.
-OPEN_CLAIM = "C6"
-_OPEN_KINDS = (FaultKind.COPIED, FaultKind.REUSED)
-_COUNTING = ("pagemap", "taskstats", "rusage")  # oracles that count by kind of fault
 _LARGE = (Source.HUGETLB, Source.THP)  # may be replaced whole
 
 
@@ -26,10 +23,11 @@ def judge(workload: Workload, outcome: Outcome, trace: Snapshot, seconds: float)
     this workload's time alone: see `during`.
     """
     compared = comparison(outcome, trace)
-    rows = _opened(compared.rows) if workload.group == OPEN_CLAIM else compared.rows
-    evidence = outcome.evidence
-    if workload.group == OPEN_CLAIM:
-        evidence = tuple(_left_open(one) for one in evidence)
+    rows, evidence = compared.rows, outcome.evidence
+    is_open = workload.group == other_side.CLAIM
+    if is_open:
+        rows = other_side.opened(rows)
+        evidence = other_side.left_open(evidence, rows)
     reason = workload.unseen_by.get(trace.plan)
     differing = [] if reason else [row for row in rows if not row.ok]
     wrong = [_contradiction(one) for one in evidence if one.ok is False]
@@ -37,7 +35,7 @@ def judge(workload: Workload, outcome: Outcome, trace: Snapshot, seconds: float)
     if not reason:
         wrong += _wrong_bytes(outcome, trace)
         wrong += _unresolved(compared)
-        wrong += _wrong_sum(compared.rows) if rows is not compared.rows else ()
+        wrong += other_side.wrong_sums(compared.rows) if is_open else ()
     if reason and not wrong:
         verdict, why = Verdict.UNSEEN, f"by the {trace.plan} plan: {reason}"
     elif differing and not wrong and _lost(differing, trace):
@@ -120,28 +118,6 @@ def _missing(row: Row) -> int:
     return max(0, row.expected - row.traced)
 
 
-def _opened(rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    """The same, with nothing foretold of how pages go that only their writer still holds."""
-    last = {row.pid for row in rows if row.kind is FaultKind.REUSED and row.expected}
-    return tuple(
-        replace(row, expected=None) if row.pid in last and row.kind in _OPEN_KINDS else row
-        for row in rows
-    )
-
-
-def _wrong_sum(foretold: Iterable[Row]) -> Iterator[str]:
-    """Re-marked or copied, each page is written once."""
-    by_role: dict[str, list[Row]] = {}
-    for row in foretold:
-        if row.kind in _OPEN_KINDS:
-            by_role.setdefault(row.role, []).append(row)
-    for role, those in by_role.items():
-        expected = sum(row.expected or 0 for row in those)
-        traced = sum(row.traced or 0 for row in those)
-        if traced != expected:
-            yield f"{role} copied or reused: {expected:,} expected, {traced:,} traced"
-
-
 def _difference(row: Row) -> str:
     numbers = {"expected": row.expected, "traced": row.traced, "by pagemap": row.pagemap}
     told = (f"{n:,} {what}" for what, n in numbers.items() if n is not None)
@@ -167,11 +143,6 @@ def _unresolved(compared: Comparison) -> Iterator[str]:
     return (f"{number:,} faults {what}" for what, number in counts.items() if number)
 
 
-def _left_open(one: Evidence) -> Evidence:
-    """What an oracle saw of pages whose way is left to the kernel contradicts nothing."""
-    return replace(one, ok=None) if one.ok is False and one.oracle in _COUNTING else one
-
-
 def _wrong_data(outcome: Outcome) -> Iterator[str]:
     told = {one.what.partition(":")[0] for one in outcome.evidence if one.oracle == "data"}
     for process in outcome.processes:
@@ -185,24 +156,7 @@ def _contradiction(one: Evidence) -> str:
 
 def _findings(workload: Workload, rows: Iterable[Row], trace: Snapshot) -> Iterator[str]:
     """What is this kernel's own way: of kinds that the workload does not foretell."""
-    if workload.group == OPEN_CLAIM:
-        yield from _other_side(rows)
+    if workload.group == other_side.CLAIM:
+        yield other_side.finding(rows)
     elif not workload.unseen_by.get(trace.plan) and any(row.expected is None for row in rows):
         yield f"{workload.name}: {observed_words(rows, trace)}"
-
-
-def _other_side(rows: Iterable[Row]) -> Iterator[str]:
-    """Of the process that writes last: what became of pages that only it holds."""
-    last = [row for row in rows if row.expected is None and row.kind in _OPEN_KINDS]
-    counts = {row.kind: row.traced if row.pagemap is None else row.pagemap for row in last}
-    copied, reused = (counts.get(kind) or 0 for kind in _OPEN_KINDS)
-    total = copied + reused
-    if not copied:
-        yield f"the other side's pages were only marked writable: {reused:,} of {total:,}"
-    elif not reused:
-        yield f"the other side's pages were copied once more: {copied:,} of {total:,}"
-    else:
-        yield (
-            f"of the other side's {total:,} pages, {reused:,} were only marked writable and "
-            f"{copied:,} copied once more"
-        )
