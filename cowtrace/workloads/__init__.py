@@ -15,7 +15,7 @@ from pathlib import Path
 
 import cowtrace
 from cowtrace.errors import CowtraceError
-from cowtrace.workloads import claims, forks, mappings
+from cowtrace.workloads import claims, forks, mappings, paths
 from cowtrace.workloads.cannot import EXIT_CANNOT, CannotHere
 from cowtrace.workloads.counts import (
     Counts,
@@ -48,6 +48,7 @@ __all__ = [
     "find",
     "forks",
     "mappings",
+    "paths",
     "run",
     "run_forked",
 ]

@@ -45,6 +45,10 @@ class Actor:
         """Write all bytes of every page."""
         self.act(lambda region: region.fill(value))
 
+    def write_unprotected(self, value: int) -> None:
+        """Write one byte of every page; those that keep their frame may not have faulted."""
+        self.act(lambda region: region.store(value), protected=False)
+
     def act(
         self, write: Callable[[Region], None], *, every_page: bool = True, protected: bool = True
     ) -> None:
@@ -121,10 +125,14 @@ class Actor:
         `before` gets its pid when it is about to write.
         """
         victim = Victim(lambda: self._writes.count(write, self.region))
-        foretold = self._foretold["child"]
-        self._offspring.append([Observed("child", victim.pid, foretold, None, 0, 0, True)])
+        self.stranger("child", victim.pid)
         before(victim.pid)
         return victim.go()
+
+    def stranger(self, role: str, pid: int) -> None:
+        """Have a process in the outcome that could not say itself what it saw."""
+        seen = Observed(role, pid, self._foretold[role], None, 0, 0, True, None, None)
+        self._offspring.append([seen])
 
     def observed(self) -> tuple[Observed, ...]:
         """This process and those that it forked, in order of birth."""
@@ -137,7 +145,7 @@ class Actor:
             written_pages=self._writes.pages,
             data_right=self._data_right,
             wp_copies=self._writes.wp_copies,
-            minor_faults=self._writes.minor_faults,
+            page_faults=self._writes.page_faults,
         )
         return (own, *itertools.chain(*self._offspring))
 

@@ -8,7 +8,7 @@ import os
 import struct
 from collections.abc import Sequence
 
-MADV_DONTNEED, MADV_MERGEABLE, MADV_PAGEOUT, MADV_COLLAPSE = 4, 12, 21, 25
+MADV_MERGEABLE, MADV_HUGEPAGE, MADV_PAGEOUT, MADV_COLLAPSE = 12, 14, 21, 25
 PROT_READ, PROT_WRITE = 1, 2
 PTRACE_POKEDATA, PTRACE_ATTACH, PTRACE_DETACH = 5, 16, 17
 CLONE_VM, CLONE_VFORK, SIGCHLD = 0x100, 0x4000, 17
@@ -28,9 +28,17 @@ _libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _libc.msync.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 _libc.ptrace.restype = ctypes.c_long
-_VM_ARGUMENTS = [ctypes.c_int, *[ctypes.c_void_p, ctypes.c_ulong] * 2, ctypes.c_ulong]
-_libc.process_vm_readv.argtypes = _libc.process_vm_writev.argtypes = _VM_ARGUMENTS
-_libc.process_vm_readv.restype = _libc.process_vm_writev.restype = ctypes.c_ssize_t
+for _call in (_libc.process_vm_readv, _libc.process_vm_writev):
+    _call.restype = ctypes.c_ssize_t
+    _call.argtypes = [
+        ctypes.c_int,
+        ctypes.c_void_p,
+        ctypes.c_ulong,
+        ctypes.c_void_p,
+        ctypes.c_ulong,
+        ctypes.c_ulong,
+    ]
+_IOV_MAX = 1024
 
 
 class _Iovec(ctypes.Structure):
@@ -72,11 +80,8 @@ def _vm(call: ctypes._NamedFuncPointer, pid: int, addresses: Sequence[int], own:
     for first in range(0, len(addresses), _IOV_MAX):
         some = addresses[first : first + _IOV_MAX]
         here = _Iovec(at + first, len(some))
-        there = (_Iovec * len(some))(*((address, 1) for address in some))
+        there = (_Iovec * len(some))(*(_Iovec(address, 1) for address in some))
         _checked(call(pid, ctypes.byref(here), 1, there, len(some), 0), wanted=len(some))
-
-
-_IOV_MAX = 1024
 
 
 def pin_for_io_uring(start: int, size: int) -> int:

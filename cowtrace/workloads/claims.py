@@ -179,7 +179,7 @@ def _faults_of_a_write(me: Actor, value: int) -> int | None:
     """Page faults while every page is written; None when they cannot be told from others."""
     writes = Writes()
     writes.count(lambda region: region.store(value), me.region)
-    return writes.minor_faults
+    return writes.page_faults
 
 
 def _auxv_size() -> int | None:

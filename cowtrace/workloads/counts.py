@@ -88,7 +88,7 @@ class Observed:
     written_pages: int  # by these writes; a page written twice counts twice
     data_right: bool  # whenever it read back, it read what it had to
     wp_copies: int | None = None  # in its watched writes, as taskstats counts; None: cannot tell
-    minor_faults: int | None = None  # in its watched writes, as getrusage(2) counts; likewise
+    page_faults: int | None = None  # in its watched writes, as getrusage(2) counts; likewise
 
     @property
     def ns_per_page(self) -> float | None:

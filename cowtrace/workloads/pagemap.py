@@ -47,7 +47,7 @@ def read_entries(start: int, pages: int) -> Entries:
 def region_entries(region: Region) -> Entries:
     """This process's entries of the region, one for each of its pages, whatever their size."""
     if region.page_bytes == PAGE_BYTES:
-        return read_entries(region.address(0), region.pages)
+        return read_entries(region.start, region.pages)
     entries = (read_entries(region.address(page), 1) for page in range(region.pages))
     return array("Q", (entry for (entry,) in entries))
 

@@ -23,9 +23,12 @@ REGION_END = 0x3000_0000_0000
 HUGE_BYTES = PAGE_BYTES * (PAGE_BYTES // 8)  # what one table of 8-byte entries maps
 GIGANTIC_BYTES = HUGE_BYTES * (PAGE_BYTES // 8)
 
+_STACK_ROOM_BYTES = 4096 * PAGE_BYTES
+
 FILE_BYTE = 0x66  # what every byte of a region's file is
 
 _MAP_FIXED_NOREPLACE = 0x100000  # Linux 4.17; not in Python's mmap module
+_MAP_GROWSDOWN = 0x100
 _MAP_HUGETLB = 0x40000
 _MAP_HUGE_SHIFT = 26
 _MADV_HUGEPAGE = 14
@@ -55,6 +58,7 @@ class Backing(enum.Enum):
     SHARED_FILE = "shared-file"
     SHMEM = "shmem"
     HUGE = "huge"  # anonymous, in transparent huge pages
+    STACK = "stack"  # anonymous, grows downwards from its topmost page
     HUGETLB = "hugetlb"
     HUGETLB_1G = "hugetlb-1g"
 
@@ -118,25 +122,29 @@ def map_region(pages: int, backing: Backing) -> Region:
     _libc.prctl(_PR_SET_THP_DISABLE, not huge, 0, 0, 0)  # they would fault for many at once
     size = pages * backing.page_bytes
     mapped = -(-size // HUGE_BYTES) * HUGE_BYTES if huge else size
+    start = REGION_START
+    if backing is Backing.STACK:  # room to grow below: as much again, and the guard gap
+        start += size + _STACK_ROOM_BYTES
     file = _file(pages, backing)
+    top = start + mapped - PAGE_BYTES
     at = _libc.mmap(
-        REGION_START,
-        mapped,
+        top if backing is Backing.STACK else start,
+        PAGE_BYTES if backing is Backing.STACK else mapped,
         mmap.PROT_READ | mmap.PROT_WRITE,
         _flags(backing),
         file.fileno() if file else -1,
         0,
     )
-    if at != REGION_START:
+    if at not in (start, top):
         why = os.strerror(ctypes.get_errno()) if at == _MAP_FAILED else "mapped elsewhere"
         raise CowtraceError(
-            f"cannot map {pages} pages at {REGION_START:#x}: {why}",
+            f"cannot map {pages} pages at {start:#x}: {why}",
             hint="take fewer pages: --pages",
         )
     # Refused where the kernel has no transparent huge pages.
-    _libc.madvise(REGION_START, mapped, _MADV_HUGEPAGE if huge else _MADV_NOHUGEPAGE)
-    buffer = (ctypes.c_ubyte * size).from_address(REGION_START)
-    return Region(pages, backing, memoryview(buffer).cast("B"), file)
+    _libc.madvise(start, mapped, _MADV_HUGEPAGE if huge else _MADV_NOHUGEPAGE)
+    buffer = (ctypes.c_ubyte * size).from_address(start)
+    return Region(pages, backing, memoryview(buffer).cast("B"), file, start)
 
 
 @contextmanager
@@ -167,6 +175,8 @@ def _flags(backing: Backing) -> int:
     flags = _MAP_FIXED_NOREPLACE | (mmap.MAP_SHARED if backing.shared else mmap.MAP_PRIVATE)
     if backing in (Backing.HUGETLB, Backing.HUGETLB_1G):
         flags |= _MAP_HUGETLB | (backing.page_bytes.bit_length() - 1) << _MAP_HUGE_SHIFT
+    if backing is Backing.STACK:
+        flags |= _MAP_GROWSDOWN
     if not backing.of_file and backing is not Backing.SHMEM:
         flags |= mmap.MAP_ANONYMOUS
     return flags

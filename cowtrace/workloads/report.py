@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
-from cowtrace.model import FaultKind, Origin
+from cowtrace.model import FaultKind, Origin, Source
 from cowtrace.workloads.counts import KINDS, Evidence, Observed
 
 # What the kernel's delay accounting calls a write-protect copy.
 _WP_COPIES = (FaultKind.COPIED, FaultKind.ZERO_FILLED)
+# It begins to count in hugetlb_wp() before that sees that the page need not be copied.
+_ALSO_COUNTED = ((FaultKind.REUSED, Source.HUGETLB),)
+# Of this it knows nothing: do_huge_pmd_wp_page() replaces a huge zero page on its own.
+_NOT_COUNTED = ((FaultKind.ZERO_FILLED, Source.THP),)
 
 
 def evidence(processes: Iterable[Observed], *, races: bool) -> tuple[Evidence, ...]:
@@ -17,12 +21,14 @@ def evidence(processes: Iterable[Observed], *, races: bool) -> tuple[Evidence, .
 
 
 def _of_process(process: Observed, races: bool) -> Iterator[Evidence]:
+    if process.pagemap is None and not process.written_pages:
+        return  # it was killed, or runs no Python: others tell what became of it
     yield from _frames(process)
     if not races:
-        wanted = _foretold(process, _WP_COPIES)
+        wanted = _wp_copies(process)
         yield _compared("taskstats", f"{process.role}: wpcopy", wanted, process.wp_copies)
         wanted = _foretold(process, KINDS)
-        yield _compared("rusage", f"{process.role}: page faults", wanted, process.minor_faults)
+        yield _compared("rusage", f"{process.role}: page faults", wanted, process.page_faults)
     right = "as written" if process.data_right else "something else"
     yield Evidence("data", f"{process.role}: read back", "as written", right, process.data_right)
 
@@ -51,6 +57,18 @@ def _foretold(process: Observed, kinds: Collection[FaultKind]) -> int | None:
     if None in (*counts, *others):
         return None
     return sum(n or 0 for n in counts) - sum(n or 0 for n in others)
+
+
+def _wp_copies(process: Observed) -> int | None:
+    wanted = _foretold(process, _WP_COPIES)
+    if wanted is None:
+        return None
+    for row in process.expected.rows:
+        if (row.kind, row.source) in _ALSO_COUNTED:
+            wanted += row.faults or 0
+        if (row.kind, row.source) in _NOT_COUNTED:
+            wanted -= row.faults or 0
+    return wanted
 
 
 def _compared(oracle: str, what: str, wanted: int | None, seen: int | None) -> Evidence:

@@ -19,7 +19,7 @@ class Writes:
     """Sums over all writes. None: this kernel cannot tell, or the interpreter was not at rest."""
 
     wp_copies: int | None = 0  # as taskstats counts them
-    minor_faults: int | None = 0  # as getrusage(2) counts them
+    page_faults: int | None = 0  # as getrusage(2) counts them
     spent_ns: int = 0
     pages: int = 0  # a page written twice counts twice
 
@@ -36,17 +36,19 @@ class Writes:
                 quiet = 0 if rehearsed.faults or rehearsed.other_faults else quiet + 1
                 if quiet == _QUIET_REHEARSALS:
                     break
+            with memoryview(region.view):  # this object's own memory is written to as well
+                pass
             written = _during(write, region, copies)
         at_rest = quiet == _QUIET_REHEARSALS
         exact = at_rest and not written.other_faults
         self.wp_copies = _sum(self.wp_copies, written.copies if exact else None)
-        self.minor_faults = _sum(self.minor_faults, written.faults if at_rest else None)
+        self.page_faults = _sum(self.page_faults, written.faults if at_rest else None)
         self.spent_ns += written.spent_ns
         self.pages += region.pages
 
     def forget(self) -> None:
         """Something was written that could not be counted."""
-        self.wp_copies = self.minor_faults = None
+        self.wp_copies = self.page_faults = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +60,22 @@ class _During:
 
 
 def _during(write: Callable[[Region], None], region: Region, counter: WpCopies) -> _During:
-    first = _minor_faults()
+    first = _page_faults()
     before = counter.now()
-    second = _minor_faults()
+    second = _page_faults()
     start_ns = time.perf_counter_ns()
     write(region)
     spent_ns = time.perf_counter_ns() - start_ns
-    third = _minor_faults()
+    third = _page_faults()
     after = counter.now()
-    last = _minor_faults()
+    last = _page_faults()
     copies = None if before is None or after is None else after - before
     return _During(copies, third - second, last - first - (third - second), spent_ns)
 
 
-def _minor_faults() -> int:
-    return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+def _page_faults() -> int:
+    usage = resource.getrusage(resource.RUSAGE_THREAD)
+    return usage.ru_minflt + usage.ru_majflt  # major: the page was read from a disk
 
 
 def _sum(total: int | None, more: int | None) -> int | None:

@@ -1,0 +1,62 @@
+"""A workload whose copies fail since its memory is limited."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cowtrace.model import FaultKind, Origin, Source
+from cowtrace.workloads import settings
+from cowtrace.workloads.actor import Actor
+from cowtrace.workloads.counts import ExpectedRow
+from cowtrace.workloads.foretell import child, parent
+from cowtrace.workloads.forks import BEFORE, CHILD
+from cowtrace.workloads.region import PAGE_BYTES
+from cowtrace.workloads.workload import workload
+
+_LIMIT_PAGES = 512  # what the child's interpreter writes of its own is less
+_PAGES = 2048
+
+_place: list[tuple[Path, str]] = []
+
+
+@contextmanager
+def _limited(pages: int) -> Iterator[None]:
+    with settings.memory_cgroup() as place:
+        _place.append(place)
+        yield
+
+
+@workload(
+    lambda pages: (
+        parent(),
+        child(
+            # How many are copied before, and whether the last fault still fails when the kill is
+            # on its way, is the kernel's own business.
+            ExpectedRow(FaultKind.COPIED, Source.ANON, Origin.USER),
+            ExpectedRow(FaultKind.FAILED, Source.UNKNOWN, Origin.USER),
+            zero_filled=0,
+        ),
+    ),
+    least=_PAGES,
+    needs=_limited,
+    group="failed copy",
+    claim="a child whose memory is limited is killed when it copies more than it may hold",
+)
+def memory_limit(me: Actor) -> None:
+    """the child may hold fewer pages than it writes (memory cgroup): a copy fails"""
+    folder, limit = _place[-1]
+    me.populate(BEFORE)
+    settings.write(str(folder / limit), str(_LIMIT_PAGES * PAGE_BYTES))
+
+    def confine(pid: int) -> None:
+        settings.write(str(folder / "cgroup.procs"), str(pid))
+
+    killed_by = me.victim(lambda region: region.store(CHILD), before=confine)
+    me.note("data", "child: killed by signal", int(signal.SIGKILL), killed_by)
+    events = "memory.events" if limit == "memory.max" else "memory.oom_control"
+    kills = dict(line.split() for line in (folder / events).read_text().splitlines())
+    me.note(f"cgroup {events}", "kills for want of memory", "1", kills.get("oom_kill"))
+    me.expect(BEFORE)

@@ -1,0 +1,111 @@
+"""Workloads on hugetlb pages: copied whole, from a pool that can be empty."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from cowtrace.model import FaultKind, Origin, Source
+from cowtrace.workloads import settings
+from cowtrace.workloads.actor import Actor
+from cowtrace.workloads.cannot import CannotHere
+from cowtrace.workloads.counts import ExpectedRow
+from cowtrace.workloads.foretell import child, copied, parent
+from cowtrace.workloads.forks import BEFORE, CHILD, PARENT
+from cowtrace.workloads.region import GIGANTIC_BYTES, HUGE_BYTES, Backing
+from cowtrace.workloads.workload import workload
+
+_UNSEEN = {"tracepoint": "it does not see huge pages: their copies count as reused"}
+_MANY = 23  # huge pages at most, whatever was asked for: 46 MiB
+
+
+def _pool(
+    pages_for_each: int, page_bytes: int = HUGE_BYTES
+) -> Callable[[int], AbstractContextManager[None]]:
+    """A pool with so many free huge pages for each of the region, and none beyond."""
+
+    @contextmanager
+    def pool(pages: int) -> Iterator[None]:
+        folder = f"/sys/kernel/mm/hugepages/hugepages-{page_bytes >> 10}kB"
+        wanted = pages * pages_for_each
+        total = int(settings.read(f"{folder}/nr_hugepages"))
+        unused = int(settings.read(f"{folder}/free_hugepages"))
+        size = f"{folder}/nr_hugepages"
+        values = {size: str(total - unused + wanted)}
+        if page_bytes == HUGE_BYTES:
+            values[f"{folder}/nr_overcommit_hugepages"] = "0"
+        with settings.changed(values):
+            got = int(settings.read(f"{folder}/free_hugepages"))
+            if got != wanted:
+                what = f"{wanted} free huge pages of {page_bytes >> 10:,} KiB"
+                raise CannotHere(f"no pool of {what} can be had: {got} are free")
+            yield
+
+    return pool
+
+
+def _copied(pages: int, page_bytes: int = HUGE_BYTES) -> ExpectedRow:
+    return copied(pages, Source.HUGETLB, page_bytes=page_bytes)
+
+
+def _reused(pages: int) -> ExpectedRow:
+    return ExpectedRow(FaultKind.REUSED, Source.HUGETLB, Origin.USER, pages, 0)
+
+
+@workload(
+    lambda pages: (parent(_reused(pages)), child(_copied(pages))),
+    backing=Backing.HUGETLB,
+    most=_MANY,
+    needs=_pool(2),
+    group="hugetlb",
+    claim="a write to a shared hugetlb page of 2 MiB copies the whole huge page",
+    unseen_by=_UNSEEN,
+)
+def hugetlb_both_write(me: Actor) -> None:
+    """the child writes a byte of every huge page (copied whole), then the parent (reused)"""
+    me.populate(BEFORE)
+    with me.fork() as other:
+        other.do(Actor.write, CHILD)
+        me.write(PARENT)
+        other.do(Actor.expect, CHILD)
+        me.expect(PARENT)
+
+
+@workload(
+    lambda pages: (parent(), child(_copied(pages, GIGANTIC_BYTES))),
+    backing=Backing.HUGETLB_1G,
+    most=1,
+    needs=_pool(2, GIGANTIC_BYTES),
+    group="hugetlb",
+    claim="a write to a shared hugetlb page of 1 GiB copies the whole huge page",
+    unseen_by=_UNSEEN,
+)
+def hugetlb_gigantic(me: Actor) -> None:
+    """the child writes a byte of one page of 1 GiB: copied whole"""
+    me.populate(BEFORE)
+    with me.fork() as other:
+        other.do(Actor.write, CHILD)
+        other.do(Actor.expect, CHILD)
+        me.expect(BEFORE)
+
+
+@workload(
+    lambda pages: (
+        parent(),
+        child(ExpectedRow(FaultKind.FAILED, Source.HUGETLB, Origin.USER, 1, 0)),
+    ),
+    backing=Backing.HUGETLB,
+    frames=1,
+    most=_MANY,
+    needs=_pool(1),
+    group="failed copy",
+    claim="a child that must copy a hugetlb page from an empty pool is killed by SIGBUS",
+    unseen_by=_UNSEEN,
+)
+def hugetlb_empty_pool(me: Actor) -> None:
+    """the pool has no page left when the child writes: the copy fails, SIGBUS"""
+    me.populate(BEFORE)
+    killed_by = me.victim(lambda region: region.store(CHILD), before=lambda pid: None)
+    me.note("data", "child: killed by signal", int(signal.SIGBUS), killed_by)
+    me.expect(BEFORE)

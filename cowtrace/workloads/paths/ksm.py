@@ -1,0 +1,69 @@
+"""Workloads on pages that the kernel merged since they are alike (KSM)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cowtrace.model import Source
+from cowtrace.workloads import calls, features, settings
+from cowtrace.workloads.actor import Actor
+from cowtrace.workloads.cannot import CannotHere
+from cowtrace.workloads.foretell import copied, parent
+from cowtrace.workloads.forks import BEFORE, PARENT
+from cowtrace.workloads.oracles import vmstat
+from cowtrace.workloads.workload import workload
+
+_SYSFS = "/sys/kernel/mm/ksm"
+_KPF_KSM = 21  # include/uapi/linux/kernel-page-flags.h
+_PATIENCE = 30  # seconds for ksmd
+
+
+@contextmanager
+def _scanning(pages: int) -> Iterator[None]:
+    values = {
+        f"{_SYSFS}/pages_to_scan": "20000",
+        f"{_SYSFS}/sleep_millisecs": "5",
+        f"{_SYSFS}/run": "1",
+    }
+    with settings.changed(values):
+        yield
+
+
+@workload(
+    lambda pages: (parent(copied(pages, Source.KSM)),),
+    least=2,  # one page alone is never merged
+    needs=_scanning,
+    group="KSM",
+    claim="a write to a page that KSM merged copies it, also without any fork",
+)
+def ksm_write(me: Actor) -> None:
+    """pages that are alike are merged by KSM, then written: each is copied"""
+    me.region.fill(BEFORE)
+    me.populate(BEFORE)
+    calls.madvise(me.region.start, me.region.size_bytes, calls.MADV_MERGEABLE)
+    _wait_until_merged(me)
+    settings.write(f"{_SYSFS}/run", "0")  # or it would merge again what was copied
+    with vmstat.at_least(me.evidence, "cow_ksm", me.region.pages):
+        me.write(PARENT)
+    me.expect(PARENT)
+
+
+def _wait_until_merged(me: Actor) -> None:
+    end = time.monotonic() + _PATIENCE
+    while time.monotonic() < end:
+        frames = me.frames()
+        if not all(frames):
+            raise CannotHere("frame numbers are hidden: whether pages are merged is not told")
+        merged = sum(features.page_of(_KPF_KSM, frame) for frame in frames)
+        if merged == len(frames):
+            me.note("/proc/kpageflags", "pages merged by KSM", len(frames), merged)
+            me.note("pagemap", "fewer frames than pages", "yes", _yes(len(set(frames)) < merged))
+            return
+        time.sleep(0.02)
+    raise CannotHere(f"KSM merged {merged} of {len(frames)} pages in {_PATIENCE} s")
+
+
+def _yes(true: bool) -> str:
+    return "yes" if true else "no"

@@ -1,0 +1,87 @@
+"""Workloads whose processes or threads share a whole mm: no page is write-protected for them."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+
+from cowtrace.workloads import calls
+from cowtrace.workloads.actor import Actor
+from cowtrace.workloads.foretell import expected, parent
+from cowtrace.workloads.forks import BEFORE, PARENT, THREADS
+from cowtrace.workloads.workload import workload
+
+_FEW = 5  # processes: a prime
+
+
+@workload(
+    lambda pages: (parent(), *(expected(f"clone-{n}") for n in range(1, _FEW + 1))),
+    frames=1,
+    group="shared mm",
+    claim="a vfork child writes the parent's own pages: no copy, and none afterwards",
+)
+def vfork_writes(me: Actor) -> None:
+    """5 vfork children write a page each, then the parent all: no page was ever protected"""
+    _clones(me, calls.CLONE_VM | calls.CLONE_VFORK)
+
+
+@workload(
+    lambda pages: (parent(), *(expected(f"clone-{n}") for n in range(1, _FEW + 1))),
+    frames=1,
+    group="shared mm",
+    claim="a process cloned with CLONE_VM writes the parent's own pages: no copy",
+)
+def clone_vm_writes(me: Actor) -> None:
+    """5 processes cloned with CLONE_VM write a page each, then the parent all: no fault"""
+    _clones(me, calls.CLONE_VM)
+
+
+def _clones(me: Actor, flags: int) -> None:
+    me.populate(BEFORE)
+    frames = me.frames()
+    for n in range(1, _FEW + 1):
+        page = n % me.region.pages
+        address = me.region.address(page)
+        pid = calls.clone_calling_time(address, flags)
+        me.stranger(f"clone-{n}", pid)
+        me.expect_that(any(me.region.view[page * mmap.PAGESIZE :][:8]))
+    same = sum(map(int.__eq__, frames, me.frames()))
+    me.note("pagemap", "frames kept", len(frames), same)
+    me.write_unprotected(PARENT)
+    me.expect(PARENT)
+
+
+@workload(
+    lambda pages: (parent(),),
+    frames=1,
+    group="shared mm",
+    claim="a program started by posix_spawn leaves no page write-protected",
+)
+def posix_spawn(me: Actor) -> None:
+    """starts 5 programs by posix_spawn, then writes every page: no fault, no copy"""
+    me.populate(BEFORE)
+    for _ in range(_FEW):
+        program = os.posix_spawn("/bin/true", ["true"], {})
+        _, status = os.waitpid(program, 0)
+        me.expect_that(status == 0)
+    me.write_unprotected(PARENT)
+    me.expect(PARENT)
+
+
+@workload(
+    lambda pages: (parent(),),
+    frames=1,
+    group="shared mm",
+    claim="threads write their common pages: nothing is copied",
+)
+def threads_write(me: Actor) -> None:
+    """4 threads write every page, without a fork: no fault, no copy"""
+    me.populate(BEFORE)
+    threads = [threading.Thread(target=me.region.fill, args=(PARENT,)) for _ in range(THREADS)]
+    with me.watch(protected=False):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    me.expect(PARENT)

@@ -1,0 +1,89 @@
+"""Workloads in which pages are write-protected to watch who writes: nothing is copied."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import threading
+from pathlib import Path
+
+from cowtrace.workloads import calls, features, pagemap
+from cowtrace.workloads.actor import Actor
+from cowtrace.workloads.cannot import CannotHere
+from cowtrace.workloads.counts import Expected
+from cowtrace.workloads.foretell import parent
+from cowtrace.workloads.forks import BEFORE, PARENT
+from cowtrace.workloads.region import PAGE_BYTES
+from cowtrace.workloads.workload import workload
+
+_EVENT_BYTES = 32  # struct uffd_msg; the address is at 16
+_SOFT_DIRTY = 1 << 55  # of a pagemap entry
+
+
+def _userfaultfd(pages: int) -> tuple[Expected, ...]:
+    """Taking the protection away makes the entry writable at once where this function is global.
+
+    "mm/userfaultfd: rely on vma->vm_page_prot in uffd_wp_range()" and its like (6.2); before, the
+    write that was stopped faults again, and re-marks the page.
+    """
+    return (parent(reused=0 if features.has_function("can_change_pte_writable") else pages),)
+
+
+@workload(
+    _userfaultfd,
+    frames=1,
+    group="not a copy",
+    claim="a write that userfaultfd's write protection stopped is not a copy",
+    unseen_by={"tracepoint": "it counts faults handed to user space as reused"},
+)
+def userfaultfd_protect(me: Actor) -> None:
+    """pages are protected by userfaultfd, a thread lets each write pass: nothing is copied"""
+    me.populate(BEFORE)
+    region = me.region
+    try:
+        uffd = calls.userfaultfd_wp(region.start, region.size_bytes)
+    except (OSError, KeyError) as error:
+        reason = "not allowed" if isinstance(error, PermissionError) else "no write protection"
+        raise CannotHere(f"userfaultfd: {reason}") from error
+    calls.write_protect(uffd, region.start, region.size_bytes, on=True)
+    seen: set[int] = set()
+
+    def let_pass() -> None:
+        while len(seen) < region.pages:
+            (address,) = struct.unpack_from("=Q", os.read(uffd, _EVENT_BYTES), 16)
+            page = address & -PAGE_BYTES
+            seen.add(page)
+            calls.write_protect(uffd, page, PAGE_BYTES, on=False)
+
+    watcher = threading.Thread(target=let_pass, daemon=True)
+    watcher.start()
+    with me.watch(protected=False):
+        for page in range(region.pages):
+            ctypes.memset(region.address(page), PARENT, 1)  # lets the other thread run
+        watcher.join()
+    os.close(uffd)
+    me.note("userfaultfd", "pages of which it told", region.pages, len(seen))
+    me.expect(PARENT)
+
+
+@workload(
+    lambda pages: (parent(reused=pages),),
+    frames=1,
+    group="not a copy",
+    claim="a write to a page that soft-dirty tracking protects re-marks it, and copies nothing",
+)
+def soft_dirty(me: Actor) -> None:
+    """soft-dirty bits are cleared (/proc/self/clear_refs), then every page is written"""
+    me.populate(BEFORE)
+    if not _dirty(me):
+        raise CannotHere("kernel built without CONFIG_MEM_SOFT_DIRTY")
+    Path("/proc/self/clear_refs").write_text("4", encoding="ascii")
+    me.note("pagemap", "soft-dirty pages after clearing", 0, _dirty(me))
+    me.write(PARENT)
+    me.note("pagemap", "soft-dirty pages after the write", me.region.pages, _dirty(me))
+    me.expect(PARENT)
+
+
+def _dirty(me: Actor) -> int:
+    return sum(bool(entry & _SOFT_DIRTY) for entry in pagemap.region_entries(me.region))
