@@ -28,7 +28,7 @@ INLINE u8 classify_wp(const struct wp_result *wp, u64 vm_flags)
 	if (vm_flags & VM_SHARED)
 		return wp->after & PTE_WRITABLE ? SHARED : UNCHANGED;
 	if (pte_frame(wp->before) != pte_frame(wp->after))
-		return wp->page || vm_flags & VM_PFNMAP ? COPIED : ZERO_FILLED;
+		return is_null(wp->page) && !(vm_flags & VM_PFNMAP) ? ZERO_FILLED : COPIED;
 	return wp->after & PTE_WRITABLE ? REUSED : UNCHANGED;
 }
 

@@ -13,9 +13,6 @@
  */
 BPF_PERCPU_HASH(fault_sums, struct fault_key, struct fault_sum, MAX_ROWS);
 
-/* One a process. When it is full, LOSS_PAGE_FAULTS_FULL. */
-BPF_PERCPU_HASH(page_faults, u32, struct page_fault_sum, MAX_PROCESSES);
-
 /* Names, parents, ends; written a few times in a process's life. */
 BPF_HASH(processes, u32, struct process, MAX_PROCESSES);
 

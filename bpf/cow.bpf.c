@@ -20,29 +20,13 @@
 #include "fork.h"
 #endif
 
-INLINE void count_page_fault(u64 error_code, int user)
-{
-	struct page_fault_sum zero = {}, *sum;
-	u32 tgid = current_tgid();
+#ifdef PAGE_FAULTS
+#include "page_faults.h"
+#else
+#define count_page_fault(error_code, user)
+#endif
 
-	sum = page_faults.lookup(&tgid);
-	if (!sum) {
-		introduce(tgid, 0);
-		page_faults.insert(&tgid, &zero);
-		sum = page_faults.lookup(&tgid);
-	}
-	if (!sum) {
-		lose(LOSS_PAGE_FAULTS_FULL);
-		return;
-	}
-	if (user)
-		sum->user++;
-	else
-		sum->kernel++;
-	if ((error_code & (PF_PROT | PF_WRITE)) == (PF_PROT | PF_WRITE))
-		sum->write_protect++;
-}
-
+#if defined(PAGE_FAULTS) || defined(PLAN_TRACEPOINT)
 /* exceptions:page_fault_user(address, regs, error_code) */
 RAW_TRACEPOINT_PROBE(page_fault_user)
 {
@@ -62,3 +46,4 @@ RAW_TRACEPOINT_PROBE(page_fault_kernel)
 #endif
 	return 0;
 }
+#endif

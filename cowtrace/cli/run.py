@@ -68,7 +68,9 @@ def run(
     live = not quiet and can_redraw(sys.stderr)
     with _summary_stream(output, as_json) as out:
         with ExitStack() as stack:
-            counts = stack.enter_context(tracer.attach(plan, notice=notice if verbose else None))
+            counts = stack.enter_context(
+                tracer.attach(plan, page_faults=verbose, notice=notice if verbose else None)
+            )
             signals = stack.enter_context(held(*HELD))
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would reap the command
             started = time.monotonic()

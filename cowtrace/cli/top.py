@@ -56,7 +56,9 @@ def top(
     """
     names = {pid: procfs.comm(pid) for pid in pids}
     with ExitStack() as stack:
-        live = stack.enter_context(tracer.attach(plan, notice=notice if verbose else None))
+        live = stack.enter_context(
+            tracer.attach(plan, page_faults=verbose, notice=notice if verbose else None)
+        )
         signals = stack.enter_context(held(*ENDING, signal.SIGWINCH))
         show = None if as_json else stack.enter_context(screen())
         earlier: Snapshot | None = None

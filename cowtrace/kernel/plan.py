@@ -66,6 +66,26 @@ class ProbePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Options:
+    """What a plan does beyond counting; each costs nothing when it is off."""
+
+    region: tuple[int, int] | None = None  # count only faults at addresses in [start, end)
+    page_faults: bool = False  # totals of all page faults: a program in each of them
+    cross_check: bool = False  # compare each copy with wp_page_copy(), where that exists (kprobe)
+    fork_copies: bool = False  # what fork copies itself: a probe on every new anonymous page
+
+    def defines(self) -> dict[str, int]:
+        """Their -D macros, without those that hooks bring along."""
+        macros = {"PAGE_FAULTS": 1} if self.page_faults else {}
+        if self.region:
+            macros |= {"REGION_START": self.region[0], "REGION_END": self.region[1]}
+        return macros
+
+
+NO_OPTIONS = Options()
+
+
+@dataclass(frozen=True, slots=True)
 class NoPlan:
     """Why a plan cannot run on this kernel."""
 
@@ -81,34 +101,28 @@ def preference(facts: KernelFacts) -> tuple[PlanName, ...]:
 def probe_plan(
     name: PlanName,
     facts: KernelFacts,
-    *,
-    cross_check: bool = False,
-    fork_copies: bool = False,
+    options: Options = NO_OPTIONS,
 ) -> ProbePlan | NoPlan:
-    """The plan of that name on that kernel, or each thing that it lacks.
-
-    `cross_check` adds a probe on wp_page_copy() to the kprobe plan where that function exists;
-    `fork_copies` counts what fork itself copies, at a cost to every new anonymous page.
-    """
+    """The plan of that name on that kernel, or each thing that it lacks."""
     reasons = tuple(_missing(name, facts))
     if reasons:
         return NoPlan(name, reasons)
-    parts = _parts(name, facts, cross_check, fork_copies)
-    defines = _defines(name, facts)
+    parts = _parts(name, facts, options)
+    defines = _defines(name, facts) | options.defines()
     for part in parts:
         defines |= part.defines
     attached = tuple(hook for part in parts for hook in part.hooks)
     return ProbePlan(name, attached, defines, *_limits(name, facts, defines))
 
 
-def _parts(name: PlanName, facts: KernelFacts, cross_check: bool, fork_copies: bool) -> list[Part]:
+def _parts(name: PlanName, facts: KernelFacts, options: Options) -> list[Part]:
     if name == "tracepoint":
         return []
     parts = [hooks.huge_pages(facts)]
-    if fork_copies:
+    if options.fork_copies:
         parts.append(hooks.fork_copies(facts))
     if name == "kprobe":
-        if cross_check:
+        if options.cross_check:
             parts.append(hooks.wp_page_copy(facts))
         parts.append(Part((*hooks.pair("do_wp_page"), *hooks.pair("finish_fault")), {}))
     return parts

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.facts import KernelFacts, kernel_facts
-from cowtrace.kernel.plan import NoPlan, ProbePlan, preference, probe_plan
+from cowtrace.kernel.plan import NoPlan, Options, ProbePlan, preference, probe_plan
 from cowtrace.kernel.privileges import require_privileges
 from cowtrace.model import Snapshot
 from cowtrace.tracer import abi, maps
@@ -28,6 +29,7 @@ class Tracer:
         self.probe_plan = plan
         self._facts = facts
         self._loaded = loaded
+        self._totals = "PAGE_FAULTS" in plan.defines
         self._ledger = Ledger(plan.unseen)
         self._attached_ns = time.monotonic_ns()
         self._baseline = self._losses()
@@ -65,11 +67,14 @@ class Tracer:
         fd = self._loaded.map_fd
         hashed = maps.read_hash
         sums = hashed(fd("fault_sums"), abi.FAULT_KEY, abi.FAULT_SUM, per_cpu=True)
-        faults = hashed(fd("page_faults"), abi.TGID, abi.PAGE_FAULT_SUM, per_cpu=True)
+        faults: dict[int, Any] | None = None
+        if self._totals:
+            read = hashed(fd("page_faults"), abi.TGID, abi.PAGE_FAULT_SUM, per_cpu=True)
+            faults = {key[0]: value for key, value in read}
         known = hashed(fd("processes"), abi.TGID, abi.PROCESS, per_cpu=False)
         return RawCounts(
             sums=dict(sums),
-            page_faults={key[0]: value for key, value in faults},
+            page_faults=faults,
             processes={key[0]: value for key, value in known},
             losses=self._losses(),
         )
@@ -83,7 +88,8 @@ class Tracer:
         tgids = [abi.TGID.pack(tgid) for tgid in past.processes]
         fd = self._loaded.map_fd
         maps.delete(fd("fault_sums"), [abi.FAULT_KEY.pack(*key) for key in past.sums])
-        maps.delete(fd("page_faults"), tgids)
+        if self._totals:
+            maps.delete(fd("page_faults"), tgids)
         maps.delete(fd("processes"), tgids)
 
 
@@ -91,6 +97,7 @@ def attach(
     plan: str = "auto",
     *,
     region: tuple[int, int] | None = None,
+    page_faults: bool = False,
     cross_check: bool = False,
     fork_copies: bool = False,
     notice: Callable[[str], None] | None = None,
@@ -100,7 +107,8 @@ def attach(
     Args:
         plan: auto, fentry, kprobe or tracepoint.
         region: count only faults at addresses in [start, end).
-        cross_check: where wp_page_copy() exists, compare each call with the frame numbers.
+        page_faults: also count all page faults of each process: a program in each of them.
+        cross_check: compare each copy with wp_page_copy(), where that exists (kprobe plan).
         fork_copies: count the pages that fork itself copies, since they are pinned: a probe on
             every new anonymous page.
         notice: told, one sentence each, which plan was refused and why, and which was taken.
@@ -110,13 +118,13 @@ def attach(
     """
     require_privileges()
     say = notice or (lambda sentence: None)
+    options = Options(region, page_faults, cross_check, fork_copies)
     facts = kernel_facts()
     names = tuple(name for name in preference(facts) if plan in ("auto", name))
     refusals = []
     for name in names:
         try:
-            chosen = probe_plan(name, facts, cross_check=cross_check, fork_copies=fork_copies)
-            tracer = _attach_one(chosen, facts, region)
+            tracer = _attach_one(probe_plan(name, facts, options), facts)
         except CowtraceError as error:
             if error.exit_code != EXIT_NO_PLAN or not isinstance(error, Unavailable | Refused):
                 raise
@@ -145,12 +153,8 @@ class Unavailable(CowtraceError):
         )
 
 
-def _attach_one(
-    plan: ProbePlan | NoPlan, facts: KernelFacts, region: tuple[int, int] | None
-) -> Tracer:
+def _attach_one(plan: ProbePlan | NoPlan, facts: KernelFacts) -> Tracer:
     if isinstance(plan, NoPlan):
         raise Unavailable(plan)
-    options = {"MAX_ROWS": MAX_ROWS, "MAX_PROCESSES": MAX_PROCESSES}
-    if region:
-        options |= {"REGION_START": region[0], "REGION_END": region[1]}
-    return Tracer(plan, facts, Loaded(plan, options))
+    sizes = {"MAX_ROWS": MAX_ROWS, "MAX_PROCESSES": MAX_PROCESSES}
+    return Tracer(plan, facts, Loaded(plan, sizes))

@@ -29,21 +29,17 @@ class Ledger:
         self._dying = exited - done
         if not done:
             return raw
-        past = _part(raw, done)
+        past = _part(raw, lambda tgid: tgid in done)
         self.ended += processes(past, self._unseen)
         forget(past)
-        return _part(raw, raw.processes.keys() | raw.page_faults.keys() | _owners(raw), but=done)
+        return _part(raw, lambda tgid: tgid not in done)
 
 
-def _owners(raw: RawCounts) -> set[int]:
-    return {key[0] for key in raw.sums}
-
-
-def _part(raw: RawCounts, tgids: Set[int], but: Set[int] = frozenset()) -> RawCounts:
-    keep = tgids - but
+def _part(raw: RawCounts, keep: Callable[[int], bool]) -> RawCounts:
+    faults = raw.page_faults
     return replace(
         raw,
-        sums={key: value for key, value in raw.sums.items() if key[0] in keep},
-        page_faults={t: v for t, v in raw.page_faults.items() if t in keep},
-        processes={t: v for t, v in raw.processes.items() if t in keep},
+        sums={key: value for key, value in raw.sums.items() if keep(key[0])},
+        page_faults=faults and {t: v for t, v in faults.items() if keep(t)},
+        processes={t: v for t, v in raw.processes.items() if keep(t)},
     )

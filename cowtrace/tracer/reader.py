@@ -26,7 +26,7 @@ class RawCounts:
     """One reading of all maps; the fields are those of bpf/cow.h."""
 
     sums: Mapping[Key, tuple[int, int]]
-    page_faults: Mapping[int, tuple[int, int, int]]
+    page_faults: Mapping[int, tuple[int, int, int]] | None  # None: not counted
     processes: Mapping[int, tuple[int, int, int, bytes]]
     losses: tuple[int, ...]  # enum loss, then calls passed over
 
@@ -46,7 +46,7 @@ def processes(raw: RawCounts, unseen: frozenset[FaultKind]) -> tuple[Process, ..
                     copied,
                 )
             )
-    tgids = rows.keys() | raw.page_faults.keys() | raw.processes.keys()
+    tgids = rows.keys() | raw.processes.keys() | (raw.page_faults or {}).keys()
     return tuple(_process(raw, tgid, tuple(rows[tgid]), unseen) for tgid in sorted(tgids))
 
 
@@ -54,13 +54,15 @@ def _process(
     raw: RawCounts, tgid: int, rows: tuple[FaultRow, ...], unseen: frozenset[FaultKind]
 ) -> Process:
     parent, exited, _, comm = raw.processes.get(tgid, (0, 0, 0, b""))
-    faults = raw.page_faults.get(tgid)
+    faults = None
+    if raw.page_faults is not None:
+        faults = PageFaults(*raw.page_faults.get(tgid, (0, 0, 0)))
     return Process(
         pid=tgid,
         comm=comm.split(b"\0", 1)[0].decode(errors="backslashreplace"),
         parent=parent or None,
         exited=bool(exited),
-        page_faults=PageFaults(*faults) if faults else None,
+        page_faults=faults,
         rows=rows,
         unseen=unseen,
     )

@@ -15,7 +15,16 @@ from cowtrace.kernel.facts import (
     KernelFacts,
 )
 from cowtrace.kernel.hooks import Hook, pair
-from cowtrace.kernel.plan import PLAN_NAMES, NoPlan, PlanName, ProbePlan, preference, probe_plan
+from cowtrace.kernel.plan import (
+    NO_OPTIONS,
+    PLAN_NAMES,
+    NoPlan,
+    Options,
+    PlanName,
+    ProbePlan,
+    preference,
+    probe_plan,
+)
 from cowtrace.model import FaultKind
 
 COMPLETE = KernelFacts(
@@ -34,8 +43,8 @@ COMPLETE = KernelFacts(
 )
 
 
-def plan(name: PlanName, facts: KernelFacts = COMPLETE, **options: bool) -> ProbePlan:
-    found = probe_plan(name, facts, **options)
+def plan(name: PlanName, facts: KernelFacts = COMPLETE, options: Options = NO_OPTIONS) -> ProbePlan:
+    found = probe_plan(name, facts, options)
     assert isinstance(found, ProbePlan), found
     return found
 
@@ -68,9 +77,9 @@ def test_kprobe_attaches_the_return_before_the_entry() -> None:
 def test_wp_page_copy_is_checked_only_on_request_and_where_it_exists() -> None:
     inlined = without("wp_page_copy")
     assert "CROSS_CHECK" not in plan("kprobe").defines
-    assert plan("kprobe", cross_check=True).defines["CROSS_CHECK"] == 1
-    assert "CROSS_CHECK" not in plan("kprobe", inlined, cross_check=True).defines
-    assert "CROSS_CHECK" not in plan("fentry", cross_check=True).defines
+    assert plan("kprobe", COMPLETE, Options(cross_check=True)).defines["CROSS_CHECK"] == 1
+    assert "CROSS_CHECK" not in plan("kprobe", inlined, Options(cross_check=True)).defines
+    assert "CROSS_CHECK" not in plan("fentry", COMPLETE, Options(cross_check=True)).defines
 
 
 @pytest.mark.parametrize(
@@ -139,13 +148,13 @@ def test_hugetlb_arguments_are_found_by_name(
 
 def test_what_fork_copies_is_counted_on_request() -> None:
     assert "FORK_COPIES" not in plan("fentry").defines
-    asked = plan("fentry", without("folio_add_new_anon_rmap"), fork_copies=True)
+    asked = plan("fentry", without("folio_add_new_anon_rmap"), Options(fork_copies=True))
     assert Hook("kprobe", "page_add_new_anon_rmap", "add_new_anon_rmap_enter") in asked.hooks
-    assert "FORK_COPIES" not in plan("tracepoint", fork_copies=True).defines
+    assert "FORK_COPIES" not in plan("tracepoint", COMPLETE, Options(fork_copies=True)).defines
 
 
 def test_without_kprobes_the_fentry_plan_has_no_hooks_but_its_own() -> None:
-    found = plan("fentry", replace(COMPLETE, kprobes=False), fork_copies=True)
+    found = plan("fentry", replace(COMPLETE, kprobes=False), Options(fork_copies=True))
     assert found.hooks == ()
     assert "HUGE_PAGES" not in found.defines
 
@@ -156,3 +165,11 @@ def test_auto_takes_the_cheapest_plan_that_loses_nothing() -> None:
     assert preference(preemptible)[0] == "kprobe"
     assert any("preemptible" in spot for spot in plan("fentry", preemptible).blind_spots)
     assert not any("preemptible" in spot for spot in plan("fentry").blind_spots)
+
+
+def test_what_is_off_is_compiled_out() -> None:
+    for name in PLAN_NAMES:
+        bare = plan(name).defines
+        assert not {"PAGE_FAULTS", "REGION_START", "CROSS_CHECK", "FORK_COPIES"} & bare.keys()
+    asked = plan("fentry", COMPLETE, Options(region=(4096, 8192), page_faults=True)).defines
+    assert (asked["REGION_START"], asked["REGION_END"], asked["PAGE_FAULTS"]) == (4096, 8192, 1)

@@ -33,6 +33,8 @@ def test_rows_are_typed_and_summed() -> None:
     assert [row.actor for row in redis.rows if row.origin is Origin.REMOTE] == [9]
     assert len(redis.rows) == 3  # a sum of 0 is no row
     assert (other.pid, other.comm, other.rows) == (8, "", ())
+    assert named.page_faults == PageFaults(0, 0, 0)
+    assert processes(replace(RAW, page_faults=None), NONE)[0].page_faults is None  # not 0
     assert named.comm == "\\xff\x1b[31m"  # hostile still: views.text makes it printable
 
 
@@ -81,7 +83,7 @@ def test_an_ended_process_leaves_the_maps_after_one_more_reading() -> None:
     left = ledger.fold(last, forgotten.append)
     assert {k[0] for k in left.sums} == set()
     assert left.processes.keys() == {9}
-    assert left.page_faults.keys() == {8}
+    assert left.page_faults == {8: (1, 0, 0)}
     assert [(p.pid, p.exited, p.count(FaultKind.COPIED)) for p in ledger.ended] == [(7, True, 26)]
     assert forgotten[0].sums == last.sums
     assert forgotten[0].processes.keys() == {7}

@@ -93,7 +93,7 @@ def test_a_plan_that_sees_no_copies_shows_no_bytes() -> None:
 
 
 def test_losses_are_shown_by_cause() -> None:
-    lossy = Completeness(10, 9, 12, (("return missed", 5), ("sums full", 7)))
+    lossy = Completeness(12, (("return missed", 5), ("sums full", 7)))
     now = snapshot(process(1, "a", row(FaultKind.UNCLASSIFIED, 3)), completeness=lossy)
     shown = text(Frame(now, rows(now, None), 1)).splitlines()[-1]
     assert shown == "unclassified 3, lost 12 (return missed 5, sums full 7)"
@@ -184,7 +184,7 @@ def test_every_line_fits_80_columns(
 ) -> None:
     each = [row(kind, n) for kind, n in zip(FaultKind, counts, strict=True) if n]
     one = process(pid, comm, *each, exited=True, page_faults=PageFaults(*counts[:3]))
-    lossy = Completeness(0, 0, counts[0], (("return missed", counts[0]), ("full", counts[1])))
+    lossy = Completeness(counts[0], (("return missed", counts[0]), ("full", counts[1])))
     now = snapshot(one, at=at, completeness=lossy, unseen=frozenset(FaultKind))
     frame = Frame(now, rows(now, None), seen, total=True, verbose=verbose)
     assert all(cell_len(line) <= 80 for line in text(frame).splitlines())
