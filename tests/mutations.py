@@ -47,13 +47,6 @@ OF_FAULT_ENDS = (
         "fork-child-writes",
     ),
     Mutation(
-        "flags of the entry are taken for a part of the frame",
-        "kernel.h",
-        "(((pte) & PTE_FRAME_MASK) >> PAGE_SHIFT)",
-        "(pte)",
-        "fork-both-write",
-    ),
-    Mutation(
         "every fault that is entered counts as a copy",
         "classify.h",
         "return wp->after & PTE_WRITABLE ? REUSED : UNCHANGED;",
@@ -95,12 +88,30 @@ OF_FAULT_ENDS = (
         "key.source = source_of(wp->page);\n\t\tbytes = 1;",
         "one-byte-per-page",
     ),
+)
+
+# Of paths that need more than fork and a write.
+OF_PATHS = (
     Mutation(
-        "faults outside the region are counted too",
-        "count.h",
-        "return address >= REGION_START && address < REGION_END;",
-        "return 1;",
-        "fork-read-only",
+        "a remote write is charged to the writer",
+        "classify.h",
+        "if (key->origin == ORIGIN_REMOTE) {",
+        "if (0) {",
+        "remote-vm-writev",
+    ),
+    Mutation(
+        "a shared mapping is taken for a private one",
+        "classify.h",
+        "if (vm_flags & VM_SHARED)\n\t\treturn wp->after & PTE_WRITABLE ? SHARED : UNCHANGED;",
+        "",
+        "shared-file-writeback",
+    ),
+    Mutation(
+        "the copy of a huge page is a small one",
+        "huge.h",
+        "return (u64)PAGE_SIZE << read_u32(hstate, HSTATE_ORDER);",
+        "return PAGE_SIZE;",
+        "hugetlb-both-write",
     ),
 )
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from cowtrace.model import COPIES, FaultKind, Snapshot, Source
+from cowtrace.model import Snapshot
 from cowtrace.verify import other_side
 from cowtrace.verify.check import Check, Verdict
+from cowtrace.verify.rows import differences as row_differences
 from cowtrace.verify.words import expected_words, observed_words
-from cowtrace.workloads.compare import Comparison, Row, comparison
+from cowtrace.workloads.compare import Row, comparison
 from cowtrace.workloads.counts import Evidence, Outcome
 from cowtrace.workloads.workload import Workload
-
-_LARGE = (Source.HUGETLB, Source.THP)  # may be replaced whole
 
 
 def judge(workload: Workload, outcome: Outcome, trace: Snapshot, seconds: float) -> Check:
@@ -33,8 +32,7 @@ def judge(workload: Workload, outcome: Outcome, trace: Snapshot, seconds: float)
     wrong = [_contradiction(one) for one in evidence if one.ok is False]
     wrong += _wrong_data(outcome)
     if not reason:
-        wrong += _wrong_bytes(outcome, trace)
-        wrong += _unresolved(compared)
+        wrong += row_differences(outcome, trace)
         wrong += other_side.wrong_sums(compared.rows) if is_open else ()
     if reason and not wrong:
         verdict, why = Verdict.UNSEEN, f"by the {trace.plan} plan: {reason}"
@@ -122,25 +120,6 @@ def _difference(row: Row) -> str:
     numbers = {"expected": row.expected, "traced": row.traced, "by pagemap": row.pagemap}
     told = (f"{n:,} {what}" for what, n in numbers.items() if n is not None)
     return f"{row.role} {row.kind.label}: {', '.join(told)}"
-
-
-def _wrong_bytes(outcome: Outcome, trace: Snapshot) -> Iterator[str]:
-    """A copy is a whole page, whatever was written of it."""
-    for one in outcome.processes:
-        process = trace.process(one.pid)
-        for row in process.rows if process else ():
-            writes = row.kind in (*COPIES, FaultKind.ZERO_FILLED)
-            expected = row.faults * trace.page_bytes if writes else 0
-            if row.bytes != expected and row.source not in _LARGE:
-                yield (
-                    f"{one.role} {row.kind.label}: {row.bytes:,} bytes traced, "
-                    f"{expected:,} are {row.faults:,} pages"
-                )
-
-
-def _unresolved(compared: Comparison) -> Iterator[str]:
-    counts = {"unclassified": compared.unclassified, "failed": compared.failed}
-    return (f"{number:,} faults {what}" for what, number in counts.items() if number)
 
 
 def _wrong_data(outcome: Outcome) -> Iterator[str]:
