@@ -25,6 +25,19 @@ def problems(outcome: Outcome, snapshot: Snapshot) -> list[str]:
     return found
 
 
+def path_problems(outcome: Outcome, snapshot: Snapshot, lost_before: int) -> list[str]:
+    """The same of a workload of which not every oracle can tell: each that can must agree."""
+    compared = comparison(outcome, snapshot)
+    found = [str(row) for row in compared.rows if not row.ok]
+    found += [str(detail) for detail in compared.details if not detail.ok]
+    found += [str(evidence) for evidence in outcome.evidence if evidence.ok is False]
+    if compared.unclassified or compared.failed or compared.lost > lost_before:
+        found.append(f"incomplete: {compared}")
+    if not outcome.data_right:
+        found.append("wrong data was read back")
+    return found
+
+
 def unaccounted(outcome: Outcome, snapshot: Snapshot) -> list[str]:
     """For a plan that may lose faults: counts that differ by more than what it says is lost.
 

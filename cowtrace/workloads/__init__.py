@@ -15,7 +15,7 @@ from pathlib import Path
 
 import cowtrace
 from cowtrace.errors import CowtraceError
-from cowtrace.workloads import claims, forks, mappings, paths
+from cowtrace.workloads import claims, forks, mappings, paths, settings
 from cowtrace.workloads.cannot import EXIT_CANNOT, CannotHere
 from cowtrace.workloads.counts import (
     Counts,
@@ -51,6 +51,7 @@ __all__ = [
     "paths",
     "run",
     "run_forked",
+    "settings",
 ]
 
 
@@ -61,11 +62,12 @@ def run_forked(name: str, pages: int) -> Outcome:
     """
     chosen = find(name)
     check_pages(chosen, pages)
-    child = Child(lambda: chosen)
-    try:
-        return child.do(Workload.run, pages)
-    finally:
-        child.end()
+    with settings.delay_accounting():
+        child = Child(lambda: chosen)
+        try:
+            return child.do(Workload.run, pages)
+        finally:
+            child.end()
 
 
 def run(name: str, pages: int) -> Outcome:
@@ -79,12 +81,13 @@ def run(name: str, pages: int) -> Outcome:
 
     command = [sys.executable, "-m", "cowtrace.workloads", name, "--pages", str(pages)]
     path = [str(Path(cowtrace.__path__[0]).parent), os.environ.get("PYTHONPATH", "")]
-    ended = subprocess.run(
-        command,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))},
-        capture_output=True,
-        text=True,
-    )
+    with settings.delay_accounting():
+        ended = subprocess.run(
+            command,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))},
+            capture_output=True,
+            text=True,
+        )
     if ended.returncode == 0:
         return outcome_from_json(ended.stdout)
     message, _, hint = ended.stderr.strip().rpartition("\n")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from cowtrace.workloads import pagemap
 from cowtrace.workloads.counts import Counts, Evidence, Expected, Observed
 from cowtrace.workloads.oracles.writes import Writes
-from cowtrace.workloads.region import Region, touch_scratch
+from cowtrace.workloads.region import Backing, Region, touch_scratch
 from cowtrace.workloads.turns import Child, Victim
 
 
@@ -167,6 +167,8 @@ class Actor:
         if before is None or after is None or self._zero_frame is None:
             return
         backing, zero = self.region.backing, self._zero_frame
+        if backing is Backing.HUGE:
+            before = pagemap.huge_zero_as(zero, before)
         seen = pagemap.changes(before, after, backing=backing, zero=zero, written=written)
         if seen.reused and not protected:
             seen = dataclasses.replace(seen, reused=None)

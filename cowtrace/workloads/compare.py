@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
-from cowtrace.model import FaultKind, Snapshot
-from cowtrace.workloads.counts import KINDS, Outcome
+from cowtrace.model import FaultKind, FaultRow, Origin, Snapshot, Source
+from cowtrace.workloads.counts import KINDS, ExpectedRow, Outcome
 from cowtrace.workloads.workload import find
+
+_Key: TypeAlias = tuple[FaultKind, Source, Origin, int | None]  # kind, source, origin, actor
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,28 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Detail:
+    """Faults of one process that are alike, foretold or traced. None: any number, or unseen."""
+
+    role: str
+    pid: int
+    kind: FaultKind
+    source: Source  # UNKNOWN where the plan cannot tell
+    origin: Origin
+    actor: int | None  # pid that must have made, or made, a remote fault
+    expected: int | None
+    traced: int | None
+    expected_bytes: int | None
+    traced_bytes: int | None
+
+    @property
+    def ok(self) -> bool:
+        """What is both foretold and seen agrees."""
+        pairs = ((self.expected, self.traced), (self.expected_bytes, self.traced_bytes))
+        return all(None in pair or pair[0] == pair[1] for pair in pairs)
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """All rows of a workload, and whether the trace was complete while it ran."""
 
@@ -53,8 +78,9 @@ class Comparison:
     plan: str
     kernel: str
     rows: tuple[Row, ...]
+    details: tuple[Detail, ...]  # of the kinds that the workload foretells row by row
     unclassified: int  # of the workload's processes
-    failed: int  # likewise
+    failed: int  # likewise, those that were not foretold
     lost: int  # of the whole trace
     data_right: bool
 
@@ -62,30 +88,43 @@ class Comparison:
     def ok(self) -> bool:
         """The tracer, the frame numbers and the data read back all say what was foretold."""
         complete = not (self.unclassified or self.failed or self.lost)
-        return complete and self.data_right and all(row.ok for row in self.rows)
+        agree = all(row.ok for row in self.rows) and all(one.ok for one in self.details)
+        return complete and self.data_right and agree
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: every row and field, kinds by their labels."""
         rows = [
             {**dataclasses.asdict(row), "kind": row.kind.label, "ok": row.ok} for row in self.rows
         ]
-        return {**dataclasses.asdict(self), "rows": rows, "ok": self.ok}
+        details = [
+            {
+                **dataclasses.asdict(detail),
+                "kind": detail.kind.label,
+                "source": detail.source.name.lower(),
+                "origin": detail.origin.name.lower(),
+                "ok": detail.ok,
+            }
+            for detail in self.details
+        ]
+        return {**dataclasses.asdict(self), "rows": rows, "details": details, "ok": self.ok}
 
 
 def comparison(outcome: Outcome, snapshot: Snapshot) -> Comparison:
     """Compare, process by process and kind by kind.
 
     The snapshot must come from a tracer that was attached, for the workloads' region, before the
-    workload began.
+    workload began. Where its plan cannot see the workload's path, nothing counts as traced.
     """
-    bound = find(outcome.name).races and FaultKind.UNCHANGED in snapshot.unseen
+    chosen = find(outcome.name)
+    unseen = snapshot.plan in chosen.unseen_by
+    bound = chosen.races and FaultKind.UNCHANGED in snapshot.unseen
     rows = tuple(
         Row(
             process.role,
             process.pid,
             kind,
             process.expected.of(kind),
-            traced(snapshot, process.pid, kind),
+            None if unseen else traced(snapshot, process.pid, kind),
             process.pagemap.of(kind) if process.pagemap else None,
             bound,
         )
@@ -94,7 +133,11 @@ def comparison(outcome: Outcome, snapshot: Snapshot) -> Comparison:
     )
 
     def total(kind: FaultKind) -> int:
-        return sum(traced(snapshot, process.pid, kind) or 0 for process in outcome.processes)
+        return sum(
+            traced(snapshot, process.pid, kind) or 0
+            for process in outcome.processes
+            if kind not in {row.kind for row in process.expected.rows}
+        )
 
     return Comparison(
         outcome.name,
@@ -102,11 +145,46 @@ def comparison(outcome: Outcome, snapshot: Snapshot) -> Comparison:
         snapshot.plan,
         snapshot.kernel,
         rows,
+        () if unseen else tuple(details(outcome, snapshot)),
         total(FaultKind.UNCLASSIFIED),
         total(FaultKind.FAILED),
         snapshot.completeness.lost,
         outcome.data_right,
     )
+
+
+def details(outcome: Outcome, snapshot: Snapshot) -> Iterator[Detail]:
+    """Row by row: all that were foretold, and of the same kinds all that were traced."""
+    pids = {process.role: process.pid for process in outcome.processes}
+    for process in outcome.processes:
+        kinds = {row.kind for row in process.expected.rows}
+        seen = snapshot.process(process.pid)
+        rows = [row for row in (seen.rows if seen else ()) if row.kind in kinds]
+        tells_source = not any(row.source is Source.UNKNOWN for row in rows)
+        wanted: dict[_Key, list[ExpectedRow]] = {}
+        for one in process.expected.rows:
+            actor = pids.get(one.actor) if one.actor else None
+            source = one.source if tells_source else Source.UNKNOWN
+            wanted.setdefault((one.kind, source, one.origin, actor), []).append(one)
+        got: dict[_Key, list[FaultRow]] = {}
+        for row in rows:
+            source = row.source if tells_source else Source.UNKNOWN
+            got.setdefault((row.kind, source, row.origin, row.actor), []).append(row)
+        for key in dict.fromkeys((*wanted, *got)):
+            foretold, found = wanted.get(key, []), got.get(key, [])
+            yield Detail(
+                process.role,
+                process.pid,
+                *key,
+                _total([row.faults for row in foretold]),
+                None if key[0] in snapshot.unseen else sum(row.faults for row in found),
+                _total([row.bytes for row in foretold]),
+                None if key[0] in snapshot.unseen else sum(row.bytes for row in found),
+            )
+
+
+def _total(numbers: list[int | None]) -> int | None:
+    return None if None in numbers else sum(number or 0 for number in numbers)
 
 
 def traced(snapshot: Snapshot, pid: int, kind: FaultKind) -> int | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import mmap
 from pathlib import Path
 
 
@@ -28,15 +27,3 @@ def _btf() -> bytes:
 @functools.cache
 def _kallsyms() -> str:
     return Path("/proc/kallsyms").read_text(encoding="ascii", errors="replace")
-
-
-def page_of(flag: int, frame: int) -> bool:
-    """Whether a page frame has that bit in /proc/kpageflags (KPF_KSM is 21)."""
-    with Path("/proc/kpageflags").open("rb", buffering=0) as flags:
-        flags.seek(8 * frame)
-        return bool(int.from_bytes(flags.read(8), "little") >> flag & 1)
-
-
-def small_pages() -> int:
-    """Small pages in a huge one."""
-    return mmap.PAGESIZE // 8

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import TypeAlias
 
 from cowtrace.workloads.counts import Counts
+from cowtrace.workloads.oracles import kpageflags
 from cowtrace.workloads.region import PAGE_BYTES, Backing, Region
 
 _ENTRY_BYTES = 8
@@ -55,6 +56,19 @@ def region_entries(region: Region) -> Entries:
 def frame(entry: int) -> int:
     """The frame number in an entry; 0 where it is hidden, or where no page is mapped."""
     return entry & _FRAME_MASK
+
+
+def huge_zero_as(zero: int, entries: Entries) -> Entries:
+    """The same, with `zero` for every frame of the huge zero page, which has many."""
+    frames = [frame(entry) for entry in entries]
+    zeroes = kpageflags.have(kpageflags.ZERO_PAGE, frames)
+    return array(
+        "Q",
+        (
+            entry & ~_FRAME_MASK | zero if is_zero and entry & _PRESENT else entry
+            for entry, is_zero in zip(entries, zeroes, strict=True)
+        ),
+    )
 
 
 def zero_frame() -> int | None:

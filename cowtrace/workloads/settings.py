@@ -44,6 +44,9 @@ def changed(values: Mapping[str, str]) -> Iterator[None]:
     A file of which one word is chosen (`always [madvise] never`) is understood. Raises CannotHere
     where a file is missing or cannot be written.
     """
+    if not values:
+        yield
+        return
     before: list[str] = []
     for path in reversed(list(values)):
         before += [path, read(path)]
@@ -68,6 +71,15 @@ def write(path: str, value: str) -> None:
         Path(path).write_text(value, encoding="ascii")
     except OSError as error:
         raise CannotHere(f"cannot write {value} to {path}: {error.strerror}") from error
+
+
+@contextmanager
+def delay_accounting() -> Iterator[None]:
+    """On for processes that are born in the block, where it can be had: see oracles.taskstats."""
+    path = "/proc/sys/kernel/task_delayacct"
+    off = os.access(path, os.W_OK) and read(path) == "0"
+    with changed({path: "1"} if off else {}):
+        yield
 
 
 @contextmanager

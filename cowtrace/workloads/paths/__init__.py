@@ -14,8 +14,14 @@ from cowtrace.workloads.paths import (
     thp,
     tracking,
 )
+from cowtrace.workloads.workload import WORKLOADS
+
+NAMES = tuple(
+    name for name, workload in WORKLOADS.items() if workload.act.__module__.startswith(__name__)
+)
 
 __all__ = [
+    "NAMES",
     "exclusive",
     "failing",
     "hugetlb",

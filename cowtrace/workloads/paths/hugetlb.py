@@ -20,29 +20,50 @@ _UNSEEN = {"tracepoint": "it does not see huge pages: their copies count as reus
 _MANY = 23  # huge pages at most, whatever was asked for: 46 MiB
 
 
-def _pool(
-    pages_for_each: int, page_bytes: int = HUGE_BYTES
-) -> Callable[[int], AbstractContextManager[None]]:
+def _pool(pages_for_each: int) -> Callable[[int], AbstractContextManager[None]]:
     """A pool with so many free huge pages for each of the region, and none beyond."""
 
     @contextmanager
     def pool(pages: int) -> Iterator[None]:
-        folder = f"/sys/kernel/mm/hugepages/hugepages-{page_bytes >> 10}kB"
         wanted = pages * pages_for_each
-        total = int(settings.read(f"{folder}/nr_hugepages"))
-        unused = int(settings.read(f"{folder}/free_hugepages"))
-        size = f"{folder}/nr_hugepages"
-        values = {size: str(total - unused + wanted)}
-        if page_bytes == HUGE_BYTES:
-            values[f"{folder}/nr_overcommit_hugepages"] = "0"
+        reserved = int(_pool_setting(HUGE_BYTES, "resv_hugepages"))
+        used = int(_pool_setting(HUGE_BYTES, "nr_hugepages")) - _free(HUGE_BYTES)
+        folder = _folder(HUGE_BYTES)
+        values = {
+            f"{folder}/nr_overcommit_hugepages": "0",
+            f"{folder}/nr_hugepages": str(used + reserved + wanted),
+        }
         with settings.changed(values):
-            got = int(settings.read(f"{folder}/free_hugepages"))
+            got = _free(HUGE_BYTES) - reserved
             if got != wanted:
-                what = f"{wanted} free huge pages of {page_bytes >> 10:,} KiB"
-                raise CannotHere(f"no pool of {what} can be had: {got} are free")
+                raise CannotHere(f"no pool of {wanted} huge pages can be had: {got} are free")
             yield
 
     return pool
+
+
+@contextmanager
+def _gigantic_pool(pages: int) -> Iterator[None]:
+    """Two pages for each, set aside before: to gather them takes a running system a long time."""
+    if _free(GIGANTIC_BYTES) < 2 * pages:
+        size = f"{_folder(GIGANTIC_BYTES)}/nr_hugepages"
+        raise CannotHere(
+            f"no pool of {2 * pages} pages of 1 GiB is set aside",
+            hint=f"with memory to spare: echo {2 * pages} > {size}",
+        )
+    yield
+
+
+def _free(page_bytes: int) -> int:
+    return int(_pool_setting(page_bytes, "free_hugepages"))
+
+
+def _pool_setting(page_bytes: int, name: str) -> str:
+    return settings.read(f"{_folder(page_bytes)}/{name}")
+
+
+def _folder(page_bytes: int) -> str:
+    return f"/sys/kernel/mm/hugepages/hugepages-{page_bytes >> 10}kB"
 
 
 def _copied(pages: int, page_bytes: int = HUGE_BYTES) -> ExpectedRow:
@@ -76,7 +97,7 @@ def hugetlb_both_write(me: Actor) -> None:
     lambda pages: (parent(), child(_copied(pages, GIGANTIC_BYTES))),
     backing=Backing.HUGETLB_1G,
     most=1,
-    needs=_pool(2, GIGANTIC_BYTES),
+    needs=_gigantic_pool,
     group="hugetlb",
     claim="a write to a shared hugetlb page of 1 GiB copies the whole huge page",
     unseen_by=_UNSEEN,

@@ -7,16 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cowtrace.model import Source
-from cowtrace.workloads import calls, features, settings
+from cowtrace.workloads import calls, settings
 from cowtrace.workloads.actor import Actor
 from cowtrace.workloads.cannot import CannotHere
 from cowtrace.workloads.foretell import copied, parent
 from cowtrace.workloads.forks import BEFORE, PARENT
-from cowtrace.workloads.oracles import vmstat
+from cowtrace.workloads.oracles import kpageflags, vmstat
 from cowtrace.workloads.workload import workload
 
 _SYSFS = "/sys/kernel/mm/ksm"
-_KPF_KSM = 21  # include/uapi/linux/kernel-page-flags.h
 _PATIENCE = 30  # seconds for ksmd
 
 
@@ -56,7 +55,7 @@ def _wait_until_merged(me: Actor) -> None:
         frames = me.frames()
         if not all(frames):
             raise CannotHere("frame numbers are hidden: whether pages are merged is not told")
-        merged = sum(features.page_of(_KPF_KSM, frame) for frame in frames)
+        merged = sum(kpageflags.have(kpageflags.KSM, frames))
         if merged == len(frames):
             me.note("/proc/kpageflags", "pages merged by KSM", len(frames), merged)
             me.note("pagemap", "fewer frames than pages", "yes", _yes(len(set(frames)) < merged))
