@@ -10,25 +10,28 @@
 INLINE void account_wp(const struct wp_result *wp, u64 entered_ns)
 {
 	struct fault_key key = {};
-	u64 bytes = 0, task;
+	u64 vm_flags = load_u64(wp->vma, VMA_FLAGS);
+	u64 bytes = 0, page, task;
 
 	if (!in_region(wp->address))
 		return;
-	key.kind = classify_wp(wp, load_u64(wp->vma, VMA_FLAGS));
+	key.kind = classify_wp(wp, vm_flags);
 	key.origin = origin_of(wp->flags);
 	task = charge(&key, wp->vma);
-	if ((key.kind == COPIED || key.kind == ZERO_FILLED) &&
-	    !single_threaded(wp->vma) &&
+	if (key.kind == COPIED && !single_threaded(wp->vma) &&
 	    lost_race(key.tgid, wp->address, pte_frame(wp->after), entered_ns))
 		key.kind = UNCHANGED;
 
 	switch (key.kind) {
 	case COPIED:
-		key.source = source_of(wp->page);
-		bytes = PAGE_SIZE;
-		break;
-	case ZERO_FILLED:
-		key.source = SOURCE_ZERO;
+		/* do_wp_page() left the page before there; NULL for the zero page, which has none. */
+		page = read_u64(wp->vmf, VMF_PAGE);
+		if (page || vm_flags & VM_PFNMAP) {
+			key.source = source_of(page);
+		} else {
+			key.kind = ZERO_FILLED;
+			key.source = SOURCE_ZERO;
+		}
 		bytes = PAGE_SIZE;
 		break;
 	case REUSED:

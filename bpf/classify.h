@@ -7,16 +7,19 @@
 
 /* What one call of do_wp_page() left behind. */
 struct wp_result {
+	u64 vmf;	/* struct vm_fault *, as long as the program runs */
 	u64 vma;	/* struct vm_area_struct * */
 	u64 address;
-	u64 page;	/* the page before; NULL for the zero page, which has none */
 	u64 before;	/* the page-table entry that faulted */
 	u64 after;	/* the entry now; as before when the page table itself is gone */
 	u32 ret;	/* vm_fault_t */
 	u32 flags;	/* enum fault_flag */
 };
 
-/* Frame changed: the page was replaced. Frame kept and writable: re-marked. */
+/*
+ * Frame changed: the page was replaced, by its copy unless it was the zero page.
+ * Frame kept and writable: re-marked.
+ */
 INLINE u8 classify_wp(const struct wp_result *wp, u64 vm_flags)
 {
 	if (wp->ret & VM_FAULT_ERROR)
@@ -28,7 +31,7 @@ INLINE u8 classify_wp(const struct wp_result *wp, u64 vm_flags)
 	if (vm_flags & VM_SHARED)
 		return wp->after & PTE_WRITABLE ? SHARED : UNCHANGED;
 	if (pte_frame(wp->before) != pte_frame(wp->after))
-		return is_null(wp->page) && !(vm_flags & VM_PFNMAP) ? ZERO_FILLED : COPIED;
+		return COPIED;
 	return wp->after & PTE_WRITABLE ? REUSED : UNCHANGED;
 }
 

@@ -31,9 +31,9 @@ KRETFUNC_PROBE(do_wp_page)
 	u32 tid = current_tid(), index = tid & (SLOTS - 1);
 	struct inflight *slot = wp_inflight.lookup(&index);
 	struct wp_result wp = {
+		.vmf = vmf,
 		.vma = load_u64(vmf, VMF_VMA),
 		.address = load_u64(vmf, VMF_ADDRESS),
-		.page = load_u64(vmf, VMF_PAGE),
 		.before = load_u64(vmf, VMF_ORIG_PTE),
 		.flags = load_u32(vmf, VMF_FLAGS),
 		.ret = ctx[1],

@@ -46,15 +46,6 @@ INLINE u32 read_u32(u64 base, u64 offset)
 #define load_u32(base, offset) read_u32(base, offset)
 #endif
 
-/* Not `ptr || flags`, of which clang makes an OR that the verifier refuses on a pointer. */
-INLINE int is_null(u64 pointer)
-{
-	int null = pointer == 0;
-
-	asm volatile("" : "+r"(null));
-	return null;
-}
-
 /* Page-table entries, x86-64: arch/x86/include/asm/pgtable_types.h. */
 #define PTE_PRESENT	0x1ULL
 #define PTE_WRITABLE	0x2ULL

@@ -30,7 +30,7 @@ INLINE void check_copying(const struct wp_result *wp, int copying)
 	if (!in_region(wp->address))
 		return;
 	kind = classify_wp(wp, read_u64(wp->vma, VMA_FLAGS));
-	if (kind != COPIED && kind != ZERO_FILLED && kind != REUSED)
+	if (kind != COPIED && kind != REUSED)
 		return;
 	lose(LOSS_CHECKED);
 	if (copying != (kind != REUSED))
@@ -45,9 +45,9 @@ INLINE void read_wp_result(struct wp_result *wp, u64 vmf, u32 ret)
 	u64 pte;
 
 	bpf_probe_read_kernel(copy, sizeof(copy), (void *)vmf);
+	wp->vmf = vmf;
 	wp->vma = *(u64 *)(copy + VMF_VMA);
 	wp->address = *(u64 *)(copy + VMF_ADDRESS);
-	wp->page = *(u64 *)(copy + VMF_PAGE);
 	wp->before = *(u64 *)(copy + VMF_ORIG_PTE);
 	wp->flags = *(u32 *)(copy + VMF_FLAGS);
 	pte = *(u64 *)(copy + VMF_PTE);

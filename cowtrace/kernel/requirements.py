@@ -62,13 +62,14 @@ def _privileges() -> Iterator[Requirement]:
         "no plan can run: BPF may not read kernel memory",
         "boot with lockdown=integrity or none",
     )
-    tracefs = any(Path(p, "events").is_dir() for p in ("/sys/kernel/tracing",))
+    mounts = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+    tracefs = next((at for at in mounts if Path(at, "events").is_dir()), None)
     yield Requirement(
         "tracefs",
-        True,
-        "mounted" if tracefs else "not mounted, and not needed",
-        "nothing: tracepoints and kprobes are opened without it",
-        "",
+        tracefs is not None,
+        tracefs or "not mounted",
+        "the kprobe plan loses faults when many threads sleep in one; it counts them",
+        "mount -t tracefs nodev /sys/kernel/tracing",
     )
 
 

@@ -12,7 +12,9 @@ from cowtrace.bpf_source import bpf_dir
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.btf import vmlinux
 from cowtrace.kernel.misses import misses
+from cowtrace.kernel.hooks import Hook
 from cowtrace.kernel.plan import ProbePlan
+from cowtrace.tracer.guardian import MAXACTIVE, Guardian, kprobe_events
 from cowtrace.tracer.source import bpf_text
 
 
@@ -37,15 +39,26 @@ class Loaded:
         flags = [f"-D{name}={value}" for name, value in defines.items()]
         self._plan = plan
         self._bpf: Any = None
+        self._guardian: Guardian | None = None
         with _stderr_to_file() as log:
             try:
                 self._bpf = bpf_class(text=bpf_text(bpf_dir()), cflags=flags)
                 for hook in plan.hooks:
-                    attach = getattr(self._bpf, f"attach_{hook.kind}")
-                    attach(event=hook.target, fn_name=hook.program)
+                    self._attach(hook)
             except Exception as error:  # BCC raises bare Exception for every failure
                 self.close()
                 raise Refused(plan, str(error), log()) from None
+
+    def _attach(self, hook: Hook) -> None:
+        if hook.kind == "kprobe":
+            self._bpf.attach_kprobe(event=hook.target, fn_name=hook.program)
+            return
+        events = kprobe_events()
+        if events and not self._guardian:
+            self._guardian = Guardian(events)
+        self._bpf.attach_kretprobe(
+            event=hook.target, fn_name=hook.program, maxactive=MAXACTIVE if events else 0
+        )
 
     def map_fd(self, name: str) -> int:
         """File descriptor of a map, for maps.read_*."""
@@ -66,6 +79,8 @@ class Loaded:
             with suppress(Exception):  # not attached: the failure is already being reported
                 getattr(bpf, f"detach_{hook.kind}")(event=hook.target, fn_name=hook.program)
         bpf.cleanup()
+        if self._guardian:
+            self._guardian.close()
 
 
 def _counts_faults(program: bytes) -> bool:
