@@ -7,9 +7,10 @@ forked, so it shares no pages with the workload; even so, settings come before t
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,8 +20,11 @@ _RESTORE = 'while [ $# -gt 1 ]; do printf %s "$2" >"$1"; shift 2; done'
 
 
 @contextmanager
-def restored_by(script: str, *arguments: str) -> Iterator[None]:
-    """Have sh run `script` with these arguments when the block, or this process, has ended."""
+def restored_by(script: str, *arguments: str, locks: Iterable[int] = ()) -> Iterator[None]:
+    """Have sh run `script` with these arguments when the block, or this process, has ended.
+
+    It takes over the file descriptors `locks`, and lets go of them when it has restored.
+    """
     guardian = subprocess.Popen(
         ["sh", "-c", f"trap '' HUP INT TERM; read -r _; {script}", "cowtrace", *arguments],
         stdin=subprocess.PIPE,
@@ -28,7 +32,10 @@ def restored_by(script: str, *arguments: str) -> Iterator[None]:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
         cwd="/",
+        pass_fds=tuple(locks),
     )
+    for lock in locks:
+        os.close(lock)
     try:
         yield
     finally:
@@ -41,19 +48,30 @@ def restored_by(script: str, *arguments: str) -> Iterator[None]:
 def changed(values: Mapping[str, str]) -> Iterator[None]:
     """Write these values to files of /proc or /sys, in order; then the old ones, in reverse.
 
-    A file of which one word is chosen (`always [madvise] never`) is understood. Raises CannotHere
-    where a file is missing or cannot be written.
+    Waits for another run that has changed them. A file of which one word is chosen (`always
+    [madvise] never`) is understood. Raises CannotHere where a file is missing or cannot be
+    written.
     """
     if not values:
         yield
         return
+    locks = [_locked(path) for path in values]
     before: list[str] = []
     for path in reversed(list(values)):
         before += [path, read(path)]
-    with restored_by(_RESTORE, *before):
+    with restored_by(_RESTORE, *before, locks=locks):
         for path, value in values.items():
             write(path, value)
         yield
+
+
+def _locked(path: str) -> int:
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        raise CannotHere(f"{path}: {error.strerror}") from error
+    return file
 
 
 def read(path: str) -> str:
@@ -111,8 +129,10 @@ def memory_cgroup() -> Iterator[tuple[Path, str]]:
     if "memory" not in read(f"{root}/cgroup.controllers").split():
         raise CannotHere("there is no cgroup with the memory controller")
     control = f"{root}/cgroup.subtree_control"
+    lock = _locked(control)
     enabled = "memory" in read(control).split()
-    with restored_by(_RESTORE, control, "+memory" if enabled else "-memory"):
+    restored = "+memory" if enabled else "-memory"
+    with restored_by(_RESTORE, control, restored, locks=[lock]):
         write(control, "+memory")
         with _folder(root / name) as folder:
             yield folder, "memory.max"
