@@ -31,8 +31,7 @@ class Machine:
 
 def command_line(qemu: str, machine: Machine) -> list[str]:
     """The arguments to start the machine."""
-    # Without AVX: QEMU 7.2 loads a saved state with AVX disabled for code that has seen it enabled,
-    # which then computes nonsense.
+    # xsave=off leaves out AVX: emulating it makes BCC's compiler half as slow again.
     accel = ("kvm", "host") if machine.accel.kvm else ("tcg,thread=multi", "max,xsave=off")
     if machine.icount:
         accel = ("tcg", accel[1])  # one thread: QEMU counts with no other
