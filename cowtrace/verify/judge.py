@@ -8,9 +8,9 @@ from dataclasses import replace
 from cowtrace.model import Snapshot
 from cowtrace.verify import other_side
 from cowtrace.verify.check import Check, Verdict
-from cowtrace.verify.rows import differences as row_differences
+from cowtrace.verify.rows import wrong as wrong_rows
 from cowtrace.verify.words import expected_words, observed_words
-from cowtrace.workloads.compare import Row, comparison
+from cowtrace.workloads.compare import Detail, Row, comparison
 from cowtrace.workloads.counts import Evidence, Outcome
 from cowtrace.workloads.workload import Workload
 
@@ -32,7 +32,8 @@ def judge(workload: Workload, outcome: Outcome, trace: Snapshot, seconds: float)
     wrong = [_contradiction(one) for one in evidence if one.ok is False]
     wrong += _wrong_data(outcome)
     if not reason:
-        wrong += row_differences(outcome, trace)
+        wrong += [_detail(one) for one in compared.details if not one.ok]
+        wrong += wrong_rows(outcome, trace)
         wrong += other_side.wrong_sums(compared.rows) if is_open else ()
     if reason and not wrong:
         verdict, why = Verdict.UNSEEN, f"by the {trace.plan} plan: {reason}"
@@ -122,6 +123,13 @@ def _difference(row: Row) -> str:
     return f"{row.role} {row.kind.label}: {', '.join(told)}"
 
 
+def _detail(one: Detail) -> str:
+    what = f"{one.role} {one.kind.label} ({one.source.name.lower()}, by {one.origin.name.lower()})"
+    if one.expected not in (None, one.traced):
+        return f"{what}: {one.expected:,} expected, {one.traced or 0:,} traced"
+    return f"{what}: {one.expected_bytes or 0:,} bytes expected, {one.traced_bytes or 0:,} traced"
+
+
 def _wrong_data(outcome: Outcome) -> Iterator[str]:
     told = {one.what.partition(":")[0] for one in outcome.evidence if one.oracle == "data"}
     for process in outcome.processes:
@@ -137,5 +145,5 @@ def _findings(workload: Workload, rows: Iterable[Row], trace: Snapshot) -> Itera
     """What is this kernel's own way: of kinds that the workload does not foretell."""
     if workload.group == other_side.CLAIM:
         yield other_side.finding(rows)
-    elif not workload.unseen_by.get(trace.plan) and any(row.expected is None for row in rows):
+    elif any(row.expected is None and row.traced for row in rows):
         yield f"{workload.name}: {observed_words(rows, trace)}"

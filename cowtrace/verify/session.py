@@ -12,7 +12,7 @@ from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.groups import Group
 from cowtrace.verify.judge import during, judge, unmade
 from cowtrace.workloads import Outcome, run_forked
-from cowtrace.workloads.workload import CannotHere, Workload
+from cowtrace.workloads.workload import CannotHere, Workload, check_pages
 
 PAGES = 127  # a prime: counts that double, or that halve, show
 
@@ -44,6 +44,10 @@ def checks(
 def _check(workload: Workload, live: Live, pages: int, run: Callable[[str, int], Outcome]) -> Check:
     start = time.monotonic()
     before = live.snapshot()
+    try:
+        check_pages(workload, pages)
+    except CowtraceError as reason:  # more than this machine's memory holds
+        return unmade(workload, str(reason), before, 0, Verdict.UNSEEN)
     try:
         outcome = run(workload.name, pages)
     except CannotHere as reason:

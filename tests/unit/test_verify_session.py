@@ -11,7 +11,7 @@ from made_checks import check, outcome, trace
 from snapshots import FakeTracer, snapshot
 
 from cowtrace.errors import EXIT_NO_PLAN, EXIT_USAGE, CowtraceError
-from cowtrace.verify import vms
+from cowtrace.verify import session, vms
 from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.groups import CLAIMS, choose, groups, title
 from cowtrace.verify.session import checks
@@ -89,6 +89,15 @@ def test_what_cannot_run_is_a_verdict(error: CowtraceError, verdict: Verdict) ->
 
     (one,) = made(run)
     assert (one.verdict, one.why) == (verdict, str(error))
+
+
+def test_more_than_memory_holds_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_much(*_: object) -> None:
+        raise CowtraceError("1 pages are more than memory holds", hint="fewer")
+
+    monkeypatch.setattr(session, "check_pages", too_much)
+    (one,) = made(lambda name, pages: outcome())
+    assert (one.verdict, one.why) == (Verdict.UNSEEN, "1 pages are more than memory holds")
 
 
 def in_vm(monkeypatch: pytest.MonkeyPatch, script: str) -> tuple[Check, ...]:
