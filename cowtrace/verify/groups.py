@@ -69,9 +69,9 @@ def _key(name: str) -> str:
 
 def _unknown(name: str, key: str, known: Mapping[str, Group]) -> CowtraceError:
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-    hint = f"did you mean {known[near[0]].name}? " if near else ""
+    hint = f"did you mean {known[near[0]].name.replace(' ', '-')}? " if near else ""
     return CowtraceError(
         f"no claim or path is named {name!r}",
-        hint=f"{hint}known: {', '.join(group.name for group in known.values())}",
+        hint=f"{hint}all of them: cowtrace verify --list",
         exit_code=EXIT_USAGE,
     )
