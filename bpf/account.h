@@ -17,7 +17,7 @@ INLINE void account_wp(const struct wp_result *wp, u64 entered_ns)
 		return;
 	key.kind = classify_wp(wp, vm_flags);
 	key.origin = origin_of(wp->flags);
-	task = charge(&key, wp->vma);
+	task = charge(&key, wp->vma, wp->flags);
 	if (key.kind == COPIED && !single_threaded(wp->vma) &&
 	    lost_race(key.tgid, wp->address, pte_frame(wp->after), entered_ns))
 		key.kind = UNCHANGED;
@@ -60,7 +60,7 @@ INLINE void account_finish_fault(u64 vmf, u32 ret, u32 flags)
 	if (!private && !(load_u64(vma, VMA_FLAGS) & VM_SHARED))
 		return;
 	key.origin = origin_of(flags);
-	task = charge(&key, vma);
+	task = charge(&key, vma, flags);
 	if (ret & VM_FAULT_NOPAGE) {
 		key.kind = UNCHANGED;	/* another thread mapped it first */
 	} else if (!(ret & VM_FAULT_ERROR)) {

@@ -83,19 +83,23 @@ INLINE u8 origin_of(u32 flags)
 }
 
 /*
- * The memory's owner: not the current process when another one makes the fault.
- * Returns one of its threads, 0 for the current one.
+ * The memory's owner: not the current process when another one makes the fault,
+ * be it to write or, with FAULT_FLAG_UNSHARE, to read (process_vm_readv).
+ * Returns one of its threads, 0 for the current one. For kprobe programs too,
+ * in every plan: no direct loads.
  */
-INLINE u64 charge(struct fault_key *key, u64 vma)
+INLINE u64 charge(struct fault_key *key, u64 vma, u32 flags)
 {
 	u64 task = 0;
+	u32 current = current_tgid();
 
-	key->tgid = current_tgid();
+	key->tgid = current;
 #ifdef MM_OWNER	/* CONFIG_MEMCG; without it the actor is charged */
-	if (key->origin == ORIGIN_REMOTE) {
-		key->actor = key->tgid;
-		task = read_u64(load_u64(vma, VMA_MM), MM_OWNER);
+	if (flags & FAULT_FLAG_REMOTE) {
+		task = read_u64(read_u64(vma, VMA_MM), MM_OWNER);
 		key->tgid = read_u32(task, TASK_TGID);
+		if (key->origin == ORIGIN_REMOTE || key->tgid != current)
+			key->actor = current;
 	}
 #endif
 	return task;

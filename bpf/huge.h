@@ -36,7 +36,7 @@ INLINE void count_huge(struct inflight *slot, u64 vma, u8 kind, u8 source, u64 b
 	u64 task;
 
 	key.origin = origin_of(slot->flags);
-	task = charge(&key, vma);
+	task = charge(&key, vma, slot->flags);
 	add(&key, task, 1, kind == COPIED || kind == ZERO_FILLED ? bytes : 0);
 }
 
