@@ -11,8 +11,8 @@ from typing import Any
 from cowtrace.bpf_source import bpf_dir
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.btf import vmlinux
-from cowtrace.kernel.misses import misses
 from cowtrace.kernel.hooks import Hook
+from cowtrace.kernel.misses import misses
 from cowtrace.kernel.plan import ProbePlan
 from cowtrace.tracer.guardian import MAXACTIVE, Guardian, kprobe_events
 from cowtrace.tracer.source import bpf_text
@@ -56,9 +56,12 @@ class Loaded:
         events = kprobe_events()
         if events and not self._guardian:
             self._guardian = Guardian(events)
-        self._bpf.attach_kretprobe(
-            event=hook.target, fn_name=hook.program, maxactive=MAXACTIVE if events else 0
-        )
+        attach = self._bpf.attach_kretprobe
+        if events:
+            with suppress(Exception):  # another tracer of this process has the event of that name
+                attach(event=hook.target, fn_name=hook.program, maxactive=MAXACTIVE)
+                return
+        attach(event=hook.target, fn_name=hook.program)
 
     def map_fd(self, name: str) -> int:
         """File descriptor of a map, for maps.read_*."""
