@@ -68,8 +68,10 @@ def verify(
     for path in (html, xml):
         if path:
             _try_to_write(path)
+    failures: list[CowtraceError] = []
     if known:
-        made = _in_vms(known, tuple(dict.fromkeys(kernels)), (*claims, "--attach", plan), as_json)
+        arguments = (*claims, "--attach", plan)
+        made = _in_vms(known, tuple(dict.fromkeys(kernels)), arguments, as_json, failures)
         if not as_json:
             show(matrix.matrix(made))
     else:
@@ -78,6 +80,8 @@ def verify(
         _write(html, page.page(made))
     if xml:
         _write(xml, junit.junit(made))
+    if failures:
+        raise failures[0]
     if any(check.verdict is Verdict.FAILS for one in made for check in one.checks):
         ctx.exit(EXIT_MISMATCH)
 
@@ -103,27 +107,32 @@ def _here(chosen: Sequence[Group], plan: str, as_json: bool, verbose: bool) -> m
 
 
 def _in_vms(
-    known: definition.Definition, kernels: Sequence[str], arguments: Sequence[str], as_json: bool
+    known: definition.Definition,
+    kernels: Sequence[str],
+    arguments: Sequence[str],
+    as_json: bool,
+    failures: list[CowtraceError],
 ) -> tuple[matrix.KernelChecks, ...]:
-    """One boot a kernel, one after the other."""
+    """One boot a kernel, one after the other. What fails is noted, and the next one runs."""
     missing = build.missing(known, kernels)
     with progress.shown(len(missing)) as watcher:
         build.build(known, missing, watcher)
     made = []
     for kernel in kernels:
-        with _progress(kernel) as say:
-
-            def on_check(
-                check: Check, kernel: str = kernel, say: Callable[[str], None] = say
-            ) -> None:
-                say(title(check.group))
-                if as_json:
-                    print(json.dumps({**check.as_dict(), "vm": kernel}), flush=True)
-
-            start = time.monotonic()
-            checks = vms.checks_on(kernel, arguments, on_check)
-        notice(f"kernel {kernel}: {len(checks)} checks, {time.monotonic() - start:.0f} s")
-        made.append(matrix.KernelChecks(kernel, checks, vms.versions(known, kernel)))
+        seen: list[Check] = []
+        start = time.monotonic()
+        try:
+            with _progress(kernel) as say:
+                for check in vms.checks_on(kernel, arguments):
+                    seen.append(check)
+                    say(title(check.group))
+                    if as_json:
+                        print(json.dumps({**check.as_dict(), "vm": kernel}), flush=True)
+        except CowtraceError as error:
+            failures.append(error)
+            notice(str(error))
+        notice(f"kernel {kernel}: {len(seen)} checks, {time.monotonic() - start:.0f} s")
+        made.append(matrix.KernelChecks(kernel, tuple(seen), vms.versions(known, kernel)))
     return tuple(made)
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
 from cowtrace.errors import EXIT_MISMATCH, EXIT_NO_VM, CowtraceError
 from cowtrace.verify.check import Check, from_dict
@@ -19,16 +19,14 @@ _LIMIT_SECONDS = 1200  # of a boot and all checks: software emulation takes some
 _DIGITS = 16  # of a SHA-256, shown
 
 
-def checks_on(
-    kernel: str, arguments: Sequence[str], on_check: Callable[[Check], None]
-) -> tuple[Check, ...]:
-    """Boot that kernel, verify in it with these arguments, and end the VM.
+def checks_on(kernel: str, arguments: Sequence[str]) -> Iterator[Check]:
+    """Boot that kernel, verify in it with these arguments, and end the VM; each check as it comes.
 
     The images must be built. Raises CowtraceError when the VM or the command in it fails.
     """
     command = [sys.executable, "-m", "cowtrace", "vm", "run", "--timeout", str(_LIMIT_SECONDS)]
     command += [kernel, "--", "cowtrace", "verify", "--json", *arguments]
-    made = []
+    made = 0
     with (
         tempfile.TemporaryFile("w+", errors="replace") as errors,
         subprocess.Popen(
@@ -43,8 +41,8 @@ def checks_on(
         try:
             assert process.stdout
             for line in process.stdout:
-                made.append(_check(line, kernel))
-                on_check(made[-1])
+                yield _check(line, kernel)
+                made += 1
         except BaseException:
             # There is nothing in it to restore: the second signal ends the VM at once.
             process.send_signal(signal.SIGTERM)
@@ -54,7 +52,6 @@ def checks_on(
         errors.seek(0)
         if code not in (0, EXIT_MISMATCH) or not made:
             raise _failed(kernel, code, [line for line in errors.read().splitlines() if line])
-    return tuple(made)
 
 
 def versions(definition: Definition, kernel: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from snapshots import FakeTracer, snapshot
 
 import cowtrace.tracer
 from cowtrace import cli
-from cowtrace.errors import EXIT_FAILURE, EXIT_MISMATCH, EXIT_USAGE
+from cowtrace.errors import EXIT_FAILURE, EXIT_MISMATCH, EXIT_NO_VM, EXIT_USAGE, CowtraceError
 from cowtrace.verify import session, vms
-from cowtrace.verify.check import Verdict
+from cowtrace.verify.check import Check, Verdict
 from cowtrace.vm import build
 
 HOLDING = (check(), check("C6", findings=("only marked writable: 23 of 23",)))
@@ -97,18 +98,21 @@ def test_a_report_that_cannot_be_made_leaves_no_empty_file(
     assert not new.exists()
 
 
-def test_kernels_make_a_matrix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    booted: list[Any] = []
-
-    def checks_on(kernel: str, arguments: Any, on_check: Any) -> Any:
-        booted.append((kernel, tuple(arguments)))
-        for one in FAILING:
-            on_check(one)
-        return FAILING
-
+def in_vms(monkeypatch: pytest.MonkeyPatch, checks_on: Any) -> None:
+    """VMs that are built, and make these checks."""
     monkeypatch.setattr(vms, "checks_on", checks_on)
     monkeypatch.setattr(vms, "versions", lambda known, kernel: (f"{kernel}: exactly",))
     monkeypatch.setattr(build, "missing", lambda known, names: [])
+
+
+def test_kernels_make_a_matrix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    booted: list[Any] = []
+
+    def checks_on(kernel: str, arguments: Any) -> Iterator[Check]:
+        booted.append((kernel, tuple(arguments)))
+        yield from FAILING
+
+    in_vms(monkeypatch, checks_on)
     xml = tmp_path / "a.xml"
     arguments = ["C1", "--kernel", "5.10", "--kernel", "6.12", "--kernel", "5.10"]
     result = run(monkeypatch, *arguments, "--attach", "kprobe", "--junit", str(xml))
@@ -124,6 +128,21 @@ def test_kernels_make_a_matrix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         *["5.10"] * 3,
         *["6.12"] * 3,
     ]
+
+
+def test_a_kernel_that_stops_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def checks_on(kernel: str, arguments: Any) -> Iterator[Check]:
+        yield HOLDING[0]
+        if kernel == "5.10":
+            raise CowtraceError("kernel 5.10 stopped", hint="look", exit_code=EXIT_NO_VM)
+        yield HOLDING[1]
+
+    in_vms(monkeypatch, checks_on)
+    result = run(monkeypatch, "--kernel", "5.10", "--kernel", "6.12")
+    assert result.exit_code == EXIT_NO_VM
+    assert result.stderr.endswith("cowtrace: kernel 5.10 stopped\nHint: look\n")
+    rows = [line.split()[-2:] for line in result.stdout.splitlines()[1:3]]
+    assert rows == [["holds", "holds"], ["-", "holds"]]
 
 
 def test_the_list_names_every_group(monkeypatch: pytest.MonkeyPatch) -> None:
