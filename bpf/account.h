@@ -10,15 +10,14 @@
 INLINE void account_wp(const struct wp_result *wp, u64 entered_ns)
 {
 	struct fault_key key = {};
-	u64 vm_flags = load_u64(wp->vma, VMA_FLAGS);
 	u64 bytes = 0, page, task;
 
 	if (!in_region(wp->address))
 		return;
-	key.kind = classify_wp(wp, vm_flags);
+	key.kind = classify_wp(wp);
 	key.origin = origin_of(wp->flags);
 	task = charge(&key, wp->vma, wp->flags);
-	if (key.kind == COPIED && !single_threaded(wp->vma) &&
+	if (key.kind == COPIED && wp->mm_users > 1 &&
 	    lost_race(key.tgid, wp->address, pte_frame(wp->after), entered_ns))
 		key.kind = UNCHANGED;
 
@@ -26,7 +25,7 @@ INLINE void account_wp(const struct wp_result *wp, u64 entered_ns)
 	case COPIED:
 		/* do_wp_page() left the page before there; NULL for the zero page, which has none. */
 		page = read_u64(wp->vmf, VMF_PAGE);
-		if (page || vm_flags & VM_PFNMAP) {
+		if (page || wp->vm_flags & VM_PFNMAP) {
 			key.source = source_of(page);
 		} else {
 			key.kind = ZERO_FILLED;
@@ -51,13 +50,14 @@ INLINE void account_wp(const struct wp_result *wp, u64 entered_ns)
 INLINE void account_finish_fault(u64 vmf, u32 ret, u32 flags)
 {
 	struct fault_key key = { .kind = FAILED };
-	u64 vma = load_u64(vmf, VMF_VMA);
+	u64 vma = load_u64(vmf, VMF_VMA), vm_flags = load_u64(vma, VMA_FLAGS);
+	u64 address = load_u64(vmf, VMF_ADDRESS);
 	int private = load_u64(vmf, VMF_COW_PAGE) != 0;
 	u64 bytes = 0, task;
 
-	if (!in_region(load_u64(vmf, VMF_ADDRESS)))
+	if (!in_region(address))
 		return;
-	if (!private && !(load_u64(vma, VMA_FLAGS) & VM_SHARED))
+	if (!private && !(vm_flags & VM_SHARED))
 		return;
 	key.origin = origin_of(flags);
 	task = charge(&key, vma, flags);

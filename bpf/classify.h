@@ -9,18 +9,20 @@
 struct wp_result {
 	u64 vmf;	/* struct vm_fault *, as long as the program runs */
 	u64 vma;	/* struct vm_area_struct * */
+	u64 vm_flags;
 	u64 address;
 	u64 before;	/* the page-table entry that faulted */
 	u64 after;	/* the entry now; as before when the page table itself is gone */
 	u32 ret;	/* vm_fault_t */
 	u32 flags;	/* enum fault_flag */
+	u32 mm_users;	/* 1: nobody but the current thread can fault in this mm */
 };
 
 /*
  * Frame changed: the page was replaced, by its copy unless it was the zero page.
  * Frame kept and writable: re-marked.
  */
-INLINE u8 classify_wp(const struct wp_result *wp, u64 vm_flags)
+INLINE u8 classify_wp(const struct wp_result *wp)
 {
 	if (wp->ret & VM_FAULT_ERROR)
 		return FAILED;
@@ -28,7 +30,7 @@ INLINE u8 classify_wp(const struct wp_result *wp, u64 vm_flags)
 		return UNCHANGED;
 	if (!(wp->after & PTE_PRESENT))
 		return UNCLASSIFIED;	/* zapped or swapped out meanwhile */
-	if (vm_flags & VM_SHARED)
+	if (wp->vm_flags & VM_SHARED)
 		return wp->after & PTE_WRITABLE ? SHARED : UNCHANGED;
 	if (pte_frame(wp->before) != pte_frame(wp->after))
 		return COPIED;

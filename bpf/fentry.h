@@ -11,12 +11,14 @@ INFLIGHT(wp_inflight);
 
 KFUNC_PROBE(do_wp_page)
 {
-	u32 tid = current_tid(), index = tid & (SLOTS - 1);
-	u64 vmf = ctx[0];
+	u64 vma = load_u64(ctx[0], VMF_VMA);
+	u32 tid, index;
 	struct inflight *slot;
 
-	if (single_threaded(load_u64(vmf, VMF_VMA)))
+	if (load_u32(load_u64(vma, VMA_MM), MM_USERS) <= 1)
 		return 0;
+	tid = current_tid();
+	index = tid & (SLOTS - 1);
 	slot = wp_inflight.lookup(&index);
 	if (!slot)
 		return 0;
@@ -25,27 +27,34 @@ KFUNC_PROBE(do_wp_page)
 	return 0;
 }
 
-KRETFUNC_PROBE(do_wp_page)
+INLINE u64 entered_ns(void)
 {
-	u64 vmf = ctx[0], pte = load_u64(vmf, VMF_PTE);
 	u32 tid = current_tid(), index = tid & (SLOTS - 1);
 	struct inflight *slot = wp_inflight.lookup(&index);
+
+	if (!slot || slot->tid != tid)
+		return 0;	/* nobody was there to race with */
+	slot->tid = 0;
+	return slot->entered_ns;
+}
+
+/* All direct loads come first: 5.10 forgets the type of a pointer that is spilled. */
+KRETFUNC_PROBE(do_wp_page)
+{
+	u64 vmf = ctx[0], vma = load_u64(vmf, VMF_VMA), pte = load_u64(vmf, VMF_PTE);
 	struct wp_result wp = {
 		.vmf = vmf,
-		.vma = load_u64(vmf, VMF_VMA),
+		.vma = vma,
+		.vm_flags = load_u64(vma, VMA_FLAGS),
 		.address = load_u64(vmf, VMF_ADDRESS),
 		.before = load_u64(vmf, VMF_ORIG_PTE),
 		.flags = load_u32(vmf, VMF_FLAGS),
+		.mm_users = load_u32(load_u64(vma, VMA_MM), MM_USERS),
 		.ret = ctx[1],
 	};
-	u64 entered_ns = 0;
 
 	wp.after = pte ? load_u64(pte, 0) : wp.before;
-	if (slot && slot->tid == tid) {	/* else nobody was there to race with */
-		entered_ns = slot->entered_ns;
-		slot->tid = 0;
-	}
-	account_wp(&wp, entered_ns);
+	account_wp(&wp, wp.mm_users > 1 ? entered_ns() : 0);
 	return 0;
 }
 

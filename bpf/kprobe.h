@@ -29,7 +29,7 @@ INLINE void check_copying(const struct wp_result *wp, int copying)
 
 	if (!in_region(wp->address))
 		return;
-	kind = classify_wp(wp, read_u64(wp->vma, VMA_FLAGS));
+	kind = classify_wp(wp);
 	if (kind != COPIED && kind != REUSED)
 		return;
 	lose(LOSS_CHECKED);
@@ -53,6 +53,10 @@ INLINE void read_wp_result(struct wp_result *wp, u64 vmf, u32 ret)
 	pte = *(u64 *)(copy + VMF_PTE);
 	wp->after = pte ? read_u64(pte, 0) : wp->before;
 	wp->ret = ret;
+	wp->vm_flags = read_u64(wp->vma, VMA_FLAGS);
+	/* Only a copy can have been raced for. */
+	wp->mm_users = pte_frame(wp->before) == pte_frame(wp->after) ?
+		       1 : read_u32(read_u64(wp->vma, VMA_MM), MM_USERS);
 }
 
 int do_wp_page_enter(struct pt_regs *ctx)

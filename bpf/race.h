@@ -19,12 +19,6 @@ struct claim {
 /* When each frame was claimed. LRU: a claim matters only as long as a fault lasts. */
 BPF_TABLE("lru_hash", struct claim, u64, claims, 16384);
 
-/* Nobody but the current thread can fault in this mm: there is no race to lose. */
-INLINE int single_threaded(u64 vma)
-{
-	return load_u32(load_u64(vma, VMA_MM), MM_USERS) <= 1;
-}
-
 /*
  * A claim older than this fault's entry is of an earlier copy, into a frame
  * that has been freed and allocated again since: faults are entered with the
