@@ -61,7 +61,7 @@ def list_command(as_json: bool) -> None:
     table.add_row("(root)", root.what.suite, *_built(root))
     console = Console(highlight=False)
     console.print(table)
-    console.print(Text(f"QEMU uses {accel.choose()}."), soft_wrap=True)
+    console.print(Text(f"QEMU uses {accel.choose()}."))
 
 
 def _built(artifact: build.Artifact) -> tuple[str, str, str]:

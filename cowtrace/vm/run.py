@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cowtrace.errors import EXIT_NO_VM, CowtraceError
+from cowtrace.views.text import printable
 from cowtrace.vm import build, cache, programs, qemu, saved, tree
 from cowtrace.vm.accel import Accel
 from cowtrace.vm.definition import Definition
@@ -82,7 +83,7 @@ def run(
 
 
 @dataclass(frozen=True, slots=True)
-class _Ended:
+class Ended:
     """How a VM ended."""
 
     code: int | None  # the command's; None when the VM ended without one
@@ -97,7 +98,7 @@ def _boot(
     terminal: bool,
     options: Options,
     on_ready: Callable[[], None],
-) -> _Ended:
+) -> Ended:
     """One run of QEMU: from the saved state where there is one, else saving it on the way."""
     with contextlib.ExitStack() as stack:
         pairs = {name: socket.socketpair() for name in qemu.SOCKETS}
@@ -134,25 +135,24 @@ def _boot(
         finally:
             process.kill()
             said = process.communicate()[0].decode(errors="replace")
-        return _Ended(code, session.ready, said.strip())
+        return Ended(code, session.ready, said.strip())
 
 
-def _code(ended: _Ended, kernel: str, machine: qemu.Machine) -> int:
+def _code(ended: Ended, kernel: str, machine: qemu.Machine) -> int:
     """The command's exit code. Raises CowtraceError when the VM ended without one."""
     if ended.code is None:
-        raise _stopped(kernel, machine.console, ended, machine.accel)
+        raise stopped(kernel, machine.console, ended, machine.accel)
     return ended.code
 
 
-def _stopped(kernel: str, console: Path, ended: _Ended, accel: Accel) -> CowtraceError:
+def stopped(kernel: str, console: Path, ended: Ended, accel: Accel) -> CowtraceError:
     """Why a VM ended without an exit code; the console's last lines go to stderr before it."""
-    lines = console.read_text(errors="replace").splitlines()
+    lines = [printable(line) for line in console.read_text(errors="replace").splitlines()]
     kept = cache.folder() / f"console-{kernel}.log"
     with contextlib.suppress(OSError):
         shutil.copyfile(console, kept)
     for line in lines[-_CONSOLE_LINES:]:
-        printable = "".join(char if char.isprintable() else "?" for char in line)
-        print(f"  {kernel}| {printable}", file=sys.stderr)
+        print(f"  {kernel}| {line}", file=sys.stderr)
     hint = f"its whole console is in {kept}"
     if ended.said and not lines:
         message = f"QEMU cannot run kernel {kernel}: {ended.said.splitlines()[-1]}"

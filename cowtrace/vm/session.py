@@ -87,7 +87,9 @@ class Session:
                     stack.enter_context(_raw())
                     selector.register(0, selectors.EVENT_READ)
             self._process.kill()  # nothing in it is worth a shutdown: its disk is a snapshot
+            self._process.wait()
             for target, stream in self._streams.items():
+                stream.setblocking(False)
                 while _copy(stream, target):
                     pass
         return self.code
@@ -101,7 +103,7 @@ class Session:
             if ESCAPE in keys:
                 self.code = 128 + signal.SIGTERM
             else:
-                self._streams[1].sendall(keys)
+                _send(self._streams[1], keys)
             return bool(keys)
         target = next(number for number, stream in self._streams.items() if stream is source)
         return _copy(self._streams[target], target)
@@ -123,7 +125,7 @@ class Session:
 
     def _go(self) -> None:
         """Let a guest that waits go on, with the time that it is."""
-        self._control.sendall(b"%d\n" % time.time())
+        _send(self._control, b"%d\n" % time.time())
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -134,7 +136,7 @@ class Session:
             nonlocal seen
             if self.ready and not seen:
                 seen = True
-                self._control.sendall(_PASSED_ON[signal.Signals(number)])
+                _send(self._control, _PASSED_ON[signal.Signals(number)])
             else:
                 self.code = 128 + number
                 self._process.kill()  # which wakes the loop: its sockets end
@@ -170,5 +172,11 @@ def _receive(stream: socket.socket) -> bytes:
     """Some bytes; none at the end, which a killed QEMU may leave as a reset."""
     try:
         return stream.recv(_CHUNK)
-    except ConnectionResetError:
+    except (BlockingIOError, ConnectionResetError):
         return b""
+
+
+def _send(stream: socket.socket, data: bytes) -> None:
+    """To a guest that may have gone: then reading from it finds the end."""
+    with contextlib.suppress(ConnectionError):
+        stream.sendall(data)

@@ -1,0 +1,225 @@
+"""Keys, the cache's promises, manifests, module order, the choice of mirror and accelerator."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cowtrace.errors import EXIT_NO_VM, CowtraceError
+from cowtrace.vm import accel, build, cache, definition, kernel, manifest, mirror, programs
+from cowtrace.vm.progress import shown
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cache.folder().mkdir(parents=True)
+
+
+def entries() -> list[str]:
+    return sorted(entry.name for entry in cache.folder().iterdir())
+
+
+def test_the_cache_folder_follows_xdg() -> None:
+    assert cache.folder({"XDG_CACHE_HOME": "/x"}) == Path("/x/cowtrace/vm")
+    assert cache.folder({"XDG_CACHE_HOME": "relative"}) == Path.home() / ".cache/cowtrace/vm"
+
+
+def test_the_key_changes_with_each_part_and_its_place() -> None:
+    keys = [cache.key("a", "b"), cache.key("ab"), cache.key("b", "a"), cache.key("a", "b", "")]
+    assert len(set(keys)) == 4
+
+
+def test_a_kernels_key_is_its_own() -> None:
+    known = definition.load()
+    first, second = known.kernels[:2]
+    assert build.kernel_artifact(first).place != build.kernel_artifact(second).place
+    moved = dataclasses.replace(first, suite="sid")
+    assert build.kernel_artifact(moved).place != build.kernel_artifact(first).place
+
+
+def test_what_is_built_is_missing_no_more() -> None:
+    known = definition.load()
+    names = [artifact.name for artifact in build.missing(known, ["6.1", "6.1"])]
+    assert names == ["root image", "kernel 6.1"]
+    root = build.root_artifact(known.userspace)
+    with cache.staged(root.place) as place:
+        manifest.write(place, manifest.Manifest("trixie", "trixie", ("a=1",), (("f", "0"),), "now"))
+    assert [artifact.name for artifact in build.missing(known, ["6.1"])] == ["kernel 6.1"]
+    assert len(build.missing(known, ["6.1"], force=True)) == 2
+    assert root.manifest == manifest.Manifest("trixie", "trixie", ("a=1",), (("f", "0"),), "now")
+
+
+def test_a_failed_build_leaves_nothing_and_keeps_the_old() -> None:
+    place = cache.folder() / "thing"
+    with cache.staged(place) as new:
+        (new / "file").write_text("old")
+
+    def fail() -> None:
+        with cache.staged(place) as new:
+            (new / "file").write_text("new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert (place / "file").read_text() == "old"
+    assert entries() == ["thing"]
+
+
+def test_a_killed_build_leaves_nothing_that_is_taken_for_real() -> None:
+    place = cache.folder() / "thing"
+    program = (
+        "import os, pathlib, signal, sys\nfrom cowtrace.vm import cache\n"
+        "with cache.staged(pathlib.Path(sys.argv[1])) as new:\n"
+        "    (new / 'file').write_text('half')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", program, place], check=False)
+    assert not place.exists()
+    assert len(entries()) == 1  # its temporary folder
+    cache.clean(cache.folder(), frozenset())
+    assert not entries()
+
+
+def test_only_old_unused_entries_of_other_definitions_are_cleaned() -> None:
+    for name in ("current", "recent", "forgotten"):
+        (cache.folder() / name).mkdir()
+    long_ago = time.time() - 100 * 24 * 3600
+    for name in ("current", "forgotten"):
+        os.utime(cache.folder() / name, (long_ago, long_ago))
+    cache.clean(cache.folder(), frozenset({"current"}))
+    assert entries() == ["current", "recent"]
+
+
+def test_two_builds_do_not_overlap() -> None:
+    waited: list[str] = []
+    with cache.locked(cache.folder(), lambda: waited.append("first")):
+        second = subprocess.Popen(
+            [
+                *(sys.executable, "-uc"),
+                "from cowtrace.vm import cache\n"
+                "with cache.locked(cache.folder(), lambda: print('waits')): print('has it')",
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert second.stdout
+        assert second.stdout.readline() == "waits\n"
+    assert second.communicate()[0] == "has it\n"
+    assert not waited
+
+
+def test_no_room_is_said_before_anything_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CowtraceError, match=r"no room to build it: \d+ MiB needed") as caught:
+        cache.require_space(cache.folder(), 1 << 40, "it")
+    assert caught.value.exit_code == EXIT_NO_VM
+
+
+def test_building_needs_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    known = definition.load()
+    with pytest.raises(CowtraceError, match="needs root") as caught, shown(0) as watcher:
+        build.build(known, build.missing(known, ["6.1"]), watcher)
+    assert caught.value.exit_code == EXIT_NO_VM
+
+
+@pytest.mark.parametrize("program", programs.PACKAGES)
+def test_a_missing_program_names_its_package(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(programs, "_PATH", str(tmp_path))
+    with pytest.raises(CowtraceError, match=f"{program} is missing") as caught:
+        programs.find(program)
+    assert caught.value.hint == f"run: apt-get install {programs.PACKAGES[program]}"
+    assert caught.value.exit_code == EXIT_NO_VM
+
+
+def test_a_failed_step_shows_its_last_words(tmp_path: Path) -> None:
+    seen: list[str] = []
+    with pytest.raises(CowtraceError, match="the step failed: no such mirror") as caught:
+        programs.run(
+            ["sh", "-c", "echo one; echo no such mirror >&2; exit 3"],
+            tmp_path / "log",
+            what="the step",
+            on_line=seen.append,
+        )
+    assert seen == ["one", "no such mirror"]
+    assert str(tmp_path / "log") in caught.value.hint
+
+
+def test_installed_packages_out_of_dpkgs_status() -> None:
+    status = (
+        "Package: zlib\nStatus: install ok installed\nVersion: 1:1.3\nDescription: a\n b: c\n\n"
+        "Package: gone\nStatus: deinstall ok config-files\nVersion: 1\n\n"
+        "Package: bash\nStatus: install ok installed\nVersion: 5.2-1\n"
+    )
+    assert manifest.installed(status) == ("bash=5.2-1", "zlib=1:1.3")
+
+
+def test_the_version_in_a_bzimage() -> None:
+    line = "6.12.9-cloud-amd64 (kernel@example) #1 SMP Debian 6.12.9-1 (2026-01-01)"
+    image = bytearray(0x1000)
+    image[0x202:0x206] = b"HdrS"
+    struct.pack_into("<H", image, 0x20E, 0x600)
+    image[0x800 : 0x800 + len(line)] = line.encode()
+    assert manifest.banner(bytes(image)) == line
+    assert kernel.parse_banner(line) == ("6.12.9-cloud-amd64", "6.12.9-1")
+    with pytest.raises(ValueError, match="not a bzImage"):
+        manifest.banner(bytes(0x1000))
+
+
+def test_modules_are_loaded_after_what_they_need() -> None:
+    depends = kernel.parse_depends(
+        "kernel/a/virtio-pci.ko.xz: kernel/b/virtio_ring.ko.xz kernel/b/virtio.ko.xz\n"
+        "kernel/b/virtio_ring.ko.xz: kernel/b/virtio.ko.xz\n"
+        "kernel/b/virtio.ko.xz:\n"
+    )
+    order = kernel.load_order(("virtio_pci", "virtio_ring", "built_in"), depends)
+    assert order == [
+        "kernel/b/virtio.ko.xz",
+        "kernel/b/virtio_ring.ko.xz",
+        "kernel/a/virtio-pci.ko.xz",
+    ]
+    assert kernel.plain_name(order[0]) == "kernel/b/virtio.ko"
+
+
+def test_the_mirror_is_the_hosts_or_the_environments() -> None:
+    listing = (
+        "http://a.example/tools\tnodistro\tTools\tmain\n"
+        "http://b.example/debian-security\tbookworm-security\tDebian-Security\tmain\n"
+        "http://b.example/debian\tbookworm-updates\tDebian\tmain\n"
+        "http://b.example/debian\tbookworm\tDebian\tcontrib\n"
+        "http://b.example/debian\tbookworm\tDebian\tmain\n"
+        "$(REPO_URI)\n"
+    )
+    assert mirror.first_debian(listing) == "http://b.example/debian"
+    assert mirror.first_debian("") is None
+    assert mirror.mirror({"COWTRACE_MIRROR": "http://snap.example"}) == "http://snap.example"
+
+
+def test_no_mirror_is_an_expected_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(CowtraceError, match="names no Debian mirror"):
+        mirror.mirror({})
+
+
+def test_kvm_is_used_only_where_its_module_is_there(tmp_path: Path) -> None:
+    device = tmp_path / "kvm"
+    device.touch()
+    alone = accel.choose({}, tmp_path, device)
+    assert not alone.kvm
+    assert "alone proves nothing" in str(alone)
+    (tmp_path / "kvm_amd").mkdir()
+    assert str(accel.choose({}, tmp_path, device)).startswith("KVM (kvm_amd is loaded")
+    device.unlink()
+    assert str(accel.choose({}, tmp_path, device)).endswith("No such file or directory)")
+    assert not accel.choose({"COWTRACE_ACCEL": "tcg"}, tmp_path, device).kvm
+    assert accel.choose({"COWTRACE_ACCEL": "kvm"}, tmp_path, device).kvm
+    with pytest.raises(CowtraceError, match="COWTRACE_ACCEL is 'hvf'"):
+        accel.choose({"COWTRACE_ACCEL": "hvf"})

@@ -1,0 +1,73 @@
+"""vagrant/kernels.toml: what is in it, what is refused, which name is suggested."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cowtrace.errors import EXIT_USAGE, CowtraceError
+from cowtrace.vm import definition
+
+VALID = """
+[kernels."6.12"]
+suite = "trixie"
+package = "linux-image-cloud-amd64"
+[modules]
+boot = ["virtio_pci"]
+disk = ["virtio_blk"]
+extra = []
+[userspace]
+suite = "trixie"
+size_mib = 100
+packages = ["python3"]
+"""
+
+
+def test_the_projects_own_definition() -> None:
+    known = definition.load()
+    suites = {kernel.name: kernel.suite for kernel in known.kernels}
+    assert suites == {"5.10": "bullseye", "6.1": "bookworm", "6.12": "trixie", "7.2": "forky"}
+    assert "python3-bpfcc" in known.userspace.packages
+    assert known.kernel("6.1").disk_modules == ("virtio_blk",)
+
+
+@pytest.mark.parametrize(
+    ("typed", "nearest"), [("6.13", "6.1"), ("6.12.3", "6.12"), ("5.1", "5.10"), ("7", "7.2")]
+)
+def test_an_unknown_kernel_suggests_the_nearest(typed: str, nearest: str) -> None:
+    with pytest.raises(CowtraceError, match=f"no kernel '{typed}'") as caught:
+        definition.load().kernel(typed)
+    assert caught.value.hint.startswith(f"did you mean {nearest}? known: 5.10, ")
+    assert caught.value.exit_code == EXIT_USAGE
+
+
+def test_a_name_like_none_suggests_none() -> None:
+    with pytest.raises(CowtraceError) as caught:
+        definition.load().kernel("mainline")
+    assert caught.value.hint.startswith("known: ")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("size_mib = 100", "", "no 'size_mib'"),
+        ("size_mib = 100", "size_mib = 0", "size_mib is 0"),
+        ('suite = "trixie"', "suite = 13", "13 is not a name"),
+        ('packages = ["python3"]', 'packages = "python3"', "packages is not a list"),
+        ("[modules]", "[modules", "Expected ']'"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, old: str, new: str, says: str) -> None:
+    file = tmp_path / "kernels.toml"
+    file.write_text(VALID.replace(old, new))
+    with pytest.raises(CowtraceError) as caught:
+        definition.load(file)
+    assert says in str(caught.value)
+    assert str(file) in caught.value.hint
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CowtraceError) as caught:
+        definition.load(tmp_path / "none.toml")
+    assert "none.toml" in caught.value.hint
