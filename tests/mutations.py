@@ -55,9 +55,9 @@ OF_FAULT_ENDS = (
     ),
     Mutation(
         "the zero page is not told from a page with bytes",
-        "classify.h",
-        "return wp->page || vm_flags & VM_PFNMAP ? COPIED : ZERO_FILLED;",
-        "return COPIED;",
+        "account.h",
+        "if (page || wp->vm_flags & VM_PFNMAP)",
+        "if (1)",
         "zero-page",
     ),
     Mutation(
@@ -70,7 +70,7 @@ OF_FAULT_ENDS = (
     Mutation(
         "finish_fault() is not counted",
         "account.h",
-        "if (!private && !(load_u64(vma, VMA_FLAGS) & VM_SHARED))\n\t\treturn;",
+        "if (!private && !(vm_flags & VM_SHARED))\n\t\treturn;",
         "return;",
         "private-file-first-write",
     ),
@@ -84,8 +84,8 @@ OF_FAULT_ENDS = (
     Mutation(
         "a copy is one byte",
         "account.h",
-        "key.source = source_of(wp->page);\n\t\tbytes = PAGE_SIZE;",
-        "key.source = source_of(wp->page);\n\t\tbytes = 1;",
+        "bytes = PAGE_SIZE;",
+        "bytes = 1;",
         "one-byte-per-page",
     ),
 )
@@ -95,15 +95,15 @@ OF_PATHS = (
     Mutation(
         "a remote write is charged to the writer",
         "classify.h",
-        "if (key->origin == ORIGIN_REMOTE) {",
+        "if (flags & FAULT_FLAG_REMOTE) {",
         "if (0) {",
         "remote-vm-writev",
     ),
     Mutation(
         "a shared mapping is taken for a private one",
         "classify.h",
-        "if (vm_flags & VM_SHARED)\n\t\treturn wp->after & PTE_WRITABLE ? SHARED : UNCHANGED;",
-        "",
+        "if (wp->vm_flags & VM_SHARED)",
+        "if (0)",
         "shared-file-writeback",
     ),
     Mutation(
