@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.text import Text
 
 from cowtrace import tracer, workloads
+from cowtrace.cli.in_vms import in_vms
 from cowtrace.cli.options import attach_option, json_option, notice
 from cowtrace.errors import EXIT_MISMATCH, CowtraceError
-from cowtrace.verify import junit, matrix, page, report, session, vms
+from cowtrace.verify import junit, matrix, page, report, session
 from cowtrace.verify.check import Check, Verdict
-from cowtrace.verify.groups import Group, choose, groups, title
+from cowtrace.verify.groups import Group, choose, groups
 from cowtrace.views.show import show
-from cowtrace.views.text import printable
-from cowtrace.vm import build, definition, progress
+from cowtrace.vm import definition
 
 _REPORT = click.Path(dir_okay=False, path_type=Path)
 
@@ -70,8 +68,8 @@ def verify(
             _try_to_write(path)
     failures: list[CowtraceError] = []
     if known:
-        arguments = (*claims, "--attach", plan)
-        made = _in_vms(known, tuple(dict.fromkeys(kernels)), arguments, as_json, failures)
+        in_order = tuple(dict.fromkeys(kernels))
+        made = in_vms(known, in_order, (*claims, "--attach", plan), as_json, failures)
         if not as_json:
             show(matrix.matrix(made))
     else:
@@ -104,48 +102,6 @@ def _here(chosen: Sequence[Group], plan: str, as_json: bool, verbose: bool) -> m
     if not as_json:
         show(report.summary(made))
     return matrix.KernelChecks(os.uname().release, tuple(made), ())
-
-
-def _in_vms(
-    known: definition.Definition,
-    kernels: Sequence[str],
-    arguments: Sequence[str],
-    as_json: bool,
-    failures: list[CowtraceError],
-) -> tuple[matrix.KernelChecks, ...]:
-    """One boot a kernel, one after the other. What fails is noted, and the next one runs."""
-    missing = build.missing(known, kernels)
-    with progress.shown(len(missing)) as watcher:
-        build.build(known, missing, watcher)
-    made = []
-    for kernel in kernels:
-        seen: list[Check] = []
-        start = time.monotonic()
-        try:
-            with _progress(kernel) as say:
-                for check in vms.checks_on(kernel, arguments):
-                    seen.append(check)
-                    say(title(check.group))
-                    if as_json:
-                        print(json.dumps({**check.as_dict(), "vm": kernel}), flush=True)
-        except CowtraceError as error:
-            failures.append(error)
-            notice(str(error))
-        notice(f"kernel {kernel}: {len(seen)} checks, {time.monotonic() - start:.0f} s")
-        made.append(matrix.KernelChecks(kernel, tuple(seen), vms.versions(known, kernel)))
-    return tuple(made)
-
-
-@contextmanager
-def _progress(kernel: str) -> Iterator[Callable[[str], None]]:
-    """Yields what says where a VM's checks are: on a terminal, beside a spinner."""
-    console = Console(stderr=True, markup=False, highlight=False)
-    if not console.is_terminal:
-        notice(f"kernel {kernel}: booting")
-        yield lambda words: None
-        return
-    with console.status(Text(f"kernel {kernel}: booting")) as status:
-        yield lambda words: status.update(Text(f"kernel {kernel}: {printable(words)}"))
 
 
 def _list(chosen: Sequence[Group], as_json: bool) -> None:

@@ -1,0 +1,67 @@
+"""Checks in the test VM, a boot a kernel, with what happens meanwhile on stderr."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.text import Text
+
+from cowtrace.cli.options import notice
+from cowtrace.errors import CowtraceError
+from cowtrace.verify import vms
+from cowtrace.verify.check import Check
+from cowtrace.verify.groups import title
+from cowtrace.verify.matrix import KernelChecks
+from cowtrace.views.text import printable
+from cowtrace.vm import build, progress
+from cowtrace.vm.definition import Definition
+
+
+def in_vms(
+    known: Definition,
+    kernels: Sequence[str],
+    arguments: Sequence[str],
+    as_json: bool,
+    failures: list[CowtraceError],
+) -> tuple[KernelChecks, ...]:
+    """Build what is missing, then verify on one kernel after the other with these arguments.
+
+    A kernel that fails keeps the checks that it made; why is added to `failures`, and the next
+    one runs. as_json: each check to stdout as it comes, with `vm`, the kernel's name here.
+    """
+    missing = build.missing(known, kernels)
+    with progress.shown(len(missing)) as watcher:
+        build.build(known, missing, watcher)
+    made = []
+    for kernel in kernels:
+        seen: list[Check] = []
+        start = time.monotonic()
+        try:
+            with _progress(kernel) as say:
+                for check in vms.checks_on(kernel, arguments):
+                    seen.append(check)
+                    say(title(check.group))
+                    if as_json:
+                        print(json.dumps({**check.as_dict(), "vm": kernel}), flush=True)
+        except CowtraceError as error:
+            failures.append(error)
+            notice(str(error))
+        notice(f"kernel {kernel}: {len(seen)} checks, {time.monotonic() - start:.0f} s")
+        made.append(KernelChecks(kernel, tuple(seen), vms.versions(known, kernel)))
+    return tuple(made)
+
+
+@contextmanager
+def _progress(kernel: str) -> Iterator[Callable[[str], None]]:
+    """Yields what says where a VM's checks are: on a terminal, beside a spinner."""
+    console = Console(stderr=True, markup=False, highlight=False)
+    if not console.is_terminal:
+        notice(f"kernel {kernel}: booting")
+        yield lambda words: None
+        return
+    with console.status(Text(f"kernel {kernel}: booting")) as status:
+        yield lambda words: status.update(Text(f"kernel {kernel}: {printable(words)}"))
