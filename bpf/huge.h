@@ -41,6 +41,12 @@ INLINE void count_huge(struct inflight *slot, u64 vma, u8 kind, u8 source, u64 b
 }
 
 #ifdef HUGETLB_WP
+/*
+ * In flags: no page was mapped. A first write to private memory maps a new page
+ * read-only, then has hugetlb_wp() mark it writable at once: no fault of its own.
+ */
+#define FIRST_TOUCH	0x80000000U
+
 /* huge_page_size() of the mapping's file: hstate_vma() in include/linux/hugetlb.h. */
 INLINE u64 hugetlb_bytes(u64 vma)
 {
@@ -63,6 +69,9 @@ int hugetlb_wp_enter(struct pt_regs *ctx)
 	slot->address = read_u64(PT_REGS_PARM1(ctx), VMF_ADDRESS);
 	slot->entry = read_u64(PT_REGS_PARM1(ctx), VMF_PTE);
 	slot->flags = read_u32(PT_REGS_PARM1(ctx), VMF_FLAGS);
+	if (!(read_u64(PT_REGS_PARM1(ctx), VMF_ORIG_PTE) & PTE_PRESENT))
+		slot->flags |= FIRST_TOUCH;
+	slot->before = read_u64(slot->entry, 0);
 #else			/* hugetlb_cow or hugetlb_wp(mm, vma, address, ptep, ...) */
 	slot->vmf = PT_REGS_PARM2(ctx);
 	slot->address = PT_REGS_PARM3(ctx);
@@ -72,8 +81,11 @@ int hugetlb_wp_enter(struct pt_regs *ctx)
 #else
 	slot->flags = FAULT_FLAG_USER;	/* who wrote is not told */
 #endif
-#endif
+	/* Nor what was mapped: taken for a first touch is also a page that was only read. */
 	slot->before = read_u64(slot->entry, 0);
+	if (!(slot->before & PTE_DIRTY))
+		slot->flags |= FIRST_TOUCH;
+#endif
 	return 0;
 }
 
@@ -82,14 +94,15 @@ int hugetlb_wp_return(struct pt_regs *ctx)
 	u32 tid = current_tid(), index = tid & (SLOTS - 1), ret = PT_REGS_RC(ctx);
 	struct inflight *slot = huge_inflight.lookup(&index);
 	u64 vma;
+	u8 kind;
 
 	if (!slot || !leave(slot, tid) || !in_region(slot->address))
 		return 0;
 	vma = slot->vmf;
-	count_huge(slot, vma,
-		   classify_huge(slot->before, read_u64(slot->entry, 0), ret,
-				 read_u64(vma, VMA_FLAGS)),
-		   SOURCE_HUGETLB, hugetlb_bytes(vma));
+	kind = classify_huge(slot->before, read_u64(slot->entry, 0), ret,
+			     read_u64(vma, VMA_FLAGS));
+	if (kind != REUSED || !(slot->flags & FIRST_TOUCH))
+		count_huge(slot, vma, kind, SOURCE_HUGETLB, hugetlb_bytes(vma));
 	return 0;
 }
 #endif /* HUGETLB_WP */

@@ -49,6 +49,7 @@ INLINE u32 read_u32(u64 base, u64 offset)
 /* Page-table entries, x86-64: arch/x86/include/asm/pgtable_types.h. */
 #define PTE_PRESENT	0x1ULL
 #define PTE_WRITABLE	0x2ULL
+#define PTE_DIRTY	0x40ULL
 #define PTE_FRAME_MASK	0x000ffffffffff000ULL
 #define pte_frame(pte)	(((pte) & PTE_FRAME_MASK) >> PAGE_SHIFT)
 
