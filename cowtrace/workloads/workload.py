@@ -149,6 +149,8 @@ def check_pages(workload: Workload, pages: int) -> None:
         (REGION_END - REGION_START) // page_bytes,
     )
     pages = workload.clamp(pages)
+    if room < min(pages, workload.least) or room < 1:
+        raise CannotHere(f"memory has no room for {workload.name}")
     if pages > room:
         raise CowtraceError(
             f"{pages} pages are more than memory holds for {workload.name}",

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import mmap
 import os
-import resource
 
-from cowtrace.workloads import calls, pagemap
+from cowtrace.workloads import calls
 from cowtrace.workloads.actor import Actor
 from cowtrace.workloads.counts import Expected
 from cowtrace.workloads.foretell import child, parent
 from cowtrace.workloads.forks import BEFORE, PARENT
-from cowtrace.workloads.region import PAGE_BYTES
+from cowtrace.workloads.oracles.writes import Writes
+from cowtrace.workloads.region import PAGE_BYTES, scratch_region
 from cowtrace.workloads.workload import workload
+
+_PROBED_PAGES = 64
 
 
 def _mprotect(pages: int) -> tuple[Expected, ...]:
@@ -43,19 +45,13 @@ def _faults_after_mprotect() -> bool:
     """Whether a page that mprotect made writable again still faults.
 
     Not since "mm/mprotect: try avoiding write faults for exclusive anonymous pages when changing
-    protection" (5.19). Found by doing it to a page elsewhere.
+    protection" (5.19). Found by doing it to pages elsewhere.
     """
-    with mmap.mmap(-1, PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
-        page[0] = 1
-        _protect_and_back(pagemap.address_of(page), PAGE_BYTES)
-        faults = [_minor_faults(), _minor_faults()]
-        page[0] = 2
-        faults.append(_minor_faults())
-    return faults[2] > faults[1]
-
-
-def _minor_faults() -> int:
-    return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+    with scratch_region(_PROBED_PAGES) as scratch:
+        _protect_and_back(scratch.start, scratch.size_bytes)
+        writes = Writes()
+        writes.count(lambda region: region.store(2), scratch)
+    return writes.page_faults is None or writes.page_faults >= _PROBED_PAGES
 
 
 @workload(

@@ -58,11 +58,9 @@ def _wait_until_merged(me: Actor) -> None:
         merged = sum(kpageflags.have(kpageflags.KSM, frames))
         if merged == len(frames):
             me.note("/proc/kpageflags", "pages merged by KSM", len(frames), merged)
-            me.note("pagemap", "fewer frames than pages", "yes", _yes(len(set(frames)) < merged))
+            left = len(set(me.frames()))
+            what = f"fewer frames than pages ({left:,})"
+            me.note("pagemap", what, "yes", "yes" if left < merged else "no")
             return
         time.sleep(0.02)
     raise CannotHere(f"KSM merged {merged} of {len(frames)} pages in {_PATIENCE} s")
-
-
-def _yes(true: bool) -> str:
-    return "yes" if true else "no"

@@ -114,28 +114,24 @@ def _addresses(region: Region) -> range:
 
 @workload(
     lambda pages: (parent(), child(copied(pages, origin=Origin.KERNEL))),
-    most=1024,  # IOV_MAX
     group="kernel mode",
     claim="read(2) into a page that fork made shared copies it, in kernel mode",
 )
 def kernel_read(me: Actor) -> None:
-    """the child has the kernel write its pages: readv(2) from a pipe, a byte to each"""
+    """the child reads a file into its pages by one system call: the kernel writes them"""
     me.populate(BEFORE)
     with me.fork() as other:
-        other.do(_read_from_pipe)
+        other.do(_read_file)
         other.do(Actor.expect, CHILD)
         me.expect(BEFORE)
 
 
-def _read_from_pipe(me: Actor) -> None:
-    source, sink = os.pipe()
-    data = bytes([CHILD]) * me.region.pages
+def _read_file(me: Actor) -> None:
+    file = os.memfd_create("cowtrace")
+    os.write(file, bytes([CHILD]) * me.region.size_bytes)
+    me.act(lambda region: _pread(file, region))
+    os.close(file)
 
-    def read(region: Region) -> None:
-        os.write(sink, data)
-        offsets = range(0, region.size_bytes, PAGE_BYTES)
-        os.readv(source, [region.view[offset : offset + 1] for offset in offsets])
 
-    me.act(read)
-    os.close(source)
-    os.close(sink)
+def _pread(file: int, region: Region) -> None:
+    os.preadv(file, [region.view], 0)

@@ -6,7 +6,7 @@ import mmap
 import resource
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 from cowtrace.model import FaultKind, Origin, Source
 from cowtrace.workloads import calls, features, pagemap, settings
@@ -196,27 +196,12 @@ def _zero_page_is_replaced_whole() -> bool:
         return smaps.of_mapping(first).get("AnonHugePages", 0) > 0
 
 
-@contextmanager
-def _collapsing(pages: int) -> Iterator[None]:
-    khugepaged = f"{_SYSFS}/khugepaged"
-    wanted = {
-        f"{khugepaged}/max_ptes_shared": "511",
-        f"{khugepaged}/scan_sleep_millisecs": "10",
-        f"{khugepaged}/alloc_sleep_millisecs": "10",
-        f"{khugepaged}/pages_to_scan": "4096",
-    }
-    with ExitStack() as stack:
-        stack.enter_context(_enabled(pages))
-        stack.enter_context(settings.changed(wanted))
-        yield
-
-
 @workload(
     lambda pages: (parent(), child(copied(pages, Source.THP))),
     backing=Backing.HUGE,
     frames=6,
     most=_SMALL,
-    needs=_collapsing,
+    needs=_enabled,
     group=_GROUP,
     claim="when khugepaged makes small pages huge again, that is no copy on write",
 )
@@ -236,13 +221,21 @@ def thp_collapse(me: Actor) -> None:
 def _collapse(me: Actor) -> tuple[int, str]:
     """Bytes in huge pages afterwards, and who collapsed them."""
     try:
-        calls.madvise(me.region.start, HUGE_BYTES, calls.MADV_COLLAPSE)  # 6.1
+        calls.madvise(me.region.start, HUGE_BYTES, calls.MADV_COLLAPSE)
         return _in_huge_pages(me), "MADV_COLLAPSE"
     except OSError:
-        pass
+        pass  # before 6.1
+    khugepaged = f"{_SYSFS}/khugepaged"
+    wanted = {
+        f"{khugepaged}/max_ptes_shared": "511",
+        f"{khugepaged}/pages_to_scan": "4096",
+        f"{khugepaged}/alloc_sleep_millisecs": "10",
+        f"{khugepaged}/scan_sleep_millisecs": "10",
+    }
     end = time.monotonic() + _PATIENCE
-    while not (huge := _in_huge_pages(me)) and time.monotonic() < end:
-        time.sleep(0.05)
+    with settings.changed(wanted):
+        while not (huge := _in_huge_pages(me)) and time.monotonic() < end:
+            time.sleep(0.05)
     if not huge:
         raise CannotHere(f"khugepaged collapsed nothing in {_PATIENCE} s")
     return huge, "khugepaged"
