@@ -1,13 +1,14 @@
 # Everything from a fresh Debian 12 or 13 with make and python3, as root or with sudo.
-# What takes more than a line is in .ci/: install, demo and test.
+# What takes more than a line is in .ci/: install, demo, test and bench.
 
 KERNEL  ?=
 KERNELS ?= 5.10 6.1 6.12 7.2
+SECTIONS ?=
 BIN     := .venv/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test unit lint clean
+.PHONY: help install demo test bench unit lint clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -20,6 +21,9 @@ demo: install ## Fork and its copies, live, on this kernel; KERNEL=6.12: in the 
 
 test: install ## Unit tests, this kernel's, then in the VM those of KERNELS="5.10 6.1"
 	@.ci/test $(KERNELS)
+
+bench: install ## What tracing costs, next to bpftrace; SECTIONS="native startup"
+	@.ci/bench $(SECTIONS)
 
 unit: install ## The tests that need no root, no BCC and no kernel
 	$(BIN)/python -m pytest tests/unit -q
