@@ -40,7 +40,7 @@ INLINE void account_wp(const struct wp_result *wp, u64 entered_ns)
 		key.source = SOURCE_FILE;
 		break;
 	}
-	add(&key, task, 1, bytes);
+	add_often(&key, task, bytes);
 }
 
 /*

@@ -7,6 +7,20 @@
 #include "kernel.h"
 
 /*
+ * Counting goes in rounds. User space starts a new round, waits until no program
+ * of the old one is running (an RCU grace period), and then has the old round's
+ * counts for itself: none is lost between their reading and their deletion.
+ */
+BPF_ARRAY(rounds, u32, 1);
+
+INLINE u32 current_round(void)
+{
+	u32 zero = 0, *now = rounds.lookup(&zero);
+
+	return now ? *now + 1 : 0;	/* 0 is the round of a cell never used */
+}
+
+/*
  * Per-CPU: no atomics, which 5.10 refuses in the form newer compilers emit.
  * Preallocated: a fault may come where memory cannot be had. When it is full,
  * LOSS_SUMS_FULL counts what was not counted.
@@ -48,16 +62,28 @@ INLINE void introduce(u32 tgid, u64 task)
 }
 
 /*
- * Add to one sum. `task` is a thread of the process that `key` names, 0 for the
- * current one. `faults` may be -1, to take back what was counted too early
- * (tracepoint plan).
+ * Two programs can take turns on one CPU where a thread can be preempted inside
+ * one (fentry, and tracepoints of 7.x, on a preemptible kernel).
  */
-INLINE void add(struct fault_key *key, u64 task, u64 faults, u64 bytes)
+#ifdef PREEMPTIBLE
+#define increase(counter, by) __sync_fetch_and_add(&(counter), by)
+#else
+#define increase(counter, by) ((counter) += (by))
+#endif
+
+#define INTRODUCED -1ULL	/* as `task`: that process is known already */
+
+/*
+ * Add to one sum. `task` is a thread of the process that `key` names, 0 for the
+ * current one. key->half must be set.
+ */
+INLINE void add_to_hash(struct fault_key *key, u64 task, u64 faults, u64 bytes)
 {
 	struct fault_sum zero = {}, *sum = fault_sums.lookup(key);
 
 	if (!sum) {
-		introduce(key->tgid, task);
+		if (task != INTRODUCED)
+			introduce(key->tgid, task);
 		fault_sums.insert(key, &zero);
 		sum = fault_sums.lookup(key);
 	}
@@ -65,9 +91,54 @@ INLINE void add(struct fault_key *key, u64 task, u64 faults, u64 bytes)
 		lose(LOSS_SUMS_FULL);
 		return;
 	}
-	sum->faults += faults;
-	sum->bytes += bytes;
+	increase(sum->faults, faults);
+	increase(sum->bytes, bytes);
 }
+
+INLINE void add(struct fault_key *key, u64 task, u64 faults, u64 bytes)
+{
+	key->half = current_round() & 1;
+	add_to_hash(key, task, faults, bytes);
+}
+
+#ifdef CELLS
+/*
+ * In front of the hash, which costs more than all the rest: CELLS a round, by
+ * the low bits of process and kind. What is in the way goes to the hash. Not
+ * where two programs can take turns: they would find cells half written.
+ */
+BPF_PERCPU_ARRAY(cells, struct cell, 2 * CELLS);
+
+INLINE void add_often(struct fault_key *key, u64 task, u64 bytes)
+{
+	u32 now = current_round();
+	u32 index = (now & 1) * CELLS + ((key->tgid * 8 + key->kind) & (CELLS - 1));
+	struct cell *cell = cells.lookup(&index);
+	struct fault_key last;
+
+	if (!cell)
+		return;
+	key->half = now & 1;
+	if (cell->round == now) {
+		if (cell->key.tgid == key->tgid && cell->key.actor == key->actor &&
+		    cell->key.kind == key->kind && cell->key.source == key->source &&
+		    cell->key.origin == key->origin) {
+			cell->faults++;
+			cell->bytes += bytes;
+			return;
+		}
+		last = cell->key;
+		add_to_hash(&last, INTRODUCED, cell->faults, cell->bytes);
+	}
+	introduce(key->tgid, task);
+	cell->key = *key;
+	cell->faults = 1;
+	cell->bytes = bytes;
+	cell->round = now;
+}
+#else
+#define add_often(key, task, bytes) add(key, task, 1, bytes)
+#endif
 
 INLINE int in_region(u64 address)
 {

@@ -46,13 +46,27 @@ struct fault_key {
 	u8 kind;	/* enum fault_kind */
 	u8 source;	/* enum fault_source */
 	u8 origin;	/* enum fault_origin */
-	u8 pad;		/* 0 */
+	u8 half;	/* 0 or 1: the round's parity, see count.h */
 };
 
-/* Value of fault_sums, one a CPU. Sums since attach. */
+/* Value of fault_sums, one a CPU. Sums of one round. */
 struct fault_sum {
 	u64 faults;
 	u64 bytes;	/* written to new frames; 0 for kinds that copy nothing */
+};
+
+/* One of cells, one a CPU: a sum that is found without a hash. */
+struct cell {
+	struct fault_key key;
+	u32 round;	/* whose sums these are; of any other round: none */
+	u64 faults;
+	u64 bytes;
+};
+
+/* Key of page_faults. */
+struct page_fault_key {
+	u32 tgid;
+	u32 half;	/* as above */
 };
 
 /* Value of page_faults, one a CPU: every page fault, copy-on-write or not. */

@@ -5,30 +5,30 @@
 
 #include "count.h"
 
-/* One a process. When it is full, LOSS_PAGE_FAULTS_FULL. */
-BPF_PERCPU_HASH(page_faults, u32, struct page_fault_sum, MAX_PROCESSES);
+/* One a process and round. When it is full, LOSS_PAGE_FAULTS_FULL. */
+BPF_PERCPU_HASH(page_faults, struct page_fault_key, struct page_fault_sum, 2 * MAX_PROCESSES);
 
 INLINE void count_page_fault(u64 error_code, int user)
 {
 	struct page_fault_sum zero = {}, *sum;
-	u32 tgid = current_tgid();
+	struct page_fault_key key = { .tgid = current_tgid(), .half = current_round() & 1 };
 
-	sum = page_faults.lookup(&tgid);
+	sum = page_faults.lookup(&key);
 	if (!sum) {
-		introduce(tgid, 0);
-		page_faults.insert(&tgid, &zero);
-		sum = page_faults.lookup(&tgid);
+		introduce(key.tgid, 0);
+		page_faults.insert(&key, &zero);
+		sum = page_faults.lookup(&key);
 	}
 	if (!sum) {
 		lose(LOSS_PAGE_FAULTS_FULL);
 		return;
 	}
 	if (user)
-		sum->user++;
+		increase(sum->user, 1);
 	else
-		sum->kernel++;
+		increase(sum->kernel, 1);
 	if ((error_code & (PF_PROT | PF_WRITE)) == (PF_PROT | PF_WRITE))
-		sum->write_protect++;
+		increase(sum->write_protect, 1);
 }
 
 #endif /* PAGE_FAULTS_H */

@@ -47,7 +47,7 @@ INLINE void fault_begins(u64 address, u64 regs, u64 error_code, u8 origin)
 	pending->origin = origin;
 	pending->class = error_code & PF_PROT ? WRITE_PROTECT : MISSING;
 	if (pending->class == WRITE_PROTECT)
-		add(&key, 0, 1, 0);
+		add_often(&key, 0, 0);
 }
 
 /*
@@ -98,16 +98,15 @@ RAW_TRACEPOINT_PROBE(mm_page_alloc)
 	key.tgid = current_tgid();
 	key.origin = pending->origin;
 	if (pending->class == WRITE_PROTECT) {
-		key.kind = REUSED;
-		add(&key, 0, -1, 0);
+		/* User space takes it back from REUSED: cowtrace/tracer/ledger.py. */
 		key.kind = !page ? FAILED : gfp & GFP_ZERO ? ZERO_FILLED : COPIED;
 		if (key.kind == ZERO_FILLED)
 			key.source = SOURCE_ZERO;
-		add(&key, 0, 1, page ? PAGE_SIZE : 0);
+		add_often(&key, 0, page ? PAGE_SIZE : 0);
 	} else if (!(gfp & GFP_ZERO) && private_file(pending->address)) {
 		key.kind = page ? FILE_COPIED : FAILED;
 		key.source = SOURCE_FILE;
-		add(&key, 0, 1, page ? PAGE_SIZE : 0);
+		add_often(&key, 0, page ? PAGE_SIZE : 0);
 	}
 	pending->class = NOTHING;
 	return 0;

@@ -52,6 +52,7 @@ _ERRORS = ("OOM", "SIGBUS", "HWPOISON", "HWPOISON_LARGE", "SIGSEGV", "FALLBACK")
 _GFP = {"GFP_MOVABLE": 0x8, "GFP_ZERO": 0x100}
 # Pairing slots, by the low bits of a thread id: 24 bytes each.
 _SLOTS = 1 << 16
+_CELLS = 1 << 10  # a round and CPU: 32 bytes each, twice
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +161,11 @@ def _defines(name: PlanName, facts: KernelFacts) -> dict[str, int]:
     else:
         offsets.pop("MM_MT", None)
     errors = sum(facts.constants[f"VM_FAULT_{e}"] for e in _ERRORS)
+    # Where no other program can come between, sums are kept in cells first: bpf/count.h.
+    alone = name == "kprobe" or not facts.preemptible
     return {
         f"PLAN_{name.upper()}": 1,
+        **({"CELLS": _CELLS} if alone else {"PREEMPTIBLE": 1}),
         "PAGE_SIZE": facts.page_bytes,
         "PMD_SIZE": facts.page_bytes * (facts.page_bytes // 8),  # one table of 8-byte entries
         "PAGE_SHIFT": facts.page_bytes.bit_length() - 1,

@@ -5,17 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
 
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.facts import KernelFacts, kernel_facts
 from cowtrace.kernel.plan import NoPlan, Options, ProbePlan, preference, probe_plan
 from cowtrace.kernel.privileges import require_privileges
 from cowtrace.model import Snapshot
-from cowtrace.tracer import abi, maps
 from cowtrace.tracer.ledger import Ledger
 from cowtrace.tracer.loader import Loaded, Refused
-from cowtrace.tracer.reader import RawCounts, completeness, processes
+from cowtrace.tracer.reader import completeness
+from cowtrace.tracer.rounds import Rounds
 
 MAX_ROWS = 1 << 16  # of fault_sums: process x kind x source x origin
 MAX_PROCESSES = 1 << 15
@@ -29,22 +28,27 @@ class Tracer:
         self.probe_plan = plan
         self._facts = facts
         self._loaded = loaded
-        self._totals = "PAGE_FAULTS" in plan.defines
-        self._ledger = Ledger(plan.unseen)
+        totals = "PAGE_FAULTS" in plan.defines
+        cells = plan.defines.get("CELLS", 0)
+        self._rounds = Rounds(loaded.map_fd, cells=cells, page_faults=totals)
+        self._ledger = Ledger(plan, page_faults=totals)
         self._attached_ns = time.monotonic_ns()
         self._baseline = self._losses()
 
     def snapshot(self) -> Snapshot:
-        """Sums since attach, of every process of the system that faulted or was born since."""
-        raw = self._ledger.fold(self._read(), self._forget)
+        """Sums since attach, of every process of the system that faulted or was born since.
+
+        Ends a round of counting, which takes an RCU grace period: some 10 ms, asleep.
+        """
+        self._rounds.forget(self._ledger.add(self._rounds.read()))
         return Snapshot(
             at_ns=time.monotonic_ns(),
             attached_ns=self._attached_ns,
             plan=self.plan,
             kernel=self._facts.release,
             page_bytes=self._facts.page_bytes,
-            processes=(*self._ledger.ended, *processes(raw, self.probe_plan.unseen)),
-            completeness=completeness(raw.losses, self._baseline),
+            processes=self._ledger.processes(),
+            completeness=completeness(self._losses(), self._baseline),
             unseen=self.probe_plan.unseen,
         )
 
@@ -63,34 +67,8 @@ class Tracer:
     ) -> None:
         self.close()
 
-    def _read(self) -> RawCounts:
-        fd = self._loaded.map_fd
-        hashed = maps.read_hash
-        sums = hashed(fd("fault_sums"), abi.FAULT_KEY, abi.FAULT_SUM, per_cpu=True)
-        faults: dict[int, Any] | None = None
-        if self._totals:
-            read = hashed(fd("page_faults"), abi.TGID, abi.PAGE_FAULT_SUM, per_cpu=True)
-            faults = {key[0]: value for key, value in read}
-        known = hashed(fd("processes"), abi.TGID, abi.PROCESS, per_cpu=False)
-        return RawCounts(
-            sums=dict(sums),
-            page_faults=faults,
-            processes={key[0]: value for key, value in known},
-            losses=self._losses(),
-        )
-
     def _losses(self) -> tuple[int, ...]:
-        fd = self._loaded.map_fd("losses")
-        counted = maps.read_array(fd, len(abi.LOSSES), abi.COUNTER)
-        return (*(count[0] for count in counted), self._loaded.missed())
-
-    def _forget(self, past: RawCounts) -> None:
-        tgids = [abi.TGID.pack(tgid) for tgid in past.processes]
-        fd = self._loaded.map_fd
-        maps.delete(fd("fault_sums"), [abi.FAULT_KEY.pack(*key) for key in past.sums])
-        if self._totals:
-            maps.delete(fd("page_faults"), tgids)
-        maps.delete(fd("processes"), tgids)
+        return (*self._rounds.losses(), self._loaded.missed())
 
 
 def attach(

@@ -1,45 +1,128 @@
-"""Processes that have ended: taken out of the maps, kept here with their last counts."""
+"""Rounds in, processes out: sums since attach, kept up for what changed in each round."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
-from dataclasses import replace
+from collections import defaultdict
+from dataclasses import dataclass, field
 
-from cowtrace.model import FaultKind, Process
-from cowtrace.tracer.reader import RawCounts, processes
+from cowtrace.kernel.plan import ProbePlan
+from cowtrace.model import FaultKind, FaultRow, Origin, PageFaults, Process, Source
+from cowtrace.tracer.reader import RawCounts, RawProcess, signed
+
+_Row = tuple[int, int, int, int]  # kind, source, origin, actor
+_UNKNOWN: RawProcess = (0, 0, 0, b"")
+
+
+@dataclass(slots=True)
+class _Account:
+    """What one process has counted so far."""
+
+    info: RawProcess = _UNKNOWN
+    rows: dict[_Row, tuple[int, int]] = field(default_factory=dict)
+    page_faults: tuple[int, int, int] = (0, 0, 0)
+    shown: Process | None = None  # as of the last change
 
 
 class Ledger:
-    """Keeps the BPF maps no larger than the processes alive. The only state of a tracer."""
+    """Sums of all processes. The only state of a tracer; its cost follows what changes."""
 
-    def __init__(self, unseen: frozenset[FaultKind]) -> None:
-        self.ended: list[Process] = []
-        self._unseen = unseen
-        self._dying: Set[int] = frozenset()
+    def __init__(self, plan: ProbePlan, *, page_faults: bool = False) -> None:
+        self._plan = plan
+        self._totals = page_faults
+        self._accounts: dict[int, _Account] = {}
+        self._ended: list[Process] = []
+        self._dying: set[int] = set()
 
-    def fold(self, raw: RawCounts, forget: Callable[[RawCounts], None]) -> RawCounts:
-        """What is left of a reading without the processes that ended before the last one.
+    def add(self, raw: RawCounts) -> dict[int, RawProcess]:
+        """Enter one round. Returns processes to be forgotten: they ended before the last round.
 
-        A process keeps its place in the maps for one reading more after its end: the last
-        thread still clears its thread id in user memory, which can fault. What `forget` gets
-        is to be deleted from the maps.
+        One round more than its end: the last thread still clears its thread id in user memory,
+        which can fault.
         """
-        exited = {tgid for tgid, process in raw.processes.items() if process[1]}
+        for tgid, info in raw.processes.items():
+            account = self._accounts.get(tgid)
+            if account is None or (account.info is not _UNKNOWN and account.info[2] != info[2]):
+                account = self._open(tgid)
+            if account.info != info:
+                account.info, account.shown = info, None
+        for tgid, rows in self._by_process(raw).items():
+            account = self._accounts.get(tgid) or self._open(tgid)
+            account.shown = None
+            for row, (faults, copied) in rows.items():
+                before = account.rows.get(row, (0, 0))
+                account.rows[row] = (before[0] + faults, before[1] + copied)
+        for tgid, counted in (raw.page_faults or {}).items():
+            account = self._accounts.get(tgid) or self._open(tgid)
+            account.shown = None
+            user, kernel, protect = (
+                a + b for a, b in zip(account.page_faults, counted, strict=True)
+            )
+            account.page_faults = (user, kernel, protect)
+        return self._close_ended(raw)
+
+    def processes(self) -> tuple[Process, ...]:
+        """Those that have ended first; among the living, in order of their pids."""
+        alive = (self._show(tgid, self._accounts[tgid]) for tgid in sorted(self._accounts))
+        return (*self._ended, *alive)
+
+    def _open(self, tgid: int) -> _Account:
+        """A new account; one of an earlier process of that pid is closed."""
+        if tgid in self._accounts:
+            self._end(tgid)
+        self._accounts[tgid] = account = _Account()
+        return account
+
+    def _end(self, tgid: int) -> RawProcess:
+        account = self._accounts.pop(tgid)
+        parent, _, start_ns, comm = account.info
+        account.info, account.shown = (parent, 1, start_ns, comm), None
+        self._ended.append(self._show(tgid, account))
+        return account.info
+
+    def _close_ended(self, raw: RawCounts) -> dict[int, RawProcess]:
+        exited = {tgid for tgid, info in raw.processes.items() if info[1]}
         done = exited & self._dying
         self._dying = exited - done
-        if not done:
-            return raw
-        past = _part(raw, lambda tgid: tgid in done)
-        self.ended += processes(past, self._unseen)
-        forget(past)
-        return _part(raw, lambda tgid: tgid not in done)
+        return {tgid: self._end(tgid) for tgid in done if tgid in self._accounts}
+
+    def _by_process(self, raw: RawCounts) -> dict[int, dict[_Row, tuple[int, int]]]:
+        found: dict[int, dict[_Row, tuple[int, int]]] = defaultdict(dict)
+        for (tgid, actor, kind, source, origin), (faults, copied) in raw.sums.items():
+            found[tgid][kind, source, origin, actor] = (signed(faults), copied)
+        if self._plan.name == "tracepoint":
+            for rows in found.values():
+                _take_back(rows)
+        return found
+
+    def _show(self, tgid: int, account: _Account) -> Process:
+        if account.shown is None:
+            parent, exited, _, comm = account.info
+            account.shown = Process(
+                pid=tgid,
+                comm=comm.split(b"\0", 1)[0].decode(errors="backslashreplace"),
+                parent=parent or None,
+                exited=bool(exited),
+                page_faults=PageFaults(*account.page_faults) if self._totals else None,
+                rows=tuple(
+                    _fault_row(row, *sums)
+                    for row, sums in sorted(account.rows.items())
+                    if sums != (0, 0)
+                ),
+                unseen=self._plan.unseen,
+            )
+        return account.shown
 
 
-def _part(raw: RawCounts, keep: Callable[[int], bool]) -> RawCounts:
-    faults = raw.page_faults
-    return replace(
-        raw,
-        sums={key: value for key, value in raw.sums.items() if keep(key[0])},
-        page_faults=faults and {t: v for t, v in faults.items() if keep(t)},
-        processes={t: v for t, v in raw.processes.items() if keep(t)},
-    )
+def _fault_row(row: _Row, faults: int, copied: int) -> FaultRow:
+    kind, source, origin, actor = row
+    return FaultRow(FaultKind(kind), Source(source), Origin(origin), actor or None, faults, copied)
+
+
+def _take_back(rows: dict[_Row, tuple[int, int]]) -> None:
+    """The tracepoint plan counts each write-protection fault as reused, then what it became."""
+    for (kind, source, origin, actor), (faults, _) in list(rows.items()):
+        became = kind in (FaultKind.COPIED, FaultKind.ZERO_FILLED)
+        if became or (kind == FaultKind.FAILED and source != Source.FILE):
+            reused = (int(FaultKind.REUSED), int(Source.UNKNOWN), origin, actor)
+            before = rows.get(reused, (0, 0))
+            rows[reused] = (before[0] - faults, before[1])

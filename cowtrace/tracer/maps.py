@@ -46,6 +46,32 @@ def read_array(fd: int, length: int, value: struct.Struct) -> list[tuple[Any, ..
     return elements
 
 
+def read_parts(fd: int, start: int, length: int, value: struct.Struct) -> Iterator[tuple[Any, ...]]:
+    """Elements of a per-CPU array, each CPU's apart; those that are all zero are left out."""
+    lib = libbpf()
+    raw = ctypes.create_string_buffer(lib.libbpf_num_possible_cpus() * value.size)
+    empty = bytes(len(raw))
+    index = ctypes.c_uint32()
+    for index.value in range(start, start + length):
+        if not lib.bpf_map_lookup_elem(fd, ctypes.byref(index), raw) and raw.raw != empty:
+            yield from value.iter_unpack(raw.raw)
+
+
+def read_element(fd: int, key: bytes, value: struct.Struct) -> tuple[Any, ...] | None:
+    """One element of a map that is not per-CPU; None when it is not there."""
+    raw = ctypes.create_string_buffer(value.size)
+    return None if libbpf().bpf_map_lookup_elem(fd, key, raw) else value.unpack(raw.raw)
+
+
+def write_element(fd: int, index: int, value: bytes) -> None:
+    """Set one element of an array."""
+    key = ctypes.c_uint32(index)
+    if libbpf().bpf_map_update_elem(fd, ctypes.byref(key), value, 0):
+        raise CowtraceError(
+            "cannot write to a BPF map", hint="report this with the output of `cowtrace doctor`"
+        )
+
+
 def delete(fd: int, keys: list[bytes]) -> None:
     """Remove elements; those already gone are no error."""
     lib = libbpf()

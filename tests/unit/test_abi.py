@@ -25,8 +25,11 @@ def enumerators(name: str) -> list[str]:
 def struct_format(name: str) -> str:
     body = re.search(rf"struct {name} {{(.*?)}};", HEADER, re.DOTALL)
     assert body, f"no struct {name} in cow.h"
-    fields = re.findall(r"(u8|u32|u64|char) \w+(?:\[(\d+)\])?;", body[1])
-    return "".join(f"{count}{FORMATS[kind]}" for kind, count in fields)
+    fields = re.findall(r"(u8|u32|u64|char|struct fault_key) \w+(?:\[(\d+)\])?;", body[1])
+    return "".join(
+        struct_format("fault_key") if kind == "struct fault_key" else f"{count}{FORMATS[kind]}"
+        for kind, count in fields
+    )
 
 
 @pytest.mark.parametrize(
@@ -56,6 +59,8 @@ def test_losses_are_mirrored() -> None:
         ("fault_sum", abi.FAULT_SUM),
         ("page_fault_sum", abi.PAGE_FAULT_SUM),
         ("process", abi.PROCESS),
+        ("cell", abi.CELL),
+        ("page_fault_key", abi.PAGE_FAULT_KEY),
     ],
 )
 def test_structs_are_mirrored(name: str, mirror: struct.Struct) -> None:

@@ -173,3 +173,13 @@ def test_what_is_off_is_compiled_out() -> None:
         assert not {"PAGE_FAULTS", "REGION_START", "CROSS_CHECK", "FORK_COPIES"} & bare.keys()
     asked = plan("fentry", COMPLETE, Options(region=(4096, 8192), page_faults=True)).defines
     assert (asked["REGION_START"], asked["REGION_END"], asked["PAGE_FAULTS"]) == (4096, 8192, 1)
+
+
+def test_cells_are_used_where_programs_cannot_take_turns() -> None:
+    preemptible = replace(COMPLETE, preemptible=True)
+    for name in PLAN_NAMES:
+        assert "CELLS" in plan(name).defines
+        assert "PREEMPTIBLE" not in plan(name).defines
+        cells = "CELLS" in plan(name, preemptible).defines
+        assert cells == (name == "kprobe")  # runs with preemption off everywhere
+        assert cells != ("PREEMPTIBLE" in plan(name, preemptible).defines)

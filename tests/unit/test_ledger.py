@@ -1,0 +1,122 @@
+"""Rounds of counting -> processes with sums since attach."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cowtrace.kernel.plan import PlanName, ProbePlan
+from cowtrace.model import FaultKind, Origin, PageFaults, Process, Source
+from cowtrace.tracer.ledger import Ledger
+from cowtrace.tracer.reader import Key, RawCounts, RawProcess
+
+REDIS: RawProcess = (1, 0, 123, b"redis\0junk")
+ANON_COPY: Key = (7, 0, FaultKind.COPIED, Source.ANON, Origin.USER)
+
+
+def ledger(plan: PlanName = "kprobe", *, page_faults: bool = False, **limits: Any) -> Ledger:
+    unseen = limits.get("unseen", frozenset())
+    return Ledger(ProbePlan(plan, (), {}, unseen, ()), page_faults=page_faults)
+
+
+def counts(
+    sums: dict[Key, tuple[int, int]] | None = None,
+    processes: dict[int, RawProcess] | None = None,
+    page_faults: dict[int, tuple[int, int, int]] | None = None,
+) -> RawCounts:
+    return RawCounts(sums or {}, page_faults, {7: REDIS} if processes is None else processes)
+
+
+def only(book: Ledger) -> Process:
+    (process,) = book.processes()
+    return process
+
+
+def test_rounds_add_up_to_typed_rows() -> None:
+    book = ledger()
+    remote: Key = (7, 9, FaultKind.COPIED, Source.ANON, Origin.REMOTE)
+    book.add(counts({ANON_COPY: (20, 20 * 4096), remote: (2, 2 * 4096)}))
+    book.add(counts({ANON_COPY: (3, 3 * 4096)}))
+    redis = only(book)
+    assert (redis.pid, redis.comm, redis.parent, redis.exited) == (7, "redis", 1, False)
+    assert redis.count(FaultKind.COPIED) == 25 == redis.faults
+    assert redis.copied_bytes == 25 * 4096
+    assert [row.actor for row in redis.rows if row.origin is Origin.REMOTE] == [9]
+
+
+def test_what_did_not_change_is_the_same_object() -> None:
+    book = ledger()
+    book.add(counts({ANON_COPY: (20, 20 * 4096)}))
+    before = only(book)
+    book.add(counts())
+    assert only(book) is before
+    book.add(counts({ANON_COPY: (1, 4096)}))
+    assert only(book).faults == 21
+
+
+@given(st.lists(st.integers(0, 50), max_size=12))
+def test_no_fault_is_lost_between_rounds(rounds: list[int]) -> None:
+    book = ledger()
+    for faults in rounds:
+        book.add(counts({ANON_COPY: (faults, faults * 4096)}))
+    assert sum(process.faults for process in book.processes()) == sum(rounds)
+
+
+def test_what_a_plan_cannot_see_is_missing_not_0() -> None:
+    book = ledger(unseen=frozenset({FaultKind.SHARED}))
+    book.add(counts({ANON_COPY: (1, 4096)}))
+    assert only(book).count(FaultKind.SHARED) is None
+    assert only(book).count(FaultKind.REUSED) == 0
+    assert only(book).page_faults is None
+
+
+def test_totals_of_page_faults_add_up() -> None:
+    book = ledger(page_faults=True)
+    book.add(counts(page_faults={7: (40, 3, 30)}))
+    book.add(counts(page_faults={7: (2, 1, 1)}))
+    assert only(book).page_faults == PageFaults(user=42, kernel=4, write_protect=31)
+
+
+def test_the_tracepoint_plan_takes_back_what_became_something_else() -> None:
+    wrote: Key = (7, 0, FaultKind.REUSED, Source.UNKNOWN, Origin.USER)
+    copied: Key = (7, 0, FaultKind.COPIED, Source.UNKNOWN, Origin.USER)
+    zeroed: Key = (7, 0, FaultKind.ZERO_FILLED, Source.ZERO, Origin.USER)
+    of_file: Key = (7, 0, FaultKind.FILE_COPIED, Source.FILE, Origin.USER)
+    book = ledger("tracepoint")
+    book.add(counts({wrote: (100, 0), copied: (60, 60 * 4096), of_file: (5, 5 * 4096)}))
+    book.add(counts({zeroed: (7, 7 * 4096)}))  # its fault was counted in the round before
+    redis = only(book)
+    assert redis.count(FaultKind.REUSED) == 33
+    assert redis.count(FaultKind.COPIED) == 60
+    assert redis.faults == 105
+
+
+def test_an_ended_process_is_kept_and_forgotten_one_round_later() -> None:
+    book = ledger()
+    ended: RawProcess = (1, 1, 123, b"redis")
+    assert book.add(counts({ANON_COPY: (5, 5 * 4096)}, {7: ended})) == {}
+    assert only(book).exited
+    assert book.add(counts({ANON_COPY: (1, 4096)}, {7: ended})) == {7: ended}
+    assert (only(book).pid, only(book).faults, only(book).exited) == (7, 6, True)
+    assert book.add(counts({}, {})) == {}
+    assert only(book).faults == 6
+
+
+def test_a_pid_that_comes_back_is_another_process() -> None:
+    book = ledger()
+    book.add(counts({ANON_COPY: (5, 5 * 4096)}, {7: (1, 1, 123, b"first")}))
+    book.add(counts({ANON_COPY: (2, 2 * 4096)}, {7: (1, 0, 456, b"second")}))
+    first, second = book.processes()
+    assert (first.comm, first.exited, first.faults) == ("first", True, 5)
+    assert (second.comm, second.exited, second.faults) == ("second", False, 2)
+
+
+@pytest.mark.parametrize("comm", [b"\xff\x1b[31m", b"", b"x" * 16])
+def test_names_are_whatever_the_process_wrote(comm: bytes) -> None:
+    book = ledger()
+    book.add(counts({}, {7: (0, 0, 1, comm)}))
+    assert only(book).comm == comm.decode(errors="backslashreplace")
+    assert only(book).parent is None
