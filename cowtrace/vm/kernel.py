@@ -26,13 +26,15 @@ def build(
     Raises CowtraceError when a step fails.
     """
     run(
-        [
-            *(programs.find("mmdebstrap"), "--variant=extract", "--mode=root"),
-            # An old or a testing suite's Release file may be past its date.
-            '--aptopt=Acquire::Check-Valid-Until "false"',
-            f"--include={kernel.package},busybox-static",  # the latter: the initrd's shell
-            *(kernel.suite, str(unpacked), f"deb {mirror} {kernel.suite} main"),
-        ],
+        programs.isolated(
+            [
+                *(programs.find("mmdebstrap"), "--variant=extract", "--mode=root"),
+                # An old or a testing suite's Release file may be past its date.
+                '--aptopt=Acquire::Check-Valid-Until "false"',
+                f"--include={kernel.package},busybox-static",  # the latter: the initrd's shell
+                *(kernel.suite, str(unpacked), f"deb {mirror} {kernel.suite} main"),
+            ]
+        ),
         what=f"unpacking {kernel.package} of {kernel.suite}",
     )
     vmlinuz = _only(unpacked, "boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz")

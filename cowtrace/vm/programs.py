@@ -34,7 +34,17 @@ def find(name: str) -> str:
 
 def tied(argv: Sequence[str]) -> list[str]:
     """The command, set up to be ended when this process dies, even by SIGKILL."""
-    return ["setpriv", "--pdeathsig", "TERM", *argv]
+    return ["setpriv", "--pdeathsig", "KILL", *argv]
+
+
+def isolated(argv: Sequence[str]) -> list[str]:
+    """The command with mounts and processes of its own: they end with it, however it ends.
+
+    As it is where this system refuses namespaces: there it cannot mount anything either.
+    """
+    unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    possible = subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode == 0
+    return [*unshare, *argv] if possible else list(argv)
 
 
 def run(
@@ -66,15 +76,16 @@ def run(
             pass_fds=keep_open,
         ) as process,
     ):
+        assert process.stdout
         try:
-            assert process.stdout
             for line in process.stdout:
                 out.write(line)
                 if line.strip():
                     last = line.strip()
                     on_line(last)
         except BaseException:
-            process.terminate()
+            process.kill()
+            process.stdout.read()  # ends when the last of its children has
             raise
     if process.returncode:
         raise CowtraceError(

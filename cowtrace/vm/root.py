@@ -25,14 +25,16 @@ def build(
     Raises CowtraceError when a step fails.
     """
     run(
-        [
-            *(programs.find("mmdebstrap"), "--variant=essential", "--mode=root"),
-            *(f"--dpkgopt=path-exclude=/usr/share/{path}" for path in _LEFT_OUT),
-            '--aptopt=Acquire::Check-Valid-Until "false"',
-            f"--include={','.join(user.packages)}",
-            f'--customize-hook=sh {GUEST / "customize"} "$1"',
-            *(user.suite, str(unpacked), f"deb {mirror} {user.suite} main"),
-        ],
+        programs.isolated(
+            [
+                *(programs.find("mmdebstrap"), "--variant=essential", "--mode=root"),
+                *(f"--dpkgopt=path-exclude=/usr/share/{path}" for path in _LEFT_OUT),
+                '--aptopt=Acquire::Check-Valid-Until "false"',
+                f"--include={','.join(user.packages)}",
+                f'--customize-hook=sh {GUEST / "customize"} "$1"',
+                *(user.suite, str(unpacked), f"deb {mirror} {user.suite} main"),
+            ]
+        ),
         what=f"installing the {user.suite} userspace",
     )
     packages = manifest.installed((unpacked / "var/lib/dpkg/status").read_text())
