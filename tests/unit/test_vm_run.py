@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cowtrace.cli import main
@@ -64,6 +64,7 @@ def test_a_state_is_for_one_shape_of_machine() -> None:
     assert saved.state_path("/bin/sh", machine(KVM)) is None
 
 
+@settings(max_examples=25, deadline=None)  # each starts two processes
 @given(st.lists(st.binary(max_size=30).map(lambda data: os.fsdecode(data.replace(b"\0", b"")))))
 def test_every_argument_arrives_as_it_was_given(arguments: list[str]) -> None:
     show = "import os, sys; sys.stdout.buffer.write(b'\\0'.join(map(os.fsencode, sys.argv[1:])))"
