@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-KSM, ZERO_PAGE = 21, 24  # include/uapi/linux/kernel-page-flags.h
+ZERO_PAGE = 24  # include/uapi/linux/kernel-page-flags.h
 
 
 def have(flag: int, frames: Iterable[int]) -> list[bool]:

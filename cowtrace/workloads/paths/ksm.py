@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,7 +13,7 @@ from cowtrace.workloads.actor import Actor
 from cowtrace.workloads.cannot import CannotHere
 from cowtrace.workloads.foretell import copied, parent
 from cowtrace.workloads.forks import BEFORE, PARENT
-from cowtrace.workloads.oracles import kpageflags, vmstat
+from cowtrace.workloads.oracles import vmstat
 from cowtrace.workloads.workload import workload
 
 _SYSFS = "/sys/kernel/mm/ksm"
@@ -50,17 +51,15 @@ def ksm_write(me: Actor) -> None:
 
 
 def _wait_until_merged(me: Actor) -> None:
+    """Frame numbers tell: KPF_KSM of /proc/kpageflags is set for all anonymous pages in 6.12."""
     end = time.monotonic() + _PATIENCE
     while time.monotonic() < end:
-        frames = me.frames()
-        if not all(frames):
+        frames = Counter(me.frames())
+        if frames.get(0):
             raise CannotHere("frame numbers are hidden: whether pages are merged is not told")
-        merged = sum(kpageflags.have(kpageflags.KSM, frames))
-        if merged == len(frames):
-            me.note("/proc/kpageflags", "pages merged by KSM", len(frames), merged)
-            left = len(set(me.frames()))
-            what = f"fewer frames than pages ({left:,})"
-            me.note("pagemap", what, "yes", "yes" if left < merged else "no")
+        merged = sum(pages for pages in frames.values() if pages > 1)
+        if merged == me.region.pages:
+            me.note("pagemap", "pages that share a frame", me.region.pages, merged)
             return
         time.sleep(0.02)
-    raise CannotHere(f"KSM merged {merged} of {len(frames)} pages in {_PATIENCE} s")
+    raise CannotHere(f"KSM merged {merged} of {me.region.pages} pages in {_PATIENCE} s")
