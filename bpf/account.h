@@ -52,7 +52,8 @@ INLINE void account_finish_fault(u64 vmf, u32 ret, u32 flags)
 	struct fault_key key = { .kind = FAILED };
 	u64 vma = load_u64(vmf, VMF_VMA), vm_flags = load_u64(vma, VMA_FLAGS);
 	u64 address = load_u64(vmf, VMF_ADDRESS);
-	int private = load_u64(vmf, VMF_COW_PAGE) != 0;
+	/* Not a direct load: clang ORs the pointer with the flags, which the verifier refuses. */
+	int private = read_u64(vmf, VMF_COW_PAGE) != 0;
 	u64 bytes = 0, task;
 
 	if (!in_region(address))
