@@ -26,12 +26,18 @@ INLINE u8 classify_wp(const struct wp_result *wp)
 {
 	if (wp->ret & VM_FAULT_ERROR)
 		return FAILED;
-	if (wp->ret & VM_FAULT_RETRY || wp->after == wp->before)
+	if (wp->after == wp->before)
+		return UNCHANGED;
+	/*
+	 * Before 6.0 also a retry may have made the page writable, and then let go of
+	 * the lock to throttle the writer: fault_dirty_shared_page().
+	 */
+	if (wp->vm_flags & VM_SHARED && wp->after & PTE_PRESENT)
+		return wp->after & PTE_WRITABLE ? SHARED : UNCHANGED;
+	if (wp->ret & VM_FAULT_RETRY)
 		return UNCHANGED;
 	if (!(wp->after & PTE_PRESENT))
 		return UNCLASSIFIED;	/* zapped or swapped out meanwhile */
-	if (wp->vm_flags & VM_SHARED)
-		return wp->after & PTE_WRITABLE ? SHARED : UNCHANGED;
 	if (pte_frame(wp->before) != pte_frame(wp->after))
 		return COPIED;
 	return wp->after & PTE_WRITABLE ? REUSED : UNCHANGED;
