@@ -74,9 +74,9 @@ class Actor:
         self._data_right = self._data_right and right
 
     @contextmanager
-    def watch(self, *, protected: bool = True) -> Iterator[None]:
-        """Compare frames before and after the block, which writes every page once."""
-        with self._compared(written=True, protected=protected):
+    def watch(self, *, every_page: bool = True, protected: bool = True) -> Iterator[None]:
+        """Compare frames before and after the block, as `act` does, without a rehearsal."""
+        with self._compared(written=every_page, protected=protected):
             yield
         self._writes.forget()
 

@@ -11,7 +11,7 @@ import fcntl
 import os
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from cowtrace.workloads.cannot import CannotHere
@@ -101,8 +101,31 @@ def delay_accounting() -> Iterator[None]:
 
 
 @contextmanager
-def zram_swap(size_bytes: int) -> Iterator[None]:
-    """A compressed swap device in memory; raises CannotHere where it cannot be had."""
+def swap(size_bytes: int) -> Iterator[None]:
+    """A swap device: compressed memory (zram), or else a file; raises CannotHere."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(_zram_swap(size_bytes))
+        except CannotHere:  # no zram in this kernel, or no compressor for it
+            stack.enter_context(_file_swap(size_bytes))
+        yield
+
+
+@contextmanager
+def _file_swap(size_bytes: int) -> Iterator[None]:
+    path = f"/var/tmp/cowtrace-swap-{os.getpid()}"
+    with restored_by('swapoff "$1"; rm "$1"', path):
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        for _ in range(0, size_bytes, 1 << 20):  # a swap file must not have holes
+            os.write(file, bytes(1 << 20))
+        os.close(file)
+        run("mkswap", path)
+        run("swapon", "--priority", "32767", path)
+        yield
+
+
+@contextmanager
+def _zram_swap(size_bytes: int) -> Iterator[None]:
     control = Path("/sys/class/zram-control")
     if not control.exists():
         run("modprobe", "zram", "num_devices=0")

@@ -19,7 +19,7 @@ _LEAST_BYTES = 16 << 20
 
 @contextmanager
 def _swap(pages: int) -> Iterator[None]:
-    with settings.zram_swap(max(_LEAST_BYTES, 4 * pages * PAGE_BYTES)):
+    with settings.swap(max(_LEAST_BYTES, 4 * pages * PAGE_BYTES)):
         yield
 
 

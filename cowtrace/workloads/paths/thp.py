@@ -50,7 +50,8 @@ def _populate(me: Actor) -> None:
 
 def _in_huge_pages(me: Actor) -> int:
     """Bytes of the region that huge entries map in this process."""
-    return smaps.of_mapping(me.region.start).get("AnonHugePages", 0)
+    whole = _huge_pages(me.region.pages) * HUGE_BYTES
+    return smaps.of_range(me.region.start, whole).get("AnonHugePages", 0)
 
 
 @workload(
@@ -193,7 +194,7 @@ def _zero_page_is_replaced_whole() -> bool:
         at = first - pagemap.address_of(memory)
         _ = memory[at]
         memory[at] = 1
-        return smaps.of_mapping(first).get("AnonHugePages", 0) > 0
+        return smaps.of_range(first, HUGE_BYTES).get("AnonHugePages", 0) > 0
 
 
 @workload(
