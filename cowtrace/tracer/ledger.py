@@ -31,7 +31,7 @@ class Ledger:
         self._totals = page_faults
         self._accounts: dict[int, _Account] = {}
         self._ended: list[Process] = []
-        self._dying: set[int] = set()
+        self._dying: set[tuple[int, int]] = set()  # pid, start_ns
 
     def add(self, raw: RawCounts) -> dict[int, RawProcess]:
         """Enter one round. Returns processes to be forgotten: they ended before the last round.
@@ -80,10 +80,10 @@ class Ledger:
         return account.info
 
     def _close_ended(self, raw: RawCounts) -> dict[int, RawProcess]:
-        exited = {tgid for tgid, info in raw.processes.items() if info[1]}
+        exited = {(tgid, info[2]) for tgid, info in raw.processes.items() if info[1]}
         done = exited & self._dying
         self._dying = exited - done
-        return {tgid: self._end(tgid) for tgid in done if tgid in self._accounts}
+        return {tgid: self._end(tgid) for tgid, _ in done if tgid in self._accounts}
 
     def _by_process(self, raw: RawCounts) -> dict[int, dict[_Row, tuple[int, int]]]:
         found: dict[int, dict[_Row, tuple[int, int]]] = defaultdict(dict)

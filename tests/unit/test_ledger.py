@@ -114,6 +114,15 @@ def test_a_pid_that_comes_back_is_another_process() -> None:
     assert (second.comm, second.exited, second.faults) == ("second", False, 2)
 
 
+def test_a_pid_that_comes_back_and_ends_at_once_has_its_round_too() -> None:
+    book = ledger()
+    book.add(counts({}, {7: (1, 1, 100, b"first")}))
+    # the second one has ended as well, and its counts are those of a round that is not over
+    assert book.add(counts({}, {7: (1, 1, 200, b"second")})) == {}
+    book.add(counts({ANON_COPY: (3, 3 * 4096)}, {7: (1, 1, 200, b"second")}))
+    assert [(p.comm, p.faults) for p in book.processes()] == [("first", 0), ("second", 3)]
+
+
 @pytest.mark.parametrize("comm", [b"\xff\x1b[31m", b"", b"x" * 16])
 def test_names_are_whatever_the_process_wrote(comm: bytes) -> None:
     book = ledger()
