@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bench import report, variants
@@ -35,7 +35,6 @@ class Stage:
     """The tracer after one part of the test."""
 
     name: str
-    processes: int  # that had to be seen
     expected: int  # pages copied by them
     counted: int
     wrong: int  # processes with another number than expected
@@ -53,15 +52,15 @@ def run(say: Callable[[str], None]) -> report.Report:
         before = _map_ids()
         with tracer.attach(region=variants.REGION) as traced:
             own = _map_ids() - before
-            stages.append(_stage("nothing yet", traced, Counter(), own))
+            stages.append(_stage("nothing yet", traced, [], own))
             say(f"{LIVE:,} live processes")
-            with _crowd(crowd, "live", LIVE, traced) as pages:
-                stages.append(_stage(f"{LIVE:,} alive", traced, pages, own))
+            with _crowd(crowd, "live", LIVE, traced) as alive:
+                stages.append(_stage(f"{LIVE:,} alive", traced, [alive], own))
             say(f"{SHORT:,} short-lived processes")
-            with _crowd(crowd, "short", SHORT, traced) as more:
+            with _crowd(crowd, "short", SHORT, traced) as ended:
                 pass
             traced.snapshot()  # an ended process is folded at the second reading after its end
-            stages.append(_stage(f"then {SHORT:,} ended", traced, pages + more, own))
+            stages.append(_stage(f"then {SHORT:,} ended", traced, [alive, ended], own))
             plan = traced.plan
     lines = report.table(
         ("Stage", "Copies", "Counted", "Wrong", "Lost", "Refresh", "Resident", "Maps"),
@@ -91,23 +90,38 @@ def run(say: Callable[[str], None]) -> report.Report:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """Processes that were forked by one, and what each has copied."""
+
+    parent: int
+    pages: Counter[int] = field(default_factory=Counter)  # by pid; a pid may come twice
+
+    def counted(self, now: Snapshot) -> Counter[int]:
+        """What the tracer says that they have copied."""
+        found: Counter[int] = Counter()
+        for process in now.processes:
+            if process.parent == self.parent and (copied := process.count(FaultKind.COPIED)):
+                found[process.pid] += copied
+        return found
+
+
 @contextmanager
-def _crowd(program: str, how: str, count: int, traced: tracer.Tracer) -> Iterator[Counter[int]]:
-    """The processes: pages that each pid copied. Meanwhile the tracer refreshes each second."""
+def _crowd(program: str, how: str, count: int, traced: tracer.Tracer) -> Iterator[Crowd]:
+    """The processes, which have all copied. Meanwhile the tracer refreshes each second."""
     process = subprocess.Popen(
         [program, how, str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert process.stdin
     assert process.stdout
-    pages: Counter[int] = Counter()
-    out, ready = process.stdout, threading.Event()
+    crowd, out, ready = Crowd(process.pid), process.stdout, threading.Event()
 
     def read() -> None:
         for line in out:
             if line == "ready\n":
                 break
             number, pid = line.split()
-            pages[int(pid)] += 1 + int(number) % 7
+            crowd.pages[int(pid)] += 1 + int(number) % 7
         ready.set()
 
     reader = threading.Thread(target=read)
@@ -116,33 +130,24 @@ def _crowd(program: str, how: str, count: int, traced: tracer.Tracer) -> Iterato
         while not ready.wait(1):
             traced.snapshot()
         if how == "live":
-            _settle(pages, traced)
-        yield pages
+            _settle(crowd, traced)
+        yield crowd
     finally:
         process.stdin.close()
         reader.join()
         process.wait()
 
 
-def _settle(pages: Counter[int], traced: tracer.Tracer) -> None:
+def _settle(crowd: Crowd, traced: tracer.Tracer) -> None:
     """The last of them may not have written yet."""
     deadline = time.monotonic() + 30
-    while _counted(traced.snapshot(), pages) != pages and time.monotonic() < deadline:
+    while crowd.counted(traced.snapshot()) != crowd.pages and time.monotonic() < deadline:
         time.sleep(0.2)
 
 
-def _counted(now: Snapshot, pages: Counter[int]) -> Counter[int]:
-    """Copies of the pids in question; a pid that was given twice has those of both."""
-    found: Counter[int] = Counter()
-    for process in now.processes:
-        if process.pid in pages and (copied := process.count(FaultKind.COPIED)):
-            found[process.pid] += copied
-    return found
-
-
-def _stage(name: str, traced: tracer.Tracer, pages: Counter[int], own: set[int]) -> Stage:
+def _stage(name: str, traced: tracer.Tracer, crowds: list[Crowd], own: set[int]) -> Stage:
     now = traced.snapshot()
-    found = _counted(now, pages)
+    found = [crowd.counted(now) for crowd in crowds]
     times = []
     before = now
     with PlainScreen(io.StringIO()) as screen:
@@ -154,10 +159,13 @@ def _stage(name: str, traced: tracer.Tracer, pages: Counter[int], own: set[int])
             before = now
     return Stage(
         name=name,
-        processes=len(pages),
-        expected=pages.total(),
-        counted=found.total(),
-        wrong=sum(found[pid] != number for pid, number in pages.items()),
+        expected=sum(crowd.pages.total() for crowd in crowds),
+        counted=sum(counted.total() for counted in found),
+        wrong=sum(
+            counted[pid] != number
+            for crowd, counted in zip(crowds, found, strict=True)
+            for pid, number in crowd.pages.items()
+        ),
         lost=now.completeness.lost,
         detail=now.completeness.detail,
         refresh_ms=report.spread(times).median,
