@@ -102,8 +102,8 @@ OF_PATHS = (
     Mutation(
         "a shared mapping is taken for a private one",
         "classify.h",
-        "if (wp->vm_flags & VM_SHARED)",
-        "if (0)",
+        "wp->vm_flags & VM_SHARED",
+        "0",
         "shared-file-writeback",
     ),
     Mutation(
@@ -118,11 +118,11 @@ OF_PATHS = (
 # The tracepoint plan.
 OF_TRACEPOINTS = (
     Mutation(
-        "a copy is not taken back from the reused pages",
+        "a page that is only re-marked is not counted",
         "tracepoint.h",
-        "add(&key, 0, -1, 0);",
-        "",
-        "fork-child-writes",
+        "if (pending->class == WRITE_PROTECT)\n\t\tadd_often",
+        "if (0)\n\t\tadd_often",
+        "fork-both-write",
     ),
     Mutation(
         "an allocation after the fault counts as its copy",
@@ -155,8 +155,8 @@ OF_TRACEPOINTS = (
     Mutation(
         "a copy is one byte",
         "tracepoint.h",
-        "key.source = SOURCE_ZERO;\n\t\tadd(&key, 0, 1, page ? PAGE_SIZE : 0);",
-        "key.source = SOURCE_ZERO;\n\t\tadd(&key, 0, 1, 1);",
+        "key.source = SOURCE_ZERO;\n\t\tadd_often(&key, 0, page ? PAGE_SIZE : 0);",
+        "key.source = SOURCE_ZERO;\n\t\tadd_often(&key, 0, 1);",
         "one-byte-per-page",
     ),
     Mutation(

@@ -9,6 +9,7 @@ import pytest
 from mutations import OF_TRACEPOINTS, Mutation, check_under
 
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
+from cowtrace.tracer import ledger
 from cowtrace.verify.check import Check, Verdict
 
 PAGES = 127
@@ -40,3 +41,12 @@ def test_verify_notices(mutation: Mutation, tmp_path: Path) -> None:
     (check,) = checks_or_skip((mutation.caught_by,), mutation, tmp_path)
     assert check.verdict is Verdict.FAILS, check
     assert check.why
+
+
+def test_verify_notices_copies_that_are_not_taken_back_from_the_reused_pages(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(ledger, "_take_back", lambda rows: None)
+    (check,) = checks_or_skip(("fork-child-writes",), None, tmp_path)
+    assert check.verdict is Verdict.FAILS, check
+    assert "reused" in check.why
