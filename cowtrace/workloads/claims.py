@@ -31,7 +31,7 @@ _AT_PAGESZ = 6  # include/uapi/linux/auxvec.h
     claim="fork leaves one frame a page to all sides, and write-protects it in each",
 )
 def fork_protects(me: Actor) -> None:
-    """frames are compared after two forks; then the parent and one child write, and fault"""
+    """frames are compared after two forks; then parent and one child write, and fault"""
     me.populate(BEFORE)
     mine = _frames(me)
     with me.fork() as other, me.fork("sibling") as holder:  # so that all that is written is shared
@@ -50,7 +50,7 @@ def fork_protects(me: Actor) -> None:
     claim="one byte written copies its page and no other page of the mapping",
 )
 def one_page_of_many(me: Actor) -> None:
-    """the child writes one byte of one page: that page alone is copied, its other bytes kept"""
+    """the child writes one byte of one page: it alone is copied, other bytes kept"""
     me.populate(BEFORE)
     me.region.fill(BEFORE)
     with me.fork() as other:
@@ -124,7 +124,7 @@ def fork_both_write_parent_first(me: Actor) -> None:
     claim="what the kernel allocates after a page was only re-marked is no copy of it",
 )
 def reuse_then_allocate(me: Actor) -> None:
-    """as parent-after-child-exit, and after each write a page of a file is made by a call"""
+    """as parent-after-child-exit; after each write a call makes a page of a file"""
     me.populate(BEFORE)
     with me.fork() as other:
         other.do(Actor.expect, BEFORE)
