@@ -30,6 +30,7 @@ def build(
             [
                 *(programs.find("mmdebstrap"), "--variant=extract", "--mode=root"),
                 # An old or a testing suite's Release file may be past its date.
+                '--aptopt=APT::Sandbox::User "root"',  # _apt cannot enter root's cache folder
                 '--aptopt=Acquire::Check-Valid-Until "false"',
                 f"--include={kernel.package},busybox-static",  # the latter: the initrd's shell
                 *(kernel.suite, str(unpacked), f"deb {mirror} {kernel.suite} main"),
