@@ -60,7 +60,7 @@ def _faults_after_mprotect() -> bool:
     claim="pages that a process makes in system calls after a re-mark are no copies",
 )
 def remark_then_populate(me: Actor) -> None:
-    """after each re-marked page, memory is populated by mmap and a file is written by calls"""
+    """after each re-marked page, calls populate memory and write a file"""
     me.populate(BEFORE)
     with me.fork():
         pass
