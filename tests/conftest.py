@@ -1,13 +1,17 @@
-"""What all tests share: in the test VM nothing may be skipped."""
+"""What all tests share: in the test VM nothing may be skipped; nowhere is a test timed."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Generator
 
+import hypothesis
 import pytest
 
 IN_VM = os.environ.get("COWTRACE_VM") == "1"  # set by `cowtrace vm run`
+
+hypothesis.settings.register_profile("cowtrace", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("cowtrace")
 
 
 def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
