@@ -52,14 +52,25 @@ def run(say: Callable[[str], None]) -> report.Report:
     )
     rate = sum(done["faults"] for done in data) / SECONDS
     lines += report.prose(
-        f"The {now.plan} plan: lost {now.completeness.lost}, unclassified {now.unclassified}; "
+        f"The {now.plan} plan: lost {_lost(now)}, unclassified {now.unclassified}; "
         f"{rate:,.0f} faults a second on {len(cpus)} CPUs for {SECONDS} s. Pages of each: "
         "copied by the writer's children, and as many re-marked by itself. getrusage: faults "
         "that it saw beyond these. pagemap: turns in which a frame was not as it had to be, of "
         "those compared. By `make bench SECTIONS=saturation`."
     )
-    found = {"plan": now.plan, "lost": now.completeness.lost, "writers": data}
+    found = {
+        "plan": now.plan,
+        "lost": now.completeness.lost,
+        "detail": now.completeness.detail,
+        "writers": data,
+    }
     return report.Report("Saturation", lines, found)
+
+
+def _lost(now: Snapshot) -> str:
+    """In the whole system, with the causes."""
+    causes = (f"{count} {cause}" for cause, count in now.completeness.detail)
+    return f"{now.completeness.lost} ({', '.join(causes) or 'nothing of any kind'})"
 
 
 def _counted(now: Snapshot, writer: int) -> dict[FaultKind, int]:
