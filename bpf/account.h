@@ -7,7 +7,7 @@
 #include "race.h"
 
 /* The end of do_wp_page(): a write to a page that is present and not writable. */
-INLINE void account_wp(const struct wp_result *wp, u64 entered_ns)
+INLINE void account_wp(const struct wp_result *wp, u64 entered)
 {
 	struct fault_key key = {};
 	u64 bytes = 0, page, task;
@@ -18,7 +18,7 @@ INLINE void account_wp(const struct wp_result *wp, u64 entered_ns)
 	key.origin = origin_of(wp->flags);
 	task = charge(&key, wp->vma, wp->flags);
 	if (key.kind == COPIED && wp->mm_users > 1 &&
-	    lost_race(key.tgid, wp->address, pte_frame(wp->after), entered_ns))
+	    lost_race(key.tgid, wp->address, pte_frame(wp->after), entered))
 		key.kind = UNCHANGED;
 
 	switch (key.kind) {

@@ -66,7 +66,7 @@ INLINE void introduce(u32 tgid, u64 task)
  * one (fentry, and tracepoints of 7.x, on a preemptible kernel).
  */
 #ifdef PREEMPTIBLE
-#define increase(counter, by) __sync_fetch_and_add(&(counter), by)
+#define increase(counter, by) atomic_add(&(counter), by)
 #else
 #define increase(counter, by) ((counter) += (by))
 #endif

@@ -6,7 +6,7 @@
 #include "account.h"
 #include "pair.h"
 
-/* Only when a fault began, and only where a race can be lost: see race.h. */
+/* Only what was claimed when a fault began, and only where a race can be lost: see race.h. */
 INFLIGHT(wp_inflight);
 
 KFUNC_PROBE(do_wp_page)
@@ -23,11 +23,11 @@ KFUNC_PROBE(do_wp_page)
 	if (!slot)
 		return 0;
 	slot->tid = tid;
-	slot->entered_ns = bpf_ktime_get_ns();
+	slot->entered = next_claim();
 	return 0;
 }
 
-INLINE u64 entered_ns(void)
+INLINE u64 claim_at_entry(void)
 {
 	u32 tid = current_tid(), index = tid & (SLOTS - 1);
 	struct inflight *slot = wp_inflight.lookup(&index);
@@ -35,7 +35,7 @@ INLINE u64 entered_ns(void)
 	if (!slot || slot->tid != tid)
 		return 0;	/* nobody was there to race with */
 	slot->tid = 0;
-	return slot->entered_ns;
+	return slot->entered;
 }
 
 /* All direct loads come first: 5.10 forgets the type of a pointer that is spilled. */
@@ -54,7 +54,7 @@ KRETFUNC_PROBE(do_wp_page)
 	};
 
 	wp.after = pte ? load_u64(pte, 0) : wp.before;
-	account_wp(&wp, wp.mm_users > 1 ? entered_ns() : 0);
+	account_wp(&wp, wp.mm_users > 1 ? claim_at_entry() : 0);
 	return 0;
 }
 

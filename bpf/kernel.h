@@ -65,6 +65,12 @@ INLINE u32 read_u32(u64 base, u64 offset)
 #define VM_SHARED	0x8ULL
 #define VM_PFNMAP	0x400ULL
 
+/* BPF_XADD: newer clang makes a fetching form of __sync_fetch_and_add(), which 5.10 refuses. */
+INLINE void atomic_add(u64 *counter, u64 by)
+{
+	asm volatile("lock *(u64 *)(%0 + 0) += %1" : : "r"(counter), "r"(by) : "memory");
+}
+
 INLINE u32 current_tgid(void)
 {
 	return bpf_get_current_pid_tgid() >> 32;

@@ -70,7 +70,7 @@ int do_wp_page_enter(struct pt_regs *ctx)
 	enter(slot, tid);
 	slot->vmf = vmf;
 	slot->flags = 0;
-	slot->entered_ns = bpf_ktime_get_ns();
+	slot->entered = next_claim();
 	return 0;
 }
 
@@ -88,7 +88,7 @@ int do_wp_page_return(struct pt_regs *ctx)
 		return 0;
 	}
 	read_wp_result(&wp, slot->vmf, PT_REGS_RC(ctx));
-	account_wp(&wp, slot->entered_ns);
+	account_wp(&wp, slot->entered);
 #ifdef CROSS_CHECK
 	check_copying(&wp, slot->flags & COPYING ? 1 : 0);
 #endif

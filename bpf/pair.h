@@ -10,7 +10,7 @@ struct inflight {
 	u64 entry;	/* page-table entry *, where it must be remembered */
 	u64 before;	/* its value on entry, likewise */
 	u64 address;	/* that faulted, likewise */
-	u64 entered_ns;
+	u64 entered;	/* next_claim() on entry, where races are told */
 	u32 tid;	/* 0: free. The idle task has no user memory to fault in. */
 	u32 flags;	/* enum fault_flag, where it must be remembered */
 };

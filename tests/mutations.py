@@ -77,7 +77,7 @@ OF_FAULT_ENDS = (
     Mutation(
         "a thread that lost the race for a page counts as a copy",
         "race.h",
-        "if (entered_ns && *when >= entered_ns)",
+        "if (entered && *made >= entered)",
         "if (0)",
         "threads-race",
     ),
