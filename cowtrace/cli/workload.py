@@ -46,7 +46,12 @@ def workload(
     chosen = workloads.find(name)
     workloads.check_pages(chosen, pages)  # before the tracer takes its time
     region = (workloads.REGION_START, workloads.REGION_END)
-    with tracer.attach(plan, region=region, notice=notice if verbose else None) as live:
+    with tracer.attach(
+        plan,
+        region=region,
+        fork_copies=chosen.fork_copies,
+        notice=notice if verbose else None,
+    ) as live:
         outcome = workloads.run(name, pages)
         compared = comparison(outcome, live.snapshot())
     if as_json:

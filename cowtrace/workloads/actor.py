@@ -92,7 +92,7 @@ class Actor:
         """Frame numbers of the region's pages: 0 for those that are hidden or not there."""
         return [pagemap.frame(entry) for entry in self._entries() or ()]
 
-    def cannot_tell(self, **kinds: None) -> None:
+    def cannot_tell(self, /, **kinds: None) -> None:
         """Of these kinds, frame numbers do not tell the count in this path."""
         self._noted += Counts(**kinds)
 

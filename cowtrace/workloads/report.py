@@ -57,7 +57,7 @@ def _foretold(process: Observed, kinds: Collection[FaultKind]) -> int | None:
     others = [
         row.faults
         for row in process.expected.rows
-        if row.kind in kinds and row.origin in (Origin.REMOTE, Origin.FORK)
+        if row.kind in kinds and (row.actor or row.origin is Origin.FORK)
     ]
     if None in (*counts, *others):
         return None

@@ -95,6 +95,7 @@ def _faults(compared: Comparison) -> list[str]:
     differing = sum(not row.ok for row in compared.rows)
     numbers = {
         f"of {len(compared.rows)} counts differ": differing,
+        "counts by source and origin differ": sum(not one.ok for one in compared.details),
         "failed": compared.failed,
         "unclassified": compared.unclassified,
         "lost": compared.lost,

@@ -57,6 +57,35 @@ def _read_own_pages(me: Actor) -> None:
     me.expect(BEFORE)
 
 
+def _unshared_by_parent(pages: int) -> tuple[Expected, ...]:
+    if not features.has_type("FAULT_FLAG_UNSHARE"):
+        return (parent(), child())
+    return (parent(), child(copied(pages, origin=Origin.UNSHARE, actor="parent")))
+
+
+@workload(
+    _unshared_by_parent,
+    group="unshare",
+    claim="a debugger that only reads shared pages has them copied, charged to their owner",
+    unseen_by=_UNSEEN,
+)
+def unshare_remote_readv(me: Actor) -> None:
+    """the parent reads the child's pages by process_vm_readv: copied in the child"""
+    me.populate(BEFORE)
+    with me.fork() as other:
+        mine, theirs = me.frames(), other.do(Actor.frames)
+        end = me.region.start + me.region.size_bytes
+        read = calls.vm_read(other.pid, range(me.region.start, end, PAGE_BYTES))
+        me.expect_that(set(read) == {BEFORE})
+        changed = sum(map(int.__ne__, theirs, other.do(Actor.frames)))
+        wanted = me.region.pages if features.has_type("FAULT_FLAG_UNSHARE") else 0
+        me.note("pagemap", "child: frames that changed when it was read", wanted, changed)
+        kept = sum(map(int.__eq__, mine, me.frames()))
+        me.note("pagemap", "parent: frames kept", me.region.pages, kept)
+        other.do(Actor.cannot_tell, copied=None)  # it wrote nothing itself
+        other.do(Actor.expect, BEFORE)
+
+
 @workload(
     # bio_iov_iter_get_pages() pins, rather than takes a reference, where there is this function.
     lambda pages: _unshared(pages, pinned=features.has_function("iov_iter_extract_pages")),
@@ -97,7 +126,7 @@ def _write_directly(me: Actor) -> None:
     unseen_by=_UNSEEN,
 )
 def io_uring_buffers(me: Actor) -> None:
-    """the child registers its pages as io_uring buffers (a pin for writing), then writes"""
+    """the child's pages become io_uring buffers: pinned for writing, so copied"""
     me.populate(BEFORE)
     with me.fork() as other:
         other.do(_pin_and_write)

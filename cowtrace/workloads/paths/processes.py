@@ -22,7 +22,7 @@ _FEW = 5  # processes: a prime
     claim="a vfork child writes the parent's own pages: no copy, and none afterwards",
 )
 def vfork_writes(me: Actor) -> None:
-    """5 vfork children write a page each, then the parent all: no page was ever protected"""
+    """5 vfork children write a page each, then the parent all: no fault, no copy"""
     _clones(me, calls.CLONE_VM | calls.CLONE_VFORK)
 
 
@@ -33,7 +33,7 @@ def vfork_writes(me: Actor) -> None:
     claim="a process cloned with CLONE_VM writes the parent's own pages: no copy",
 )
 def clone_vm_writes(me: Actor) -> None:
-    """5 processes cloned with CLONE_VM write a page each, then the parent all: no fault"""
+    """5 processes of clone(CLONE_VM) write a page each, then the parent all: no copy"""
     _clones(me, calls.CLONE_VM)
 
 

@@ -31,7 +31,7 @@ def _foretell(pages: int) -> tuple[Expected, ...]:
     unseen_by=_UNSEEN,
 )
 def remote_ptrace(me: Actor) -> None:
-    """the parent pokes a word into every page of the child by ptrace: copied in the child"""
+    """the parent pokes a word into every page of the child by ptrace: copied"""
 
     def poke(other: Child[Actor]) -> None:
         calls.ptrace(calls.PTRACE_ATTACH, other.pid)
@@ -99,7 +99,10 @@ def _counted(me: Actor, write: Callable[[Region], None]) -> None:
     """The kernel's own counts are those of the thread that makes the fault: the writer."""
     writes = Writes()
     writes.count(write, me.region)
-    me.note("taskstats", "parent, the writer: wpcopy", me.region.pages, writes.wp_copies)
+    copies = writes.wp_copies
+    if copies is not None and copies < me.region.pages:
+        copies = None  # it leaves out copies that took no time by its clock
+    me.note("taskstats", "parent, the writer: wpcopy", me.region.pages, copies)
     me.note("rusage", "parent, the writer: page faults", me.region.pages, writes.page_faults)
 
 

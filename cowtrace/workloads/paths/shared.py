@@ -37,7 +37,7 @@ def shmem_writes(me: Actor) -> None:
     unseen_by={"tracepoint": "it counts re-marked pages of shared files as reused"},
 )
 def shared_file_writeback(me: Actor) -> None:
-    """writes a shared file mapping, has it written back (msync), writes it again: shared"""
+    """writes a shared file mapping, has it written back, writes it again: shared"""
     file = me.region.file
     assert file is not None
     me.write(CHILD)

@@ -19,7 +19,7 @@ from cowtrace.workloads.workload import workload
     claim="a stack that grows gets new pages: only those that fork made shared are copied",
 )
 def stack_growth(me: Actor) -> None:
-    """a stack grows, is shared by fork; the child writes it (copied), grows it (no copies)"""
+    """a stack grows, fork shares it; the child writes it (copied), grows it (no copy)"""
     _grow(me, 0)
     with me.fork() as other:
         other.do(Actor.write, CHILD)

@@ -85,7 +85,7 @@ def thp_child_writes(me: Actor) -> None:
     unseen_by={"tracepoint": "it counts faults that repeat since the entry was still cached"},
 )
 def thp_parent_after_child_exit(me: Actor) -> None:
-    """the child exits without a write, then the parent writes: one fault for a huge page"""
+    """the child exits without a write, the parent writes: one fault for a huge page"""
     _populate(me)
     with me.fork() as other:
         other.do(Actor.expect, BEFORE)
@@ -105,7 +105,7 @@ def thp_parent_after_child_exit(me: Actor) -> None:
     claim="of a huge page that the other side has left in part, each small page is copied again",
 )
 def thp_both_write(me: Actor) -> None:
-    """the child writes small pages, then the parent the same: copied in both, not re-marked"""
+    """the child writes small pages, then the parent the same: copied in both"""
     _populate(me)
     with me.fork() as other:
         other.do(Actor.write, CHILD)
@@ -172,7 +172,7 @@ def _huge_zero_enabled(pages: int) -> Iterator[None]:
     unseen_by={"tracepoint": "it does not see huge pages allocated in a fault"},
 )
 def huge_zero_page(me: Actor) -> None:
-    """reads untouched huge memory, then writes it: zeroes, in small pages or in huge ones"""
+    """reads untouched huge memory, then writes it: zeroes, in small or huge pages"""
     me.read()
     me.expect(0)
     if _zero_page_is_replaced_whole():
@@ -207,7 +207,7 @@ def _zero_page_is_replaced_whole() -> bool:
     claim="when khugepaged makes small pages huge again, that is no copy on write",
 )
 def thp_collapse(me: Actor) -> None:
-    """the child writes (copied), its pages are collapsed to a huge one, it writes again"""
+    """the child writes (copied), its pages are made huge again, it writes: no fault"""
     _populate(me)
     with me.fork() as other:
         other.do(Actor.write, CHILD)

@@ -38,7 +38,7 @@ def _userfaultfd(pages: int) -> tuple[Expected, ...]:
     unseen_by={"tracepoint": "it counts faults handed to user space as reused"},
 )
 def userfaultfd_protect(me: Actor) -> None:
-    """pages are protected by userfaultfd, a thread lets each write pass: nothing is copied"""
+    """userfaultfd protects pages, a thread lets each write pass: nothing is copied"""
     me.populate(BEFORE)
     region = me.region
     try:
