@@ -84,7 +84,7 @@ def _built(artifact: build.Artifact) -> tuple[str, str, str]:
 @click.option("--cpus", type=click.IntRange(min=1), default=2, metavar="N", show_default=True,
               help="The VM's CPUs.")  # fmt: skip
 @click.option("--icount", is_flag=True,
-              help="The VM's clock counts instructions, 2 ns each: software emulation, one CPU.")  # fmt: skip
+              help="The clock counts instructions, 2 ns each; emulated, one CPU.")  # fmt: skip
 @click.pass_context
 def run_command(
     ctx: click.Context,

@@ -40,7 +40,7 @@ def snapshot(*processes: Process, lost: int = 0) -> Snapshot:
     return Snapshot(2, 1, "tracepoint", "6.18.0", 4096, processes, done, BLIND)
 
 
-def observed(role: str, pid: int, pagemap: Counts | None, **expected: int) -> Observed:
+def observed(role: str, pid: int, pagemap: Counts | None, **expected: Any) -> Observed:
     return Observed(role, pid, Expected(role=role, **expected), pagemap, 46_000, 23, True)
 
 
