@@ -84,7 +84,7 @@ def _reused(pages: int) -> ExpectedRow:
     unseen_by=_UNSEEN,
 )
 def hugetlb_both_write(me: Actor) -> None:
-    """the child writes a byte of each huge page (copied whole), the parent too (reused)"""
+    """the child writes a byte of each huge page: copied whole; the parent: reused"""
     me.populate(BEFORE)
     with me.fork() as other:
         other.do(Actor.write, CHILD)
