@@ -10,7 +10,7 @@ PRIME_PAGES = 23
 MANY_PAGES = 509
 
 
-def problems(outcome: Outcome, snapshot: Snapshot) -> list[str]:
+def problems(outcome: Outcome, snapshot: Snapshot, lost_before: int = 0) -> list[str]:
     """All that is wrong, a line each: nothing of it may be."""
     compared = comparison(outcome, snapshot)
     found = [str(row) for row in compared.rows if not row.ok]
@@ -20,7 +20,8 @@ def problems(outcome: Outcome, snapshot: Snapshot) -> list[str]:
         if process.faults != sum(process.count(kind) or 0 for kind in FaultKind)
     ]
     found += [f"pagemap hides frames of pid {p.pid}" for p in outcome.processes if not p.pagemap]
-    if compared.unclassified or compared.failed or compared.lost or not outcome.data_right:
+    lost = compared.lost - lost_before
+    if compared.unclassified or compared.failed or lost or not outcome.data_right:
         found.append(f"incomplete or wrong data: {compared}")
     return found
 

@@ -42,7 +42,10 @@ class Loaded:
         self._guardian: Guardian | None = None
         with _stderr_to_file() as log:
             try:
-                self._bpf = bpf_class(text=bpf_text(bpf_dir()), cflags=flags)
+                # In two steps: BCC attaches some programs while it is being made, and when it
+                # refuses a later one, there must be something to clean up.
+                self._bpf = bpf_class.__new__(bpf_class)
+                self._bpf.__init__(text=bpf_text(bpf_dir()), cflags=flags)
                 for hook in plan.hooks:
                     self._attach(hook)
             except Exception as error:  # BCC raises bare Exception for every failure
@@ -81,7 +84,8 @@ class Loaded:
         for hook in reversed(self._plan.hooks):
             with suppress(Exception):  # not attached: the failure is already being reported
                 getattr(bpf, f"detach_{hook.kind}")(event=hook.target, fn_name=hook.program)
-        bpf.cleanup()
+        with suppress(AttributeError):  # it did not get as far as having something to clean up
+            bpf.cleanup()
         if self._guardian:
             self._guardian.close()
 

@@ -13,6 +13,7 @@ from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.workloads import REGION_END, REGION_START, WORKLOADS, paths, run
 
 RUNS = 5
+ATTEMPTS = 3
 
 
 @pytest.fixture(scope="module")
@@ -35,5 +36,12 @@ def live() -> Iterator[tracer.Tracer]:
 def test_traced_is_expected_and_what_pagemap_says(
     live: tracer.Tracer, name: str, time: int
 ) -> None:
-    outcome = run(name, MANY_PAGES)
-    assert problems(outcome, live.snapshot()) == []
+    # On a preemptible kernel the kernel can pass a program over, and says so: then the trace says
+    # itself that it is not complete, and the run proves nothing.
+    for _ in range(ATTEMPTS):
+        lost = live.snapshot().completeness.lost
+        outcome = run(name, MANY_PAGES)
+        snapshot = live.snapshot()
+        if snapshot.completeness.lost == lost:
+            break
+    assert problems(outcome, snapshot, lost_before=lost) == []
