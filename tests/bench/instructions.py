@@ -35,6 +35,8 @@ def run(say: Callable[[str], None]) -> report.Report:
         lines += [*([""] if lines else []), f"### Kernel {kernel}", ""]
         lines += _kernel_lines(rows)
     measured = [row for kernel in data.values() for row in kernel["rows"]]  # type: ignore[index]
+    if not any("what" in row for row in measured):
+        return report.Report("Instructions per fault", lines, data)
     lines += report.prose(
         f"Instructions that one fault takes longer, median of {REPETITIONS} runs of {PAGES} "
         f"pages; ± is half of the distance between the quartiles. The last columns compare a "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -97,7 +98,11 @@ def run(say: Callable[[str], None]) -> report.Report:
         f"the clock; median of {ROUNDS}, in turn, in brackets the quartiles. Peak: resident "
         "memory of the tracer (1 MB is 10^6 bytes). The commands:"
     )
-    shown = {n: " ".join(c) for n, c in named.items() if n != "BCC with kernel headers"}
+    shown = {
+        name: shlex.join("python" if word == sys.executable else word for word in command)
+        for name, command in named.items()
+        if name != "BCC with kernel headers"
+    }
     lines += report.commands([*shown.items(), ("compile step", "python -m bench.compile")])
     data = {name: [asdict(start) for start in each] for name, each in starts.items()}
     return report.Report("Start-up", lines, data | {"compile_seconds": compiled})
