@@ -156,7 +156,7 @@ def stopped(kernel: str, console: Path, ended: Ended, accel: Accel) -> CowtraceE
     hint = f"its whole console is in {kept}"
     if ended.said and not lines:
         message = f"QEMU cannot run kernel {kernel}: {ended.said.splitlines()[-1]}"
-        hint = "look at --memory and --cpus, or set COWTRACE_ACCEL=tcg"
+        hint = "look at --memory and --cpus" + (", or set COWTRACE_ACCEL=tcg" if accel.kvm else "")
     elif panic := next((line for line in lines if "Kernel panic" in line), None):
         message = f"kernel {kernel} stopped: {re.sub(r'^.*?Kernel panic', 'Kernel panic', panic)}"
     elif ended.ready:
