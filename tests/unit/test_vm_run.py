@@ -37,7 +37,7 @@ def machine(accel: Accel = EMULATED) -> qemu.Machine:
 def test_qemus_command_line() -> None:
     argv = qemu.command_line("qemu", machine())
     text = " ".join(argv)
-    assert argv[argv.index("-accel") + 1] == "tcg,thread=multi"
+    assert argv[argv.index("-accel") + 1] == "tcg,thread=single"
     assert argv[argv.index("-m") + 1] == "512M"
     assert "file=/cache,,1/root.ext4,if=virtio" in text  # a comma is doubled
     assert "snapshot=on" in text
