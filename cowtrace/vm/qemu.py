@@ -35,9 +35,7 @@ def command_line(qemu: str, machine: Machine) -> list[str]:
     # the AVX flag alone (polyval_mul_pclmul_avx: invalid opcode at boot), so that goes as well.
     # One thread for all of the guest's CPUs: with one each, a CPU can run code that another is
     # just patching, and 7.2 then stops with "Oops: int3" now and then.
-    accel = (
-        ("kvm", "host") if machine.accel.kvm else ("tcg,thread=single", "max,xsave=off,avx=off")
-    )
+    accel = ("kvm", "host") if machine.accel.kvm else ("tcg,thread=single", "max,xsave=off,avx=off")
     if machine.icount:
         accel = ("tcg", accel[1])  # one thread: QEMU counts with no other
     argv = [

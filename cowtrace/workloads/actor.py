@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from cowtrace.workloads import pagemap
-from cowtrace.workloads.counts import Counts, Evidence, Expected, Observed
+from cowtrace.workloads.counts import Counts, Evidence, Expected, Observed, of_thread
 from cowtrace.workloads.oracles.writes import Writes
 from cowtrace.workloads.region import Backing, Region, touch_scratch
 from cowtrace.workloads.turns import Child, Victim
@@ -102,6 +102,13 @@ class Actor:
         """Evidence of one of this path's own oracles; it agrees when both are equal."""
         known = expected is not None and observed is not None
         ok = expected == observed if known else None
+        self.evidence.append(Evidence(oracle, what, expected, observed, ok))
+
+    def note_of_thread(
+        self, oracle: str, what: str, expected: int | None, observed: int | None
+    ) -> None:
+        """Evidence by a count of this whole thread, which may hold a stray fault more."""
+        ok = of_thread(expected, observed)
         self.evidence.append(Evidence(oracle, what, expected, observed, ok))
 
     @contextmanager

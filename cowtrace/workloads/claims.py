@@ -97,7 +97,7 @@ def write_twice(me: Actor) -> None:
         kept = sum(one == new for one, new in zip(mine, copies, strict=True))
         me.evidence.append(_same("pagemap", "child: copies in the parent's frames:", 0, kept))
         faults = other.do(_faults_of_a_write, CHILD + 1)
-        me.evidence.append(_same("rusage", "child: faults of the second write:", 0, faults))
+        me.note_of_thread("rusage", "child: faults of the second write:", 0, faults)
         _compare(me, "child's frames kept by the second write:", copies, other.do(_frames))
         other.do(Actor.expect, CHILD + 1)
         me.expect(BEFORE)

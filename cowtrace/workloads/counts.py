@@ -76,6 +76,21 @@ class Evidence:
     ok: bool | None  # None: this oracle cannot tell here
 
 
+# Faults that a thread may make on its own account while it writes: the interpreter's memory can
+# be reclaimed, moved or protected by the kernel at any moment.
+_STRAY_FAULTS = 3
+
+
+def of_thread(expected: int | None, observed: int | None) -> bool | None:
+    """Whether a count of a whole thread (getrusage, taskstats) agrees with that of the region.
+
+    None: it cannot tell, since a stray fault more is no contradiction; fewer, or many more, are.
+    """
+    if expected is None or observed is None or expected < observed <= expected + _STRAY_FAULTS:
+        return None
+    return expected == observed
+
+
 @dataclass(frozen=True, slots=True)
 class Observed:
     """One process of a workload that has run."""

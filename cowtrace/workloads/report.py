@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from cowtrace.model import FaultKind, Origin, Source
-from cowtrace.workloads.counts import KINDS, Evidence, Observed
+from cowtrace.workloads.counts import KINDS, Evidence, Observed, of_thread
 
 # What the kernel's delay accounting calls a write-protect copy.
 _WP_COPIES = (FaultKind.COPIED, FaultKind.ZERO_FILLED)
@@ -28,7 +28,9 @@ def _of_process(process: Observed, races: bool) -> Iterator[Evidence]:
         wanted = _wp_copies(process)
         yield _delays(f"{process.role}: wpcopy", wanted, process.wp_copies)
         wanted = None if _may_repeat(process) else _foretold(process, KINDS)
-        yield _compared("rusage", f"{process.role}: page faults", wanted, process.page_faults)
+        seen = process.page_faults
+        what = f"{process.role}: page faults"
+        yield Evidence("rusage", what, wanted, seen, of_thread(wanted, seen))
     right = "as written" if process.data_right else "something else"
     yield Evidence("data", f"{process.role}: read back", "as written", right, process.data_right)
 
@@ -82,7 +84,7 @@ def _delays(what: str, wanted: int | None, seen: int | None) -> Evidence:
     Under emulation, and with other work to do, that is up to half of all copies.
     """
     known = wanted is not None and seen is not None and seen >= wanted
-    return Evidence("taskstats", what, wanted, seen, seen == wanted if known else None)
+    return Evidence("taskstats", what, wanted, seen, of_thread(wanted, seen) if known else None)
 
 
 def _compared(oracle: str, what: str, wanted: int | None, seen: int | None) -> Evidence:

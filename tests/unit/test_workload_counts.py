@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from cowtrace.model import FaultKind
 from cowtrace.workloads import WORKLOADS, forks, mappings
-from cowtrace.workloads.counts import KINDS, Counts, Expected, Observed, Outcome, outcome_from_json
+from cowtrace.workloads.counts import (
+    KINDS,
+    Counts,
+    Expected,
+    Observed,
+    Outcome,
+    of_thread,
+    outcome_from_json,
+)
 
 # Written out by hand: {workload: {role: counts that are not 0, for 23 pages}}
 TABLE: dict[str, dict[str, dict[str, Any]]] = {
@@ -93,3 +101,21 @@ def test_time_per_page_is_none_without_a_write() -> None:
     process = Observed("child", 7, Expected(role="child"), None, 0, 0, True)
     assert process.ns_per_page is None
     assert Observed("child", 7, Expected(role="child"), None, 46, 23, True).ns_per_page == 2
+
+
+@pytest.mark.parametrize(
+    ("expected", "observed", "ok"),
+    [
+        (127, 127, True),
+        (127, 126, False),
+        (127, 128, None),  # a stray fault of the interpreter's own
+        (0, 3, None),
+        (0, 4, False),
+        (None, 5, None),
+        (5, None, None),
+    ],
+)
+def test_a_count_of_a_whole_thread_may_hold_a_stray_fault(
+    expected: int | None, observed: int | None, ok: bool | None
+) -> None:
+    assert of_thread(expected, observed) is ok

@@ -102,8 +102,9 @@ def _counted(me: Actor, write: Callable[[Region], None]) -> None:
     copies = writes.wp_copies
     if copies is not None and copies < me.region.pages:
         copies = None  # it leaves out copies that took no time by its clock
-    me.note("taskstats", "parent, the writer: wpcopy", me.region.pages, copies)
-    me.note("rusage", "parent, the writer: page faults", me.region.pages, writes.page_faults)
+    pages = me.region.pages
+    me.note_of_thread("taskstats", "parent, the writer: wpcopy", pages, copies)
+    me.note_of_thread("rusage", "parent, the writer: page faults", pages, writes.page_faults)
 
 
 def _owner(region: Region, other: Child[Actor]) -> int:

@@ -214,7 +214,7 @@ def thp_collapse(me: Actor) -> None:
         huge, how = other.do(_collapse)
         me.note("smaps", f"child: bytes in huge pages ({how})", HUGE_BYTES, huge)
         faults = other.do(_faults_of_a_write, CHILD + 1)
-        me.note("rusage", "child: page faults of the write after it", 0, faults)
+        me.note_of_thread("rusage", "child: page faults of the write after it", 0, faults)
         other.do(Actor.expect, CHILD + 1)
         me.expect(BEFORE)
 
