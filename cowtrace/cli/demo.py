@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import click
 
-from cowtrace import tracer
+from cowtrace.cli.attach import attach
 from cowtrace.cli.options import attach_option
 from cowtrace.cli.screens import can_redraw
 from cowtrace.demo import tale
@@ -46,7 +46,7 @@ def demo(ctx: click.Context, pages: int, pause: float | None, plan: str) -> None
         pause = _TERMINAL_PAUSE if on_terminal else 0.0
     played: list[Played] = []
     with ExitStack() as stack:
-        counts = stack.enter_context(tracer.attach(plan, region=(REGION_START, REGION_END)))
+        counts = stack.enter_context(attach(plan, region=(REGION_START, REGION_END)))
         stage = stack.enter_context(Stage(counts.snapshot, pages))
         teller = stack.enter_context(tale.teller(sys.stdout, live=on_terminal))
         teller.open()

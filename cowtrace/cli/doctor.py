@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import click
 
-from cowtrace import tracer
+from cowtrace.cli.attach import attach
 from cowtrace.cli.options import json_option
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.facts import KernelFacts
@@ -50,7 +50,7 @@ def _try(name: PlanName, facts: KernelFacts | None) -> Trial:
     if isinstance(plan, NoPlan):
         return Trial(name, False, "; ".join(plan.reasons), (), ())
     try:
-        tracer.attach(name).close()
+        attach(name).close()
     except CowtraceError as error:
         return Trial(name, False, str(error), (), ())
     assert plan is not None  # attach() asked the same kernel for the same facts

@@ -14,7 +14,8 @@ import click
 
 from cowtrace import tracer
 from cowtrace.cli import launch
-from cowtrace.cli.options import attach_option, json_option, notice, verbose_option
+from cowtrace.cli.attach import attach
+from cowtrace.cli.options import attach_option, json_option, verbose_option
 from cowtrace.cli.screens import can_redraw
 from cowtrace.cli.signals import Held, from_process, held, take_stop
 from cowtrace.errors import CowtraceError
@@ -68,9 +69,7 @@ def run(
     live = not quiet and can_redraw(sys.stderr)
     with _summary_stream(output, as_json) as out:
         with ExitStack() as stack:
-            counts = stack.enter_context(
-                tracer.attach(plan, page_faults=verbose, notice=notice if verbose else None)
-            )
+            counts = stack.enter_context(attach(plan, verbose=verbose, page_faults=verbose))
             signals = stack.enter_context(held(*HELD))
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would reap the command
             started = time.monotonic()

@@ -11,9 +11,9 @@ from fnmatch import fnmatchcase
 
 import click
 
-from cowtrace import tracer
 from cowtrace.cli import procfs
-from cowtrace.cli.options import attach_option, json_option, notice, verbose_option
+from cowtrace.cli.attach import attach
+from cowtrace.cli.options import attach_option, json_option, verbose_option
 from cowtrace.cli.screens import Screen, screen
 from cowtrace.cli.signals import Held, held
 from cowtrace.exporters import jsonlines
@@ -56,9 +56,7 @@ def top(
     """
     names = {pid: procfs.comm(pid) for pid in pids}
     with ExitStack() as stack:
-        live = stack.enter_context(
-            tracer.attach(plan, page_faults=verbose, notice=notice if verbose else None)
-        )
+        live = stack.enter_context(attach(plan, verbose=verbose, page_faults=verbose))
         signals = stack.enter_context(held(*ENDING, signal.SIGWINCH))
         show = None if as_json else stack.enter_context(screen())
         earlier: Snapshot | None = None

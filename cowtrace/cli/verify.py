@@ -11,9 +11,10 @@ from pathlib import Path
 import click
 from rich.text import Text
 
-from cowtrace import tracer, workloads
+from cowtrace import workloads
+from cowtrace.cli.attach import attach
 from cowtrace.cli.in_vms import in_vms
-from cowtrace.cli.options import attach_option, json_option, notice
+from cowtrace.cli.options import attach_option, json_option
 from cowtrace.errors import EXIT_MISMATCH, CowtraceError
 from cowtrace.verify import junit, matrix, page, report, session
 from cowtrace.verify.check import Check, Verdict
@@ -88,7 +89,7 @@ def _here(chosen: Sequence[Group], plan: str, as_json: bool, verbose: bool) -> m
     """All checks under one attachment; each is shown when it has been made."""
     region = (workloads.REGION_START, workloads.REGION_END)
     made: list[Check] = []
-    with tracer.attach(plan, region=region, fork_copies=True, notice=notice) as live:
+    with attach(plan, verbose=verbose, region=region, fork_copies=True) as live:
         group = ""
         for check in session.checks(chosen, live):
             made.append(check)

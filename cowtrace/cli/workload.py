@@ -8,8 +8,9 @@ import sys
 import click
 from rich.console import RenderableType
 
-from cowtrace import tracer, workloads
-from cowtrace.cli.options import attach_option, json_option, notice, verbose_option
+from cowtrace import workloads
+from cowtrace.cli.attach import attach
+from cowtrace.cli.options import attach_option, json_option, verbose_option
 from cowtrace.errors import EXIT_MISMATCH, EXIT_USAGE, CowtraceError
 from cowtrace.workloads import table
 from cowtrace.workloads.compare import comparison
@@ -46,12 +47,8 @@ def workload(
     chosen = workloads.find(name)
     workloads.check_pages(chosen, pages)  # before the tracer takes its time
     region = (workloads.REGION_START, workloads.REGION_END)
-    with tracer.attach(
-        plan,
-        region=region,
-        fork_copies=chosen.fork_copies,
-        notice=notice if verbose else None,
-    ) as live:
+    forks = chosen.fork_copies
+    with attach(plan, verbose=verbose, region=region, fork_copies=forks) as live:
         outcome = workloads.run(name, pages)
         compared = comparison(outcome, live.snapshot())
     if as_json:
