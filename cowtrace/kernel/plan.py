@@ -192,6 +192,9 @@ def _limits(
             "reused is an upper bound: spurious and retried faults are in it",
             "copied is an upper bound when threads race for one page: each that lost is in it",
             "faults made by another process (ptrace, process_vm_writev) are not seen",
+            "copies of hugetlb pages, huge pages of zeroes, and faults that userfaultfd handles "
+            "count as reused",
+            "pages copied since they are pinned for reading are not seen",
         ]
         if facts.offsets.keys() >= _MAPLE:
             spots.append("a swapped-out page of a private file counts as file-copied on write")
@@ -201,7 +204,7 @@ def _limits(
         spots.append(
             "on a preemptible kernel, threads that take turns on one CPU can miss faults: lost"
         )
-    if "HUGETLB_WP" not in defines:
+    if "HUGETLB_WP" not in defines and name != "tracepoint":
         spots.append("copies of hugetlb pages are not seen")
     if "FORK_COPIES" not in defines:
         spots.append("pages that fork itself copies, since they are pinned, are not seen")
