@@ -27,6 +27,12 @@ INLINE void account_wp(const struct wp_result *wp, u64 entered)
 		page = read_u64(wp->vmf, VMF_PAGE);
 		if (page || wp->vm_flags & VM_PFNMAP) {
 			key.source = source_of(page);
+			/*
+			 * Its last holder's copy frees a merged page before it is looked at.
+			 * Nothing else is copied for its only holder.
+			 */
+			if (key.source == SOURCE_UNKNOWN && wp->vm_flags & VM_MERGEABLE)
+				key.source = SOURCE_KSM;
 		} else {
 			key.kind = ZERO_FILLED;
 			key.source = SOURCE_ZERO;

@@ -64,6 +64,7 @@ INLINE u32 read_u32(u64 base, u64 offset)
 /* vma->vm_flags, include/linux/mm.h: the same in every version. */
 #define VM_SHARED	0x8ULL
 #define VM_PFNMAP	0x400ULL
+#define VM_MERGEABLE	0x80000000ULL
 
 /* BPF_XADD: newer clang makes a fetching form of __sync_fetch_and_add(), which 5.10 refuses. */
 INLINE void atomic_add(u64 *counter, u64 by)
