@@ -26,7 +26,7 @@ struct pending {
 	u16 pad;
 };
 
-/* By the low bits of the thread id: see kprobe.h on why this is an array. */
+/* By the low bits of the thread id: see pair.h on why this is an array. */
 BPF_ARRAY(pending_faults, struct pending, SLOTS);
 
 INLINE void fault_begins(u64 address, u64 regs, u64 error_code, u8 origin)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import click
-from rich.console import RenderableType
 
 from cowtrace import workloads
 from cowtrace.cli.attach import attach
 from cowtrace.cli.options import attach_option, json_option, verbose_option
 from cowtrace.errors import EXIT_MISMATCH, EXIT_USAGE, CowtraceError
+from cowtrace.views.show import show
 from cowtrace.workloads import table
 from cowtrace.workloads.compare import comparison
 
@@ -56,11 +55,11 @@ def workload(
     else:
         click.echo(f"{name}, {pages:,} pages of {outcome.page_bytes:,} bytes:")
         click.echo(f"{chosen.summary}\n")
-        _show(table.counts(compared, every_kind=verbose))
+        show(table.counts(compared, every_kind=verbose))
         if verbose:
-            _show(table.times(outcome))
+            show(table.times(outcome))
         click.echo()
-        _show(table.verdict(compared))
+        show(table.verdict(compared))
     if not compared.ok:
         click.get_current_context().exit(EXIT_MISMATCH)
 
@@ -70,16 +69,4 @@ def _list(as_json: bool) -> None:
         for known in workloads.WORKLOADS.values():
             print(json.dumps({"name": known.name, "summary": known.summary}))
     else:
-        _show(table.catalogue(workloads.WORKLOADS.values()))
-
-
-def _show(view: RenderableType) -> None:
-    """In colour on a terminal, plain and without padding on a pipe."""
-    if sys.stdout.isatty():
-        from cowtrace.views import live
-
-        live.console(sys.stdout).print(view)
-    else:
-        from cowtrace.views import plain
-
-        plain.write(plain.console(sys.stdout), view)
+        show(table.catalogue(workloads.WORKLOADS.values()))

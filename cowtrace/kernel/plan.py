@@ -50,7 +50,7 @@ _ERRORS = ("OOM", "SIGBUS", "HWPOISON", "HWPOISON_LARGE", "SIGSEGV", "FALLBACK")
 
 # include/linux/gfp_types.h: the same bits in every version so far.
 _GFP = {"GFP_MOVABLE": 0x8, "GFP_ZERO": 0x100}
-# Pairing slots, by the low bits of a thread id: 24 bytes each.
+# Pairing slots, by the low bits of a thread id: bpf/pair.h.
 _SLOTS = 1 << 16
 _CELLS = 1 << 10  # a round and CPU: 32 bytes each, twice
 
