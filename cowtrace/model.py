@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 class FaultKind(enum.IntEnum):
@@ -109,6 +109,131 @@ class Completeness:
     checked: int = 0  # faults whose classification wp_page_copy() confirmed (cross_check)
 
 
+class MappingType(enum.IntEnum):
+    """What a mapping is; `enum mapping_type` in bpf/cow.h."""
+
+    ANON = 0
+    HEAP = 1  # between start_brk and brk
+    STACK = 2  # of the main thread
+    FILE = 3
+    HUGETLB = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """One mapping (the kernel's vma) as it was when a fault in it was last seen."""
+
+    start: int  # user address
+    end: int
+    type: MappingType
+    flags: int  # vma->vm_flags
+    name: str  # path, or its last part; PR_SET_VMA_ANON_NAME's; else empty. Hostile
+    inode: int  # of the file; 0 without one
+
+
+@dataclass(frozen=True, slots=True)
+class StackFrame:
+    """One return address of a stack, symbolised."""
+
+    symbol: str  # function, C++ demangled; `[unknown]`. Hostile, as is the module
+    module: str  # file or `[kernel]`; empty when unknown
+    address: int
+
+
+Stack = tuple[StackFrame, ...]  # the innermost function first
+
+
+@dataclass(frozen=True, slots=True)
+class DetailRow:
+    """Faults of one process that are alike in all that the tracer was asked to tell apart.
+
+    None in a field: not asked for, or this plan cannot tell.
+    """
+
+    pid: int
+    kind: FaultKind
+    source: Source
+    origin: Origin
+    generation: int | None  # number of the ForkGeneration that it counts to; None: to none
+    mapping: Mapping | None
+    user_stack: Stack | None
+    kernel_stack: Stack | None
+    latency: int | None  # log2: the fault took at least 2**latency ns, less than 2**(latency+1)
+    faults: int
+    bytes: int  # written to new frames
+    ns: int | None  # in these faults, from handle_mm_fault() on; None: not timed
+
+
+class Ending(enum.Enum):
+    """What ended the sharing that a fork began."""
+
+    EXEC = "exec"
+    EXIT = "exit"
+
+
+@dataclass(frozen=True, slots=True)
+class ForkGeneration:
+    """One fork that made a new mm (no thread, no vfork), and what was copied since because of it.
+
+    Copies in the child count to the generation of its birth until it forks itself; copies in the
+    parent count to its latest fork whose child still lives.
+    """
+
+    number: int  # 1, 2... in the order of forks since attach
+    parent: int  # pid
+    child: int  # pid
+    at_ns: int  # CLOCK_MONOTONIC
+    shareable_bytes: int | None  # anonymous memory of the child at that moment; None: unknown
+    ended_ns: int | None  # CLOCK_MONOTONIC; None: the child lives and has not called exec
+    ended_by: Ending | None
+    parent_copied_bytes: int
+    child_copied_bytes: int
+
+    @property
+    def copied_bytes(self) -> int:
+        """By both sides."""
+        return self.parent_copied_bytes + self.child_copied_bytes
+
+    @property
+    def share_lost(self) -> float | None:
+        """Of what could be shared at the fork, how much has been copied since: 0 to 1.
+
+        An upper bound: pages that came later (a read of a file, a second fork) can be in it.
+        """
+        if not self.shareable_bytes:
+            return None
+        return min(1.0, self.copied_bytes / self.shareable_bytes)
+
+    @property
+    def worst_case_bytes(self) -> int | None:
+        """Bytes that may still be copied because of this fork: an upper bound.
+
+        Each page is copied once, by whoever writes first; pages given back meanwhile never are.
+        """
+        if self.ended_ns is not None:
+            return 0
+        if self.shareable_bytes is None:
+            return None
+        return max(0, self.shareable_bytes - self.copied_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One fault, as `cowtrace snoop` shows it."""
+
+    at_ns: int  # CLOCK_MONOTONIC, at its end
+    pid: int
+    tid: int  # that made the fault: of another process when it is remote
+    comm: str  # of that thread. Hostile
+    kind: FaultKind
+    source: Source
+    origin: Origin
+    address: int  # user address
+    bytes: int
+    mapping: Mapping | None
+    ns: int | None  # None: not timed
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """All counts at one moment. Sums since attach, never per interval: see `per_second`."""
@@ -121,6 +246,8 @@ class Snapshot:
     processes: tuple[Process, ...]
     completeness: Completeness
     unseen: frozenset[FaultKind]
+    details: tuple[DetailRow, ...] = ()  # empty unless asked for
+    generations: tuple[ForkGeneration, ...] = ()  # likewise; by number
 
     @property
     def unclassified(self) -> int:
@@ -131,16 +258,14 @@ class Snapshot:
         return next((p for p in reversed(self.processes) if p.pid == pid), None)
 
     def only(self, keep: Iterable[Process]) -> Snapshot:
-        """The same moment with some of the processes."""
-        return Snapshot(
-            self.at_ns,
-            self.attached_ns,
-            self.plan,
-            self.kernel,
-            self.page_bytes,
-            tuple(keep),
-            self.completeness,
-            self.unseen,
+        """The same moment with some of the processes, their details and their generations."""
+        kept = tuple(keep)
+        pids = {process.pid for process in kept}
+        return replace(
+            self,
+            processes=kept,
+            details=tuple(row for row in self.details if row.pid in pids),
+            generations=tuple(g for g in self.generations if {g.parent, g.child} & pids),
         )
 
 
