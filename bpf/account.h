@@ -4,10 +4,11 @@
 #define ACCOUNT_H
 
 #include "classify.h"
+#include "detail.h"
 #include "race.h"
 
 /* The end of do_wp_page(): a write to a page that is present and not writable. */
-INLINE void account_wp(const struct wp_result *wp, u64 entered)
+INLINE void account_wp(void *ctx, const struct wp_result *wp, u64 entered)
 {
 	struct fault_key key = {};
 	u64 bytes = 0, page, task;
@@ -46,14 +47,14 @@ INLINE void account_wp(const struct wp_result *wp, u64 entered)
 		key.source = SOURCE_FILE;
 		break;
 	}
-	add_often(&key, task, bytes);
+	count_fault(ctx, &key, task, wp->vma, wp->address, bytes);
 }
 
 /*
  * The end of finish_fault(), for writes: the first touch of a file page. It
  * never enters do_wp_page(). A private one is copied before it is mapped.
  */
-INLINE void account_finish_fault(u64 vmf, u32 ret, u32 flags)
+INLINE void account_finish_fault(void *ctx, u64 vmf, u32 ret, u32 flags)
 {
 	struct fault_key key = { .kind = FAILED };
 	u64 vma = load_u64(vmf, VMF_VMA), vm_flags = load_u64(vma, VMA_FLAGS);
@@ -75,7 +76,7 @@ INLINE void account_finish_fault(u64 vmf, u32 ret, u32 flags)
 		key.source = SOURCE_FILE;
 		bytes = private ? PAGE_SIZE : 0;
 	}
-	add(&key, task, 1, bytes);
+	count_fault(ctx, &key, task, vma, address, bytes);
 }
 
 #endif /* ACCOUNT_H */

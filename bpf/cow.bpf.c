@@ -32,7 +32,7 @@ RAW_TRACEPOINT_PROBE(page_fault_user)
 {
 	count_page_fault(ctx->args[2], 1);
 #ifdef PLAN_TRACEPOINT
-	fault_begins(ctx->args[0], ctx->args[1], ctx->args[2], ORIGIN_USER);
+	fault_begins(ctx, ctx->args[0], ctx->args[1], ctx->args[2], ORIGIN_USER);
 #endif
 	return 0;
 }
@@ -42,7 +42,7 @@ RAW_TRACEPOINT_PROBE(page_fault_kernel)
 {
 	count_page_fault(ctx->args[2], 0);
 #ifdef PLAN_TRACEPOINT
-	fault_begins(ctx->args[0], ctx->args[1], ctx->args[2], ORIGIN_KERNEL);
+	fault_begins(ctx, ctx->args[0], ctx->args[1], ctx->args[2], ORIGIN_KERNEL);
 #endif
 	return 0;
 }

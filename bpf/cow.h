@@ -81,7 +81,90 @@ struct process {
 	u32 parent;	/* tgid; 0 when it was born before attach */
 	u32 exited;	/* 1 when its last thread has ended */
 	u64 start_ns;	/* of the thread group leader, boot time clock */
+	u32 born_in;	/* its generation; 0: none, or it has called exec since */
+	u32 last_fork;	/* the generation of its latest fork, 0: none */
 	char comm[16];	/* bytes of the process's own choosing */
+};
+
+/* Key of details: by what faults are told apart, as far as asked for. No implicit padding. */
+struct detail_key {
+	u64 mapping;	/* start of the vma; 0: not known */
+	u64 user_stack;	/* id in stacks; 0: not asked for, or not kept */
+	u64 kernel_stack;	/* likewise */
+	u32 tgid;
+	u32 generation;	/* 0: none */
+	u8 kind;	/* as in fault_key, to half */
+	u8 source;
+	u8 origin;
+	u8 half;
+	u8 latency;	/* 1 + log2 of the ns in the fault; 0: not timed */
+	u8 pad[3];
+};
+
+/* Value of details. Sums of one round. */
+struct detail_sum {
+	u64 faults;
+	u64 bytes;
+	u64 ns;		/* in the fault; 0 where it is not timed */
+};
+
+#define STACK_DEPTH 64
+
+/* Value of stacks, by a hash of the addresses. */
+struct stack {
+	u64 addresses[STACK_DEPTH];	/* innermost first; 0 after the last */
+};
+
+enum mapping_type {
+	MAPPING_ANON,
+	MAPPING_HEAP,	/* start_brk to brk */
+	MAPPING_STACK,	/* of the main thread */
+	MAPPING_FILE,
+	MAPPING_HUGETLB,
+};
+
+/* Key of mappings. */
+struct mapping_key {
+	u64 start;
+	u64 tgid;
+};
+
+/* Value of mappings: a vma as a fault found it last. */
+struct mapping {
+	u64 end;
+	u64 flags;	/* vm_flags */
+	u64 inode;
+	u32 device;	/* of the file system, as the kernel has it: major << 20 | minor */
+	u32 type;	/* enum mapping_type */
+	char name[64];	/* last part of the file's path, or PR_SET_VMA_ANON_NAME's */
+};
+
+/* Value of generations, by a number of no meaning: a fork that made a new mm. */
+struct generation {
+	u32 parent;	/* tgid */
+	u32 child;	/* tgid */
+	u64 at_ns;	/* CLOCK_MONOTONIC */
+	u64 ended_ns;	/* 0: the child lives and has not called exec */
+	u64 shareable_pages;	/* anonymous pages of the child at birth; -1: not known */
+	u32 previous;	/* fork of the same parent whose child lived, 0: none */
+	u32 executed;	/* 1 when exec ended it, 0: exit */
+};
+
+/* One fault, as it goes through the ring buffer. */
+struct event {
+	u64 at_ns;	/* CLOCK_MONOTONIC */
+	u64 address;
+	u64 mapping;	/* start of the vma; 0: not known */
+	u64 bytes;
+	u64 ns;		/* in the fault; 0: not timed */
+	u32 tgid;	/* the owner of the memory */
+	u32 actor_tid;	/* the thread that made the fault */
+	u8 kind;
+	u8 source;
+	u8 origin;
+	u8 undecided;	/* 1: REUSED, unless an event of the same thread and address follows */
+	u32 pad;
+	char comm[16];	/* of that thread */
 };
 
 /* Index of losses, a per-CPU array of u64. */
@@ -92,6 +175,11 @@ enum loss {
 	LOSS_SUMS_FULL,		/* no room in fault_sums: a fault not counted */
 	LOSS_PAGE_FAULTS_FULL,	/* no room in page_faults: a page fault not counted */
 	LOSS_PROCESSES_FULL,	/* no room in processes: a name or parent unknown */
+	LOSS_DETAILS_FULL,	/* no room in details: a fault counted, but in no detail */
+	LOSS_MAPPINGS_FULL,	/* no room in mappings: a mapping without its name */
+	LOSS_STACKS_FULL,	/* no room in stacks, or unreadable: a copy without its stack */
+	LOSS_GENERATIONS_FULL,	/* no room in generations: a fork not noted */
+	LOSS_EVENTS_DROPPED,	/* no room in the ring buffer: a fault counted, but not shown */
 	LOSS_PID_REUSED,	/* a pid came back before its last counts were read */
 	LOSS_CHECKED,		/* not a loss: copies by frame number, cross_check */
 	LOSS_CHECK_FAILED,	/* of these, wp_page_copy() and the frames disagreed */

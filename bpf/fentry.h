@@ -54,7 +54,7 @@ KRETFUNC_PROBE(do_wp_page)
 	};
 
 	wp.after = pte ? load_u64(pte, 0) : wp.before;
-	account_wp(&wp, wp.mm_users > 1 ? claim_at_entry() : 0);
+	account_wp(ctx, &wp, wp.mm_users > 1 ? claim_at_entry() : 0);
 	return 0;
 }
 
@@ -64,7 +64,7 @@ KRETFUNC_PROBE(finish_fault)
 	u32 flags = load_u32(vmf, VMF_FLAGS);
 
 	if (flags & FAULT_FLAG_WRITE)
-		account_finish_fault(vmf, ctx[1], flags);
+		account_finish_fault(ctx, vmf, ctx[1], flags);
 	return 0;
 }
 

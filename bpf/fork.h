@@ -9,6 +9,7 @@
 #define FORK_H
 
 #include "classify.h"
+#include "detail.h"
 #include "pair.h"
 
 INFLIGHT(fork_inflight);
@@ -43,7 +44,7 @@ int add_new_anon_rmap_enter(struct pt_regs *ctx)
 	if (!slot || slot->tid != tid || !in_region(PT_REGS_PARM3(ctx)))
 		return 0;
 	key.tgid = current_tgid();	/* the parent: the child has no tgid yet */
-	add(&key, 0, 1, PAGE_SIZE);
+	count_fault(ctx, &key, 0, PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx), PAGE_SIZE);
 	return 0;
 }
 

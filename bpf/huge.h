@@ -8,6 +8,7 @@
 #define HUGE_H
 
 #include "classify.h"
+#include "detail.h"
 #include "pair.h"
 
 #define PMD_FRAME_MASK	0x000fffffffe00000ULL	/* bit 12 is PAT in a huge entry */
@@ -30,14 +31,15 @@ INLINE u8 classify_huge(u64 before, u64 after, u32 ret, u64 vm_flags)
 	return after & PTE_WRITABLE ? REUSED : UNCHANGED;
 }
 
-INLINE void count_huge(struct inflight *slot, u64 vma, u8 kind, u8 source, u64 bytes)
+INLINE void count_huge(void *ctx, struct inflight *slot, u64 vma, u64 address, u8 kind, u8 source, u64 bytes)
 {
 	struct fault_key key = { .kind = kind, .source = source };
 	u64 task;
 
 	key.origin = origin_of(slot->flags);
 	task = charge(&key, vma, slot->flags);
-	add(&key, task, 1, kind == COPIED || kind == ZERO_FILLED ? bytes : 0);
+	count_fault(ctx, &key, task, vma, address,
+		    kind == COPIED || kind == ZERO_FILLED ? bytes : 0);
 }
 
 #ifdef HUGETLB_WP
@@ -102,7 +104,7 @@ int hugetlb_wp_return(struct pt_regs *ctx)
 	kind = classify_huge(slot->before, read_u64(slot->entry, 0), ret,
 			     read_u64(vma, VMA_FLAGS));
 	if (kind != REUSED || !(slot->flags & FIRST_TOUCH))
-		count_huge(slot, vma, kind, SOURCE_HUGETLB, hugetlb_bytes(vma));
+		count_huge(ctx, slot, vma, slot->address, kind, SOURCE_HUGETLB, hugetlb_bytes(vma));
 	return 0;
 }
 #endif /* HUGETLB_WP */
@@ -154,7 +156,7 @@ int do_huge_pmd_wp_page_return(struct pt_regs *ctx)
 			     read_u64(vma, VMA_FLAGS));
 	if (kind == COPIED && is_huge_zero(slot->before))
 		kind = ZERO_FILLED;
-	count_huge(slot, vma, kind, SOURCE_THP, PMD_SIZE);
+	count_huge(ctx, slot, vma, read_u64(slot->vmf, VMF_ADDRESS), kind, SOURCE_THP, PMD_SIZE);
 	return 0;
 }
 #endif /* VMF_PMD */

@@ -64,6 +64,7 @@ INLINE u32 read_u32(u64 base, u64 offset)
 /* vma->vm_flags, include/linux/mm.h: the same in every version. */
 #define VM_SHARED	0x8ULL
 #define VM_PFNMAP	0x400ULL
+#define VM_HUGETLB	0x400000ULL
 #define VM_MERGEABLE	0x80000000ULL
 
 /* BPF_XADD: newer clang makes a fetching form of __sync_fetch_and_add(), which 5.10 refuses. */
@@ -71,6 +72,9 @@ INLINE void atomic_add(u64 *counter, u64 by)
 {
 	asm volatile("lock *(u64 *)(%0 + 0) += %1" : : "r"(counter), "r"(by) : "memory");
 }
+
+/* Loops, not unrolled: a verifier of 5.3 follows them, and clang is done sooner. */
+#define NO_UNROLL _Pragma("clang loop unroll(disable)")
 
 INLINE u32 current_tgid(void)
 {

@@ -88,7 +88,7 @@ int do_wp_page_return(struct pt_regs *ctx)
 		return 0;
 	}
 	read_wp_result(&wp, slot->vmf, PT_REGS_RC(ctx));
-	account_wp(&wp, slot->entered);
+	account_wp(ctx, &wp, slot->entered);
 #ifdef CROSS_CHECK
 	check_copying(&wp, slot->flags & COPYING ? 1 : 0);
 #endif
@@ -118,7 +118,7 @@ int finish_fault_return(struct pt_regs *ctx)
 
 	/* Reads were not entered: a free slot is no loss here. */
 	if (slot && leave(slot, tid))
-		account_finish_fault(slot->vmf, PT_REGS_RC(ctx),
+		account_finish_fault(ctx, slot->vmf, PT_REGS_RC(ctx),
 				     read_u32(slot->vmf, VMF_FLAGS));
 	return 0;
 }

@@ -3,7 +3,8 @@
 #ifndef PROCESS_H
 #define PROCESS_H
 
-#include "count.h"
+#include "filter.h"
+#include "generation.h"
 
 /* sched:sched_process_fork(parent, child) */
 RAW_TRACEPOINT_PROBE(sched_process_fork)
@@ -21,6 +22,10 @@ RAW_TRACEPOINT_PROBE(sched_process_fork)
 	process.start_ns = read_u64(child, TASK_START_BOOTTIME);
 	bpf_probe_read_kernel(process.comm, sizeof(process.comm),
 			      (void *)(child + TASK_COMM));
+#ifdef GENERATIONS
+	begin_generation(parent, child, &process);
+#endif
+	inherit_wanted(process.parent, tgid);
 	if (processes.update(&tgid, &process))
 		lose(LOSS_PROCESSES_FULL);
 	return 0;
@@ -52,10 +57,22 @@ RAW_TRACEPOINT_PROBE(sched_process_exit)
 
 	if (read_u32(signal, SIGNAL_LIVE))
 		return 0;
+#ifdef GENERATIONS
+	end_generation(tgid, 0);
+#endif
 	process = processes.lookup(&tgid);
 	if (process)
 		process->exited = 1;
 	return 0;
 }
+
+#ifdef GENERATIONS
+/* sched:sched_process_exec(task, old_pid, bprm) */
+RAW_TRACEPOINT_PROBE(sched_process_exec)
+{
+	end_generation(current_tgid(), 1);
+	return 0;
+}
+#endif
 
 #endif /* PROCESS_H */

@@ -7,7 +7,7 @@
 #ifndef TRACEPOINT_H
 #define TRACEPOINT_H
 
-#include "count.h"
+#include "detail.h"
 #include "vma.h"
 
 enum pending_class {
@@ -24,12 +24,47 @@ struct pending {
 	u8 class;
 	u8 origin;
 	u16 pad;
+#if defined(DETAILS) || defined(EVENTS)
+	struct detail_key detail;	/* under which it is counted until it is known better */
+#endif
 };
 
 /* By the low bits of the thread id: see pair.h on why this is an array. */
 BPF_ARRAY(pending_faults, struct pending, SLOTS);
 
-INLINE void fault_begins(u64 address, u64 regs, u64 error_code, u8 origin)
+/* The mapping of an address in the current process, when something asks for it; else 0. */
+INLINE u64 vma_at(u64 address)
+{
+#if defined(MM_MT) && defined(MAPPINGS)
+	return find_vma(read_u64(bpf_get_current_task(), TASK_MM), address);
+#else
+	return 0;
+#endif
+}
+
+/* Count a fault in its details, and tell of it; `undecided` as in struct event. */
+INLINE void tell(void *ctx, struct pending *pending, const struct fault_key *key, u64 bytes,
+		 u8 undecided)
+{
+#if defined(DETAILS) || defined(EVENTS)
+	if (undecided || pending->class == MISSING) {
+		__builtin_memset(&pending->detail, 0, sizeof(pending->detail));
+		set_place(&pending->detail, key->tgid, vma_at(pending->address));
+	}
+#ifdef DETAILS
+	else {
+		add_detail(&pending->detail, -1, 0, 0);
+	}
+	set_kind(&pending->detail, ctx, key);
+	add_detail(&pending->detail, 1, bytes, 0);
+#endif
+#ifdef EVENTS
+	emit(key, pending->address, pending->detail.mapping, bytes, 0, undecided);
+#endif
+#endif
+}
+
+INLINE void fault_begins(void *ctx, u64 address, u64 regs, u64 error_code, u8 origin)
 {
 	u32 tid = current_tid(), index = tid & (SLOTS - 1);
 	struct pending *pending = pending_faults.lookup(&index);
@@ -39,15 +74,17 @@ INLINE void fault_begins(u64 address, u64 regs, u64 error_code, u8 origin)
 		return;
 	pending->tid = tid;
 	pending->class = NOTHING;
-	if (!(error_code & PF_WRITE) || !in_region(address))
+	if (!(error_code & PF_WRITE) || !in_region(address) || !is_wanted(key.tgid))
 		return;
 	pending->address = address;
 	pending->regs = regs;
 	pending->ip = read_u64(regs, REGS_IP);
 	pending->origin = origin;
 	pending->class = error_code & PF_PROT ? WRITE_PROTECT : MISSING;
-	if (pending->class == WRITE_PROTECT)
+	if (pending->class == WRITE_PROTECT) {
 		add_often(&key, 0, 0);
+		tell(ctx, pending, &key, 0, 1);
+	}
 }
 
 /*
@@ -103,10 +140,12 @@ RAW_TRACEPOINT_PROBE(mm_page_alloc)
 		if (key.kind == ZERO_FILLED)
 			key.source = SOURCE_ZERO;
 		add_often(&key, 0, page ? PAGE_SIZE : 0);
+		tell(ctx, pending, &key, page ? PAGE_SIZE : 0, 0);
 	} else if (!(gfp & GFP_ZERO) && private_file(pending->address)) {
 		key.kind = page ? FILE_COPIED : FAILED;
 		key.source = SOURCE_FILE;
 		add_often(&key, 0, page ? PAGE_SIZE : 0);
+		tell(ctx, pending, &key, page ? PAGE_SIZE : 0, 0);
 	}
 	pending->class = NOTHING;
 	return 0;

@@ -19,9 +19,6 @@
 #define MAPLE_LEAF_64	1
 #define MAPLE_ARANGE_64	3
 
-/* Loops, not unrolled: a verifier of 6.1 follows them, and clang is done sooner. */
-#define NO_UNROLL _Pragma("clang loop unroll(disable)")
-
 INLINE u64 find_vma(u64 mm, u64 address)
 {
 	u64 node = read_u64(mm, MM_MT + MT_ROOT);

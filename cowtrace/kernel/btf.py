@@ -41,6 +41,11 @@ class Btf:
         type_id = self._find(structure, _STRUCT)
         return None if type_id is None else self._offset(type_id, member)
 
+    def size(self, structure: str) -> int | None:
+        """Bytes of a struct."""
+        type_id = self._find(structure, _STRUCT)
+        return None if type_id is None else self._type(type_id)[2]
+
     def parameters(self, function: str) -> tuple[str, ...] | None:
         """Names of a function's parameters in order; None when it has no BTF (inlined, say)."""
         type_id = self._find(function, _FUNC)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cowtrace.kernel.btf import Btf, vmlinux
+from cowtrace.kernel.libbpf import libbpf
 from cowtrace.kernel.misses import preemptible
 from cowtrace.kernel.trampoline import fexit_refused
 
@@ -34,6 +35,22 @@ MEMBERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "SB_FS_INFO": ("super_block", ("s_fs_info",)),
     "HUGETLBFS_HSTATE": ("hugetlbfs_sb_info", ("hstate",)),
     "HSTATE_ORDER": ("hstate", ("order",)),
+    "VMA_START": ("vm_area_struct", ("vm_start",)),
+    "VMA_END": ("vm_area_struct", ("vm_end",)),
+    "VMA_ANON_NAME": ("vm_area_struct", ("anon_name",)),  # CONFIG_ANON_VMA_NAME, 5.17 and later
+    "ANON_NAME_TEXT": ("anon_vma_name", ("name",)),
+    "FILE_PATH": ("file", ("f_path",)),
+    "PATH_DENTRY": ("path", ("dentry",)),
+    "DENTRY_QSTR": ("dentry", ("d_name",)),
+    "QSTR_NAME": ("qstr", ("name",)),
+    "INODE_NUMBER": ("inode", ("i_ino",)),
+    "SB_DEVICE": ("super_block", ("s_dev",)),
+    "MM_BRK": ("mm_struct", ("brk",)),
+    "MM_START_BRK": ("mm_struct", ("start_brk",)),
+    "MM_START_STACK": ("mm_struct", ("start_stack",)),
+    "MM_RSS_STAT": ("mm_struct", ("rss_stat",)),
+    "PERCPU_COUNTER_COUNT": ("percpu_counter", ("count",)),
+    "PERCPU_COUNTER_PARTS": ("percpu_counter", ("counters",)),
     "MM_MT": ("mm_struct", ("mm_mt",)),
     "MT_ROOT": ("maple_tree", ("ma_root",)),
     "RANGE_PIVOT": ("maple_range_64", ("pivot",)),
@@ -78,8 +95,9 @@ FUNCTIONS = (
     "copy_page_range",
     "folio_add_new_anon_rmap",
     "page_add_new_anon_rmap",
+    "handle_mm_fault",
 )
-VARIABLES = ("huge_zero_pfn",)
+VARIABLES = ("huge_zero_pfn", "__per_cpu_offset")
 
 TRACEPOINTS = (
     "page_fault_user",
@@ -87,6 +105,7 @@ TRACEPOINTS = (
     "mm_page_alloc",
     "sched_process_fork",
     "sched_process_exit",
+    "sched_process_exec",
     "task_rename",
 )
 
@@ -98,7 +117,7 @@ class KernelFacts:
     release: str  # uname -r
     machine: str  # uname -m
     page_bytes: int
-    offsets: Mapping[str, int]  # macro -> bytes; a member this kernel lacks is not in it
+    offsets: Mapping[str, int]  # macro -> bytes; what this kernel lacks is not in it
     constants: Mapping[str, int]  # macro -> value
     parameters: Mapping[str, tuple[str, ...]]  # function -> its parameters, where BTF has it
     symbols: Mapping[str, int]  # of FUNCTIONS and VARIABLES, those in /proc/kallsyms: address
@@ -107,6 +126,7 @@ class KernelFacts:
     fexit_refused: str | None  # why BPF trampolines do not work here; None when they do
     preemptible: bool  # a thread can be preempted in the kernel, so in a BPF trampoline
     pid_max: int
+    cpus: int  # possible ones
 
 
 def kernel_facts() -> KernelFacts:
@@ -127,6 +147,7 @@ def kernel_facts() -> KernelFacts:
         fexit_refused=fexit_refused(btf, "do_wp_page"),
         preemptible=preemptible(),
         pid_max=int(Path("/proc/sys/kernel/pid_max").read_text()),
+        cpus=libbpf().libbpf_num_possible_cpus(),
     )
 
 
@@ -137,6 +158,9 @@ def _offsets(btf: Btf) -> dict[str, int]:
         offset = next((o for o in offsets if o is not None), None)
         if offset is not None:
             found[macro] = offset
+    # "mm: convert mm's rss stats into percpu_counter", 6.2: before, they were plain numbers.
+    if btf.size("mm_rss_stat") is None and (counter := btf.size("percpu_counter")):
+        found["PERCPU_COUNTER_BYTES"] = counter
     return found
 
 

@@ -90,6 +90,15 @@ def _hugetlb(facts: KernelFacts) -> tuple[str, int] | None:
     return None
 
 
+def latency(name: str, facts: KernelFacts) -> Part:
+    """Where a fault begins; no end is seen by the tracepoint plan."""
+    if name == "tracepoint" or "handle_mm_fault" not in facts.symbols:
+        return NOTHING
+    # In the fentry plan BCC attaches it by its name.
+    entry = (Hook("kprobe", "handle_mm_fault", "handle_mm_fault_enter"),)
+    return Part(entry if name == "kprobe" else (), {"LATENCY": 1})
+
+
 def fork_copies(facts: KernelFacts) -> Part:
     """Pages that fork itself copies, since they are pinned."""
     rmap = next(

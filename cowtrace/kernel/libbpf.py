@@ -36,6 +36,9 @@ _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "bpf_map_update_elem": (c.c_int, (c.c_int, c.c_void_p, c.c_void_p, c.c_uint64)),
     "bpf_map_delete_elem": (c.c_int, (c.c_int, c.c_void_p)),
     "bpf_obj_get_info_by_fd": (c.c_int, (c.c_int, c.c_void_p, c.POINTER(c.c_uint32))),
+    "ring_buffer__new": (c.c_void_p, (c.c_int, c.c_void_p, c.c_void_p, c.c_void_p)),
+    "ring_buffer__poll": (c.c_int, (c.c_void_p, c.c_int)),
+    "ring_buffer__free": (None, (c.c_void_p,)),
     "libbpf_num_possible_cpus": (c.c_int, ()),
     "libbpf_set_print": (c.c_void_p, (c.c_void_p,)),
 }

@@ -44,8 +44,35 @@ _VM_FAULT = frozenset(
 _MAPLE = frozenset(
     ("MM_MT", "MT_ROOT", "RANGE_PIVOT", "RANGE_SLOT", "ARANGE_SLOT", "VMA_FILE", "VMA_FLAGS")
 )
+# What a fault's mapping is called.
+_MAPPING = frozenset(
+    (
+        "VMA_MM",
+        "VMA_START",
+        "VMA_END",
+        "VMA_FLAGS",
+        "VMA_FILE",
+        "FILE_PATH",
+        "PATH_DENTRY",
+        "DENTRY_QSTR",
+        "QSTR_NAME",
+        "FILE_INODE",
+        "INODE_NUMBER",
+        "INODE_SB",
+        "SB_DEVICE",
+        "MM_BRK",
+        "MM_START_BRK",
+        "MM_START_STACK",
+    )
+)
 _PROCESS_TRACEPOINTS = ("sched_process_fork", "sched_process_exit", "task_rename")
 _FAULT_TRACEPOINTS = ("page_fault_user", "page_fault_kernel")
+_DETAIL_MACROS: dict[str, str] = {
+    "generation": "GENERATIONS",
+    "mapping": "MAPPINGS",
+    "stack": "USER_STACKS",
+    "kernel-stack": "KERNEL_STACKS",
+}
 _ERRORS = ("OOM", "SIGBUS", "HWPOISON", "HWPOISON_LARGE", "SIGSEGV", "FALLBACK")
 
 # include/linux/gfp_types.h: the same bits in every version so far.
@@ -53,6 +80,11 @@ _GFP = {"GFP_MOVABLE": 0x8, "GFP_ZERO": 0x100}
 # Pairing slots, by the low bits of a thread id: bpf/pair.h.
 _SLOTS = 1 << 16
 _CELLS = 1 << 10  # a round and CPU: 32 bytes each, twice
+
+
+# By what faults can be told apart, beyond kind, source and origin.
+Detail = Literal["generation", "mapping", "stack", "kernel-stack", "latency"]
+DETAILS: tuple[Detail, ...] = ("generation", "mapping", "stack", "kernel-stack", "latency")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +96,7 @@ class ProbePlan:
     defines: Mapping[str, int]  # -D macros for bpf/
     unseen: frozenset[FaultKind]  # kinds it cannot tell: shown as `-`
     blind_spots: tuple[str, ...]  # what its counts do not hold, in plain words
+    details: frozenset[Detail] = frozenset()  # of those asked for, the ones it can tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +107,22 @@ class Options:
     page_faults: bool = False  # totals of all page faults: a program in each of them
     cross_check: bool = False  # compare each copy with wp_page_copy(), where that exists (kprobe)
     fork_copies: bool = False  # what fork copies itself: a probe on every new anonymous page
+    details: frozenset[Detail] = frozenset()  # tell faults apart by these: bpf/detail.h
+    events: bool = False  # each fault by itself, through a ring buffer
+    wanted: bool = False  # only processes that are in the map of that name
+    follow: bool = False  # and whatever these fork
+    cgroup: bool = False  # only tasks in the cgroup that is in the map cgroups
 
     def defines(self) -> dict[str, int]:
         """Their -D macros, without those that hooks bring along."""
-        macros = {"PAGE_FAULTS": 1} if self.page_faults else {}
+        switches = {
+            "PAGE_FAULTS": self.page_faults,
+            "EVENTS": self.events,
+            "WANTED": self.wanted,
+            "FOLLOW": self.follow,
+            "CGROUP": self.cgroup,
+        }
+        macros = {macro: 1 for macro, on in switches.items() if on}
         if self.region:
             macros |= {"REGION_START": self.region[0], "REGION_END": self.region[1]}
         return macros
@@ -108,18 +153,41 @@ def probe_plan(
     reasons = tuple(_missing(name, facts))
     if reasons:
         return NoPlan(name, reasons)
-    parts = _parts(name, facts, options)
+    details = _details(name, facts, options)
+    parts = _parts(name, facts, options, details)
     defines = _defines(name, facts) | options.defines()
     for part in parts:
         defines |= part.defines
     attached = tuple(hook for part in parts for hook in part.hooks)
-    return ProbePlan(name, attached, defines, *_limits(name, facts, defines))
+    return ProbePlan(name, attached, defines, *_limits(name, facts, defines), details)
 
 
-def _parts(name: PlanName, facts: KernelFacts, options: Options) -> list[Part]:
+def _details(name: PlanName, facts: KernelFacts, options: Options) -> frozenset[Detail]:
+    """Those asked for that this plan can tell on this kernel."""
+    can: set[Detail] = {"stack", "kernel-stack"}
+    if "sched_process_exec" in facts.tracepoints:
+        can.add("generation")
+    needed = _MAPPING | _MAPLE if name == "tracepoint" else _MAPPING
+    if facts.offsets.keys() >= needed:
+        can.add("mapping")
+    if hooks.latency(name, facts) is not hooks.NOTHING:
+        can.add("latency")
+    return options.details & can
+
+
+def _parts(
+    name: PlanName, facts: KernelFacts, options: Options, details: frozenset[Detail]
+) -> list[Part]:
+    parts = []
+    if details:
+        macros = {_DETAIL_MACROS[detail]: 1 for detail in details if detail != "latency"}
+        # Where the stack of a process leads to that has ended is known from its parent.
+        parts.append(Part((), {"DETAILS": 1, "GENERATIONS": 1, **macros}))
+    if "latency" in details:
+        parts.append(hooks.latency(name, facts))
     if name == "tracepoint":
-        return []
-    parts = [hooks.huge_pages(facts)]
+        return parts
+    parts.append(hooks.huge_pages(facts))
     if options.fork_copies:
         parts.append(hooks.fork_copies(facts))
     if name == "kprobe":
@@ -154,6 +222,8 @@ def _missing(name: PlanName, facts: KernelFacts) -> list[str]:
 
 def _defines(name: PlanName, facts: KernelFacts) -> dict[str, int]:
     offsets = dict(facts.offsets)
+    if address := facts.symbols.get("__per_cpu_offset"):
+        offsets["PER_CPU_OFFSETS"] = address
     if offsets.keys() >= _MAPLE:
         # struct maple_arange_64: parent, pivots, then slots.
         pivots = (offsets["ARANGE_SLOT"] - offsets["RANGE_PIVOT"]) // 8
@@ -170,6 +240,7 @@ def _defines(name: PlanName, facts: KernelFacts) -> dict[str, int]:
         "PMD_SIZE": facts.page_bytes * (facts.page_bytes // 8),  # one table of 8-byte entries
         "PAGE_SHIFT": facts.page_bytes.bit_length() - 1,
         "SLOTS": _SLOTS,
+        "CPUS": facts.cpus,
         "VM_FAULT_ERROR": errors,
         # As much of struct vm_fault as holds all members that are read.
         "VMF_BYTES": 8
@@ -208,6 +279,11 @@ def _limits(
         spots.append("copies of hugetlb pages are not seen")
     if "FORK_COPIES" not in defines:
         spots.append("pages that fork itself copies, since they are pinned, are not seen")
+    in_parts = "GENERATIONS" in defines and "PERCPU_COUNTER_BYTES" in defines
+    if in_parts and "PER_CPU_OFFSETS" not in defines:
+        # percpu_counter_batch in lib/percpu_counter.c, for each CPU
+        off = max(32, 2 * facts.cpus) * facts.cpus * facts.page_bytes
+        spots.append(f"memory shareable at fork is off by up to {off >> 10} KiB")
     if name == "tracepoint" and facts.pid_max > _SLOTS:
         spots.append(
             f"thread ids that differ by a multiple of {_SLOTS} share a slot: if both fault at "

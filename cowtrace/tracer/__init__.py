@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from types import TracebackType
 
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.facts import KernelFacts, kernel_facts
-from cowtrace.kernel.plan import NoPlan, Options, ProbePlan, preference, probe_plan
+from cowtrace.kernel.plan import Detail, NoPlan, Options, ProbePlan, preference, probe_plan
 from cowtrace.kernel.privileges import require_privileges
-from cowtrace.model import Snapshot
+from cowtrace.model import Event, Mapping, Snapshot
+from cowtrace.tracer import detail_maps
+from cowtrace.tracer.details import DetailLedger, as_mapping
+from cowtrace.tracer.events import Events
+from cowtrace.tracer.filter import Filter
 from cowtrace.tracer.ledger import Ledger
 from cowtrace.tracer.loader import Loaded, Refused
-from cowtrace.tracer.reader import completeness
+from cowtrace.tracer.reader import RawCounts, RawProcess, completeness
 from cowtrace.tracer.rounds import Rounds
+from cowtrace.tracer.symbols import Symbols
 
 MAX_ROWS = 1 << 16  # of fault_sums: process x kind x source x origin
 MAX_PROCESSES = 1 << 15
+# Maps of bpf/detail.h, made only when they are asked for.
+_DETAIL_SIZES = {
+    "MAX_DETAILS": 1 << 16,
+    "MAX_MAPPINGS": 1 << 15,
+    "MAX_STACKS": 1 << 14,
+    "EVENT_PAGES": 1 << 10,
+}
+NO_FILTER = Filter()
 
 
 class Tracer:
@@ -30,8 +44,14 @@ class Tracer:
         self._loaded = loaded
         totals = "PAGE_FAULTS" in plan.defines
         cells = plan.defines.get("CELLS", 0)
-        self._rounds = Rounds(loaded.map_fd, cells=cells, page_faults=totals)
+        details = "DETAILS" in plan.defines
+        self._rounds = Rounds(loaded.map_fd, cells=cells, page_faults=totals, details=details)
         self._ledger = Ledger(plan, page_faults=totals)
+        symbols = Symbols(partial(detail_maps.read_stack, loaded.map_fd), loaded.symbol)
+        self._details = DetailLedger(facts.page_bytes, symbols.stack)
+        self._events: Events | None = None
+        if "EVENTS" in plan.defines:
+            self._events = Events(loaded.map_fd("events"), self._mapping)
         self._attached_ns = time.monotonic_ns()
         self._baseline = self._losses()
 
@@ -40,7 +60,12 @@ class Tracer:
 
         Ends a round of counting, which takes an RCU grace period: some 10 ms, asleep.
         """
-        self._rounds.forget(self._ledger.add(self._rounds.read()))
+        raw = self._rounds.read()
+        self._details.add(raw)
+        ended = self._ledger.add(raw)
+        self._rounds.forget(ended)
+        if raw.details is not None:
+            self._forget_details(raw, ended)
         return Snapshot(
             at_ns=time.monotonic_ns(),
             attached_ns=self._attached_ns,
@@ -50,10 +75,22 @@ class Tracer:
             processes=self._ledger.processes(),
             completeness=completeness(self._losses(), self._baseline),
             unseen=self.probe_plan.unseen,
+            details=self._details.rows(),
+            generations=self._details.generations.all(),
         )
+
+    def events(self, timeout_seconds: float) -> Iterator[Event]:
+        """Single faults, as they come: those of now, or after waiting up to so long.
+
+        Only after `attach(events=True)`. A mapping is named once a snapshot has found it.
+        """
+        assert self._events is not None, "attach(events=True)"
+        return self._events.poll(timeout_seconds)
 
     def close(self) -> None:
         """Detach and unload. Idempotent."""
+        if self._events:
+            self._events.close()
         self._loaded.close()
 
     def __enter__(self) -> Tracer:
@@ -67,6 +104,19 @@ class Tracer:
     ) -> None:
         self.close()
 
+    def _forget_details(self, raw: RawCounts, ended: dict[int, RawProcess]) -> None:
+        left = {pid: info for pid, info in raw.processes.items() if pid not in ended}
+        detail_maps.forget_mappings(self._loaded.map_fd, self._details.close(ended))
+        gone = self._details.generations.close(left)
+        detail_maps.forget_generations(self._loaded.map_fd, gone)
+
+    def _mapping(self, pid: int, start: int) -> Mapping | None:
+        known = self._details.mapping(pid, start)
+        if known:
+            return known
+        found = detail_maps.read_mapping(self._loaded.map_fd, pid, start)
+        return as_mapping(pid, start, found) if found else None
+
     def _losses(self) -> tuple[int, ...]:
         return (*self._rounds.losses(), self._loaded.missed())
 
@@ -78,6 +128,9 @@ def attach(
     page_faults: bool = False,
     cross_check: bool = False,
     fork_copies: bool = False,
+    details: frozenset[Detail] = frozenset(),
+    events: bool = False,
+    only: Filter = NO_FILTER,
     notice: Callable[[str], None] | None = None,
 ) -> Tracer:
     """Attach a plan; `auto` test-loads them, cheapest first, and takes the first that runs.
@@ -89,6 +142,10 @@ def attach(
         cross_check: compare each copy with wp_page_copy(), where that exists (kprobe plan).
         fork_copies: count the pages that fork itself copies, since they are pinned: a probe on
             every new anonymous page.
+        details: what to tell faults apart by, in Snapshot.details: plan.DETAILS. What the plan
+            cannot tell is missing in `Tracer.probe_plan.details`, and None in the rows.
+        events: also give out each fault by itself: `Tracer.events`.
+        only: which processes to count.
         notice: told, one sentence each, which plan was refused and why, and which was taken.
 
     Raises:
@@ -96,13 +153,23 @@ def attach(
     """
     require_privileges()
     say = notice or (lambda sentence: None)
-    options = Options(region, page_faults, cross_check, fork_copies)
+    options = Options(
+        region,
+        page_faults,
+        cross_check,
+        fork_copies,
+        details | {"mapping"} if events else details,
+        events,
+        wanted=bool(only.pids),
+        follow=bool(only.pids) and only.follow,
+        cgroup=only.cgroup is not None,
+    )
     facts = kernel_facts()
     names = tuple(name for name in preference(facts) if plan in ("auto", name))
     refusals = []
     for name in names:
         try:
-            tracer = _attach_one(probe_plan(name, facts, options), facts)
+            tracer = _attach_one(probe_plan(name, facts, options), facts, only)
         except CowtraceError as error:
             if error.exit_code != EXIT_NO_PLAN or not isinstance(error, Unavailable | Refused):
                 raise
@@ -131,8 +198,14 @@ class Unavailable(CowtraceError):
         )
 
 
-def _attach_one(plan: ProbePlan | NoPlan, facts: KernelFacts) -> Tracer:
+def _attach_one(plan: ProbePlan | NoPlan, facts: KernelFacts, only: Filter) -> Tracer:
     if isinstance(plan, NoPlan):
         raise Unavailable(plan)
     sizes = {"MAX_ROWS": MAX_ROWS, "MAX_PROCESSES": MAX_PROCESSES}
-    return Tracer(plan, facts, Loaded(plan, sizes))
+    loaded = Loaded(plan, sizes | _DETAIL_SIZES)
+    try:
+        only.seed(loaded.map_fd)
+    except BaseException:
+        loaded.close()
+        raise
+    return Tracer(plan, facts, loaded)

@@ -14,9 +14,25 @@ CELL = struct.Struct("<IIBBBBIQQ")
 PAGE_FAULT_KEY = struct.Struct("<II")
 # struct page_fault_sum: user, kernel, write_protect
 PAGE_FAULT_SUM = struct.Struct("<QQQ")
-# struct process: parent, exited, start_ns, comm
-PROCESS = struct.Struct("<IIQ16s")
+# struct process: parent, exited, start_ns, born_in, last_fork, comm
+PROCESS = struct.Struct("<IIQII16s")
+# struct detail_key: mapping, user_stack, kernel_stack, tgid, generation, kind, source, origin,
+# half, latency, pad
+DETAIL_KEY = struct.Struct("<QQQIIBBBBB3B")
+# struct detail_sum: faults, bytes, ns
+DETAIL_SUM = struct.Struct("<QQQ")
+# struct mapping_key: start, tgid
+MAPPING_KEY = struct.Struct("<QQ")
+# struct mapping: end, flags, inode, device, type, name
+MAPPING = struct.Struct("<QQQII64s")
+# struct generation: parent, child, at_ns, ended_ns, shareable_pages, previous, executed
+GENERATION = struct.Struct("<IIQQQII")
+# struct event: at_ns, address, mapping, bytes, ns, tgid, actor_tid, kind, source, origin,
+# undecided, pad, comm
+EVENT = struct.Struct("<QQQQQIIBBBBI16s")
 TGID = struct.Struct("<I")
+STACK_ID = struct.Struct("<Q")
+STACK = struct.Struct("<64Q")  # struct stack
 COUNTER = struct.Struct("<Q")
 ROUND = struct.Struct("<I")
 
@@ -28,6 +44,11 @@ LOSSES = (
     "sums full",
     "page faults full",
     "processes full",
+    "details full",
+    "mappings full",
+    "stacks full",
+    "generations full",
+    "events dropped",
     "pid reused",
     "checked",
     "check failed",

@@ -10,7 +10,7 @@ from cowtrace.model import FaultKind, FaultRow, Origin, PageFaults, Process, Sou
 from cowtrace.tracer.reader import RawCounts, RawProcess, signed
 
 _Row = tuple[int, int, int, int]  # kind, source, origin, actor
-_UNKNOWN: RawProcess = (0, 0, 0, b"")
+_UNKNOWN: RawProcess = (0, 0, 0, 0, 0, b"")
 
 
 @dataclass(slots=True)
@@ -74,8 +74,9 @@ class Ledger:
 
     def _end(self, tgid: int) -> RawProcess:
         account = self._accounts.pop(tgid)
-        parent, _, start_ns, comm = account.info
-        account.info, account.shown = (parent, 1, start_ns, comm), None
+        parent, _, start_ns, born_in, last_fork, comm = account.info
+        account.info = (parent, 1, start_ns, born_in, last_fork, comm)
+        account.shown = None
         self._ended.append(self._show(tgid, account))
         return account.info
 
@@ -96,7 +97,7 @@ class Ledger:
 
     def _show(self, tgid: int, account: _Account) -> Process:
         if account.shown is None:
-            parent, exited, _, comm = account.info
+            parent, exited, *_, comm = account.info
             account.shown = Process(
                 pid=tgid,
                 comm=comm.split(b"\0", 1)[0].decode(errors="backslashreplace"),

@@ -71,6 +71,15 @@ class Loaded:
         fd: int = self._bpf[name].map_fd
         return fd
 
+    def symbol(self, address: int, pid: int | None) -> tuple[str, str]:
+        """(function, module's file name) of an address; pid None: the kernel's. Empty: unknown."""
+        bpf = _import_bcc()
+        if pid is None:
+            return bpf.ksym(address).decode(errors="backslashreplace"), "[kernel]"
+        name: bytes = bpf.sym(address, pid, show_module=True)
+        symbol, _, module = name.decode(errors="backslashreplace").rpartition(" [")
+        return symbol or module, module.removesuffix("]") if symbol else ""
+
     def missed(self) -> int:
         """Faults for which the kernel passed a program over, since loading."""
         funcs = self._bpf.funcs

@@ -10,7 +10,23 @@ from cowtrace.tracer.abi import LOSSES, LOST
 
 PASSED_OVER = "program busy"  # the kernel's own count: cowtrace.kernel.misses
 Key = tuple[int, int, int, int, int]  # struct fault_key: tgid, actor, kind, source, origin
-RawProcess = tuple[int, int, int, bytes]  # struct process: parent, exited, start_ns, comm
+# struct process: parent, exited, start_ns, born_in, last_fork, comm
+RawProcess = tuple[int, int, int, int, int, bytes]
+# struct detail_key without half: mapping, user_stack, kernel_stack, tgid, generation, kind,
+# source, origin, latency
+DetailKey = tuple[int, int, int, int, int, int, int, int, int]
+RawMapping = tuple[int, int, int, int, int, bytes]  # end, flags, inode, device, type, name
+# struct generation: parent, child, at_ns, ended_ns, shareable_pages, previous, executed
+RawGeneration = tuple[int, int, int, int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RawDetails:
+    """What one round counted in detail, and all that its keys refer to but the stacks."""
+
+    sums: Mapping[DetailKey, tuple[int, int, int]]  # faults (may be negative), bytes, ns
+    mappings: Mapping[tuple[int, int], RawMapping]  # by tgid, start
+    generations: Mapping[int, RawGeneration]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +36,7 @@ class RawCounts:
     sums: Mapping[Key, tuple[int, int]]  # faults (may be negative modulo 2**64), bytes
     page_faults: Mapping[int, tuple[int, int, int]] | None  # None: not counted
     processes: Mapping[int, RawProcess]
+    details: RawDetails | None = None  # None: not asked for
 
 
 def completeness(losses: Iterable[int], baseline: Iterable[int]) -> Completeness:

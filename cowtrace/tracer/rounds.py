@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
-from cowtrace.tracer import abi, maps
+from cowtrace.tracer import abi, detail_maps, maps
 from cowtrace.tracer.reader import Key, RawCounts
 
 _NR_MEMBARRIER = {"x86_64": 324, "aarch64": 283}
@@ -23,10 +23,13 @@ _GRACE_SECONDS = 0.1  # where membarrier is refused (nohz_full): longer than any
 class Rounds:
     """Reads what was counted since the last reading. `map_fd` finds a map by its name."""
 
-    def __init__(self, map_fd: Callable[[str], int], *, cells: int, page_faults: bool) -> None:
+    def __init__(
+        self, map_fd: Callable[[str], int], *, cells: int, page_faults: bool, details: bool = False
+    ) -> None:
         self._fd = map_fd
         self._cells = cells  # a round; 0 when they are not used
         self._page_faults = page_faults
+        self._details = details
         self._round = 0
 
     def read(self) -> RawCounts:
@@ -44,6 +47,7 @@ class Rounds:
                     self._fd("processes"), abi.TGID, abi.PROCESS, per_cpu=False
                 )
             },
+            details=detail_maps.read(self._fd, ended & 1) if self._details else None,
         )
 
     def losses(self) -> tuple[int, ...]:

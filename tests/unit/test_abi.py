@@ -9,10 +9,12 @@ from enum import IntEnum
 import pytest
 
 from cowtrace.bpf_source import bpf_dir
-from cowtrace.model import FaultKind, Origin, Source
+from cowtrace.model import FaultKind, MappingType, Origin, Source
 from cowtrace.tracer import abi
 
 HEADER = re.sub(r"/\*.*?\*/", "", (bpf_dir() / "cow.h").read_text(), flags=re.DOTALL)
+for name, value in re.findall(r"#define (\w+) (\d+)", HEADER):
+    HEADER = HEADER.replace(f"[{name}]", f"[{value}]")
 FORMATS = {"u8": "B", "u32": "I", "u64": "Q", "char": "s"}
 
 
@@ -38,6 +40,7 @@ def struct_format(name: str) -> str:
         ("fault_kind", FaultKind, ""),
         ("fault_source", Source, "SOURCE_"),
         ("fault_origin", Origin, "ORIGIN_"),
+        ("mapping_type", MappingType, "MAPPING_"),
     ],
 )
 def test_enums_are_mirrored(enum: str, mirror: type[IntEnum], prefix: str) -> None:
@@ -61,6 +64,13 @@ def test_losses_are_mirrored() -> None:
         ("process", abi.PROCESS),
         ("cell", abi.CELL),
         ("page_fault_key", abi.PAGE_FAULT_KEY),
+        ("detail_key", abi.DETAIL_KEY),
+        ("detail_sum", abi.DETAIL_SUM),
+        ("mapping_key", abi.MAPPING_KEY),
+        ("mapping", abi.MAPPING),
+        ("generation", abi.GENERATION),
+        ("event", abi.EVENT),
+        ("stack", abi.STACK),
     ],
 )
 def test_structs_are_mirrored(name: str, mirror: struct.Struct) -> None:

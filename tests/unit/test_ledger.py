@@ -13,7 +13,7 @@ from cowtrace.model import FaultKind, Origin, PageFaults, Process, Source
 from cowtrace.tracer.ledger import Ledger
 from cowtrace.tracer.reader import Key, RawCounts, RawProcess
 
-REDIS: RawProcess = (1, 0, 123, b"redis\0junk")
+REDIS: RawProcess = (1, 0, 123, 0, 0, b"redis\0junk")
 ANON_COPY: Key = (7, 0, FaultKind.COPIED, Source.ANON, Origin.USER)
 
 
@@ -96,7 +96,7 @@ def test_the_tracepoint_plan_takes_back_what_became_something_else() -> None:
 
 def test_an_ended_process_is_kept_and_forgotten_one_round_later() -> None:
     book = ledger()
-    ended: RawProcess = (1, 1, 123, b"redis")
+    ended: RawProcess = (1, 1, 123, 0, 0, b"redis")
     assert book.add(counts({ANON_COPY: (5, 5 * 4096)}, {7: ended})) == {}
     assert only(book).exited
     assert book.add(counts({ANON_COPY: (1, 4096)}, {7: ended})) == {7: ended}
@@ -107,8 +107,8 @@ def test_an_ended_process_is_kept_and_forgotten_one_round_later() -> None:
 
 def test_a_pid_that_comes_back_is_another_process() -> None:
     book = ledger()
-    book.add(counts({ANON_COPY: (5, 5 * 4096)}, {7: (1, 1, 123, b"first")}))
-    book.add(counts({ANON_COPY: (2, 2 * 4096)}, {7: (1, 0, 456, b"second")}))
+    book.add(counts({ANON_COPY: (5, 5 * 4096)}, {7: (1, 1, 123, 0, 0, b"first")}))
+    book.add(counts({ANON_COPY: (2, 2 * 4096)}, {7: (1, 0, 456, 0, 0, b"second")}))
     first, second = book.processes()
     assert (first.comm, first.exited, first.faults) == ("first", True, 5)
     assert (second.comm, second.exited, second.faults) == ("second", False, 2)
@@ -116,16 +116,16 @@ def test_a_pid_that_comes_back_is_another_process() -> None:
 
 def test_a_pid_that_comes_back_and_ends_at_once_has_its_round_too() -> None:
     book = ledger()
-    book.add(counts({}, {7: (1, 1, 100, b"first")}))
+    book.add(counts({}, {7: (1, 1, 100, 0, 0, b"first")}))
     # the second one has ended as well, and its counts are those of a round that is not over
-    assert book.add(counts({}, {7: (1, 1, 200, b"second")})) == {}
-    book.add(counts({ANON_COPY: (3, 3 * 4096)}, {7: (1, 1, 200, b"second")}))
+    assert book.add(counts({}, {7: (1, 1, 200, 0, 0, b"second")})) == {}
+    book.add(counts({ANON_COPY: (3, 3 * 4096)}, {7: (1, 1, 200, 0, 0, b"second")}))
     assert [(p.comm, p.faults) for p in book.processes()] == [("first", 0), ("second", 3)]
 
 
 @pytest.mark.parametrize("comm", [b"\xff\x1b[31m", b"", b"x" * 16])
 def test_names_are_whatever_the_process_wrote(comm: bytes) -> None:
     book = ledger()
-    book.add(counts({}, {7: (0, 0, 1, comm)}))
+    book.add(counts({}, {7: (0, 0, 1, 0, 0, comm)}))
     assert only(book).comm == comm.decode(errors="backslashreplace")
     assert only(book).parent is None

@@ -40,6 +40,7 @@ COMPLETE = KernelFacts(
     fexit_refused=None,
     preemptible=False,
     pid_max=32768,
+    cpus=2,
 )
 
 
