@@ -1,0 +1,131 @@
+"""Rounds of detail sums -> detail rows, with mappings and stacks named when they are first seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from cowtrace.model import FaultKind, MappingType, Source, Stack, StackFrame
+from cowtrace.tracer.details import DetailLedger, as_mapping
+from cowtrace.tracer.reader import (
+    DetailKey,
+    RawCounts,
+    RawDetails,
+    RawGeneration,
+    RawMapping,
+    RawProcess,
+)
+
+PAGE = 4096
+GONE = 4_000_000_000  # no pid
+HEAP: RawMapping = (0x9000, 0, 0, 0, MappingType.HEAP, b"\0junk")
+
+
+def key(
+    kind: FaultKind = FaultKind.COPIED,
+    mapping: int = 0x1000,
+    user: int = 0,
+    kernel: int = 0,
+    pid: int = GONE,
+    generation: int = 0,
+    latency: int = 0,
+) -> DetailKey:
+    return (mapping, user, kernel, pid, generation, kind, Source.ANON, 0, latency)
+
+
+def counts(
+    sums: Mapping[DetailKey, tuple[int, int, int]],
+    mappings: Mapping[tuple[int, int], RawMapping] | None = None,
+    generations: Mapping[int, RawGeneration] | None = None,
+) -> RawCounts:
+    return RawCounts({}, None, {}, RawDetails(sums, mappings or {}, generations or {}))
+
+
+def no_stack(number: int, pid: int | None, processes: Mapping[int, RawProcess]) -> Stack | None:
+    pytest.fail("nobody asked for a stack")
+
+
+def test_rounds_add_up() -> None:
+    book = DetailLedger(PAGE, no_stack)
+    seen = {(GONE, 0x1000): HEAP}
+    book.add(counts({key(latency=12): (20, 20 * PAGE, 7000)}, seen))
+    book.add(counts({key(latency=12): (3, 3 * PAGE, 900)}, seen))
+    (row,) = book.rows()
+    assert (row.pid, row.kind, row.faults, row.bytes) == (GONE, FaultKind.COPIED, 23, 23 * PAGE)
+    assert (row.latency, row.ns) == (11, 7900)
+    assert row.mapping is not None
+    assert (row.mapping.type, row.mapping.start, row.mapping.end) == (
+        MappingType.HEAP,
+        0x1000,
+        0x9000,
+    )
+
+
+def test_what_was_not_asked_for_is_missing() -> None:
+    book = DetailLedger(PAGE, no_stack)
+    book.add(counts({key(mapping=0): (1, PAGE, 0)}))
+    (row,) = book.rows()
+    assert (row.mapping, row.user_stack, row.kernel_stack) == (None, None, None)
+    assert (row.latency, row.ns, row.generation) == (None, None, None)
+
+
+def test_a_mapping_that_grows_stays_one_row() -> None:
+    book = DetailLedger(PAGE, no_stack)
+    book.add(counts({key(): (1, PAGE, 0)}, {(GONE, 0x1000): HEAP}))
+    assert [row.mapping.end for row in book.rows() if row.mapping] == [0x9000]
+    book.add(counts({key(): (1, PAGE, 0)}, {(GONE, 0x1000): (0xF000, *HEAP[1:])}))
+    assert [row.mapping.end for row in book.rows() if row.mapping] == [0xF000]
+
+
+def test_a_stack_is_named_once_and_kept_when_its_process_is_gone() -> None:
+    asked = []
+
+    def name(number: int, pid: int | None, processes: Mapping[int, RawProcess]) -> Stack:
+        asked.append((number, pid))
+        return (StackFrame(f"f{number}", "lib.so", number),)
+
+    book = DetailLedger(PAGE, name)
+    for _ in range(2):
+        book.add(counts({key(user=5, kernel=6): (1, PAGE, 0)}))
+    assert asked == [(5, GONE), (6, None)]
+    book.close([GONE])
+    (row,) = book.rows()
+    assert row.user_stack == (StackFrame("f5", "lib.so", 5),)
+    assert row.kernel_stack == (StackFrame("f6", "lib.so", 6),)
+    assert row.faults == 2
+
+
+def test_a_process_that_ended_leaves_its_mappings_to_be_forgotten() -> None:
+    book = DetailLedger(PAGE, no_stack)
+    book.add(counts({key(): (1, PAGE, 0)}, {(GONE, 0x1000): HEAP}))
+    assert book.close([GONE, 1]) == [(GONE, 0x1000)]
+    # the next one of that pid has a mapping of its own at the same place
+    book.add(counts({key(): (2, 2 * PAGE, 0)}, {(GONE, 0x1000): (0x2000, *HEAP[1:])}))
+    assert [(row.faults, row.mapping.end) for row in book.rows() if row.mapping] == [
+        (1, 0x9000),
+        (2, 0x2000),
+    ]
+
+
+def test_what_is_taken_back_in_a_later_round_leaves_no_row() -> None:
+    book = DetailLedger(PAGE, no_stack)
+    reused, copied = key(FaultKind.REUSED), key(FaultKind.COPIED)
+    book.add(counts({reused: (1, 0, 0)}))
+    book.add(counts({reused: ((1 << 64) - 1, 0, 0), copied: (1, PAGE, 0)}))
+    assert [(row.kind, row.faults) for row in book.rows()] == [(FaultKind.COPIED, 1)]
+
+
+def test_copies_count_to_the_generation_and_re_marks_do_not() -> None:
+    book = DetailLedger(PAGE, no_stack)
+    born: dict[int, RawGeneration] = {5: (7, GONE, 100, 0, 1009, 0, 0)}
+    sums = {key(generation=5): (23, 23 * PAGE, 0), key(FaultKind.REUSED, generation=5): (9, 0, 0)}
+    book.add(counts(sums, generations=born))
+    assert book.generations.all()[0].child_copied_bytes == 23 * PAGE
+    assert {row.generation for row in book.rows()} == {1}
+
+
+@pytest.mark.parametrize(("raw", "name"), [(b"a\xff\x1b[31m", "a\\xff\x1b[31m"), (b"", "")])
+def test_names_of_mappings_are_whatever_they_are(raw: bytes, name: str) -> None:
+    mapping = as_mapping(GONE, 0x1000, (0x2000, 0, 5, 0, MappingType.FILE, raw + b"\0x"))
+    assert mapping.name == name

@@ -1,0 +1,59 @@
+"""Which processes are told to the kernel."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cowtrace.tracer import filter as filters
+from cowtrace.tracer.filter import Filter
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """(map, key) of each element that is written."""
+    found: list[tuple[int, int]] = []
+    monkeypatch.setattr(
+        filters.maps, "write_element", lambda fd, key, value: found.append((fd, key))
+    )
+    return found
+
+
+FDS = {"wanted": 30, "cgroups": 40}
+
+
+def test_nothing_named_needs_no_map(written: list[tuple[int, int]]) -> None:
+    Filter().seed(FDS.__getitem__)
+    assert written == []
+
+
+def test_pids_are_told(written: list[tuple[int, int]]) -> None:
+    Filter(pids=(7, 9)).seed(FDS.__getitem__)
+    assert written == [(30, 7), (30, 9)]
+
+
+def test_descendants_that_live_already_are_told_with_follow(written: list[tuple[int, int]]) -> None:
+    # a name that looks like the end of the name field of /proc/PID/stat
+    code = "import subprocess, sys; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); p.wait()"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        grandchild = int(child.stdout.readline())
+        try:
+            Filter(pids=(os.getpid(),), follow=True).seed(FDS.__getitem__)
+        finally:
+            os.kill(grandchild, 9)
+    assert {(30, os.getpid()), (30, child.pid), (30, grandchild)} <= set(written)
+
+
+def test_a_cgroup_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        Filter(cgroup=tmp_path / "none").seed(FDS.__getitem__)
+
+
+def test_a_cgroup_is_told_by_its_folder(tmp_path: Path, written: list[tuple[int, int]]) -> None:
+    Filter(cgroup=tmp_path).seed(FDS.__getitem__)
+    assert written == [(40, 0)]

@@ -1,0 +1,103 @@
+"""What the map of forks holds, round by round -> numbered fork generations."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cowtrace.model import Ending
+from cowtrace.tracer.generations import Generations
+from cowtrace.tracer.reader import RawGeneration, RawProcess
+
+PAGE = 4096
+UNKNOWN = (1 << 64) - 1
+
+
+def fork(
+    parent: int = 7,
+    child: int = 8,
+    at: int = 100,
+    ended: int = 0,
+    pages: int = 1009,
+    previous: int = 0,
+    executed: int = 0,
+) -> RawGeneration:
+    return (parent, child, at, ended, pages, previous, executed)
+
+
+def process(parent: int = 0, born_in: int = 0, last_fork: int = 0) -> RawProcess:
+    return (parent, 0, 1, born_in, last_fork, b"redis")
+
+
+def test_forks_are_numbered_in_the_order_of_time() -> None:
+    book = Generations(PAGE)
+    book.update({40: fork(at=300), 17: fork(at=200), 99: fork(at=250)})
+    book.update({40: fork(at=300), 17: fork(at=200), 99: fork(at=250), 3: fork(at=400)})
+    assert [g.at_ns for g in book.all()] == [200, 250, 300, 400]
+    assert [g.number for g in book.all()] == [1, 2, 3, 4]
+    assert [book.number(raw) for raw in (17, 99, 40, 3, 5)] == [1, 2, 3, 4, None]
+
+
+def test_each_side_has_its_copies() -> None:
+    book = Generations(PAGE)
+    book.update({5: fork(pages=1009)})
+    book.add_copied(5, 7, 23 * PAGE)
+    book.add_copied(5, 8, 31 * PAGE)
+    book.add_copied(5, 9, 37 * PAGE)  # no side of it
+    book.add_copied(6, 7, 41 * PAGE)  # no such fork
+    (generation,) = book.all()
+    assert generation.parent_copied_bytes == 23 * PAGE
+    assert generation.child_copied_bytes == 31 * PAGE
+    assert generation.share_lost == 54 / 1009
+    assert generation.worst_case_bytes == (1009 - 54) * PAGE
+
+
+def test_what_was_shareable_may_be_unknown() -> None:
+    book = Generations(PAGE)
+    book.update({5: fork(pages=UNKNOWN)})
+    (generation,) = book.all()
+    assert generation.shareable_bytes is None
+    assert generation.share_lost is None
+    assert generation.worst_case_bytes is None
+
+
+def test_exec_and_exit_end_it() -> None:
+    book = Generations(PAGE)
+    book.update({5: fork(), 6: fork(child=9)})
+    book.update({5: fork(ended=500, executed=1), 6: fork(child=9, ended=600)})
+    first, second = book.all()
+    assert (first.ended_ns, first.ended_by) == (500, Ending.EXEC)
+    assert (second.ended_ns, second.ended_by) == (600, Ending.EXIT)
+    assert first.worst_case_bytes == 0
+
+
+def test_an_ended_one_is_kept_as_long_as_something_leads_through_it() -> None:
+    book = Generations(PAGE)
+    forks = {5: fork(ended=500), 6: fork(child=9, previous=5)}
+    book.update(forks)
+    assert book.close({7: process(last_fork=6)}) == []  # 6 leads to 5
+    forks[6] = fork(child=9, previous=5, ended=600)
+    book.update(forks)
+    assert book.close({7: process(last_fork=6)}) == []  # the parent leads to 6
+    assert book.close({9: process(born_in=6)}) == []  # the child is not forgotten yet
+    assert book.close({}) == [6]
+    assert book.close({}) == [5]
+    assert [g.number for g in book.all()] == [1, 2]
+    assert book.number(5) is not None
+
+
+@given(st.lists(st.integers(-50, 50), max_size=20))
+def test_what_is_taken_back_is_taken_back(pages: list[int]) -> None:
+    book = Generations(PAGE)
+    book.update({5: fork()})
+    for number in pages:
+        book.add_copied(5, 7, number * PAGE)
+    assert book.all()[0].parent_copied_bytes == sum(pages) * PAGE
+
+
+def test_the_same_tuple_as_long_as_nothing_changes() -> None:
+    book = Generations(PAGE)
+    book.update({5: fork()})
+    before = book.all()
+    book.update({5: fork()})
+    assert book.all() is before

@@ -1,0 +1,55 @@
+"""Whose symbols name a stack, when its process is there, and when it is not."""
+
+from __future__ import annotations
+
+import os
+
+from cowtrace.model import StackFrame
+from cowtrace.tracer.reader import RawProcess
+from cowtrace.tracer.symbols import Symbols
+
+GONE = 4_000_000_000  # no pid
+GONE_TOO = GONE + 1
+
+
+def process(parent: int, born_in: int) -> RawProcess:
+    return (parent, 1, 1, born_in, 0, b"worker")
+
+
+def names(address: int, pid: int | None) -> tuple[str, str]:
+    return ("", "") if address == 13 else (f"f{address}", str(pid))
+
+
+def symbols(*addresses: int) -> Symbols:
+    return Symbols(lambda number: addresses or None, names)
+
+
+def modules(stacks: Symbols, pid: int | None, processes: dict[int, RawProcess]) -> list[str]:
+    return [frame.module for frame in stacks.stack(1, pid, processes) or ()]
+
+
+def test_a_living_process_names_its_own() -> None:
+    me = os.getpid()
+    assert symbols(23, 13).stack(1, me, {}) == (
+        StackFrame("f23", str(me), 23),
+        StackFrame("[unknown]", "", 13),
+    )
+
+
+def test_the_kernel_has_no_pid() -> None:
+    assert modules(symbols(23), None, {}) == ["None"]
+
+
+def test_a_child_that_ended_is_named_by_the_memory_it_was_forked_from() -> None:
+    me = os.getpid()
+    family = {GONE: process(GONE_TOO, 4), GONE_TOO: process(me, 3)}
+    assert modules(symbols(23), GONE, family) == [str(me)]
+
+
+def test_after_exec_the_parent_knows_nothing() -> None:
+    family = {GONE: process(os.getpid(), 0)}
+    assert symbols(23).stack(1, GONE, family) == (StackFrame("[unknown]", "", 23),)
+
+
+def test_a_stack_that_was_not_kept_is_missing() -> None:
+    assert symbols().stack(1, os.getpid(), {}) is None
