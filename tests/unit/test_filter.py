@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cowtrace.tracer import filter as filters
+from cowtrace.tracer import maps
 from cowtrace.tracer.filter import Filter
 
 
@@ -17,9 +17,7 @@ from cowtrace.tracer.filter import Filter
 def written(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """(map, key) of each element that is written."""
     found: list[tuple[int, int]] = []
-    monkeypatch.setattr(
-        filters.maps, "write_element", lambda fd, key, value: found.append((fd, key))
-    )
+    monkeypatch.setattr(maps, "write_element", lambda fd, key, value: found.append((fd, key)))
     return found
 
 
@@ -37,8 +35,13 @@ def test_pids_are_told(written: list[tuple[int, int]]) -> None:
 
 
 def test_descendants_that_live_already_are_told_with_follow(written: list[tuple[int, int]]) -> None:
-    # a name that looks like the end of the name field of /proc/PID/stat
-    code = "import subprocess, sys; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); p.wait()"
+    code = (
+        "import subprocess\n"
+        "open('/proc/self/comm', 'w').write(') S 1 1')\n"  # looks like fields of /proc/PID/stat
+        "child = subprocess.Popen(['sleep', '60'])\n"
+        "print(child.pid, flush=True)\n"
+        "child.wait()\n"
+    )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         grandchild = int(child.stdout.readline())
