@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
 
 
 class FaultKind(enum.IntEnum):
@@ -82,22 +83,29 @@ class Process:
     page_faults: PageFaults | None  # None when the page-fault tracepoints are not attached
     rows: tuple[FaultRow, ...]
     unseen: frozenset[FaultKind]  # kinds that the plan cannot tell
+    start_ns: int | None = None  # CLOCK_BOOTTIME; None: unknown
+    # Summed once: from refresh to refresh, a process that did not change is the same object.
+    faults: int = field(init=False, repr=False, compare=False)  # all: the sum of the kinds
+    copied_bytes: int = field(init=False, repr=False, compare=False)  # zero-filled: not in it
+    unclassified: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        copied = sum(row.bytes for row in self.rows if row.kind in COPIES)
+        unclassified = sum(r.faults for r in self.rows if r.kind is FaultKind.UNCLASSIFIED)
+        object.__setattr__(self, "faults", sum(row.faults for row in self.rows))
+        object.__setattr__(self, "copied_bytes", copied)
+        object.__setattr__(self, "unclassified", unclassified)
+
+    @property
+    def identity(self) -> tuple[int, int | None]:
+        """What tells it from an earlier process of the same pid."""
+        return self.pid, self.start_ns
 
     def count(self, *kinds: FaultKind) -> int | None:
         """Faults of these kinds; None when the plan can see none of them."""
         if kinds and self.unseen.issuperset(kinds):
             return None
         return sum(row.faults for row in self.rows if row.kind in kinds)
-
-    @property
-    def faults(self) -> int:
-        """All copy-on-write faults: the sum of the kinds."""
-        return sum(row.faults for row in self.rows)
-
-    @property
-    def copied_bytes(self) -> int:
-        """Bytes written to new frames by copying; zero-filled pages are not in it."""
-        return sum(row.bytes for row in self.rows if row.kind in COPIES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,10 +256,11 @@ class Snapshot:
     unseen: frozenset[FaultKind]
     details: tuple[DetailRow, ...] = ()  # empty unless asked for
     generations: tuple[ForkGeneration, ...] = ()  # likewise; by number
+    samples: tuple[DetailRow, ...] = ()  # copies by user stack: estimates, see tracer.attach
 
     @property
     def unclassified(self) -> int:
-        return sum(p.count(FaultKind.UNCLASSIFIED) or 0 for p in self.processes)
+        return sum(map(attrgetter("unclassified"), self.processes))
 
     def process(self, pid: int) -> Process | None:
         """The newest process of that pid."""
@@ -265,18 +274,34 @@ class Snapshot:
             self,
             processes=kept,
             details=tuple(row for row in self.details if row.pid in pids),
+            samples=tuple(row for row in self.samples if row.pid in pids),
             generations=tuple(g for g in self.generations if {g.parent, g.child} & pids),
         )
 
 
-def per_second(now: Snapshot, before: Snapshot | None) -> dict[int, float]:
-    """Bytes copied a second by each pid between two snapshots (since attach without `before`)."""
+Rates = dict[tuple[int, int | None], float]
+
+
+def per_second(now: Snapshot, before: Snapshot | None) -> Rates:
+    """Bytes copied a second between two snapshots (since attach without `before`).
+
+    By `Process.identity`; a process without any change in between is not in it.
+    """
     start_ns = before.at_ns if before else now.attached_ns
     seconds = (now.at_ns - start_ns) / 1e9
     if seconds <= 0:
         return {}
-    earlier = {p.pid: p.copied_bytes for p in before.processes} if before else {}
-    return {p.pid: max(0, p.copied_bytes - earlier.get(p.pid, 0)) / seconds for p in now.processes}
+    earlier = {p.identity: p.copied_bytes for p in _only_in(before, now)} if before else {}
+    return {
+        p.identity: max(0, p.copied_bytes - earlier.get(p.identity, 0)) / seconds
+        for p in _only_in(now, before)
+    }
+
+
+def _only_in(one: Snapshot, other: Snapshot | None) -> Iterable[Process]:
+    """Processes of `one` as they are not in `other`. Told by identity: many, and few change."""
+    same = set(map(id, other.processes)) if other else ()
+    return (process for process in one.processes if id(process) not in same)
 
 
 def descendants(snapshot: Snapshot, root: int) -> set[int]:

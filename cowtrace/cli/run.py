@@ -21,7 +21,7 @@ from cowtrace.cli.signals import Held, from_process, held, take_stop
 from cowtrace.errors import CowtraceError
 from cowtrace.exporters import jsonlines
 from cowtrace.model import Snapshot, descendants
-from cowtrace.views.rows import Frame, rows
+from cowtrace.views.rows import DEFAULT_ROWS, Frame, rows
 from cowtrace.views.text import COLUMNS, fit, printable
 
 PASSED_ON = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
@@ -100,7 +100,8 @@ def _follow(
             info = signals.wait(deadline)
             if info is None and interval:
                 now = _family(counts.snapshot(), pid)
-                screen.show(Frame(now, rows(now, before), len(now.processes), verbose=verbose))
+                found = rows(now, before, limit=DEFAULT_ROWS)
+                screen.show(Frame(now, found, len(now.processes), verbose=verbose))
                 before, deadline = now, time.monotonic() + interval
             elif info is None:
                 continue

@@ -68,8 +68,8 @@ def top(
             if before and now.at_ns - before.at_ns < interval * 0.5e9:
                 before = earlier
             if show:
-                found = rows(kept, before, sort=sort, always=names)
                 most = max(limit, len(names))
+                found = rows(kept, before, sort=sort, always=names, limit=most)
                 show.show(Frame(kept, found, len(now.processes), most, verbose=verbose))
             else:
                 jsonlines.write(sys.stdout, kept, before)

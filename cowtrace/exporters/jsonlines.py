@@ -27,7 +27,16 @@ import dataclasses
 import json
 from typing import Any, TextIO
 
-from cowtrace.model import COPIES, FaultKind, FaultRow, Process, Snapshot, Source, per_second
+from cowtrace.model import (
+    COPIES,
+    FaultKind,
+    FaultRow,
+    Process,
+    Rates,
+    Snapshot,
+    Source,
+    per_second,
+)
 
 
 def write(stream: TextIO, now: Snapshot, before: Snapshot | None = None) -> None:
@@ -54,7 +63,7 @@ def as_object(now: Snapshot, before: Snapshot | None = None) -> dict[str, Any]:
     }
 
 
-def _process(process: Process, rates: dict[int, float]) -> dict[str, Any]:
+def _process(process: Process, rates: Rates) -> dict[str, Any]:
     seen = process.count(*COPIES) is not None
     faults = process.page_faults
     return {
@@ -65,7 +74,7 @@ def _process(process: Process, rates: dict[int, float]) -> dict[str, Any]:
         "faults": process.faults,
         **{_field(kind): process.count(kind) for kind in FaultKind},
         "copied_bytes": process.copied_bytes if seen else None,
-        "copied_bytes_per_second": rates.get(process.pid, 0.0) if seen else None,
+        "copied_bytes_per_second": rates.get(process.identity, 0.0) if seen else None,
         "page_faults": dataclasses.asdict(faults) if faults else None,
         "rows": [_row(row) for row in process.rows],
     }

@@ -97,7 +97,7 @@ class Ledger:
 
     def _show(self, tgid: int, account: _Account) -> Process:
         if account.shown is None:
-            parent, exited, *_, comm = account.info
+            parent, exited, start_ns, *_, comm = account.info
             account.shown = Process(
                 pid=tgid,
                 comm=comm.split(b"\0", 1)[0].decode(errors="backslashreplace"),
@@ -110,6 +110,7 @@ class Ledger:
                     if sums != (0, 0)
                 ),
                 unseen=self._plan.unseen,
+                start_ns=start_ns or None,
             )
         return account.shown
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any
 
 from cowtrace.errors import CowtraceError
@@ -23,12 +24,14 @@ def read_hash(
     Elements that come or go meanwhile may be missing; one that stays is read once.
     """
     cpus = libbpf().libbpf_num_possible_cpus() if per_cpu else 1
-    value_bytes = cpus * (value.size + 7 & ~7) if per_cpu else value.size
-    found = []
-    for keys, values in _batches(fd, key.size, value_bytes):
-        for i, fields in enumerate(key.iter_unpack(keys)):
-            raw = values[i * value_bytes : (i + 1) * value_bytes]
-            found.append((fields, sum_cpus(raw, value) if per_cpu else value.unpack(raw)))
+    parts = _padded(value) if per_cpu else value
+    size = cpus * parts.size
+    found: list[tuple[tuple[Any, ...], tuple[Any, ...]]] = []
+    for keys, values in _batches(fd, key.size, size):
+        each: Iterable[tuple[Any, ...]] = parts.iter_unpack(values)
+        if per_cpu:
+            each = (sum_cpus(values[at : at + size], value) for at in range(0, len(values), size))
+        found.extend(zip(key.iter_unpack(keys), each, strict=True))
     return found
 
 
@@ -81,9 +84,14 @@ def delete(fd: int, keys: list[bytes]) -> None:
 
 def sum_cpus(raw: bytes, value: struct.Struct) -> tuple[int, ...]:
     """One value from its parts, a part a CPU, each padded to 8 bytes by the kernel."""
-    padded = struct.Struct(f"{value.format}{(-value.size) % 8}x")
-    columns = zip(*padded.iter_unpack(raw), strict=True)
+    columns = zip(*_padded(value).iter_unpack(raw), strict=True)
     return tuple(sum(column) & 0xFFFF_FFFF_FFFF_FFFF for column in columns)
+
+
+@cache
+def _padded(value: struct.Struct) -> struct.Struct:
+    """One CPU's part of a per-CPU value: padded to 8 bytes."""
+    return struct.Struct(f"{value.format}{(-value.size) % 8}x")
 
 
 def _batches(fd: int, key_bytes: int, value_bytes: int) -> Iterator[tuple[bytes, bytes]]:

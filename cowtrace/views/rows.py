@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 
-from cowtrace.model import COPIES, FaultKind, Process, Snapshot, per_second
+from cowtrace.model import COPIES, FaultKind, Process, Rates, Snapshot, per_second
 
 SORT_KEYS = ("rate", "bytes", "faults", "copied", "zero", "reused", "shared", "pid", "comm")
 DEFAULT_ROWS = 20
+_KINDS: dict[str, tuple[FaultKind, ...]] = {
+    "copied": COPIES,
+    "zero": (FaultKind.ZERO_FILLED,),
+    "reused": (FaultKind.REUSED,),
+    "shared": (FaultKind.SHARED,),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +48,25 @@ class Frame:
 
 
 def rows(
-    now: Snapshot, before: Snapshot | None, *, sort: str = "rate", always: Iterable[int] = ()
+    now: Snapshot,
+    before: Snapshot | None,
+    *,
+    sort: str = "rate",
+    always: Iterable[int] = (),
+    limit: int | None = None,
 ) -> tuple[Row, ...]:
     """One row for each process with a copy-on-write fault, and for each pid in `always`.
 
     `sort` is one of SORT_KEYS; numbers sort downwards, pid and comm upwards. The rate is that
-    since `before`, or since attach without it.
+    since `before`, or since attach without it. With `limit`, only the first so many: then a row
+    is made for these alone, of however many processes.
     """
     rates = per_second(now, before)
     keep = frozenset(always)
-    found = [_row(p, rates) for p in now.processes if p.faults or p.pid in keep]
-    return tuple(sorted(found, key=_order(sort)))
+    found = [p for p in now.processes if p.faults or p.pid in keep]
+    key = _order(sort, rates)
+    first = sorted(found, key=key) if limit is None else heapq.nsmallest(limit, found, key)
+    return tuple(_row(process, rates) for process in first)
 
 
 def total(now: Snapshot, before: Snapshot | None) -> Row:
@@ -72,7 +88,7 @@ def total(now: Snapshot, before: Snapshot | None) -> Row:
     )
 
 
-def _row(process: Process, rates: dict[int, float]) -> Row:
+def _row(process: Process, rates: Rates) -> Row:
     copied = process.count(*COPIES)
     return Row(
         pid=process.pid,
@@ -84,18 +100,22 @@ def _row(process: Process, rates: dict[int, float]) -> Row:
         reused=process.count(FaultKind.REUSED),
         shared=process.count(FaultKind.SHARED),
         bytes=None if copied is None else process.copied_bytes,
-        rate=None if copied is None else rates.get(process.pid, 0.0),
+        rate=None if copied is None else rates.get(process.identity, 0.0),
     )
 
 
-def _order(sort: str) -> Callable[[Row], tuple[object, ...]]:
-    def key(row: Row) -> tuple[object, ...]:
-        value = getattr(row, sort)
-        # missing numbers come last; equal rows stay in a stable, useful order
-        first = value if sort in ("pid", "comm") else -(-1 if value is None else value)
-        return (first, -(row.bytes or 0), -row.faults, row.pid or 0)
-
-    return key
+def _order(sort: str, rates: Rates) -> Callable[[Process], tuple[object, ...]]:
+    """By that column; equal ones stay in a stable, useful order. Missing numbers come last."""
+    first: Callable[[Process], object] = attrgetter(sort)  # pid, comm
+    if sort == "rate":
+        first = lambda p: -rates.get(p.identity, 0.0)  # noqa: E731
+    elif sort == "bytes":
+        first = lambda p: -p.copied_bytes  # noqa: E731
+    elif sort == "faults":
+        first = lambda p: -p.faults  # noqa: E731
+    elif kinds := _KINDS.get(sort):
+        first = lambda p: -(p.count(*kinds) or 0)  # noqa: E731
+    return lambda p: (first(p), -p.copied_bytes, -p.faults, p.pid)
 
 
 def _sum(values: Iterable[int | None]) -> int | None:

@@ -154,7 +154,8 @@ def _stage(name: str, traced: tracer.Tracer, crowds: list[Crowd], own: set[int])
         for _ in range(REFRESHES):
             began_ns = time.thread_time_ns()
             now = traced.snapshot()
-            screen.show(Frame(now, rows(now, before), len(now.processes), SHOWN))
+            top = rows(now, before, limit=SHOWN)
+            screen.show(Frame(now, top, len(now.processes), SHOWN))
             times.append((time.thread_time_ns() - began_ns) / 1e6)
             before = now
     return Stage(

@@ -37,8 +37,9 @@ def process(
     exited: bool = False,
     page_faults: PageFaults | None = None,
     unseen: frozenset[FaultKind] = frozenset(),
+    start_ns: int | None = None,
 ) -> Process:
-    return Process(pid, comm, parent, exited, page_faults, rows, unseen)
+    return Process(pid, comm, parent, exited, page_faults, rows, unseen, start_ns)
 
 
 def snapshot(
