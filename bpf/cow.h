@@ -115,6 +115,25 @@ struct stack {
 	u64 addresses[STACK_DEPTH];	/* innermost first; 0 after the last */
 };
 
+#define REGS_WORDS 21	/* struct pt_regs, x86-64 */
+#define DUMP_BYTES 16384
+
+/* One copy out of many, with what it takes to unwind its user stack. */
+struct sample {
+	u64 mapping;	/* as in detail_key, to origin */
+	u32 tgid;
+	u32 generation;
+	u8 kind;
+	u8 source;
+	u8 origin;
+	u8 pad;
+	u32 faults;	/* that it stands for */
+	u32 dump_bytes;	/* of dump that were read */
+	u32 pad2;
+	u64 regs[REGS_WORDS];	/* of user mode */
+	u8 dump[DUMP_BYTES];	/* of the user stack, from its pointer on */
+};
+
 enum mapping_type {
 	MAPPING_ANON,
 	MAPPING_HEAP,	/* start_brk to brk */
@@ -180,6 +199,7 @@ enum loss {
 	LOSS_STACKS_FULL,	/* no room in stacks, or unreadable: a copy without its stack */
 	LOSS_GENERATIONS_FULL,	/* no room in generations: a fork not noted */
 	LOSS_EVENTS_DROPPED,	/* no room in the ring buffer: a fault counted, but not shown */
+	LOSS_SAMPLES_DROPPED,	/* no room in its ring buffer: a sampled stack not seen */
 	LOSS_PID_REUSED,	/* a pid came back before its last counts were read */
 	LOSS_CHECKED,		/* not a loss: copies by frame number, cross_check */
 	LOSS_CHECK_FAILED,	/* of these, wp_page_copy() and the frames disagreed */

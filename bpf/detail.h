@@ -10,7 +10,12 @@
 #include "generation.h"
 #include "latency.h"
 #include "mapping.h"
+#include "sample.h"
 #include "stack.h"
+
+#if defined(DETAILS) || defined(EVENTS) || defined(SAMPLES)
+#define TOLD	/* where a fault was is wanted */
+#endif
 
 #ifdef DETAILS
 /* Shared by all CPUs: it holds far more keys than any CPU meets. Full: LOSS_DETAILS_FULL. */
@@ -114,12 +119,15 @@ INLINE void count_fault(void *ctx, struct fault_key *key, u64 task, u64 vma, u64
 		ns = ns_in_fault();
 	detail.latency = log2_slot(ns);
 #endif
-#if defined(DETAILS) || defined(EVENTS)
+#ifdef TOLD
 	set_place(&detail, key->tgid, vma);
 #endif
 #ifdef DETAILS
 	set_kind(&detail, ctx, key);
 	add_detail(&detail, 1, bytes, ns);
+#endif
+#ifdef SAMPLES
+	take_sample(key, &detail);
 #endif
 #ifdef EVENTS
 	emit(key, address, detail.mapping, bytes, ns, 0);

@@ -24,7 +24,7 @@ struct pending {
 	u8 class;
 	u8 origin;
 	u16 pad;
-#if defined(DETAILS) || defined(EVENTS)
+#ifdef TOLD
 	struct detail_key detail;	/* under which it is counted until it is known better */
 #endif
 };
@@ -46,7 +46,7 @@ INLINE u64 vma_at(u64 address)
 INLINE void tell(void *ctx, struct pending *pending, const struct fault_key *key, u64 bytes,
 		 u8 undecided)
 {
-#if defined(DETAILS) || defined(EVENTS)
+#ifdef TOLD
 	if (undecided || pending->class == MISSING) {
 		__builtin_memset(&pending->detail, 0, sizeof(pending->detail));
 		set_place(&pending->detail, key->tgid, vma_at(pending->address));
@@ -57,6 +57,9 @@ INLINE void tell(void *ctx, struct pending *pending, const struct fault_key *key
 	}
 	set_kind(&pending->detail, ctx, key);
 	add_detail(&pending->detail, 1, bytes, 0);
+#endif
+#ifdef SAMPLES
+	take_sample(key, &pending->detail);
 #endif
 #ifdef EVENTS
 	emit(key, pending->address, pending->detail.mapping, bytes, 0, undecided);

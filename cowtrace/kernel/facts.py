@@ -51,6 +51,7 @@ MEMBERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "MM_RSS_STAT": ("mm_struct", ("rss_stat",)),
     "PERCPU_COUNTER_COUNT": ("percpu_counter", ("count",)),
     "PERCPU_COUNTER_PARTS": ("percpu_counter", ("counters",)),
+    "TASK_STACK": ("task_struct", ("stack",)),
     "MM_MT": ("mm_struct", ("mm_mt",)),
     "MT_ROOT": ("maple_tree", ("ma_root",)),
     "RANGE_PIVOT": ("maple_range_64", ("pivot",)),

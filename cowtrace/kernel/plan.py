@@ -108,6 +108,7 @@ class Options:
     cross_check: bool = False  # compare each copy with wp_page_copy(), where that exists (kprobe)
     fork_copies: bool = False  # what fork copies itself: a probe on every new anonymous page
     details: frozenset[Detail] = frozenset()  # tell faults apart by these: bpf/detail.h
+    samples: bool = False  # one in so many copies with its user stack, for DWARF unwinding
     events: bool = False  # each fault by itself, through a ring buffer
     wanted: bool = False  # only processes that are in the map of that name
     follow: bool = False  # and whatever these fork
@@ -118,6 +119,7 @@ class Options:
         switches = {
             "PAGE_FAULTS": self.page_faults,
             "EVENTS": self.events,
+            "SAMPLES": self.samples,
             "WANTED": self.wanted,
             "FOLLOW": self.follow,
             "CGROUP": self.cgroup,
@@ -181,8 +183,10 @@ def _parts(
     parts = []
     if details:
         macros = {_DETAIL_MACROS[detail]: 1 for detail in details if detail != "latency"}
+        parts.append(Part((), {"DETAILS": 1, **macros}))
+    if details or options.samples:
         # Where the stack of a process leads to that has ended is known from its parent.
-        parts.append(Part((), {"DETAILS": 1, "GENERATIONS": 1, **macros}))
+        parts.append(Part((), {"GENERATIONS": 1}))
     if "latency" in details:
         parts.append(hooks.latency(name, facts))
     if name == "tracepoint":

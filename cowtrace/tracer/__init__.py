@@ -20,6 +20,7 @@ from cowtrace.tracer.ledger import Ledger
 from cowtrace.tracer.loader import Loaded, Refused
 from cowtrace.tracer.reader import RawCounts, RawProcess, completeness
 from cowtrace.tracer.rounds import Rounds
+from cowtrace.tracer.samples import Samples
 from cowtrace.tracer.symbols import Symbols
 
 MAX_ROWS = 1 << 16  # of fault_sums: process x kind x source x origin
@@ -30,6 +31,7 @@ _DETAIL_SIZES = {
     "MAX_MAPPINGS": 1 << 15,
     "MAX_STACKS": 1 << 14,
     "EVENT_PAGES": 1 << 10,
+    "SAMPLE_PAGES": 1 << 13,
 }
 NO_FILTER = Filter()
 
@@ -52,6 +54,11 @@ class Tracer:
         self._events: Events | None = None
         if "EVENTS" in plan.defines:
             self._events = Events(loaded.map_fd("events"), self._mapping)
+        self._samples: Samples | None = None
+        if "SAMPLES" in plan.defines:
+            number = self._details.generations.number
+            fd = loaded.map_fd("samples")
+            self._samples = Samples(fd, symbols, self._mapping, number, facts.page_bytes)
         self._attached_ns = time.monotonic_ns()
         self._baseline = self._losses()
 
@@ -62,6 +69,8 @@ class Tracer:
         """
         raw = self._rounds.read()
         self._details.add(raw)
+        if self._samples:
+            self._samples.read(raw.processes)
         ended = self._ledger.add(raw)
         self._rounds.forget(ended)
         if raw.details is not None:
@@ -77,6 +86,7 @@ class Tracer:
             unseen=self.probe_plan.unseen,
             details=self._details.rows(),
             generations=self._details.generations.all(),
+            samples=self._samples.rows() if self._samples else (),
         )
 
     def events(self, timeout_seconds: float) -> Iterator[Event]:
@@ -91,6 +101,8 @@ class Tracer:
         """Detach and unload. Idempotent."""
         if self._events:
             self._events.close()
+        if self._samples:
+            self._samples.close()
         self._loaded.close()
 
     def __enter__(self) -> Tracer:
@@ -129,6 +141,7 @@ def attach(
     cross_check: bool = False,
     fork_copies: bool = False,
     details: frozenset[Detail] = frozenset(),
+    samples: bool = False,
     events: bool = False,
     only: Filter = NO_FILTER,
     notice: Callable[[str], None] | None = None,
@@ -144,6 +157,9 @@ def attach(
             every new anonymous page.
         details: what to tell faults apart by, in Snapshot.details: plan.DETAILS. What the plan
             cannot tell is missing in `Tracer.probe_plan.details`, and None in the rows.
+        samples: also take samples of copies with their user stack, in Snapshot.samples: unwound
+            by DWARF tables, for programs that keep no frame pointers, which `stack` needs.
+            Every copy while there are few, fewer and fewer when there are many.
         events: also give out each fault by itself: `Tracer.events`.
         only: which processes to count.
         notice: told, one sentence each, which plan was refused and why, and which was taken.
@@ -153,12 +169,17 @@ def attach(
     """
     require_privileges()
     say = notice or (lambda sentence: None)
+    if events:
+        details |= {"mapping"}
+    if samples:
+        details |= {"generation"}
     options = Options(
         region,
         page_faults,
         cross_check,
         fork_copies,
-        details | {"mapping"} if events else details,
+        details,
+        samples,
         events,
         wanted=bool(only.pids),
         follow=bool(only.pids) and only.follow,

@@ -27,6 +27,10 @@ MAPPING_KEY = struct.Struct("<QQ")
 MAPPING = struct.Struct("<QQQII64s")
 # struct generation: parent, child, at_ns, ended_ns, shareable_pages, previous, executed
 GENERATION = struct.Struct("<IIQQQII")
+# struct sample to dump_bytes, pad2: mapping, tgid, generation, kind, source, origin, pad, faults,
+# dump_bytes, pad2; then regs, then dump
+SAMPLE = struct.Struct("<QIIBBBBIII")
+REGS = struct.Struct("<21Q")
 # struct event: at_ns, address, mapping, bytes, ns, tgid, actor_tid, kind, source, origin,
 # undecided, pad, comm
 EVENT = struct.Struct("<QQQQQIIBBBBI16s")
@@ -49,6 +53,7 @@ LOSSES = (
     "stacks full",
     "generations full",
     "events dropped",
+    "samples dropped",
     "pid reused",
     "checked",
     "check failed",

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from cowtrace.errors import CowtraceError
-from cowtrace.kernel.libbpf import libbpf
 from cowtrace.model import Event, FaultKind, Mapping, Origin, Source
 from cowtrace.tracer import abi
-
-_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+from cowtrace.tracer.ring import Ring
 
 
 class Events:
     """Reads the ring buffer with that file descriptor. `mapping` finds one by (pid, start)."""
 
     def __init__(self, fd: int, mapping: Callable[[int, int], Mapping | None]) -> None:
-        self._lib = libbpf()
+        self._ring = Ring(fd)
         self._mapping = mapping
-        self._batch: list[bytes] = []
-        self._callback = _CALLBACK(self._take)  # kept: the library calls it
-        self._ring = self._lib.ring_buffer__new(fd, self._callback, None, None)
-        if not self._ring:
-            raise CowtraceError(
-                "cannot read the ring buffer", hint="report this with `cowtrace doctor`"
-            )
         self._undecided: dict[tuple[int, int], Event] = {}  # by thread and address
 
     def poll(self, timeout_seconds: float) -> Iterator[Event]:
@@ -36,10 +25,7 @@ class Events:
         goes on. Such a fault is given out as REUSED when nothing followed by the next poll.
         """
         before = list(self._undecided)
-        milliseconds = round(timeout_seconds * 1000)
-        self._lib.ring_buffer__poll(self._ring, milliseconds)
-        raw, self._batch = self._batch, []
-        for record in raw:
+        for record in self._ring.poll(timeout_seconds):
             yield from self._settle(record)
         for key in before:
             if event := self._undecided.pop(key, None):
@@ -47,13 +33,7 @@ class Events:
 
     def close(self) -> None:
         """Idempotent."""
-        ring, self._ring = self._ring, None
-        if ring:
-            self._lib.ring_buffer__free(ring)
-
-    def _take(self, _context: int, data: int, size: int) -> int:
-        self._batch.append(ctypes.string_at(data, size))
-        return 0
+        self._ring.close()
 
     def _settle(self, record: bytes) -> Iterator[Event]:
         event, undecided = self._event(record)

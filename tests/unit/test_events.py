@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cowtrace.model import Event, FaultKind, Mapping, MappingType
-from cowtrace.tracer import abi, events
+from cowtrace.tracer import abi, ring
 from cowtrace.tracer.events import Events
 
 
@@ -36,7 +36,7 @@ class Library:
 @pytest.fixture
 def library(monkeypatch: pytest.MonkeyPatch) -> Library:
     library = Library()
-    monkeypatch.setattr(events, "libbpf", lambda: library)
+    monkeypatch.setattr(ring, "libbpf", lambda: library)
     return library
 
 

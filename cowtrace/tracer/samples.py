@@ -1,0 +1,99 @@
+"""Sampled copies out of their ring buffer: bytes in, sums by unwound and named stack out."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+
+from cowtrace import model
+from cowtrace.model import DetailRow, FaultKind, Origin, Source, Stack
+from cowtrace.tracer import abi
+from cowtrace.tracer.reader import RawProcess
+from cowtrace.tracer.ring import Ring
+from cowtrace.tracer.symbols import Symbols
+from cowtrace.tracer.unwind import Dump, Unwinder
+
+_UNWINDERS = 32  # processes at a time: each holds the files of one open
+
+_Key = tuple[int, int | None, int, int, int, model.Mapping | None, Stack]
+
+
+class Samples:
+    """Sums since attach. Each sample stands for all copies of its CPU since the one before."""
+
+    def __init__(
+        self,
+        ring_fd: int,
+        symbols: Symbols,
+        mapping: Callable[[int, int], model.Mapping | None],
+        generation: Callable[[int], int | None],
+        page_bytes: int,
+    ) -> None:
+        self._symbols = symbols
+        self._mapping = mapping
+        self._generation = generation
+        self._page_bytes = page_bytes
+        self._ring = Ring(ring_fd)
+        self._unwinders: OrderedDict[int, Unwinder] = OrderedDict()
+        self._sums: dict[_Key, int] = {}
+
+    def read(self, processes: Mapping[int, RawProcess]) -> None:
+        """Take what has come."""
+        for record in self._ring.poll(0):
+            self._add(record, processes)
+
+    def rows(self) -> tuple[DetailRow, ...]:
+        """Estimates: `faults` and `bytes` are those that the samples stand for."""
+        return tuple(
+            DetailRow(
+                pid=pid,
+                kind=FaultKind(kind),
+                source=Source(source),
+                origin=Origin(origin),
+                generation=generation,
+                mapping=mapping,
+                user_stack=stack,
+                kernel_stack=None,
+                latency=None,
+                faults=faults,
+                bytes=faults * self._page_bytes,
+                ns=None,
+            )
+            for (pid, generation, kind, source, origin, mapping, stack), faults in (
+                self._sums.items()
+            )
+        )
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._ring.close()
+        while self._unwinders:
+            self._unwinders.popitem()[1].close()
+
+    def _add(self, record: bytes, processes: Mapping[int, RawProcess]) -> None:
+        start, pid, generation, kind, source, origin, _, faults, length, _ = abi.SAMPLE.unpack_from(
+            record
+        )
+        regs = abi.REGS.unpack_from(record, abi.SAMPLE.size)
+        begin = abi.SAMPLE.size + abi.REGS.size
+        dump = Dump.of(regs, record[begin : begin + length])
+        stack = self._symbols.named(self._unwind(pid, dump, processes), pid, processes)
+        mapping = self._mapping(pid, start) if start else None
+        key = (pid, self._generation(generation), kind, source, origin, mapping, stack)
+        self._sums[key] = self._sums.get(key, 0) + faults
+
+    def _unwind(self, pid: int, dump: Dump, processes: Mapping[int, RawProcess]) -> tuple[int, ...]:
+        """By the files of the process, or of the one it was forked from."""
+        owner = self._symbols.owner(pid, processes)
+        if owner is None:
+            return (dump.regs[-1],)
+        unwinder = self._unwinders.pop(owner, None)
+        if unwinder and not unwinder.knows(dump.regs[-1]):
+            unwinder.close()  # it has loaded something since
+            unwinder = None
+        if unwinder is None:
+            unwinder = Unwinder(owner, lambda address: self._symbols.is_jit(address, owner))
+        self._unwinders[owner] = unwinder
+        if len(self._unwinders) > _UNWINDERS:
+            self._unwinders.popitem(last=False)[1].close()
+        return unwinder.addresses(dump)

@@ -1,0 +1,143 @@
+"""Registers and the top of a stack in, return addresses out: by the DWARF tables of its files."""
+
+from __future__ import annotations
+
+import ctypes as c
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cowtrace.tracer import libdw
+from cowtrace.tracer.libdw import Word
+
+# struct pt_regs of x86-64, in words, in DWARF's order: ax dx cx bx si di bp sp r8...r15 ip
+_DWARF_ORDER = (10, 12, 11, 5, 13, 14, 4, 19, 9, 8, 7, 6, 3, 2, 1, 0, 16)
+_BP, _SP, _IP = 6, 7, 16
+_CALLEE_SAVED = (3, 6, 12, 13, 14, 15)  # bx, bp, r12...r15
+_DEPTH = 128
+_STOP = 1  # DWARF_CB_ABORT
+
+
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """One thread at one moment, in user mode."""
+
+    regs: tuple[int, ...]  # in DWARF's order
+    stack: bytes  # from its pointer on
+
+    @staticmethod
+    def of(pt_regs: tuple[int, ...], stack: bytes) -> Dump:
+        """From struct pt_regs."""
+        return Dump(tuple(pt_regs[i] for i in _DWARF_ORDER), stack)
+
+    def word(self, address: int) -> int | None:
+        """Eight bytes of the stack; None: outside of what was kept."""
+        at = address - self.regs[_SP]
+        if not 0 <= at <= len(self.stack) - 8:
+            return None
+        return int.from_bytes(self.stack[at : at + 8], "little")
+
+
+class Unwinder:
+    """Unwinds threads of one process, whose files are found while it lives.
+
+    `is_trampoline` says whether an address lies in code that a language's runtime made, such as
+    CPython's perf trampolines: no file describes it, and it is stepped over.
+    """
+
+    def __init__(self, pid: int, is_trampoline: Callable[[int], bool]) -> None:
+        self._lib = libdw.libdw()
+        self._pid = pid
+        self._is_trampoline = is_trampoline
+        self._dump = Dump((0,) * 17, b"")
+        self._found: list[int] = []
+        self._last: tuple[int, ...] = ()  # registers of the outermost frame, DWARF's order
+        self._callbacks = libdw.file_callbacks()
+        self._thread_callbacks = libdw.ThreadCallbacks(
+            libdw.NextThread(lambda dwfl, arg, thread: 0),
+            libdw.GetThread(self._get_thread),
+            libdw.MemoryRead(self._read),
+            libdw.SetRegisters(self._set_registers),
+            None,
+            None,
+        )
+        self._each = libdw.EachFrame(self._frame)
+        self._dwfl = self._lib.dwfl_begin(c.byref(self._callbacks))
+        self._lib.dwfl_report_begin(self._dwfl)
+        self._lib.dwfl_linux_proc_report(self._dwfl, pid)
+        self._lib.dwfl_report_end(self._dwfl, None, None)
+        self._usable = self._lib.dwfl_attach_state(
+            self._dwfl, None, pid, c.byref(self._thread_callbacks), None
+        )
+
+    def knows(self, address: int) -> bool:
+        """Whether one of the process's files is mapped there."""
+        return bool(self._usable and self._lib.dwfl_addrmodule(self._dwfl, address))
+
+    def addresses(self, dump: Dump) -> tuple[int, ...]:
+        """Innermost first: where it was, then return addresses. At least where it was."""
+        found: list[int] = [dump.regs[_IP]]
+        while self._usable and len(found) < _DEPTH:
+            self._dump, self._found = dump, []
+            self._lib.dwfl_getthread_frames(self._dwfl, self._pid, self._each, None)
+            found += self._found[1:]
+            beyond = self._over_trampoline()
+            if beyond is None:
+                break
+            dump = beyond
+            found.append(dump.regs[_IP])
+        return tuple(found[:_DEPTH])
+
+    def close(self) -> None:
+        """Idempotent."""
+        dwfl, self._dwfl = self._dwfl, None
+        self._usable = False
+        if dwfl:
+            self._lib.dwfl_end(dwfl)
+
+    def _over_trampoline(self) -> Dump | None:
+        """CPython's trampoline keeps eight bytes of stack and no register: its caller."""
+        if not self._found or not self._is_trampoline(self._found[-1]) or not self._last:
+            return None
+        stack = self._last[_SP]
+        back = self._dump.word(stack + 8)
+        if back is None:
+            return None
+        regs = list(self._last)
+        regs[_SP], regs[_IP] = stack + 16, back
+        return Dump(tuple(regs), self._dump.stack[regs[_SP] - self._dump.regs[_SP] :])
+
+    def _get_thread(self, dwfl: int, tid: int, arg: None, thread: object) -> bool:
+        thread[0] = 1  # type: ignore[index]
+        return True
+
+    def _read(self, dwfl: int, address: int, result: object, arg: None) -> bool:
+        word = self._dump.word(address)
+        if word is None:
+            return False
+        result[0] = word  # type: ignore[index]
+        return True
+
+    def _set_registers(self, thread: int, arg: None) -> bool:
+        regs = (Word * len(self._dump.regs))(*self._dump.regs)
+        return bool(self._lib.dwfl_thread_state_registers(thread, 0, len(regs), regs))
+
+    def _frame(self, state: int, arg: None) -> int:
+        address, exact = Word(), c.c_bool()
+        if not self._lib.dwfl_frame_pc(state, c.byref(address), c.byref(exact)):
+            return _STOP
+        self._found.append(address.value)
+        self._last = ()
+        if not self.knows(address.value - 1):
+            self._last = self._registers(state, address.value)
+            return _STOP
+        return 0 if len(self._found) < _DEPTH else _STOP
+
+    def _registers(self, state: int, address: int) -> tuple[int, ...]:
+        """Of a frame, as far as a caller keeps them; the others as 0."""
+        regs = [0] * 17
+        regs[_IP] = address
+        for number in (*_CALLEE_SAVED, _SP):
+            word = Word()
+            if self._lib.dwfl_frame_reg(state, number, c.byref(word)) == 0:
+                regs[number] = word.value
+        return tuple(regs)
