@@ -17,7 +17,7 @@ def process(parent: int, born_in: int) -> RawProcess:
 
 
 def names(address: int, pid: int | None) -> tuple[str, str]:
-    return ("", "") if address == 13 else (f"f{address}", str(pid))
+    return ("", "") if address == 12 else (f"f{address}", str(pid))
 
 
 def symbols(*addresses: int) -> Symbols:
@@ -29,6 +29,7 @@ def modules(stacks: Symbols, pid: int | None, processes: dict[int, RawProcess]) 
 
 
 def test_a_living_process_names_its_own() -> None:
+    """A return address by the call before it, which may be the last thing of its function."""
     me = os.getpid()
     assert symbols(23, 13).stack(1, me, {}) == (
         StackFrame("f23", str(me), 23),
