@@ -19,6 +19,10 @@ _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
         c.c_int,
         (c.c_uint, c.c_char_p, c.c_char_p, c.c_void_p, c.c_size_t, c.c_void_p),
     ),
+    "bpf_map_create": (
+        c.c_int,
+        (c.c_uint, c.c_char_p, c.c_uint32, c.c_uint32, c.c_uint32, c.c_void_p),
+    ),
     "bpf_raw_tracepoint_open": (c.c_int, (c.c_char_p, c.c_int)),
     "bpf_map_lookup_batch": (
         c.c_int,

@@ -6,6 +6,7 @@ import os
 
 import pytest
 from command_tests import (
+    test_a_later_start_needs_no_compiler_and_counts_the_same,
     test_an_interrupted_top_shows_its_last_table_and_leaves_nothing_loaded,
     test_run_passes_on_the_exit_code,
     test_workload_agrees_and_says_so,
@@ -15,6 +16,7 @@ from cowtrace import tracer
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 
 __all__ = [
+    "test_a_later_start_needs_no_compiler_and_counts_the_same",
     "test_an_interrupted_top_shows_its_last_table_and_leaves_nothing_loaded",
     "test_run_passes_on_the_exit_code",
     "test_workload_agrees_and_says_so",

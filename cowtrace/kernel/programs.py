@@ -1,0 +1,107 @@
+"""BPF maps and programs, made by libbpf's low-level calls: what they are in, file descriptors out.
+
+All raise OSError when the kernel refuses.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from dataclasses import dataclass
+
+from cowtrace.kernel.libbpf import libbpf
+
+# include/uapi/linux/bpf.h
+KPROBE, RAW_TRACEPOINT, TRACING = 2, 17, 26
+FENTRY, FEXIT = 24, 25
+_NAME_BYTES = 15
+
+
+@dataclass(frozen=True, slots=True)
+class MapSpec:
+    """What a map is made of; the head of struct bpf_map_info, without its id."""
+
+    name: str
+    kind: int  # enum bpf_map_type
+    key_bytes: int
+    value_bytes: int
+    max_entries: int
+    flags: int
+
+
+class _MapOptions(ctypes.Structure):
+    """The head of libbpf's struct bpf_map_create_opts; `sz` says how much of it there is."""
+
+    _fields_ = (
+        ("sz", ctypes.c_size_t),
+        ("btf_fd", ctypes.c_uint32),
+        ("btf_key_type_id", ctypes.c_uint32),
+        ("btf_value_type_id", ctypes.c_uint32),
+        ("btf_vmlinux_value_type_id", ctypes.c_uint32),
+        ("inner_map_fd", ctypes.c_uint32),
+        ("map_flags", ctypes.c_uint32),
+    )
+
+
+class _LoadOptions(ctypes.Structure):
+    """The head of libbpf's struct bpf_prog_load_opts, likewise."""
+
+    _fields_ = (
+        ("sz", ctypes.c_size_t),
+        ("attempts", ctypes.c_int),
+        ("expected_attach_type", ctypes.c_uint),
+        ("prog_btf_fd", ctypes.c_uint32),
+        ("prog_flags", ctypes.c_uint32),
+        ("prog_ifindex", ctypes.c_uint32),
+        ("kern_version", ctypes.c_uint32),
+        ("attach_btf_id", ctypes.c_uint32),
+        ("attach_prog_fd", ctypes.c_uint32),
+    )
+
+
+def map_spec(name: str, fd: int) -> MapSpec:
+    """What an open map is made of."""
+    info = (ctypes.c_uint32 * 6)()
+    size = ctypes.c_uint32(ctypes.sizeof(info))
+    _checked(libbpf().bpf_obj_get_info_by_fd(fd, info, ctypes.byref(size)))
+    kind, _, key_bytes, value_bytes, max_entries, flags = info
+    return MapSpec(name, kind, key_bytes, value_bytes, max_entries, flags)
+
+
+def create_map(spec: MapSpec) -> int:
+    """An empty map."""
+    options = _MapOptions(sz=ctypes.sizeof(_MapOptions), map_flags=spec.flags)
+    return _checked(
+        libbpf().bpf_map_create(
+            spec.kind,
+            spec.name[:_NAME_BYTES].encode(),
+            spec.key_bytes,
+            spec.value_bytes,
+            spec.max_entries,
+            ctypes.byref(options),
+        )
+    )
+
+
+def load_program(kind: int, name: str, code: bytes, attach_type: int = 0, btf_id: int = 0) -> int:
+    """Instructions, past the verifier; `btf_id` of the function that they are for (TRACING)."""
+    options = _LoadOptions(
+        sz=ctypes.sizeof(_LoadOptions), expected_attach_type=attach_type, attach_btf_id=btf_id
+    )
+    return _checked(
+        libbpf().bpf_prog_load(
+            kind, name[:_NAME_BYTES].encode(), b"GPL", code, len(code) // 8, ctypes.byref(options)
+        )
+    )
+
+
+def open_raw_tracepoint(name: str | None, program: int) -> int:
+    """A link, attached while it is open. No name: that of the function a TRACING program is for."""
+    return _checked(libbpf().bpf_raw_tracepoint_open(name and name.encode(), program))
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result

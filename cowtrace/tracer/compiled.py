@@ -1,0 +1,54 @@
+"""What BCC has compiled, apart from BCC: maps by what they are made of, programs that name them.
+
+To bytes and back, so that a later start need not compile.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
+
+from cowtrace.kernel.programs import MapSpec
+
+_INSTRUCTION = struct.Struct("<BBhi")  # code, registers, offset, immediate
+_LOAD_64, _CALL = 0x18, 0x85
+_MAP_FD = 1  # BPF_PSEUDO_MAP_FD, as source register of _LOAD_64: the immediate is a map
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """Enough to load them again on the same kernel."""
+
+    maps: tuple[MapSpec, ...]
+    programs: tuple[tuple[str, bytes], ...]  # name, instructions; maps by their place in `maps`
+
+    def to_bytes(self) -> bytes:
+        maps = [astuple(spec) for spec in self.maps]
+        programs = [(name, code.hex()) for name, code in self.programs]
+        return json.dumps({"maps": maps, "programs": programs}).encode()
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Compiled:
+        found = json.loads(data)
+        return Compiled(
+            tuple(MapSpec(*fields) for fields in found["maps"]),
+            tuple((name, bytes.fromhex(code)) for name, code in found["programs"]),
+        )
+
+
+def with_maps(code: bytes, number: Callable[[int], int]) -> bytes:
+    """The instructions with another number for each map that they refer to.
+
+    Raises ValueError when they refer to something else that exists only where it was loaded.
+    """
+    changed = bytearray(code)
+    for at in range(0, len(code), _INSTRUCTION.size):
+        operation, registers, offset, immediate = _INSTRUCTION.unpack_from(code, at)
+        source = registers >> 4
+        if operation == _LOAD_64 and source == _MAP_FD:
+            _INSTRUCTION.pack_into(changed, at, operation, registers, offset, number(immediate))
+        elif operation in (_LOAD_64, _CALL) and source:
+            raise ValueError(f"instruction {at // 8} refers to no map")
+    return bytes(changed)
