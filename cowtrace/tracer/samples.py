@@ -92,8 +92,8 @@ class Samples:
             unwinder.close()  # it has loaded something since
             unwinder = None
         if unwinder is None:
-            unwinder = Unwinder(owner, lambda address: self._symbols.is_jit(address, owner))
+            unwinder = Unwinder(owner)
         self._unwinders[owner] = unwinder
         if len(self._unwinders) > _UNWINDERS:
             self._unwinders.popitem(last=False)[1].close()
-        return unwinder.addresses(dump)
+        return unwinder.addresses(dump, lambda address: self._symbols.is_trampoline(address, pid))

@@ -1,4 +1,4 @@
-"""Stack ids in, named frames out: by BCC's symbol cache (ELF, debug files, perf maps of JITs)."""
+"""Addresses in, named frames out: by BCC's symbol cache (ELF, debug files), and by perf maps."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cowtrace.model import Stack, StackFrame
+from cowtrace.tracer.perfmap import PerfMaps
 from cowtrace.tracer.reader import RawProcess
 
 _UNKNOWN = "[unknown]"
@@ -23,6 +24,7 @@ class Symbols:
     ) -> None:
         self._addresses = addresses
         self._symbol = symbol
+        self._perf_maps = PerfMaps()
 
     def stack(
         self, number: int, pid: int | None, processes: Mapping[int, RawProcess]
@@ -42,11 +44,12 @@ class Symbols:
     ) -> Stack:
         """The first address is where it was, the others are where it would have returned to."""
         owner = pid if pid is None else self.owner(pid, processes)
-        unknown = pid is not None and owner is None
+        # A call can be the last instruction of a function: look at the call, not behind it.
+        places = (address - (index > 0) for index, address in enumerate(addresses))
+        names = (self._name(place, pid, owner) for place in places)
         return tuple(
-            # A call can be the last instruction of a function: look at the call, not behind it.
-            StackFrame(_UNKNOWN, "", address) if unknown else self._frame(address, index > 0, owner)
-            for index, address in enumerate(addresses)
+            StackFrame(symbol, module, address)
+            for (symbol, module), address in zip(names, addresses, strict=True)
         )
 
     def owner(self, pid: int, processes: Mapping[int, RawProcess]) -> int | None:
@@ -60,10 +63,15 @@ class Symbols:
             pid = info[0]
         return None
 
-    def is_jit(self, address: int, pid: int) -> bool:
-        """Whether it lies in code that a language's runtime made and named in a perf map."""
-        return self._symbol(address, pid)[0].startswith(_PYTHON)
+    def is_trampoline(self, address: int, pid: int) -> bool:
+        """Whether it lies in one of CPython's perf trampolines."""
+        return (self._perf_maps.name(pid, address) or "").startswith(_PYTHON)
 
-    def _frame(self, address: int, is_return: bool, owner: int | None) -> StackFrame:
-        symbol, module = self._symbol(address - is_return, owner)
-        return StackFrame(symbol or _UNKNOWN, module, address)
+    def _name(self, address: int, pid: int | None, owner: int | None) -> tuple[str, str]:
+        """(function, module)"""
+        symbol, module = "", ""
+        if pid is None or owner is not None:
+            symbol, module = self._symbol(address, owner)
+        if pid is not None and not module:
+            symbol = self._perf_maps.name(pid, address) or symbol
+        return symbol or _UNKNOWN, module

@@ -38,16 +38,11 @@ class Dump:
 
 
 class Unwinder:
-    """Unwinds threads of one process, whose files are found while it lives.
+    """Unwinds threads of one process, whose files are found while it lives."""
 
-    `is_trampoline` says whether an address lies in code that a language's runtime made, such as
-    CPython's perf trampolines: no file describes it, and it is stepped over.
-    """
-
-    def __init__(self, pid: int, is_trampoline: Callable[[int], bool]) -> None:
+    def __init__(self, pid: int) -> None:
         self._lib = libdw.libdw()
         self._pid = pid
-        self._is_trampoline = is_trampoline
         self._dump = Dump((0,) * 17, b"")
         self._found: list[int] = []
         self._last: tuple[int, ...] = ()  # registers of the outermost frame, DWARF's order
@@ -73,13 +68,19 @@ class Unwinder:
         """Whether one of the process's files is mapped there."""
         return bool(self._usable and self._lib.dwfl_addrmodule(self._dwfl, address))
 
-    def addresses(self, dump: Dump) -> tuple[int, ...]:
-        """Innermost first: where it was, then return addresses. At least where it was."""
+    def addresses(self, dump: Dump, is_trampoline: Callable[[int], bool]) -> tuple[int, ...]:
+        """Innermost first: where it was, then return addresses. At least where it was.
+
+        `is_trampoline` says whether an address lies in one of CPython's perf trampolines: no
+        file describes them, and they are stepped over.
+        """
         found: list[int] = [dump.regs[_IP]]
         while self._usable and len(found) < _DEPTH:
             self._dump, self._found = dump, []
             self._lib.dwfl_getthread_frames(self._dwfl, self._pid, self._each, None)
             found += self._found[1:]
+            if not self._found or not self._last or not is_trampoline(self._found[-1] - 1):
+                break
             beyond = self._over_trampoline()
             if beyond is None:
                 break
@@ -96,8 +97,6 @@ class Unwinder:
 
     def _over_trampoline(self) -> Dump | None:
         """CPython's trampoline keeps eight bytes of stack and no register: its caller."""
-        if not self._found or not self._is_trampoline(self._found[-1]) or not self._last:
-            return None
         stack = self._last[_SP]
         back = self._dump.word(stack + 8)
         if back is None:

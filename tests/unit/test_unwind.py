@@ -24,6 +24,10 @@ def dump(stack: bytes = b"", sp: int = 0x7000, ip: int = 0) -> Dump:
     return Dump(tuple(regs), stack)
 
 
+def never(address: int) -> bool:
+    return False
+
+
 @given(st.integers(0, 2**64 - 1), st.binary(max_size=64))
 def test_only_what_was_kept_of_a_stack_is_read(address: int, stack: bytes) -> None:
     word = dump(stack).word(address)
@@ -71,8 +75,8 @@ def memory(pid: int, address: int, length: int) -> bytes:
 def test_a_program_without_frame_pointers_is_unwound_to_its_start(sleeper: int) -> None:
     """Every address found lies behind a call in executable memory of the process."""
     sp, ip = where(sleeper)
-    unwinder = Unwinder(sleeper, lambda address: False)
-    found = unwinder.addresses(dump(memory(sleeper, sp, 1024), sp, ip))
+    unwinder = Unwinder(sleeper)
+    found = unwinder.addresses(dump(memory(sleeper, sp, 1024), sp, ip), never)
     assert found[0] == ip
     assert len(found) >= 4  # clock_nanosleep, main's, __libc_start_main, _start
     assert all(unwinder.knows(address) for address in found)
@@ -82,16 +86,16 @@ def test_a_program_without_frame_pointers_is_unwound_to_its_start(sleeper: int) 
 
 def test_a_stack_that_was_not_kept_still_says_where_it_was(sleeper: int) -> None:
     sp, ip = where(sleeper)
-    unwinder = Unwinder(sleeper, lambda address: False)
-    assert unwinder.addresses(dump(b"", sp, ip))[0] == ip
+    unwinder = Unwinder(sleeper)
+    assert unwinder.addresses(dump(b"", sp, ip), never)[0] == ip
     unwinder.close()
 
 
 def test_a_process_that_is_gone_leaves_where_it_was() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
-    unwinder = Unwinder(process.pid, lambda address: False)
-    assert unwinder.addresses(dump(b"\0" * 64, 0x7000, 0x1234)) == (0x1234,)
+    unwinder = Unwinder(process.pid)
+    assert unwinder.addresses(dump(b"\0" * 64, 0x7000, 0x1234), never) == (0x1234,)
     unwinder.close()
 
 
@@ -100,12 +104,12 @@ def test_a_trampoline_is_stepped_over(sleeper: int) -> None:
     sp, ip = where(sleeper)
     caller = dump(memory(sleeper, sp, 1024), sp, ip)
     jit = 0x10000  # below mmap_min_addr: nothing is there
-    unwinder = Unwinder(sleeper, lambda address: address == jit)
-    plain = unwinder.addresses(caller)
+    unwinder = Unwinder(sleeper)
+    plain = unwinder.addresses(caller, never)
     stack = struct.pack("<QQ", 0, ip) + caller.stack
     regs = [*caller.regs]
     regs[SP], regs[IP] = sp - 16, jit
-    through = unwinder.addresses(Dump(tuple(regs), stack))
+    through = unwinder.addresses(Dump(tuple(regs), stack), lambda address: address == jit - 1)
     assert through == (jit, *plain)
     unwinder.close()
 
