@@ -96,4 +96,6 @@ class Samples:
         self._unwinders[owner] = unwinder
         if len(self._unwinders) > _UNWINDERS:
             self._unwinders.popitem(last=False)[1].close()
-        return unwinder.addresses(dump, lambda address: self._symbols.is_trampoline(address, pid))
+        return unwinder.addresses(
+            dump, lambda address: self._symbols.is_trampoline(address, pid, processes)
+        )

@@ -11,7 +11,7 @@ from cowtrace.tracer.reader import RawProcess
 
 _UNKNOWN = "[unknown]"
 _PYTHON = "py::"  # of CPython's perf trampolines
-_GENERATIONS = 16  # of parents that are asked in place of a child that has ended
+_GENERATIONS = 16  # of parents that are asked in place of a child
 
 
 class Symbols:
@@ -44,9 +44,10 @@ class Symbols:
     ) -> Stack:
         """The first address is where it was, the others are where it would have returned to."""
         owner = pid if pid is None else self.owner(pid, processes)
+        family = () if pid is None else _forked_from(pid, processes)
         # A call can be the last instruction of a function: look at the call, not behind it.
         places = (address - (index > 0) for index, address in enumerate(addresses))
-        names = (self._name(place, pid, owner) for place in places)
+        names = (self._name(place, family, owner) for place in places)
         return tuple(
             StackFrame(symbol, module, address)
             for (symbol, module), address in zip(names, addresses, strict=True)
@@ -54,24 +55,34 @@ class Symbols:
 
     def owner(self, pid: int, processes: Mapping[int, RawProcess]) -> int | None:
         """The process itself, or the nearest living ancestor whose memory it was forked from."""
-        for _ in range(_GENERATIONS):
-            if Path("/proc", str(pid), "maps").exists():
-                return pid
-            info = processes.get(pid)
-            if info is None or not info[3]:  # born_in
-                return None
-            pid = info[0]
-        return None
+        family = _forked_from(pid, processes)
+        return next((pid for pid in family if Path("/proc", str(pid), "maps").exists()), None)
 
-    def is_trampoline(self, address: int, pid: int) -> bool:
+    def is_trampoline(self, address: int, pid: int, processes: Mapping[int, RawProcess]) -> bool:
         """Whether it lies in one of CPython's perf trampolines."""
-        return (self._perf_maps.name(pid, address) or "").startswith(_PYTHON)
+        return self._made(address, _forked_from(pid, processes)).startswith(_PYTHON)
 
-    def _name(self, address: int, pid: int | None, owner: int | None) -> tuple[str, str]:
-        """(function, module)"""
+    def _name(self, address: int, family: tuple[int, ...], owner: int | None) -> tuple[str, str]:
+        """(function, module); no family: the kernel's."""
         symbol, module = "", ""
-        if pid is None or owner is not None:
+        if not family or owner is not None:
             symbol, module = self._symbol(address, owner)
-        if pid is not None and not module:
-            symbol = self._perf_maps.name(pid, address) or symbol
-        return symbol or _UNKNOWN, module
+        if symbol in ("", _UNKNOWN):
+            symbol = self._made(address, family) or _UNKNOWN
+        return symbol, module
+
+    def _made(self, address: int, family: tuple[int, ...]) -> str:
+        """The name of code that a runtime made, by this process or before it was forked."""
+        names = (self._perf_maps.name(pid, address) for pid in family)
+        return next((name for name in names if name), "")
+
+
+def _forked_from(pid: int, processes: Mapping[int, RawProcess]) -> tuple[int, ...]:
+    """The process, the one whose memory it was forked from, and so on."""
+    family = [pid]
+    while len(family) < _GENERATIONS:
+        info = processes.get(family[-1])
+        if info is None or not info[3]:  # born_in
+            break
+        family.append(info[0])
+    return tuple(family)
