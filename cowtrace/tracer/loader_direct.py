@@ -39,6 +39,7 @@ class Direct:
             self.programs[name] = fd = programs.load_program(programs.RAW_TRACEPOINT, target, code)
             self._links.append(programs.open_raw_tracepoint(target, fd))
         elif kind in _TRACING:
+            target = target.removeprefix("vmlinux__")  # newer BCC names the module as well
             btf_id = vmlinux().function_id(target)
             if btf_id is None:
                 raise OSError(f"no function {target}()")

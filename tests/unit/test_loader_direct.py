@@ -1,0 +1,129 @@
+"""Compiled programs are loaded and attached as BCC would have, or nothing is left open."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+from test_store import EXIT, RING, SUMS, load_map
+
+from cowtrace.kernel import programs
+from cowtrace.kernel.hooks import Hook
+from cowtrace.kernel.plan import ProbePlan
+from cowtrace.kernel.programs import MapSpec
+from cowtrace.tracer import loader_direct
+from cowtrace.tracer.compiled import Compiled
+from cowtrace.tracer.loader_direct import Direct
+
+HOOK = Hook("kprobe", "finish_fault", "finish_fault_enter")
+PLAN = ProbePlan("kprobe", (HOOK,), {}, frozenset(), ())
+COMPILED = Compiled(
+    (SUMS, RING),
+    (
+        ("raw_tracepoint__sched_process_exit", load_map(1) + EXIT),
+        ("kfunc__do_wp_page", EXIT),
+        ("kretfunc__vmlinux__do_wp_page", EXIT),
+        ("finish_fault_enter", load_map(0) + EXIT),
+    ),
+)
+
+
+class FakeKernel:
+    """Gives out real descriptors, and notes what it was asked for."""
+
+    def __init__(self) -> None:
+        self.opened: list[int] = []
+        self.code: dict[str, bytes] = {}
+        self.loaded: list[tuple[object, ...]] = []
+        self.attached: list[tuple[object, ...]] = []
+        self.refuse = ""
+
+    def open(self) -> int:
+        self.opened.append(os.open(os.devnull, os.O_RDONLY))
+        return self.opened[-1]
+
+    def create_map(self, spec: MapSpec) -> int:
+        return self.open()
+
+    def load_program(
+        self, kind: int, name: str, code: bytes, attach_type: int = 0, btf_id: int = 0
+    ) -> int:
+        if name == self.refuse:
+            raise OSError(22, "refused")
+        self.loaded.append((kind, name, attach_type, btf_id))
+        self.code[name] = code
+        return self.open()
+
+    def open_raw_tracepoint(self, name: str | None, program: int) -> int:
+        self.attached.append((name, program))
+        return self.open()
+
+    def still_open(self) -> list[int]:
+        def is_open(fd: int) -> bool:
+            try:
+                return bool(os.fstat(fd))
+            except OSError:
+                return False
+
+        return [fd for fd in self.opened if is_open(fd)]
+
+
+class FakeKprobes:
+    def __init__(self, kernel: FakeKernel) -> None:
+        self.kernel = kernel
+
+    def attach(self, hook: Hook, program: int) -> None:
+        if hook.target == self.kernel.refuse:
+            raise OSError(2, "no such function")
+        self.kernel.attached.append((hook.target, program))
+
+    def close(self) -> None:
+        assert self.kernel.still_open(), "detached before it is unloaded"
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
+    fake = FakeKernel()
+    for name in ("create_map", "load_program", "open_raw_tracepoint"):
+        call: Callable[..., int] = getattr(fake, name)
+        monkeypatch.setattr(programs, name, call)
+    monkeypatch.setattr(loader_direct, "Kprobes", lambda: FakeKprobes(fake))
+    btf = SimpleNamespace(function_id={"do_wp_page": 509}.get)
+    monkeypatch.setattr(loader_direct, "vmlinux", lambda: btf)
+    return fake
+
+
+def test_each_program_is_of_its_kind_and_refers_to_the_new_maps(kernel: FakeKernel) -> None:
+    direct = Direct(PLAN, COMPILED)
+    assert kernel.loaded == [
+        (programs.RAW_TRACEPOINT, "sched_process_exit", 0, 0),
+        (programs.TRACING, "do_wp_page", programs.FENTRY, 509),
+        (programs.TRACING, "do_wp_page", programs.FEXIT, 509),
+        (programs.KPROBE, "finish_fault_enter", 0, 0),
+    ]
+    assert kernel.code["sched_process_exit"] == load_map(direct.maps["events"]) + EXIT
+    assert kernel.code["finish_fault_enter"] == load_map(direct.maps["sums"]) + EXIT
+    assert [(name, direct.programs[of]) for name, of in (
+        ("sched_process_exit", "raw_tracepoint__sched_process_exit"),
+        (None, "kfunc__do_wp_page"),
+        (None, "kretfunc__vmlinux__do_wp_page"),
+        ("finish_fault", "finish_fault_enter"),
+    )] == kernel.attached  # fmt: skip
+    direct.close()
+    assert kernel.still_open() == []
+
+
+@pytest.mark.parametrize("refused", ["sched_process_exit", "finish_fault_enter", "finish_fault"])
+def test_nothing_is_left_of_what_is_refused(kernel: FakeKernel, refused: str) -> None:
+    kernel.refuse = refused
+    with pytest.raises(OSError, match=r"refused|no such"):
+        Direct(PLAN, COMPILED)
+    assert kernel.still_open() == []
+
+
+def test_a_program_that_was_not_kept_is_an_error(kernel: FakeKernel) -> None:
+    with pytest.raises(LookupError):
+        Direct(PLAN, Compiled((SUMS,), ()))
+    assert kernel.still_open() == []
