@@ -36,6 +36,7 @@ class Samples:
         self._ring = Ring(ring_fd)
         self._unwinders: OrderedDict[int, Unwinder] = OrderedDict()
         self._sums: dict[_Key, int] = {}
+        self._rows: dict[_Key, DetailRow] = {}  # as of their last change
 
     def read(self, processes: Mapping[int, RawProcess]) -> None:
         """Take what has come."""
@@ -44,31 +45,33 @@ class Samples:
 
     def rows(self) -> tuple[DetailRow, ...]:
         """Estimates: `faults` and `bytes` are those that the samples stand for."""
-        return tuple(
-            DetailRow(
-                pid=pid,
-                kind=FaultKind(kind),
-                source=Source(source),
-                origin=Origin(origin),
-                generation=generation,
-                mapping=mapping,
-                user_stack=stack,
-                kernel_stack=None,
-                latency=None,
-                faults=faults,
-                bytes=faults * self._page_bytes,
-                ns=None,
-            )
-            for (pid, generation, kind, source, origin, mapping, stack), faults in (
-                self._sums.items()
-            )
-        )
+        for key, faults in self._sums.items():
+            if key not in self._rows:
+                self._rows[key] = self._row(key, faults)
+        return tuple(self._rows.values())
 
     def close(self) -> None:
         """Idempotent."""
         self._ring.close()
         while self._unwinders:
             self._unwinders.popitem()[1].close()
+
+    def _row(self, key: _Key, faults: int) -> DetailRow:
+        pid, generation, kind, source, origin, mapping, stack = key
+        return DetailRow(
+            pid=pid,
+            kind=FaultKind(kind),
+            source=Source(source),
+            origin=Origin(origin),
+            generation=generation,
+            mapping=mapping,
+            user_stack=stack,
+            kernel_stack=None,
+            latency=None,
+            faults=faults,
+            bytes=faults * self._page_bytes,
+            ns=None,
+        )
 
     def _add(self, record: bytes, processes: Mapping[int, RawProcess]) -> None:
         start, pid, generation, kind, source, origin, _, faults, length, _ = abi.SAMPLE.unpack_from(
@@ -81,6 +84,7 @@ class Samples:
         mapping = self._mapping(pid, start) if start else None
         key = (pid, self._generation(generation), kind, source, origin, mapping, stack)
         self._sums[key] = self._sums.get(key, 0) + faults
+        self._rows.pop(key, None)
 
     def _unwind(self, pid: int, dump: Dump, processes: Mapping[int, RawProcess]) -> tuple[int, ...]:
         """By the files of the process, or of the one it was forked from."""
