@@ -5,7 +5,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from operator import attrgetter
+from itertools import compress, count
+from operator import attrgetter, is_not
 
 
 class FaultKind(enum.IntEnum):
@@ -291,17 +292,16 @@ def per_second(now: Snapshot, before: Snapshot | None) -> Rates:
     seconds = (now.at_ns - start_ns) / 1e9
     if seconds <= 0:
         return {}
-    earlier = {p.identity: p.copied_bytes for p in _only_in(before, now)} if before else {}
+    was = before.processes if before else ()
+    # The same objects in the same places: those that had ended by then, however many.
+    same = next(compress(count(), map(is_not, now.processes, was)), len(was))
+    kept = set(map(id, was[same:]))
+    changed = [p for p in now.processes[same:] if id(p) not in kept]
+    identities = {p.identity for p in changed}
+    earlier = {p.identity: p.copied_bytes for p in was[same:] if p.identity in identities}
     return {
-        p.identity: max(0, p.copied_bytes - earlier.get(p.identity, 0)) / seconds
-        for p in _only_in(now, before)
+        p.identity: max(0, p.copied_bytes - earlier.get(p.identity, 0)) / seconds for p in changed
     }
-
-
-def _only_in(one: Snapshot, other: Snapshot | None) -> Iterable[Process]:
-    """Processes of `one` as they are not in `other`. Told by identity: many, and few change."""
-    same = set(map(id, other.processes)) if other else ()
-    return (process for process in one.processes if id(process) not in same)
 
 
 def descendants(snapshot: Snapshot, root: int) -> set[int]:

@@ -36,6 +36,10 @@ _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
             c.c_void_p,
         ),
     ),
+    "bpf_map_delete_batch": (
+        c.c_int,
+        (c.c_int, c.c_void_p, c.POINTER(c.c_uint32), c.c_void_p),
+    ),
     "bpf_map_lookup_elem": (c.c_int, (c.c_int, c.c_void_p, c.c_void_p)),
     "bpf_map_update_elem": (c.c_int, (c.c_int, c.c_void_p, c.c_void_p, c.c_uint64)),
     "bpf_map_delete_elem": (c.c_int, (c.c_int, c.c_void_p)),

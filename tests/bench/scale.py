@@ -127,8 +127,10 @@ def _crowd(program: str, how: str, count: int, traced: tracer.Tracer) -> Iterato
     reader = threading.Thread(target=read)
     reader.start()
     try:
-        while not ready.wait(1):
+        due = time.monotonic() + 1
+        while not ready.wait(max(0.0, due - time.monotonic())):
             traced.snapshot()
+            due = max(due + 1, time.monotonic())
         if how == "live":
             _settle(crowd, traced)
         yield crowd
