@@ -24,9 +24,8 @@ class Loaded:
 
     def __init__(self, plan: ProbePlan, options: Mapping[str, int]) -> None:
         flags = [f"-D{name}={value}" for name, value in {**plan.defines, **options}.items()]
-        text = bpf_text(bpf_dir())
-        key = store.key(text, repr(plan.hooks), _bcc_version(), *flags)
-        self._loaded = _direct(plan, key) or _built(plan, key, text, flags)
+        key = store.key(*_sources(), repr(plan.hooks), _bcc_version(), *flags)
+        self._loaded = _direct(plan, key) or _built(plan, key, flags)
 
     def map_fd(self, name: str) -> int:
         """File descriptor of a map, for maps.read_*. Raises KeyError: no such map."""
@@ -63,12 +62,16 @@ def _direct(plan: ProbePlan, key: str) -> Direct | None:
         return None
 
 
-def _built(plan: ProbePlan, key: str, text: str, flags: list[str]) -> Built:
-    built = Built(plan, text, flags)
+def _built(plan: ProbePlan, key: str, flags: list[str]) -> Built:
+    built = Built(plan, bpf_text(bpf_dir()), flags)
     with suppress(OSError, LookupError, ValueError):
         store.write(key, built.compiled())
     built.trim()
     return built
+
+
+def _sources() -> list[str]:
+    return [path.read_text() for path in sorted(bpf_dir().rglob("*.[ch]"))]
 
 
 def _bcc_version() -> str:
