@@ -16,7 +16,12 @@ from cowtrace import __version__, errors
 COMMANDS = {
     "demo": "Show live what fork shares and what a write copies.",
     "doctor": "Show what this kernel offers and which probe plan can run.",
+    "forks": "Show each fork's sharing: how much of it is lost, and what may come.",
+    "latency": "Show how long the faults took, by kind, parent's and child's apart, live.",
+    "maps": "Show in which mappings pages are copied: heap, stack, files, live.",
     "run": "Run a command; count what it and its descendants copied.",
+    "snoop": "Show each copy-on-write fault by itself, as it happens.",
+    "stacks": "Show which code copies pages: functions, or a flame graph.",
     "top": "Show who copies pages now, over the whole system, live.",
     "verify": "Check what is said about fork and copy-on-write, on this kernel.",
     "vm": "Build and run the test VMs, one for each kernel.",

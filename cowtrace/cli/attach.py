@@ -10,14 +10,50 @@ from typing import Any
 
 from cowtrace import tracer
 from cowtrace.cli.options import notice
+from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
+from cowtrace.kernel.plan import Detail
 
 _PATIENCE_SECONDS = 2.0
 
 
-def attach(plan: str, *, verbose: bool = False, **options: Any) -> tracer.Tracer:
-    """`tracer.attach`, with its notices on stderr if `verbose`. Raises what that raises."""
+LATENCY: frozenset[Detail] = frozenset({"generation", "latency"})  # what --latency takes
+
+# What a plan that cannot tell a detail says of it.
+_CANNOT: dict[Detail, str] = {
+    "generation": "cannot follow forks",
+    "mapping": "cannot tell mappings",
+    "stack": "cannot read stacks",
+    "kernel-stack": "cannot read kernel stacks",
+    "latency": "cannot time faults",
+}
+
+
+def attach(
+    plan: str,
+    *,
+    verbose: bool = False,
+    details: frozenset[Detail] = frozenset(),
+    optional: bool = False,
+    **options: Any,
+) -> tracer.Tracer:
+    """`tracer.attach`, with its notices on stderr if `verbose`.
+
+    Raises what that raises, and CowtraceError when the plan cannot tell one of the details,
+    unless they are optional.
+    """
+    if details:
+        options["details"] = details
     with waiting("compiling and attaching the probes"):
-        return tracer.attach(plan, notice=notice if verbose else None, **options)
+        live = tracer.attach(plan, notice=notice if verbose else None, **options)
+    missing = sorted(details - live.probe_plan.details) if details and not optional else []
+    if missing:
+        live.close()
+        raise CowtraceError(
+            f"the {live.plan} plan {_CANNOT[missing[0]]} on this kernel",
+            hint="see what the other plans need: cowtrace doctor; or use the VM: cowtrace vm",
+            exit_code=EXIT_NO_PLAN,
+        )
+    return live
 
 
 @contextmanager

@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
 import click
 
+if TYPE_CHECKING:
+    from cowtrace.cli.choice import Choice
+
 PLANS = ("auto", "fentry", "kprobe", "tracepoint")
+# As cowtrace.model.FaultKind labels them; a test compares. So that --help imports nothing.
+KINDS = (
+    "copied",
+    "file-copied",
+    "zero-filled",
+    "reused",
+    "shared",
+    "unchanged",
+    "failed",
+    "unclassified",
+)
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 attach_option = click.option(
     "--attach",
@@ -23,6 +43,83 @@ verbose_option = click.option(
     is_flag=True,
     help="Also all page faults, the rarer kinds, and where each fault came from.",
 )
+
+latency_option = click.option(
+    "--latency", is_flag=True, help="Also how long the faults took, by kind and side of the fork."
+)
+
+
+def interval_arguments(command: Command) -> Command:
+    """[INTERVAL [COUNT]], as vmstat(8) takes them."""
+    count = click.argument("count", type=click.IntRange(min=1), required=False)
+    interval = click.argument("interval", type=click.FloatRange(min=0.05), default=1.0)
+    return interval(count(command))
+
+
+_PROCESSES = (
+    click.option("-p", "--pid", "pids", type=click.IntRange(min=1), multiple=True,
+                 help="Only this process; may be given again."),
+    click.option("--follow", is_flag=True, help="With -p: also its descendants, born or to come."),
+    click.option("--comm", metavar="GLOB", help="Only processes of such a name: 'redis*'."),
+    click.option("--cgroup", metavar="PATH",
+                 help="Only tasks of this cgroup (v2), as of a container, and of those below it."),
+)  # fmt: skip
+_KIND = click.option(
+    "--kind",
+    "kinds",
+    type=click.Choice(KINDS),
+    multiple=True,
+    metavar="KIND",
+    help=f"Only faults of this kind; may be given again: {', '.join(KINDS)}.",
+)
+
+
+def process_options(command: Command) -> Command:
+    """-p, --follow, --comm and --cgroup; the command gets them as one `choice`."""
+
+    @functools.wraps(command)
+    def chosen(
+        *args: Any,
+        pids: tuple[int, ...],
+        follow: bool,
+        comm: str | None,
+        cgroup: str | None,
+        kinds: tuple[str, ...] = (),
+        **kwargs: Any,
+    ) -> Any:
+        choice = _choice(pids, follow, comm, cgroup, kinds)
+        return command(*args, choice=choice, **kwargs)
+
+    for option in reversed(_PROCESSES):
+        chosen = option(chosen)
+    return chosen  # type: ignore[return-value]
+
+
+def filter_options(command: Command) -> Command:
+    """The same and --kind."""
+    return process_options(_KIND(command))
+
+
+def _choice(
+    pids: tuple[int, ...],
+    follow: bool,
+    comm: str | None,
+    cgroup: str | None,
+    kinds: tuple[str, ...],
+) -> Choice:
+    from cowtrace.cli import cgroups, procfs
+    from cowtrace.cli.choice import Choice
+    from cowtrace.model import FaultKind
+
+    if follow and not pids:
+        raise click.UsageError("--follow needs -p: whose descendants?")
+    return Choice(
+        names=tuple((pid, procfs.comm(pid)) for pid in dict.fromkeys(pids)),
+        follow=follow,
+        cgroup=cgroups.folder(cgroup) if cgroup else None,
+        comm=comm,
+        kinds=frozenset(kind for kind in FaultKind if kind.label in kinds),
+    )
 
 
 def notice(text: str) -> None:

@@ -14,8 +14,8 @@ import click
 
 from cowtrace import tracer
 from cowtrace.cli import launch
-from cowtrace.cli.attach import attach
-from cowtrace.cli.options import attach_option, json_option, verbose_option
+from cowtrace.cli.attach import LATENCY, attach
+from cowtrace.cli.options import attach_option, json_option, latency_option, verbose_option
 from cowtrace.cli.screens import can_redraw
 from cowtrace.cli.signals import Held, from_process, held, take_stop
 from cowtrace.errors import CowtraceError
@@ -37,6 +37,7 @@ HELD = (*PASSED_ON, signal.SIGCHLD, signal.SIGTSTP, signal.SIGWINCH)
 @click.option("-q", "--quiet", is_flag=True, help="No live table, only the summary.")
 @click.option("--interval", type=click.FloatRange(min=0.05), default=1.0, show_default=True,
               metavar="SECONDS", help="Between two live tables.")  # fmt: skip
+@latency_option
 @attach_option
 @json_option
 @verbose_option
@@ -47,6 +48,7 @@ def run(
     output: str | None,
     quiet: bool,
     interval: float,
+    latency: bool,
     plan: str,
     as_json: bool,
     verbose: bool,
@@ -69,7 +71,14 @@ def run(
     live = not quiet and can_redraw(sys.stderr)
     with _summary_stream(output, as_json) as out:
         with ExitStack() as stack:
-            counts = stack.enter_context(attach(plan, verbose=verbose, page_faults=verbose))
+            counts = stack.enter_context(
+                attach(
+                    plan,
+                    verbose=verbose,
+                    page_faults=verbose,
+                    details=LATENCY if latency else frozenset(),
+                )
+            )
             signals = stack.enter_context(held(*HELD))
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would reap the command
             started = time.monotonic()
@@ -79,11 +88,11 @@ def run(
             took = time.monotonic() - started
             now = _family(counts.snapshot(), pid)
         if as_json:
-            jsonlines.write(out, now)
+            jsonlines.write(out, now, latency=latency)
         else:
             ending = f": exit code {code} after {took:,.1f} s"
             what = fit(printable(shlex.join(command)), COLUMNS - len(ending))
-            _summary(out, what + ending, now, verbose)
+            _summary(out, what + ending, now, verbose, latency)
     ctx.exit(code)
 
 
@@ -123,7 +132,7 @@ def _family(now: Snapshot, pid: int) -> Snapshot:
     return now.only(process for process in now.processes if process.pid in family)
 
 
-def _summary(out: TextIO, title: str, now: Snapshot, verbose: bool) -> None:
+def _summary(out: TextIO, title: str, now: Snapshot, verbose: bool, latency: bool) -> None:
     from rich.text import Text
 
     from cowtrace.views import live, plain, table
@@ -131,7 +140,9 @@ def _summary(out: TextIO, title: str, now: Snapshot, verbose: bool) -> None:
     if out is sys.stderr:
         print(file=out)  # the command may have left its last line unended
     found = rows(now, None)
-    frame = Frame(now, found, len(now.processes), total=len(found) > 1, verbose=verbose)
+    frame = Frame(
+        now, found, len(now.processes), total=len(found) > 1, verbose=verbose, latency=latency
+    )
     if can_redraw(out):
         console = live.console(out)
         console.print(Text(title, style="bold"))

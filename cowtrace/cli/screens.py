@@ -7,6 +7,7 @@ import sys
 from types import TracebackType
 from typing import Protocol, TextIO
 
+from cowtrace.views.block import Block
 from cowtrace.views.rows import Frame
 
 
@@ -22,7 +23,7 @@ class Screen(Protocol):
         at: TracebackType | None,
     ) -> None: ...
 
-    def show(self, frame: Frame) -> None: ...
+    def show(self, frame: Frame | Block) -> None: ...
 
     def resized(self) -> None: ...
 

@@ -37,17 +37,30 @@ from cowtrace.model import (
     Source,
     per_second,
 )
+from cowtrace.views.timings import timings
 
 
-def write(stream: TextIO, now: Snapshot, before: Snapshot | None = None) -> None:
+def write(
+    stream: TextIO, now: Snapshot, before: Snapshot | None = None, *, latency: bool = False
+) -> None:
     """Write one line and flush it, so that a reader sees each interval at once."""
-    stream.write(json.dumps(as_object(now, before)) + "\n")
+    told = as_object(now, before)
+    if latency:
+        told |= latency_of(now)
+    stream.write(json.dumps(told) + "\n")
     stream.flush()
 
 
 def as_object(now: Snapshot, before: Snapshot | None = None) -> dict[str, Any]:
     """The object of one line."""
     rates = per_second(now, before)
+    return head(now) | {
+        "processes": [_process(process, rates) for process in now.processes],
+    }
+
+
+def head(now: Snapshot) -> dict[str, Any]:
+    """What is true of the whole trace."""
     done = now.completeness
     return {
         "at_ns": now.at_ns,
@@ -59,7 +72,24 @@ def as_object(now: Snapshot, before: Snapshot | None = None) -> dict[str, Any]:
         "lost": done.lost,
         "lost_by_cause": dict(done.detail),
         "unclassified": now.unclassified,
-        "processes": [_process(process, rates) for process in now.processes],
+    }
+
+
+def latency_of(now: Snapshot) -> dict[str, Any]:
+    """`latency`: a list by kind and side of the fork; see detaillines."""
+    return {
+        "latency": [
+            {
+                "kind": _field(timing.kind),
+                "side": timing.side,
+                "faults": timing.faults,
+                "ns": timing.ns,
+                "buckets": {str(bucket): faults for bucket, faults in timing.buckets},
+                "p50_below_ns": _below(timing.percentile(0.5)),
+                "p99_below_ns": _below(timing.percentile(0.99)),
+            }
+            for timing in timings(now)
+        ]
     }
 
 
@@ -89,6 +119,10 @@ def _row(row: FaultRow) -> dict[str, Any]:
         "faults": row.faults,
         "bytes": row.bytes,
     }
+
+
+def _below(bucket: int | None) -> int | None:
+    return None if bucket is None else 2 << bucket
 
 
 def _field(kind: FaultKind) -> str:

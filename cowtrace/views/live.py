@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from types import TracebackType
 from typing import TextIO
 
@@ -10,6 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from cowtrace.views.block import Block
 from cowtrace.views.rows import Frame
 from cowtrace.views.table import render
 
@@ -25,7 +27,7 @@ class LiveScreen:
     def __init__(self, stream: TextIO, *, space_above: bool = False) -> None:
         self._space = [Text()] if space_above else []
         self.console = console(stream)
-        self._frame: Frame | None = None
+        self._frame: Frame | Block | None = None
         self._live = Live(
             console=self.console,
             auto_refresh=False,
@@ -48,7 +50,7 @@ class LiveScreen:
     ) -> None:
         self._live.stop()
 
-    def show(self, frame: Frame) -> None:
+    def show(self, frame: Frame | Block) -> None:
         """Redraw with this frame."""
         self._frame = frame
         self._live.refresh()
@@ -65,13 +67,29 @@ class LiveScreen:
         return Group(*self._space, view)
 
 
-def fitted(frame: Frame, to: Console, height: int) -> RenderableType:
+def fitted(frame: Frame | Block, to: Console, height: int) -> RenderableType:
     """The frame with as many of its rows as leave it at most `height` lines high, one at least."""
-    shown = min(frame.limit, len(frame.rows))
+    if isinstance(frame, Block):
+        return _cut(frame.rows, lambda rows: frame.draw(rows, to.width), to, height)
+    return _cut(
+        min(frame.limit, len(frame.rows)),
+        lambda rows: render(dataclasses.replace(frame, limit=rows), to.width),
+        to,
+        height,
+        lines_per_row=4 if frame.verbose else 1,  # with details a row takes several lines
+    )
+
+
+def _cut(
+    shown: int,
+    draw: Callable[[int], RenderableType],
+    to: Console,
+    height: int,
+    lines_per_row: int = 1,
+) -> RenderableType:
     while True:
-        view = render(dataclasses.replace(frame, limit=shown), to.width)
+        view = draw(shown)
         over = len(to.render_lines(view, pad=False)) - height
         if over <= 0 or shown <= 1:
             return view
-        # with details a row takes several lines
-        shown = max(1, shown - (-(-over // 4) if frame.verbose else over))
+        shown = max(1, shown - -(-over // lines_per_row))

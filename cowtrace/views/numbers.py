@@ -39,6 +39,29 @@ def duration(nanoseconds: float) -> str:
     return f"{_three(value)} s"
 
 
+def brief(nanoseconds: float | None) -> str:
+    """A time in a table, 6 characters at most: `850ns`, `2.71µs`, `13.4ms`; `-` for None."""
+    return MISSING if nanoseconds is None else duration(nanoseconds).replace(" ", "")
+
+
+def age(seconds: float) -> str:
+    """A span in a table, 6 characters at most: `9.5s`, `12m03s`, `3h07m`, `12d`."""
+    if seconds < 99.95:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 100:
+        return f"{minutes}m{rest:02}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours < 100 else f"{hours // 24}d"
+
+
+def percent(share: float | None) -> str:
+    """A share of 1, 5 characters at most: `0.3%`, `24.1%`, `100%`; `-` for None."""
+    if share is None:
+        return MISSING
+    return f"{100 * share:.0f}%" if share >= 0.9995 else f"{100 * share:.1f}%"
+
+
 def _scaled(number: float, base: int, units: Sequence[str], gap: str = "") -> str:
     for unit in units:
         number /= base

@@ -7,6 +7,7 @@ from typing import TextIO
 
 from rich.console import Console, RenderableType
 
+from cowtrace.views.block import Block
 from cowtrace.views.rows import Frame
 from cowtrace.views.table import render
 from cowtrace.views.text import COLUMNS
@@ -46,12 +47,13 @@ class PlainScreen:
     ) -> None:
         pass
 
-    def show(self, frame: Frame) -> None:
+    def show(self, frame: Frame | Block) -> None:
         """Write one block, and flush it: a pipe's reader sees each interval at once."""
         if self._blocks:
             self._stream.write("\n")
         self._blocks += 1
-        write(self._console, render(frame))
+        view = frame.draw(frame.rows, COLUMNS) if isinstance(frame, Block) else render(frame)
+        write(self._console, view)
         self._stream.flush()
 
     def resized(self) -> None:

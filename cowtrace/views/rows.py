@@ -45,6 +45,7 @@ class Frame:
     limit: int = DEFAULT_ROWS  # rows shown at most
     total: bool = False  # with a row of sums over all of the snapshot's processes
     verbose: bool = False
+    latency: bool = False  # with the time in the faults below the table
 
 
 def rows(

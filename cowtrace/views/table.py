@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cowtrace.model import Snapshot
 from cowtrace.views.numbers import WIDTH, count, size
 from cowtrace.views.rows import Frame, Row, total
 from cowtrace.views.text import COLUMNS, fit, printable
@@ -46,6 +47,10 @@ def render(frame: Frame, width: int = COLUMNS) -> RenderableType:
         from cowtrace.views.detail import details  # only then
 
         parts += details(frame)
+    if frame.latency:
+        from cowtrace.views.latency import summary
+
+        parts += [Text(), summary(frame.snapshot), Text()]
     return Group(*parts, footer(frame))
 
 
@@ -68,24 +73,36 @@ def fault_table(frame: Frame, width: int = COLUMNS) -> Table:
 
 def footer(frame: Frame) -> Text:
     """Plan, kernel, how many are shown, and everything that was not counted or not seen."""
-    snapshot = frame.snapshot
     shown = frame.rows[: frame.limit]
+    return trust(
+        frame.snapshot,
+        f"{len(shown):,} of {frame.processes:,} processes",
+        exited=any(row.exited for row in shown),
+    )
+
+
+def trust(
+    snapshot: Snapshot, shown: str, *, exited: bool = False, of_details: bool = False
+) -> Text:
+    """How it was counted, what is shown, and how far it can be trusted.
+
+    `of_details`: also name what concerns no count but its details: a stack that was not kept.
+    """
     seconds = (snapshot.at_ns - snapshot.attached_ns) / 1e9
     text = Text(style="dim")
     text.append(
-        f"plan {snapshot.plan}, kernel {printable(snapshot.kernel)}, {seconds:,.1f} s: "
-        f"{len(shown):,} of {frame.processes:,} processes\n"
+        f"plan {snapshot.plan}, kernel {printable(snapshot.kernel)}, {seconds:,.1f} s: {shown}\n"
     )
     done = snapshot.completeness
     text.append(f"unclassified {snapshot.unclassified:,}", _alarm(snapshot.unclassified))
     text.append(", ")
     text.append(f"lost {done.lost:,}", _alarm(done.lost))
-    if done.lost and done.detail:
+    if done.detail and (done.lost or of_details):
         text.append(" (" + ", ".join(f"{cause} {lost:,}" for cause, lost in done.detail) + ")")
     if snapshot.unseen:
         unseen = ", ".join(kind.label for kind in sorted(snapshot.unseen))
         text.append(f"; - not seen by this plan: {unseen}")
-    if any(row.exited for row in shown):
+    if exited:
         text.append(f"; {EXITED} exited")
     return text
 

@@ -27,6 +27,16 @@ def fit(text: str, cells: int) -> str:
     return set_cell_size(text, cells - 1).rstrip() + "…"
 
 
+def fit_end(text: str, cells: int) -> str:
+    """The same with its end kept, which tells paths apart."""
+    if cell_len(text) <= cells:
+        return text
+    end = text[-cells:]
+    while cell_len(end) > cells - 1:
+        end = end[1:]
+    return "…" + end
+
+
 def _visible(character: str) -> str:
     if character.isprintable() and unicodedata.bidirectional(character) not in _RIGHT_TO_LEFT:
         return character

@@ -1,0 +1,55 @@
+"""A cgroup that a user names -> its folder in the mounted cgroup v2 tree."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from cowtrace.errors import CowtraceError
+from cowtrace.views.text import printable
+
+_MOUNTS = Path("/proc/self/mountinfo")
+
+
+def folder(name: str, mounts: Path = _MOUNTS) -> Path:
+    """`name` is an absolute path, or one below the mount, as `cat /proc/PID/cgroup` shows it.
+
+    Raises CowtraceError: cgroup v2 is not mounted, or it holds no such group.
+    """
+    roots = _roots(mounts.read_text(errors="surrogateescape"))
+    if not roots:
+        raise CowtraceError(
+            "no cgroup v2 tree is mounted here",
+            hint="mount one: mount -t cgroup2 none /sys/fs/cgroup; or filter with -p --follow",
+        )
+    for root in roots:
+        for path in (Path(name), root / name.lstrip("/")):
+            if path.is_dir() and path.resolve().is_relative_to(root):
+                return path.resolve()
+    if Path(name).is_dir():
+        problem = f"{printable(name)} is no cgroup v2 folder"
+    else:
+        problem = f"no cgroup {printable(name)} in {printable(str(roots[0]))}"
+    raise CowtraceError(
+        problem, hint="see the one that a process is in: cat /proc/PID/cgroup, its line 0::"
+    )
+
+
+def processes(group: Path) -> set[int]:
+    """Pids in it and below it, now."""
+    found: set[int] = set()
+    for listing in group.rglob("cgroup.procs"):
+        with suppress(OSError):  # removed meanwhile; a threaded group has none
+            found |= {int(pid) for pid in listing.read_text().split()}
+    return found
+
+
+def _roots(mountinfo: str) -> list[Path]:
+    """Where cgroup2 is mounted: proc_pid_mountinfo(5)."""
+    found = []
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        if after.split(" ")[0] == "cgroup2":
+            escaped = before.split(" ")[4]
+            found.append(Path(escaped.replace("\\040", " ").replace("\\134", "\\")))
+    return found

@@ -1,0 +1,96 @@
+"""`cowtrace forks`: what each fork made shareable, and how much of that has been copied since."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from contextlib import ExitStack
+from dataclasses import replace
+
+import click
+
+from cowtrace.cli import cgroups
+from cowtrace.cli.attach import attach
+from cowtrace.cli.choice import Choice
+from cowtrace.cli.options import attach_option, interval_arguments, json_option, process_options
+from cowtrace.cli.screens import screen
+from cowtrace.cli.watching import ending_held, snapshots
+from cowtrace.exporters import detaillines
+from cowtrace.model import ForkGeneration, Snapshot, descendants
+from cowtrace.tracer.filter import Filter
+from cowtrace.views.generation_rows import WINDOW, fork_rows
+from cowtrace.views.rows import DEFAULT_ROWS
+
+
+@click.command(epilog="\b\nExample:\n  sudo cowtrace forks -p $(pidof redis-server)")
+@process_options
+@click.option("--rows", "limit", type=click.IntRange(min=1), default=DEFAULT_ROWS,
+              show_default=True, help="Forks shown at most; --json has them all.")  # fmt: skip
+@attach_option
+@json_option
+@interval_arguments
+def forks(
+    choice: Choice,
+    limit: int,
+    plan: str,
+    as_json: bool,
+    interval: float,
+    count: int | None,
+) -> None:
+    """Show each fork's sharing: how much of it is lost, and what may come.
+
+    Every INTERVAL seconds (1 by default), COUNT times (until interrupted by default). Each fork
+    since the start that made a new memory (no thread, no vfork) is a line under its parent,
+    those whose child lives first. -p takes the forks that a process made, and its birth.
+
+    A copy in the child counts to the fork that it was born by; one in the parent counts to its
+    latest fork whose child lives. exit or exec of the child ends it.
+
+    \b
+    SHARED   memory that parent and child shared at the fork: an upper bound
+             (anonymous memory of the child then, swapped-out pages left out)
+    COPIED   since then because of this fork: exact, within the plan's limits
+    LOST     COPIED out of SHARED; pages of private files are in it as well
+    /S       bytes copied per second in the last interval
+    TREND    slows: levelling off, the last three intervals had less than half
+             of the mean rate since the fork; grows; still: no copy in these
+    TO COME  may still be copied: an upper bound, each page is copied only once
+    """
+    history: deque[Snapshot] = deque(maxlen=WINDOW + 1)
+    members: set[int] = set()  # all that were seen in the cgroup
+    with ExitStack() as stack:
+        # Both sides of a fork are to be counted, whichever of them -p names.
+        live = stack.enter_context(
+            attach(plan, details=frozenset({"generation"}), only=Filter(cgroup=choice.cgroup))
+        )
+        signals = ending_held(stack)
+        show = None if as_json else stack.enter_context(screen())
+        for now, before in snapshots(live, signals, interval, count, show):
+            if choice.cgroup:
+                members |= cgroups.processes(choice.cgroup)
+            kept = _of(now, choice, members)
+            history.append(kept)
+            rows = fork_rows(history, before)
+            if show:
+                from cowtrace.views.forks import block
+
+                show.show(block(kept, rows, limit))
+            else:
+                detaillines.write(sys.stdout, kept, detaillines.generations(rows))
+
+
+def _of(now: Snapshot, choice: Choice, members: set[int]) -> Snapshot:
+    """With the forks that have a chosen process on one of their sides."""
+    pids = set(choice.pids)
+    if choice.follow:
+        pids = set().union(*(descendants(now, pid) for pid in pids))
+    wanted = [choice.called(now)]
+    if pids:
+        wanted.append(pids)
+
+    def is_chosen(generation: ForkGeneration) -> bool:
+        sides = {generation.parent, generation.child}
+        in_cgroup = not choice.cgroup or generation.copied_bytes > 0 or bool(sides & members)
+        return in_cgroup and all(sides & some for some in wanted)
+
+    return replace(now, generations=tuple(filter(is_chosen, now.generations)))

@@ -1,0 +1,89 @@
+"""`cowtrace maps`: in which mapping the copies are."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+
+import click
+
+from cowtrace.cli.attach import attach
+from cowtrace.cli.choice import Choice
+from cowtrace.cli.options import attach_option, filter_options, interval_arguments, json_option
+from cowtrace.cli.screens import screen
+from cowtrace.cli.watching import ending_held, snapshots
+from cowtrace.exporters import detaillines
+from cowtrace.views.mapping_rows import mapping_rows
+from cowtrace.views.rows import DEFAULT_ROWS, SORT_KEYS
+
+
+@click.command(
+    epilog="\b\nExamples:\n  sudo cowtrace maps -p $(pidof redis-server)\n"
+    "  sudo cowtrace maps -p 4711 --follow --addresses 10 1"
+)
+@filter_options
+@click.option("--addresses", is_flag=True,
+              help="A row for each mapping, with its address and size.")  # fmt: skip
+@click.option("--sort", type=click.Choice(SORT_KEYS, case_sensitive=False), default="bytes",
+              show_default=True, help="Column to sort by; rate is /S.")  # fmt: skip
+@click.option("--rows", "limit", type=click.IntRange(min=1), default=DEFAULT_ROWS,
+              show_default=True, help="Rows shown at most; --json has them all.")  # fmt: skip
+@attach_option
+@json_option
+@interval_arguments
+def maps(
+    choice: Choice,
+    addresses: bool,
+    sort: str,
+    limit: int,
+    plan: str,
+    as_json: bool,
+    interval: float,
+    count: int | None,
+) -> None:
+    """Show in which mappings pages are copied: heap, stack, files, live.
+
+    Every INTERVAL seconds (1 by default), COUNT times (until interrupted by default); sums
+    since the start, /S is bytes copied per second in the last interval. Mappings of one name
+    and one segment (SEG, as in /proc/PID/maps) are one row. What an exited process had stays.
+
+    \b
+    [heap], [stack]  of the main thread
+    [anon:NAME]      anonymous memory that was named by PR_SET_VMA_ANON_NAME
+    [anon]           other anonymous memory: malloc's larger blocks, thread stacks
+    +thp, +hugetlb   huge pages were hit
+    """
+    watch(
+        choice, interval, count, plan=plan, as_json=as_json, limit=limit, sort=sort,
+        addresses=addresses,
+    )  # fmt: skip
+
+
+def watch(
+    choice: Choice,
+    interval: float,
+    count: int | None,
+    *,
+    plan: str,
+    as_json: bool,
+    limit: int,
+    sort: str,
+    addresses: bool = False,
+) -> None:
+    """Attach, then show the mappings at each interval."""
+    one = len(choice.pids) == 1 and not choice.follow
+    with ExitStack() as stack:
+        live = stack.enter_context(
+            attach(plan, details=frozenset({"mapping"}), only=choice.in_kernel())
+        )
+        signals = ending_held(stack)
+        show = None if as_json else stack.enter_context(screen())
+        for now, before in snapshots(live, signals, interval, count, show):
+            kept = choice.of(now)
+            rows = mapping_rows(kept, before, addresses=addresses or as_json, sort=sort)
+            if show:
+                from cowtrace.views.mappings import block
+
+                show.show(block(kept, rows, limit, one=one, addresses=addresses))
+            else:
+                detaillines.write(sys.stdout, kept, detaillines.mappings(rows))

@@ -1,0 +1,112 @@
+"""`cowtrace snoop`: one line for each fault, as it happens."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from contextlib import ExitStack
+
+import click
+
+from cowtrace import tracer
+from cowtrace.cli.attach import attach
+from cowtrace.cli.choice import Choice
+from cowtrace.cli.options import attach_option, filter_options, json_option
+from cowtrace.cli.signals import held
+from cowtrace.cli.watching import ENDING
+from cowtrace.exporters import detaillines
+from cowtrace.model import Event
+from cowtrace.views.event_lines import EventLines
+from cowtrace.views.text import COLUMNS
+
+_DROPPED = "events dropped"
+_WAIT_SECONDS = 0.1
+_ROUND_SECONDS = 1.0  # the tracer's sums are read that often, and what was dropped is looked up
+
+
+@click.command(
+    epilog="\b\nExamples:\n  sudo cowtrace snoop -p 4711 --kind copied\n"
+    "  sudo cowtrace snoop --json -n 1000 > faults.json"
+)
+@filter_options
+@click.option("-n", "--count", type=click.IntRange(min=1), help="End after so many faults.")
+@attach_option
+@json_option
+@click.option("-v", "--verbose", is_flag=True, help="Every column whole, however wide.")
+def snoop(choice: Choice, count: int | None, plan: str, as_json: bool, verbose: bool) -> None:
+    """Show each copy-on-write fault by itself, as it happens.
+
+    One line for each: the time, the process, what became of the page, whose bytes it held (SRC:
+    anon, file, zero, ksm, thp, huge), what made the write (FROM: user, kern, remote, unshare,
+    fork), the address, its mapping, and how long the fault took.
+
+    Faults that came faster than they could be written are dropped, and how many is said: on
+    stderr, with --json as an object with the field dropped. Ctrl-C ends it.
+    """
+    with ExitStack() as stack:
+        live = stack.enter_context(
+            attach(plan, verbose=verbose, events=True, details=frozenset({"latency"}),
+                   optional=True, only=choice.in_kernel())
+        )  # fmt: skip
+        signals = stack.enter_context(held(*ENDING))
+        lines = EventLines(
+            width=shutil.get_terminal_size().columns if sys.stdout.isatty() else COLUMNS,
+            wide=verbose,
+            timed="latency" in live.probe_plan.details,
+        )
+        printer = _Printer(lines, as_json)
+        round_ends = time.monotonic() + _ROUND_SECONDS
+        while count is None or printer.shown < count:
+            for event in live.events(_WAIT_SECONDS):
+                if choice.takes(event) and (count is None or printer.shown < count):
+                    printer.event(event)
+            ended = signals.wait(time.monotonic()) is not None
+            if ended or time.monotonic() >= round_ends:
+                printer.dropped(_dropped(live))
+                round_ends = time.monotonic() + _ROUND_SECONDS
+            printer.flush()
+            if ended:
+                break
+        printer.end(_dropped(live))
+
+
+class _Printer:
+    """Writes lines, and says in between what was dropped."""
+
+    def __init__(self, lines: EventLines, as_json: bool) -> None:
+        self.shown = 0
+        self._lines = lines
+        self._as_json = as_json
+        self._dropped = 0
+        if not as_json:
+            print(lines.head(), flush=True)
+
+    def event(self, event: Event) -> None:
+        self.shown += 1
+        print(detaillines.event(event) if self._as_json else self._lines.line(event))
+
+    def dropped(self, in_all: int) -> None:
+        """Say how many more were dropped since the last time."""
+        more = in_all - self._dropped
+        self._dropped = in_all
+        if more and self._as_json:
+            print(json.dumps({"dropped": more}))
+        elif more:
+            self.flush()
+            click.echo(f"cowtrace: {more:,} faults dropped: too fast to be written", err=True)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+    def end(self, dropped: int) -> None:
+        """The last line: whether that was all."""
+        self.dropped(dropped)
+        self.flush()
+        click.echo(f"cowtrace: {self.shown:,} faults shown, {dropped:,} dropped", err=True)
+
+
+def _dropped(live: tracer.Tracer) -> int:
+    """Since attach."""
+    return dict(live.snapshot().completeness.detail).get(_DROPPED, 0)

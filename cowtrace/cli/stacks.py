@@ -1,0 +1,163 @@
+"""`cowtrace stacks`: the code that copies, as a list, or as a file for a flame graph."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from typing import TextIO
+
+import click
+
+from cowtrace.cli.attach import attach
+from cowtrace.cli.choice import Choice
+from cowtrace.cli.options import attach_option, filter_options, interval_arguments, json_option
+from cowtrace.cli.screens import screen
+from cowtrace.cli.watching import ending_held, snapshots
+from cowtrace.kernel.plan import Detail
+from cowtrace.model import COPIES, DetailRow, Snapshot
+from cowtrace.views.numbers import count as short_count
+from cowtrace.views.numbers import size
+from cowtrace.views.rows import DEFAULT_ROWS
+from cowtrace.views.stack_tree import Node, stack_tree
+
+FORMATS = ("top", "folded", "speedscope", "flamegraph")
+_SUFFIXES = {
+    ".html": "flamegraph",
+    ".folded": "folded",
+    ".speedscope.json": "speedscope",
+    ".txt": "top",
+}
+
+
+@click.command(
+    epilog="\b\nExamples: a live list; a flame graph of the next 10 s\n"
+    "  sudo cowtrace stacks -p 4711\n"
+    "  sudo cowtrace stacks -p 4711 --follow -o copies.html 10 1"
+)
+@filter_options
+@click.option("-o", "--output", metavar="FILE",
+              help="Write there at the end: .html, .folded, .speedscope.json, .txt.")  # fmt: skip
+@click.option("--format", "form", type=click.Choice(FORMATS),
+              help="If the name of FILE does not tell; top is the list.")  # fmt: skip
+@click.option("--frame-pointers", is_flag=True,
+              help="Every copy, not samples, for programs built with frame pointers.")  # fmt: skip
+@click.option("--kernel", is_flag=True,
+              help="With the kernel's part of the stack; implies --frame-pointers.")  # fmt: skip
+@click.option("--rows", "limit", type=click.IntRange(min=1), default=DEFAULT_ROWS,
+              show_default=True, help="Functions listed at most.")  # fmt: skip
+@attach_option
+@json_option
+@interval_arguments
+def stacks(
+    choice: Choice,
+    output: str | None,
+    form: str | None,
+    frame_pointers: bool,
+    kernel: bool,
+    limit: int,
+    plan: str,
+    as_json: bool,
+    interval: float,
+    count: int | None,
+) -> None:
+    """Show which code copies pages: functions, or a flame graph.
+
+    A live list every INTERVAL seconds (1 by default), COUNT times (until interrupted by
+    default). Any other format is written once, at the end: after INTERVAL times COUNT seconds,
+    or on Ctrl-C. SELF is what a function's own instructions copied, TOTAL with all that it
+    called. Only copies have stacks: --kind takes copied and file-copied.
+
+    Stacks are sampled and unwound by debug tables (DWARF), as most programs keep no frame
+    pointers: every copy while they are few, fewer when they are many; sums are then estimates.
+    Python functions are named if it runs with python3 -X perf (3.12 and later).
+    """
+    form = form or _by_suffix(output)
+    if as_json and form != "top":
+        raise click.UsageError(f"--json is a format of its own, and so is {form}")
+    exact = frame_pointers or kernel
+    details: set[Detail] = {"stack"} if exact else set()
+    if kernel:
+        details.add("kernel-stack")
+    live_list = form == "top" and output is None
+    with ExitStack() as stack:
+        out = _output(stack, output)
+        live = stack.enter_context(
+            attach(plan, details=frozenset(details), samples=not exact, only=choice.in_kernel())
+        )
+        signals = ending_held(stack)
+        show = stack.enter_context(screen()) if live_list and not as_json else None
+        now: Snapshot | None = None
+        for moment, _ in snapshots(live, signals, interval, count, show):
+            now = choice.of(moment)
+            if show:
+                from cowtrace.views.stacks import block
+
+                show.show(block(now, _tree(now, exact), limit, sampled=not exact))
+            elif as_json:
+                from cowtrace.exporters import detaillines
+
+                detaillines.write(out, now, detaillines.stacks(_rows(now, exact), not exact))
+        if now and not as_json and not show:
+            live.close()
+            _write(out, form, now, _tree(now, exact), limit, sampled=not exact)
+
+
+def _by_suffix(output: str | None) -> str:
+    if output is None:
+        return "top"
+    for suffix, form in _SUFFIXES.items():
+        if output.endswith(suffix):
+            return form
+    raise click.UsageError(
+        f"which format? name the file {' or '.join(_SUFFIXES)}, or give --format"
+    )
+
+
+def _output(stack: ExitStack, output: str | None) -> TextIO:
+    """Opened before anything is traced: it is not to be lost for want of a file."""
+    if output is None:
+        return sys.stdout
+    from cowtrace.exporters.output import private_file
+
+    return stack.enter_context(private_file(output))
+
+
+def _rows(now: Snapshot, exact: bool) -> tuple[DetailRow, ...]:
+    return tuple(r for r in now.details if r.kind in COPIES) if exact else now.samples
+
+
+def _tree(now: Snapshot, exact: bool) -> Node:
+    return stack_tree(now, _rows(now, exact))
+
+
+def _write(out: TextIO, form: str, now: Snapshot, root: Node, limit: int, *, sampled: bool) -> None:
+    seconds = (now.at_ns - now.attached_ns) / 1e9
+    title = f"{size(root.total_bytes, ' ')} copied in {seconds:,.1f} s, by code"
+    if form == "folded":
+        from cowtrace.exporters import folded
+
+        folded.write(out, root)
+    elif form == "speedscope":
+        from cowtrace.exporters import speedscope
+
+        speedscope.write(out, root, title)
+    elif form == "flamegraph":
+        from cowtrace.exporters import flamegraph
+
+        flamegraph.write(out, root, title, _subtitle(now, root, sampled))
+    else:
+        from cowtrace.views import plain
+        from cowtrace.views.stacks import block
+        from cowtrace.views.text import COLUMNS
+
+        plain.write(
+            plain.console(out), block(now, root, limit, sampled=sampled).draw(limit, COLUMNS)
+        )
+
+
+def _subtitle(now: Snapshot, root: Node, sampled: bool) -> str:
+    how = "estimated from samples" if sampled else "every copy"
+    return (
+        f"{short_count(root.faults)} copies ({how}), plan {now.plan}, kernel {now.kernel}, "
+        f"lost {now.completeness.lost:,}"
+    )

@@ -1,0 +1,58 @@
+"""An output file that nobody else can read, plant a link under, or see half-written."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TextIO
+
+from cowtrace.errors import CowtraceError
+from cowtrace.views.text import printable
+
+
+@contextmanager
+def private_file(name: str) -> Iterator[TextIO]:
+    """Written beside the file, with mode 0600, and put in its place at the end if all went well.
+
+    A link of this user or of root is followed, a terminal or pipe is written to as it is.
+    Raises CowtraceError when it cannot be written, or is a link of another user.
+    """
+    try:
+        path = _target(Path(name))
+        if path.exists() and not path.is_file():
+            with path.open("w", encoding="utf-8", errors="backslashreplace") as stream:
+                yield stream
+            return
+        fd, staged = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
+        try:
+            with open(fd, "w", encoding="utf-8", errors="backslashreplace") as stream:  # noqa: PTH123
+                yield stream
+            Path(staged).replace(path)
+        finally:
+            with suppress(FileNotFoundError):
+                Path(staged).unlink()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CowtraceError(
+            f"cannot write {printable(name)}: {error.strerror}",
+            hint="name a file in a folder that you may write to, with room: -o FILE",
+        ) from None
+
+
+def _target(path: Path) -> Path:
+    """Where a link leads to, if it may be followed."""
+    with suppress(FileNotFoundError):
+        status = path.lstat()
+        if stat.S_ISLNK(status.st_mode):
+            if status.st_uid not in (0, os.geteuid()):
+                raise CowtraceError(
+                    f"cannot write {printable(str(path))}: it is a link of another user",
+                    hint="name a file of your own: -o FILE",
+                )
+            return path.resolve()
+    return path

@@ -1,0 +1,145 @@
+"""Snapshots -> fork generations as a tree, with their rates and whether they are levelling off."""
+
+from __future__ import annotations
+
+import enum
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cowtrace.model import ForkGeneration, Process, Snapshot
+
+WINDOW = 3  # intervals
+
+
+class Trend(enum.Enum):
+    """Where the copies of a fork are heading; see `trend`."""
+
+    GROWS = "grows"
+    SLOWS = "slows"  # levelling off
+    STILL = "still"
+    ENDED = "ended"
+
+
+def trend(generation: ForkGeneration, copied: Sequence[tuple[int, int]]) -> Trend | None:
+    """Of a fork whose copied bytes were `copied` (CLOCK_MONOTONIC ns, bytes) at the last looks.
+
+    It slows, that is, it is levelling off, when its rate over the last three intervals is below
+    half of its mean since the fork; still: nothing was copied in these. None: too early to say.
+    """
+    if generation.ended_ns is not None:
+        return Trend.ENDED
+    if len(copied) < 2:
+        return None
+    (since_ns, been), (now_ns, total) = copied[-1 - WINDOW :][0], copied[-1]
+    if total == been:
+        return Trend.STILL
+    recent = (total - been) / max(1, now_ns - since_ns)
+    mean = total / max(1, now_ns - generation.at_ns)
+    return Trend.SLOWS if recent < mean / 2 else Trend.GROWS
+
+
+@dataclass(frozen=True, slots=True)
+class ForkRow:
+    """One generation: a line under its parent."""
+
+    generation: ForkGeneration
+    parent: Process | None  # None: not known to the tracer any more
+    child: Process | None
+    seconds: float  # age, or how long it lasted
+    rate: float | None  # bytes copied per second, both sides; None: it has ended
+    trend: Trend | None
+
+
+@dataclass(frozen=True, slots=True)
+class TreeLine:
+    """`row` None: a process that is the parent of those below, and not itself a child here."""
+
+    branch: str  # `├─ `, `│  └─ `; empty for a root
+    pid: int
+    process: Process | None
+    row: ForkRow | None
+
+
+def fork_rows(history: Sequence[Snapshot], before: Snapshot | None) -> tuple[ForkRow, ...]:
+    """Of the last of the snapshots: those that live first, then by copied bytes.
+
+    `history` are the last looks, now included. The rate is that since `before`, or since the
+    fork if that is later.
+    """
+    now = history[-1]
+    processes = {process.pid: process for process in now.processes}
+    looks: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for look in list(history)[-1 - WINDOW :]:
+        for generation in look.generations:
+            looks[generation.number].append((look.at_ns, generation.copied_bytes))
+    earlier = {g.number: g.copied_bytes for g in before.generations} if before else {}
+    rows = []
+    for generation in now.generations:
+        until_ns = generation.ended_ns if generation.ended_ns is not None else now.at_ns
+        rows.append(
+            ForkRow(
+                generation=generation,
+                parent=processes.get(generation.parent),
+                child=processes.get(generation.child),
+                seconds=max(0, until_ns - generation.at_ns) / 1e9,
+                rate=_rate(generation, now, before, earlier.get(generation.number, 0)),
+                trend=trend(generation, looks[generation.number]),
+            )
+        )
+    return tuple(sorted(rows, key=_order))
+
+
+def tree(rows: Iterable[ForkRow]) -> tuple[TreeLine, ...]:
+    """Each row under its parent's, those of one parent in the order of the forks."""
+    below: dict[int, list[ForkRow]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: row.generation.number):
+        below[row.generation.parent].append(row)
+    children = {row.generation.child for forks in below.values() for row in forks}
+    lines: list[TreeLine] = []
+    placed: set[int] = set()
+    roots = [pid for pid in below if pid not in children]
+    # A pid that came back can make a circle, which has no root: it is broken at its first fork.
+    for pid in (*roots, *below):
+        forks = [row for row in below[pid] if row.generation.number not in placed]
+        if forks:
+            lines.append(TreeLine("", pid, forks[0].parent, None))
+            _place(forks, "", below, placed, lines)
+    return tuple(lines)
+
+
+def _place(
+    forks: list[ForkRow],
+    indent: str,
+    below: dict[int, list[ForkRow]],
+    placed: set[int],
+    lines: list[TreeLine],
+) -> None:
+    placed |= {row.generation.number for row in forks}
+    for row in forks:
+        last = row is forks[-1]
+        lines.append(
+            TreeLine(indent + ("└─" if last else "├─"), row.generation.child, row.child, row)
+        )
+        own = [
+            later
+            for later in below.get(row.generation.child, [])
+            if later.generation.number > row.generation.number
+            and later.generation.number not in placed
+        ]
+        _place(own, indent + ("  " if last else "│ "), below, placed, lines)
+
+
+def _rate(
+    generation: ForkGeneration, now: Snapshot, before: Snapshot | None, been: int
+) -> float | None:
+    if generation.ended_ns is not None:
+        return None
+    since_ns = max(before.at_ns if before else 0, generation.at_ns)
+    ns = now.at_ns - since_ns
+    return max(0, generation.copied_bytes - been) / ns * 1e9 if ns > 0 else None
+
+
+def _order(row: ForkRow) -> tuple[bool, int, int]:
+    generation = row.generation
+    return generation.ended_ns is not None, -generation.copied_bytes, -generation.number

@@ -1,0 +1,63 @@
+"""Detail rows -> how long the faults took: a histogram for each kind and side of a fork."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from cowtrace.model import DetailRow, FaultKind, ForkGeneration, Snapshot
+
+# `other`: a process with no fork since attach, or whose forked children have all ended.
+Side = Literal["parent", "child", "other"]
+SIDES: tuple[Side, ...] = ("parent", "child", "other")
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Times of the faults of one kind on one side, each to a power of two."""
+
+    kind: FaultKind
+    side: Side
+    buckets: tuple[tuple[int, int], ...]  # (b, faults of at least 2**b ns, less than 2**(b+1))
+    ns: int  # of all together
+
+    @property
+    def faults(self) -> int:
+        return sum(faults for _, faults in self.buckets)
+
+    def percentile(self, share: float) -> int | None:
+        """The bucket in which the fault lies that is slower than `share` (0 to 1) of them."""
+        below = 0
+        wanted = share * self.faults
+        for bucket, faults in self.buckets:
+            below += faults
+            if below >= wanted:
+                return bucket
+        return None
+
+
+def timings(now: Snapshot) -> tuple[Timing, ...]:
+    """Sums since attach, by kind, then side. Faults that were not timed are left out."""
+    generations = {generation.number: generation for generation in now.generations}
+    buckets: dict[tuple[FaultKind, Side], Counter[int]] = {}
+    ns: Counter[tuple[FaultKind, Side]] = Counter()
+    for row in now.details:
+        if row.latency is None or not row.faults:
+            continue
+        key = (row.kind, side(row, generations))
+        buckets.setdefault(key, Counter())[row.latency] += row.faults
+        ns[key] += row.ns or 0
+    return tuple(
+        Timing(*key, tuple(sorted(buckets[key].items())), ns[key])
+        for key in sorted(buckets, key=lambda key: (key[0], SIDES.index(key[1])))
+    )
+
+
+def side(row: DetailRow, generations: Mapping[int, ForkGeneration]) -> Side:
+    """On which side of the fork that it counts to the process is."""
+    generation = generations.get(row.generation) if row.generation is not None else None
+    if generation is None:
+        return "other"
+    return "child" if row.pid == generation.child else "parent"
