@@ -75,6 +75,14 @@ INLINE void fault_begins(void *ctx, u64 address, u64 regs, u64 error_code, u8 or
 
 	if (!pending)
 		return;
+	/*
+	 * Another BPF program, or perf, reads user memory inside of a fault, for a stack
+	 * say: that is never handled, and must not hide the fault that is pending. To read
+	 * the counter disables page faults as well: copy_from_kernel_nofault().
+	 */
+	if (origin == ORIGIN_KERNEL &&
+	    read_u32(bpf_get_current_task(), TASK_PAGEFAULT_DISABLED) > 1)
+		return;
 	pending->tid = tid;
 	pending->class = NOTHING;
 	if (!(error_code & PF_WRITE) || !in_region(address) || !is_wanted(key.tgid))

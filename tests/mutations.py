@@ -120,8 +120,8 @@ OF_TRACEPOINTS = (
     Mutation(
         "a page that is only re-marked is not counted",
         "tracepoint.h",
-        "if (pending->class == WRITE_PROTECT)\n\t\tadd_often",
-        "if (0)\n\t\tadd_often",
+        "if (pending->class == WRITE_PROTECT) {\n\t\tadd_often",
+        "if (0) {\n\t\tadd_often",
         "fork-both-write",
     ),
     Mutation(

@@ -66,6 +66,7 @@ MEMBERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "TASK_START_BOOTTIME": ("task_struct", ("start_boottime",)),
     "TASK_MM": ("task_struct", ("mm",)),
     "TASK_SIGNAL": ("task_struct", ("signal",)),
+    "TASK_PAGEFAULT_DISABLED": ("task_struct", ("pagefault_disabled",)),
     "SIGNAL_LIVE": ("signal_struct", ("live",)),
 }
 

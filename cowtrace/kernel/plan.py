@@ -22,6 +22,7 @@ _TASK = frozenset(
         "TASK_GROUP_LEADER",
         "TASK_START_BOOTTIME",
         "TASK_SIGNAL",
+        "TASK_PAGEFAULT_DISABLED",
         "TASK_MM",
         "SIGNAL_LIVE",
     )
