@@ -42,7 +42,7 @@ def write(stream: TextIO, root: Node, title: str, subtitle: str) -> None:
         full_html=False,
         include_plotlyjs=True,
         default_height="100%",
-        config={"displaylogo": False, "responsive": True},
+        config={"displayModeBar": False, "responsive": True},
     )
     stream.write(
         _PAGE.format(policy=_POLICY, title=escape(title), subtitle=escape(subtitle), figure=figure)

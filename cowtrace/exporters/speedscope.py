@@ -41,7 +41,7 @@ def as_object(root: Node, title: str) -> dict[str, Any]:
         "$schema": SCHEMA,
         "exporter": f"cowtrace@{__version__}",
         "name": title,
-        "activeProfileIndex": 0 if profiles else None,
+        "activeProfileIndex": 0,
         "shared": {"frames": [_frame(call) for call in numbers]},
         "profiles": profiles,
     }

@@ -14,12 +14,7 @@ from cowtrace.views.table import EXITED, trust
 from cowtrace.views.text import COLUMNS, fit, printable
 
 _PROCESS = COLUMNS - 7 - 4 * (WIDTH + 1) - 6 - (WIDTH + 1) - 6  # what the other columns leave
-_SOUND = (
-    "Exact: forks, ages; copies, but for what this plan's limits say (cowtrace doctor). Upper "
-    "bounds: SHARED (anonymous memory of the child at the fork), TO COME. LOST: copies out of "
-    "SHARED, private file pages among them. grows, slows (levelling off), still: the last three "
-    "intervals against the mean."
-)
+_SOUND = "exact: forks, ages, copies within the plan's limits; upper bounds: SHARED, LOST, TO COME"
 
 
 def block(now: Snapshot, rows: tuple[ForkRow, ...], limit: int) -> Block:
@@ -47,8 +42,11 @@ def _view(now: Snapshot, rows: tuple[ForkRow, ...], shown: int, width: int) -> R
         ended = line.row is not None and line.row.generation.ended_ns is not None
         table.add_row(Text(_process(line, process)), *numbers, style="dim" if ended else None)
     living = sum(row.generation.ended_ns is None for row in rows)
-    text = f"{min(shown, len(rows)):,} of {len(rows):,} forks, {living:,} with a living child"
-    return Group(table, Text(_SOUND, "dim"), trust(now, text, exited=bool(rows), of_details=True))
+    exited = any(row.generation.ended_by is Ending.EXIT for row in rows[:shown])
+    text = f"{min(shown, len(rows)):,} of {len(rows):,} forks, {living:,} alive"
+    footer = trust(now, text, exited=exited, of_details=True)
+    sound = _SOUND if rows else "no fork since the start; those from before it are not known"
+    return Group(table, Text(sound, "dim"), footer)
 
 
 def _process(line: TreeLine, cells: int) -> str:

@@ -14,10 +14,7 @@ from cowtrace.views.timings import Timing, timings
 
 _BARS = "▁▂▃▄▅▆▇█"
 _HISTOGRAMS = 7  # beside each other in 80 columns
-_EXPLAINED = (
-    "P50, P99: below the upper end of their power of two. A side is that of a fork: other has "
-    "no forked child that lives, and was not forked since the start."
-)
+_EXPLAINED = "other: no fork of its own since the start whose child lives, nor born by one"
 
 
 def block(now: Snapshot) -> Block:

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import io
-from types import TracebackType
+from collections.abc import Iterator
+from types import SimpleNamespace, TracebackType
+from typing import Any
 
+from cowtrace.kernel.plan import DETAILS
 from cowtrace.model import (
     Completeness,
+    DetailRow,
+    Ending,
+    Event,
     FaultKind,
     FaultRow,
+    ForkGeneration,
+    Mapping,
+    MappingType,
     Origin,
     PageFaults,
     Process,
     Snapshot,
     Source,
+    StackFrame,
 )
+from cowtrace.views.block import Block
 from cowtrace.views.rows import Frame
-from cowtrace.views.table import render
 
 PAGE = 4096
 SECOND = 1_000_000_000
@@ -63,12 +73,97 @@ def snapshot(
     )
 
 
-def text(frame: Frame) -> str:
+def mapping(
+    name: str = "",
+    type: MappingType = MappingType.ANON,
+    *,
+    start: int = 0x7F0000000000,
+    pages: int = 509,
+    flags: int = 3,
+    inode: int = 0,
+) -> Mapping:
+    """Readable and writable, private."""
+    return Mapping(start, start + pages * PAGE, type, flags, name, inode)
+
+
+def calls(*symbols: str, module: str = "/usr/bin/python3.13") -> tuple[StackFrame, ...]:
+    """A stack, the innermost function first."""
+    return tuple(StackFrame(s, module, 0x1000 + at) for at, s in enumerate(symbols))
+
+
+def detail(
+    pid: int = 1,
+    kind: FaultKind = FaultKind.COPIED,
+    faults: int = 23,
+    *,
+    source: Source = Source.ANON,
+    **fields: Any,
+) -> DetailRow:
+    """A page of bytes for each fault that copies or fills."""
+    writes = kind in (FaultKind.COPIED, FaultKind.FILE_COPIED, FaultKind.ZERO_FILLED)
+    missing: dict[str, Any] = dict.fromkeys(
+        ("generation", "mapping", "user_stack", "kernel_stack", "latency", "ns")
+    )
+    return DetailRow(
+        pid=pid,
+        kind=kind,
+        source=source,
+        origin=Origin.USER,
+        faults=faults,
+        bytes=faults * PAGE if writes else 0,
+        **(missing | fields),
+    )
+
+
+def fork(
+    number: int = 1,
+    parent: int = 1,
+    child: int = 2,
+    *,
+    at: float = 0.5,
+    shareable: int | None = 1000,
+    by_parent: int = 0,
+    by_child: int = 0,
+    ended: float | None = None,
+    ended_by: Ending = Ending.EXIT,
+) -> ForkGeneration:
+    """Times in seconds after attach, memory in pages."""
+    return ForkGeneration(
+        number=number,
+        parent=parent,
+        child=child,
+        at_ns=7 * SECOND + round(at * SECOND),
+        shareable_bytes=None if shareable is None else shareable * PAGE,
+        ended_ns=None if ended is None else 7 * SECOND + round(ended * SECOND),
+        ended_by=None if ended is None else ended_by,
+        parent_copied_bytes=by_parent * PAGE,
+        child_copied_bytes=by_child * PAGE,
+    )
+
+
+def event(address: int = 0x7F0000001234, **fields: Any) -> Event:
+    """One copy."""
+    usual: dict[str, Any] = {
+        "at_ns": 8 * SECOND,
+        "pid": 1,
+        "tid": 1,
+        "comm": "redis-server",
+        "kind": FaultKind.COPIED,
+        "source": Source.ANON,
+        "origin": Origin.USER,
+        "bytes": PAGE,
+        "mapping": None,
+        "ns": 2710,
+    }
+    return Event(address=address, **(usual | fields))
+
+
+def text(frame: Frame | Block) -> str:
     """The frame as plain.py writes it."""
     from cowtrace.views import plain
 
     stream = io.StringIO()
-    plain.write(plain.console(stream), render(frame))
+    plain.PlainScreen(stream).show(frame)
     return stream.getvalue()
 
 
@@ -77,9 +172,19 @@ class FakeTracer:
 
     plan = "kprobe"
 
-    def __init__(self, *snapshots: Snapshot) -> None:
+    def __init__(
+        self,
+        *snapshots: Snapshot,
+        details: frozenset[str] = frozenset(DETAILS),
+        events: tuple[Event, ...] = (),
+    ) -> None:
         self.snapshots = list(snapshots)
+        self.probe_plan = SimpleNamespace(details=details)
+        self.batches = [events]
         self.closed = False
+
+    def events(self, timeout_seconds: float) -> Iterator[Event]:
+        return iter(self.batches.pop(0) if self.batches else ())
 
     def snapshot(self) -> Snapshot:
         return self.snapshots.pop(0) if len(self.snapshots) > 1 else self.snapshots[0]
