@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rich.cells import cell_len
+
 from cowtrace.model import Event, Source
 from cowtrace.views.mapping_rows import label
 from cowtrace.views.numbers import MISSING, brief
@@ -47,7 +49,7 @@ class EventLines:
         for column, text in zip(self._columns, texts, strict=True):  # type: ignore[call-overload]
             whole = self._wide or not column.cells
             shown = text if whole else fit(text, column.cells)
-            pad = " " * max(0, column.cells - len(shown))
+            pad = " " * max(0, column.cells - cell_len(shown))
             cells.append(pad + shown if column.right else shown + pad)
         return " ".join(cells).rstrip()
 
