@@ -84,9 +84,9 @@ def _of(now: Snapshot, choice: Choice, members: set[int]) -> Snapshot:
     pids = set(choice.pids)
     if choice.follow:
         pids = set().union(*(descendants(now, pid) for pid in pids))
-    wanted = [choice.called(now)]
-    if pids:
-        wanted.append(pids)
+    wanted = [pids] if pids else []
+    if choice.comm:
+        wanted.append(choice.called(now))
 
     def is_chosen(generation: ForkGeneration) -> bool:
         sides = {generation.parent, generation.child}

@@ -1,0 +1,241 @@
+"""`forks`, `maps`, `stacks`, `latency` and `--latency` over a made-up tracer."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from snapshots import PAGE, FakeTracer, calls, detail, fork, mapping, process, row, snapshot
+
+from cowtrace import tracer
+from cowtrace.cli import main
+from cowtrace.errors import EXIT_NO_PLAN
+from cowtrace.kernel.plan import DETAILS
+from cowtrace.model import FaultKind, MappingType, Snapshot
+
+ME = os.getpid()
+HEAP = mapping(type=MappingType.HEAP)
+STACK = calls("py::collect:/srv/app.py", "main")
+
+
+def at(seconds: float, pages: int) -> Snapshot:
+    copied = detail(
+        ME, faults=pages, mapping=HEAP, user_stack=STACK, latency=11, ns=pages * 3000, generation=1
+    )
+    return replace(
+        snapshot(
+            process(ME, "redis-server", row(FaultKind.COPIED, pages)),
+            process(2, "child", row(FaultKind.COPIED, 7), parent=ME),
+            at=seconds,
+        ),
+        details=(copied, detail(2, faults=7, latency=12, ns=35_000, generation=1)),
+        samples=(copied,),
+        generations=(fork(1, ME, 2, by_parent=pages, by_child=7), fork(2, 8, 9)),
+    )
+
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def asked() -> dict[str, Any]:
+    return {}
+
+
+@pytest.fixture
+def cowtrace(monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]) -> Command:
+    def run(*arguments: str, details: frozenset[str] = frozenset(DETAILS)) -> Result:
+        live = FakeTracer(at(1, 23), at(2, 503), details=details)
+        asked.clear()
+
+        def attach(plan: str = "auto", **options: Any) -> FakeTracer:
+            asked.update(options, plan=plan)
+            return live
+
+        monkeypatch.setattr(tracer, "attach", attach)
+        result = CliRunner().invoke(main, arguments)
+        assert live.closed or not asked
+        return result
+
+    return run
+
+
+def objects(result: Result) -> list[dict[str, Any]]:
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_forks(cowtrace: Command, asked: dict[str, Any]) -> None:
+    shown = cowtrace("forks", "0.05", "2").stdout
+    first, second = shown.split("\n\n")
+    assert f"{ME} redis-server" in first
+    assert "2 of 2 forks" in second
+    assert asked["details"] == {"generation"}
+    assert " -v" not in second
+
+
+def test_forks_of_a_process_counts_both_sides(cowtrace: Command, asked: dict[str, Any]) -> None:
+    (told,) = objects(cowtrace("forks", "-p", str(ME), "--json", "0.05", "1"))
+    (only,) = told["generations"]
+    assert (only["parent"], only["child"], only["number"]) == (ME, 2, 1)
+    assert only["parent_copied_bytes"] == 23 * PAGE
+    assert only["child_copied_bytes"] == 7 * PAGE
+    assert only["worst_case_bytes"] == (1000 - 30) * PAGE
+    assert only["share_lost"] == 30 / 1000
+    assert asked["only"].pids == ()
+
+
+def test_forks_by_name(cowtrace: Command) -> None:
+    shown = cowtrace("forks", "--comm", "redis*", "0.05", "1").stdout
+    assert "1 of 1 forks" in shown
+    assert "no fork since the start" in cowtrace("forks", "--comm", "x", "0.05", "1").stdout
+
+
+def test_forks_has_a_trend_from_the_second_look_on(cowtrace: Command) -> None:
+    first, second = objects(cowtrace("forks", "--json", "0.05", "2"))
+    assert first["generations"][0]["trend"] is None
+    assert second["generations"][0]["trend"] == "grows"
+    assert second["generations"][0]["copied_bytes_per_second"] == pytest.approx(480 * PAGE)
+
+
+def test_maps(cowtrace: Command, asked: dict[str, Any]) -> None:
+    shown = cowtrace("maps", "-p", str(ME), "0.05", "1").stdout
+    assert shown.splitlines()[1].split() == ["[heap]", "rw-p", "23", "0", "92.0KiB", "92.0KiB"]
+    assert asked["details"] == {"mapping"}
+    assert asked["only"].pids == (ME,)
+
+
+def test_top_by_mapping(cowtrace: Command) -> None:
+    shown = cowtrace("top", "--by", "mapping", "0.05", "1").stdout
+    assert "MAPPING" in shown
+    assert cowtrace("top", "--by", "mapping", "--latency").exit_code == 2
+
+
+def test_maps_json_has_addresses(cowtrace: Command) -> None:
+    _, told = objects(cowtrace("maps", "--json", "0.05", "2"))
+    heap = next(m for m in told["mappings"] if m["name"])
+    assert (heap["pid"], heap["name"], heap["segment"]) == (ME, "[heap]", "rw-p")
+    assert heap["start"] == HEAP.start
+    assert heap["copied"] == 503
+    assert heap["copied_bytes_per_second"] == 480 * PAGE
+
+
+def test_latency(cowtrace: Command, asked: dict[str, Any]) -> None:
+    (told,) = objects(cowtrace("latency", "--json", "0.05", "1"))
+    parent, child = told["latency"]
+    assert parent == {
+        "kind": "copied",
+        "side": "parent",
+        "faults": 23,
+        "ns": 69_000,
+        "buckets": {"11": 23},
+        "p50_below_ns": 4096,
+        "p99_below_ns": 4096,
+    }
+    assert (child["side"], child["faults"]) == ("child", 7)
+    assert asked["details"] == {"generation", "latency"}
+    assert "30 faults timed" in cowtrace("latency", "0.05", "1").stdout
+
+
+def test_top_with_latency(cowtrace: Command) -> None:
+    shown = cowtrace("top", "--latency", "0.05", "1").stdout
+    assert "copied       parent       23" in shown
+    (told,) = objects(cowtrace("top", "--latency", "--json", "0.05", "1"))
+    assert len(told["processes"]) == len(told["latency"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "lacking", "problem"),
+    [
+        (["latency"], "latency", "cannot time faults"),
+        (["top", "--latency"], "latency", "cannot time faults"),
+        (["run", "--latency", "--", "true"], "latency", "cannot time faults"),
+        (["maps"], "mapping", "cannot tell mappings"),
+        (["forks"], "generation", "cannot follow forks"),
+        (["stacks", "--kernel"], "kernel-stack", "cannot read kernel stacks"),
+    ],
+)
+def test_what_the_plan_cannot_tell(
+    cowtrace: Command, command: list[str], lacking: str, problem: str
+) -> None:
+    result = cowtrace(*command, details=frozenset(DETAILS) - {lacking})
+    assert result.exit_code == EXIT_NO_PLAN
+    first, second = result.stderr.splitlines()
+    assert first == f"cowtrace: the kprobe plan {problem} on this kernel"
+    assert second.startswith("Hint: ")
+
+
+def test_stacks(cowtrace: Command, asked: dict[str, Any]) -> None:
+    shown = cowtrace("stacks", "0.05", "1").stdout
+    assert shown.splitlines()[1].split()[-2:] == ["collect", "/srv/app.py"]
+    assert "estimated" in shown
+    assert (asked["samples"], asked.get("details")) == (True, None)
+
+
+def test_exact_stacks(cowtrace: Command, asked: dict[str, Any]) -> None:
+    shown = cowtrace("stacks", "--frame-pointers", "0.05", "1").stdout
+    assert "estimated" not in shown
+    assert "[no stack]" in shown
+    assert (asked["samples"], asked["details"]) == (False, {"stack"})
+    cowtrace("stacks", "--kernel", "0.05", "1")
+    assert asked["details"] == {"stack", "kernel-stack"}
+
+
+def test_stacks_json(cowtrace: Command) -> None:
+    _, told = objects(cowtrace("stacks", "--json", "0.05", "2"))
+    (only,) = told["stacks"]
+    assert [frame["function"] for frame in only["frames"]] == ["py::collect:/srv/app.py", "main"]
+    assert (only["faults"], told["sampled"]) == (503, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "begin"),
+    [
+        ("a.folded", "redis-server;main (python3.13);collect (app.py) 2060288"),
+        ("a.speedscope.json", '{"$schema": "https://www.speedscope.app/'),
+        ("a.html", "<!DOCTYPE html>"),
+        ("a.txt", "   SELF"),
+    ],
+)
+def test_a_file_is_written_at_the_end(
+    cowtrace: Command, tmp_path: Path, name: str, begin: str
+) -> None:
+    if name.endswith("html"):
+        pytest.importorskip("plotly", reason="the extra cowtrace[report] is not installed")
+    file = tmp_path / name
+    result = cowtrace("stacks", "-o", str(file), "0.05", "2")
+    assert (result.exit_code, result.output) == (0, "")
+    assert file.read_text().startswith(begin)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_format_on_stdout(cowtrace: Command) -> None:
+    assert cowtrace("stacks", "--format", "folded", "0.05", "2").stdout.startswith("redis-server;")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["-o", "a.xyz"], ["--format", "folded", "--json"], ["--format", "svg"]]
+)
+def test_usage_errors(cowtrace: Command, arguments: list[str]) -> None:
+    assert cowtrace("stacks", *arguments).exit_code == 2
+
+
+def test_an_unwritable_file_is_found_before_tracing(
+    cowtrace: Command, asked: dict[str, Any], tmp_path: Path
+) -> None:
+    result = cowtrace("stacks", "-o", str(tmp_path / "no" / "a.folded"))
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == 2
+    assert asked == {}
+
+
+def test_kinds_in_the_table_of_processes(cowtrace: Command) -> None:
+    line = cowtrace("top", "--kind", "reused", "-p", str(ME), "0.05", "1").stdout.splitlines()[1]
+    assert line.split()[2:] == ["0", "-", "-", "0", "-", "-", "-"]
