@@ -83,7 +83,10 @@ INLINE void set_place(struct detail_key *key, u32 tgid, u64 vma)
 #endif
 }
 
-INLINE void set_kind(struct detail_key *key, void *ctx, const struct fault_key *fault)
+#define STACK_NOW -1ULL	/* take the user stack now, none was taken before */
+
+INLINE void set_kind(struct detail_key *key, void *ctx, const struct fault_key *fault,
+		     u64 user_stack)
 {
 	key->kind = fault->kind;
 	key->source = fault->source;
@@ -94,7 +97,8 @@ INLINE void set_kind(struct detail_key *key, void *ctx, const struct fault_key *
 		return;
 #ifdef USER_STACKS
 	if (fault->tgid == current_tgid())
-		key->user_stack = note_stack(ctx, BPF_F_USER_STACK);
+		key->user_stack = user_stack == STACK_NOW ?
+				  note_stack(ctx, BPF_F_USER_STACK) : user_stack;
 #endif
 #ifdef KERNEL_STACKS
 	key->kernel_stack = note_stack(ctx, 0);
@@ -123,11 +127,11 @@ INLINE void count_fault(void *ctx, struct fault_key *key, u64 task, u64 vma, u64
 	set_place(&detail, key->tgid, vma);
 #endif
 #ifdef DETAILS
-	set_kind(&detail, ctx, key);
+	set_kind(&detail, ctx, key, STACK_NOW);
 	add_detail(&detail, 1, bytes, ns);
 #endif
 #ifdef SAMPLES
-	take_sample(key, &detail);
+	take_sample(key, &detail, 0);
 #endif
 #ifdef EVENTS
 	emit(key, address, detail.mapping, bytes, ns, 0);

@@ -42,9 +42,15 @@ INLINE int read_user_regs(u64 *regs)
 	return (regs[REGS_CS] & 3) == 3 && regs[REGS_CS] < 0x100;
 }
 
-/* As much as there is: less than DUMP_BYTES near the beginning of a stack. */
-INLINE u32 read_dump(u8 *dump, u64 stack)
+/*
+ * As much as there is: less than DUMP_BYTES near the beginning of a stack. Not
+ * of a page whose fault is going on: to read it marks its entry as accessed, the
+ * kernel finds the entry changed, throws its copy away, and it faults once more.
+ */
+INLINE u32 read_dump(u8 *dump, u64 stack, u64 faulting)
 {
+	if (faulting >= (stack & -(u64)PAGE_SIZE) && faulting < stack + DUMP_BYTES)
+		return 0;
 	if (!bpf_probe_read_user(dump, DUMP_BYTES, (void *)stack))
 		return DUMP_BYTES;
 	if (!bpf_probe_read_user(dump, DUMP_BYTES / 4, (void *)stack))
@@ -56,7 +62,9 @@ INLINE u32 read_dump(u8 *dump, u64 stack)
 	return 0;
 }
 
-INLINE void take_sample(const struct fault_key *fault, const struct detail_key *place)
+/* `faulting`: an address whose fault is not resolved yet, else 0. */
+INLINE void take_sample(const struct fault_key *fault, const struct detail_key *place,
+			u64 faulting)
 {
 	struct sample *sample;
 	u32 zero = 0, faults;
@@ -91,7 +99,8 @@ INLINE void take_sample(const struct fault_key *fault, const struct detail_key *
 	sample->faults = faults;
 	sample->dump_bytes = 0;
 	if (read_user_regs(sample->regs))
-		sample->dump_bytes = read_dump(sample->dump, sample->regs[REGS_SP]);
+		sample->dump_bytes = read_dump(sample->dump, sample->regs[REGS_SP],
+					       faulting);
 	samples.ringbuf_submit(sample, 0);
 }
 

@@ -26,6 +26,7 @@ struct pending {
 	u16 pad;
 #ifdef TOLD
 	struct detail_key detail;	/* under which it is counted until it is known better */
+	u64 user_stack;	/* taken when the fault began */
 #endif
 };
 
@@ -55,11 +56,12 @@ INLINE void tell(void *ctx, struct pending *pending, const struct fault_key *key
 	else {
 		add_detail(&pending->detail, -1, 0, 0);
 	}
-	set_kind(&pending->detail, ctx, key);
+	set_kind(&pending->detail, ctx, key,
+		 pending->class == MISSING ? STACK_NOW : pending->user_stack);
 	add_detail(&pending->detail, 1, bytes, 0);
 #endif
 #ifdef SAMPLES
-	take_sample(key, &pending->detail);
+	take_sample(key, &pending->detail, pending->address);
 #endif
 #ifdef EVENTS
 	emit(key, pending->address, pending->detail.mapping, bytes, 0, undecided);
@@ -72,9 +74,21 @@ INLINE void fault_begins(void *ctx, u64 address, u64 regs, u64 error_code, u8 or
 	u32 tid = current_tid(), index = tid & (SLOTS - 1);
 	struct pending *pending = pending_faults.lookup(&index);
 	struct fault_key key = { .tgid = current_tgid(), .kind = REUSED, .origin = origin };
+	u64 user_stack = 0;
 
 	if (!pending)
 		return;
+#ifdef USER_STACKS
+	/*
+	 * Before the kernel has read the page-table entry: to walk the stack reads
+	 * user memory, perhaps that very page: see read_dump() in sample.h. And before
+	 * `pending` is filled: where there is no memory, it faults in its turn, which
+	 * page_fault_kernel sees; inside of itself that would look like a lost fault.
+	 */
+	if (origin == ORIGIN_USER && error_code & PF_WRITE && error_code & PF_PROT &&
+	    is_wanted(key.tgid))
+		user_stack = note_stack(ctx, BPF_F_USER_STACK);
+#endif
 	/*
 	 * Another BPF program, or perf, reads user memory inside of a fault, for a stack
 	 * say: that is never handled, and must not hide the fault that is pending. To read
@@ -91,6 +105,9 @@ INLINE void fault_begins(void *ctx, u64 address, u64 regs, u64 error_code, u8 or
 	pending->regs = regs;
 	pending->ip = read_u64(regs, REGS_IP);
 	pending->origin = origin;
+#ifdef TOLD
+	pending->user_stack = user_stack;
+#endif
 	pending->class = error_code & PF_PROT ? WRITE_PROTECT : MISSING;
 	if (pending->class == WRITE_PROTECT) {
 		add_often(&key, 0, 0);

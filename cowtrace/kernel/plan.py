@@ -272,6 +272,8 @@ def _limits(
             "count as reused",
             "pages copied since they are pinned for reading are not seen",
         ]
+        if "USER_STACKS" in defines:
+            spots.append("copies that the kernel makes for a process have no stack")
         if facts.offsets.keys() >= _MAPLE:
             spots.append("a swapped-out page of a private file counts as file-copied on write")
         else:
