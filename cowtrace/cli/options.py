@@ -57,7 +57,7 @@ def interval_arguments(command: Command) -> Command:
 
 
 _PROCESSES = (
-    click.option("-p", "--pid", "pids", type=click.IntRange(min=1), multiple=True,
+    click.option("-p", "--pid", "pids", type=click.IntRange(min=1), multiple=True, metavar="PID",
                  help="Only this process; may be given again."),
     click.option("--follow", is_flag=True, help="With -p: also its descendants, born or to come."),
     click.option("--comm", metavar="GLOB", help="Only processes of such a name: 'redis*'."),

@@ -23,6 +23,7 @@ from cowtrace.views.text import COLUMNS
 
 _DROPPED = "events dropped"
 _WAIT_SECONDS = 0.1
+_LAST_POLLS = 3  # for what had happened by the signal, and what is given out a poll later
 _ROUND_SECONDS = 1.0  # the tracer's sums are read that often, and what was dropped is looked up
 
 
@@ -58,17 +59,19 @@ def snoop(choice: Choice, count: int | None, plan: str, as_json: bool, verbose: 
         )
         printer = _Printer(lines, as_json)
         round_ends = time.monotonic() + _ROUND_SECONDS
-        while count is None or printer.shown < count:
-            for event in live.events(_WAIT_SECONDS):
+        polls_left: int | None = None  # counted down once a signal has ended it
+        while polls_left != 0 and (count is None or printer.shown < count):
+            for event in live.events(_WAIT_SECONDS if polls_left is None else 0):
                 if choice.takes(event) and (count is None or printer.shown < count):
                     printer.event(event)
-            ended = signals.wait(time.monotonic()) is not None
-            if ended or time.monotonic() >= round_ends:
+            if polls_left is not None:
+                polls_left -= 1
+            elif signals.wait(time.monotonic()):
+                polls_left = _LAST_POLLS
+            if time.monotonic() >= round_ends:
                 printer.dropped(_dropped(live))
                 round_ends = time.monotonic() + _ROUND_SECONDS
             printer.flush()
-            if ended:
-                break
         printer.end(_dropped(live))
 
 
