@@ -13,7 +13,7 @@ from cowtrace.views.numbers import MISSING, WIDTH, count, size
 from cowtrace.views.table import EXITED, trust
 from cowtrace.views.text import fit, fit_end, printable
 
-_PID, _COMM, _START, _SEGMENT = 7, 10, 13, 5
+_PID, _COMM, _START, _SEGMENT = 7, 10, 13, 5  # cells
 
 
 def block(
@@ -39,8 +39,9 @@ def _view(
     table = Table(box=None, padding=0, pad_edge=False, header_style="bold", collapse_padding=True)
     left = width - _SEGMENT - 4 * (WIDTH + 1)
     if not one:
-        table.add_column("PID", justify="right", width=_PID, no_wrap=True)
-        left -= _PID
+        pid = _PID + addresses  # there the mark has no name to stand by
+        table.add_column("PID" + " " * addresses, justify="right", width=pid, no_wrap=True)
+        left -= pid
     if not one and not addresses:
         table.add_column(" COMM", width=_COMM + 1, no_wrap=True)
         left -= _COMM + 1
@@ -56,7 +57,8 @@ def _view(
     for row in rows[:shown]:
         cells = []
         if not one:
-            cells.append(str(row.pid))
+            mark = EXITED if row.exited else " "
+            cells.append(f"{row.pid}{mark if addresses else ''}")
         if not one and not addresses:
             mark = EXITED if row.exited else ""
             cells.append(f" {fit(printable(row.comm), _COMM - len(mark))}{mark}")

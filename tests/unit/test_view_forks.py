@@ -43,8 +43,7 @@ PROCESS                  AGE  SHARED  PARENT   CHILD  LOST      /S TREND TO COME
 ├─23 sh†                1.0s 3.91MiB 28.0KiB       0  0.7%       - ended       0
 └─4194304 redis-rdb-…   2.0s  100MiB 3.94MiB 92.0KiB  4.0% 1.98MiB grows 96.0MiB
   └─42 ?                0.5s       -       0       0     -       0     -       -
-exact: forks, ages, copies within the plan's limits; upper bounds: SHARED, LOST,
-TO COME
+exact: AGE, COPIED (in the plan's limits); upper bounds: SHARED, LOST, TO COME
 plan kprobe, kernel 6.12.43+deb13-cloud-amd64, 3.0 s: 3 of 3 forks, 2 alive
 unclassified 0, lost 0; † exited
 """

@@ -74,8 +74,9 @@ def test_addresses_tell_mappings_of_one_name_apart() -> None:
     shown = text(block(NOW, rows, 20, one=False, addresses=True)).splitlines()
     assert len(rows) == 6
     assert shown[1] == (
-        "4194304 555500000000 1.99MiB [heap]         rw-p     503      23 1.96MiB 1006KiB"
+        "4194304  555500000000 1.99MiB [heap]        rw-p     503      23 1.96MiB 1006KiB"
     )
+    assert any(line.startswith("     23†") for line in shown)
     assert all(cell_len(line) <= 80 for line in shown)
 
 
