@@ -1,0 +1,1 @@
+"""Snapshots of a trace, kept in a file: SQLite, one transaction an interval."""

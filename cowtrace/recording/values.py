@@ -1,0 +1,54 @@
+"""What a recording holds: frozen values, no I/O. The file is `schema.py`'s."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cowtrace.model import FaultKind, Process, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What is known when a recording begins."""
+
+    version: str  # of cowtrace
+    kernel: str  # uname -r
+    plan: str
+    page_bytes: int
+    attached_ns: int  # CLOCK_MONOTONIC, as all other times
+    started_unix_ns: int  # the wall clock at attached_ns
+    interval_ns: int  # that was asked for; an interval can be longer
+    command: str | None  # that was run, quoted as a shell would have it. Hostile
+    unseen: frozenset[FaultKind]
+    details: frozenset[str]  # of plan.DETAILS, and `samples`: what was recorded
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What one process did in one interval."""
+
+    at_ns: int  # CLOCK_MONOTONIC, the interval's end
+    process: int  # index in Recording.last.processes
+    kind: FaultKind
+    faults: int  # in this interval
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One recording, read whole."""
+
+    header: Header
+    last: Snapshot  # all sums at the end of the last interval that was kept
+    points: tuple[Point, ...]  # by time
+    times: tuple[int, ...]  # the end of each interval, CLOCK_MONOTONIC
+    closed: bool  # False: the recorder was killed, or still runs; an interval may be missing
+    ended: str | None  # why it ended, when it was not as asked: the disk was full
+
+    @property
+    def seconds(self) -> float:
+        """From attach to the end of the last interval."""
+        return (self.last.at_ns - self.last.attached_ns) / 1e9
+
+    def process(self, point: Point) -> Process:
+        return self.last.processes[point.process]
