@@ -14,7 +14,7 @@ from cowtrace.views.table import EXITED, trust
 from cowtrace.views.text import COLUMNS, fit, printable
 
 _PROCESS = COLUMNS - 7 - 4 * (WIDTH + 1) - 6 - (WIDTH + 1) - 6  # what the other columns leave
-_SOUND = "exact: forks, ages, copies within the plan's limits; upper bounds: SHARED, LOST, TO COME"
+_SOUND = "exact: AGE, COPIED (in the plan's limits); upper bounds: SHARED, LOST, TO COME"
 
 
 def block(now: Snapshot, rows: tuple[ForkRow, ...], limit: int) -> Block:

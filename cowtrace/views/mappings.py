@@ -39,13 +39,15 @@ def _view(
     table = Table(box=None, padding=0, pad_edge=False, header_style="bold", collapse_padding=True)
     left = width - _SEGMENT - 4 * (WIDTH + 1)
     if not one:
-        pid = _PID + addresses  # there the mark has no name to stand by
-        table.add_column("PID" + " " * addresses, justify="right", width=pid, no_wrap=True)
-        left -= pid
+        table.add_column("PID", justify="right", width=_PID, no_wrap=True)
+        left -= _PID
     if not one and not addresses:
         table.add_column(" COMM", width=_COMM + 1, no_wrap=True)
         left -= _COMM + 1
     if addresses:
+        if not one:  # the mark has no name to stand by
+            table.add_column("", width=1, no_wrap=True)
+            left -= 1
         table.add_column("START", justify="right", width=_START, no_wrap=True)
         table.add_column("SIZE", justify="right", width=WIDTH + 1, no_wrap=True)
         left -= _START + WIDTH + 1
@@ -57,11 +59,12 @@ def _view(
     for row in rows[:shown]:
         cells = []
         if not one:
-            mark = EXITED if row.exited else " "
-            cells.append(f"{row.pid}{mark if addresses else ''}")
+            cells.append(str(row.pid))
         if not one and not addresses:
             mark = EXITED if row.exited else ""
             cells.append(f" {fit(printable(row.comm), _COMM - len(mark))}{mark}")
+        if addresses and not one:
+            cells.append(EXITED if row.exited else "")
         if addresses:
             cells += [MISSING if row.start is None else f"{row.start:x}", size(row.mapped_bytes)]
         table.add_row(
