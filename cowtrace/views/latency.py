@@ -14,7 +14,7 @@ from cowtrace.views.timings import Timing, timings
 
 _BARS = "▁▂▃▄▅▆▇█"
 _HISTOGRAMS = 7  # beside each other in 80 columns
-_EXPLAINED = "other: no fork of its own since the start whose child lives, nor born by one"
+_EXPLAINED = "other: on neither side of a fork since the start whose child lives"
 
 
 def block(now: Snapshot) -> Block:
