@@ -1,0 +1,25 @@
+"""Real applications, traced on the VM's kernel by every plan that loses nothing there."""
+
+from __future__ import annotations
+
+from applications.gunicorn_tests import test_gunicorn_workers_collections_copy_unless_frozen
+from applications.multiprocessing_tests import (
+    test_multiprocessing_reference_counts_copy_what_is_read,
+)
+from applications.postgres_tests import test_postgres_shared_buffers_are_no_copies
+from applications.redis_tests import test_redis_parents_copies_during_bgsave
+from applications.snapshot_tests import (
+    test_snapshot_pages_diverge,
+    test_snapshot_single_faults_name_the_pages_that_diverge,
+)
+from applications.watching import watched
+
+__all__ = [
+    "test_gunicorn_workers_collections_copy_unless_frozen",
+    "test_multiprocessing_reference_counts_copy_what_is_read",
+    "test_postgres_shared_buffers_are_no_copies",
+    "test_redis_parents_copies_during_bgsave",
+    "test_snapshot_pages_diverge",
+    "test_snapshot_single_faults_name_the_pages_that_diverge",
+    "watched",
+]
