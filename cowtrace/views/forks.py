@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from cowtrace.model import Ending, Snapshot
 from cowtrace.views.block import Block
+from cowtrace.views.columns import Column, fitted, table
 from cowtrace.views.generation_rows import ForkRow, TreeLine, tree
-from cowtrace.views.numbers import MISSING, WIDTH, age, percent, size
+from cowtrace.views.numbers import MISSING, age, percent, size
 from cowtrace.views.table import EXITED, trust
-from cowtrace.views.text import COLUMNS, fit, printable
+from cowtrace.views.text import fit, printable
 
-_PROCESS = COLUMNS - 7 - 4 * (WIDTH + 1) - 6 - (WIDTH + 1) - 6  # what the other columns leave
 _SOUND = "exact: AGE, COPIED (in the plan's limits); upper bounds: SHARED, LOST, TO COME"
+_NONE = "no fork since the start; those from before it are not known"
+# What a terminal of less than 80 columns loses, in this order.
+_DISPENSABLE = ("\nTREND", "AT FORK\nSHARED", "\nAGE", "\nLOST", "\n/S")
 
 
 def block(now: Snapshot, rows: tuple[ForkRow, ...], limit: int) -> Block:
@@ -27,26 +31,15 @@ def block(now: Snapshot, rows: tuple[ForkRow, ...], limit: int) -> Block:
 
 
 def _view(now: Snapshot, rows: tuple[ForkRow, ...], shown: int, width: int) -> RenderableType:
-    process = max(8, _PROCESS + width - COLUMNS)
-    table = Table(box=None, padding=0, pad_edge=False, header_style="bold", collapse_padding=True)
-    table.add_column("\nPROCESS", width=process, no_wrap=True)
-    table.add_column("\nAGE", justify="right", width=7, no_wrap=True)
-    for header in ("AT FORK\nSHARED", "COPIED\nPARENT", "COPIED\nCHILD"):
-        table.add_column(header, justify="right", width=WIDTH + 1, no_wrap=True)
-    table.add_column("\nLOST", justify="right", width=6, no_wrap=True)
-    table.add_column("\n/S", justify="right", width=WIDTH + 1, no_wrap=True)
-    table.add_column("\nTREND", justify="right", width=6, no_wrap=True)
-    table.add_column("WORST\nTO COME", justify="right", width=WIDTH + 1, no_wrap=True)
-    for line in tree(rows[:shown]):
-        numbers = _numbers(line.row) if line.row else ()
-        ended = line.row is not None and line.row.generation.ended_ns is not None
-        table.add_row(Text(_process(line, process)), *numbers, style="dim" if ended else None)
+    lines = table(
+        fitted(_COLUMNS, width, _DISPENSABLE, least=20),
+        ((line, _has_ended(line)) for line in tree(rows[:shown])),
+    )
     living = sum(row.generation.ended_ns is None for row in rows)
     exited = any(row.generation.ended_by is Ending.EXIT for row in rows[:shown])
     text = f"{min(shown, len(rows)):,} of {len(rows):,} forks, {living:,} alive"
     footer = trust(now, text, exited=exited, of_details=True)
-    sound = _SOUND if rows else "no fork since the start; those from before it are not known"
-    return Group(table, Text(sound, "dim"), footer)
+    return Group(lines, Text(_SOUND if rows else _NONE, "dim"), footer)
 
 
 def _process(line: TreeLine, cells: int) -> str:
@@ -58,15 +51,23 @@ def _process(line: TreeLine, cells: int) -> str:
     return fit(f"{line.branch}{line.pid} {name}", cells - len(mark)) + mark
 
 
-def _numbers(row: ForkRow) -> tuple[str, ...]:
-    generation = row.generation
-    return (
-        age(row.seconds),
-        size(generation.shareable_bytes),
-        size(generation.parent_copied_bytes),
-        size(generation.child_copied_bytes),
-        percent(generation.share_lost),
-        size(row.rate),
-        row.trend.value if row.trend else MISSING,
-        size(generation.worst_case_bytes),
-    )
+def _has_ended(line: TreeLine) -> bool:
+    return line.row is not None and line.row.generation.ended_ns is not None
+
+
+def _of_row(text: Callable[[ForkRow], str]) -> Callable[[TreeLine, int], str]:
+    """Empty for a root, which is no fork."""
+    return lambda line, _: text(line.row) if line.row else ""
+
+
+_COLUMNS: tuple[Column[TreeLine], ...] = (
+    Column("\nPROCESS", _process, 0, right=False),
+    Column("\nAGE", _of_row(lambda row: age(row.seconds)), 7),
+    Column("AT FORK\nSHARED", _of_row(lambda row: size(row.generation.shareable_bytes))),
+    Column("COPIED\nPARENT", _of_row(lambda row: size(row.generation.parent_copied_bytes))),
+    Column("COPIED\nCHILD", _of_row(lambda row: size(row.generation.child_copied_bytes))),
+    Column("\nLOST", _of_row(lambda row: percent(row.generation.share_lost)), 6),
+    Column("\n/S", _of_row(lambda row: size(row.rate))),
+    Column("\nTREND", _of_row(lambda row: row.trend.value if row.trend else MISSING), 6),
+    Column("WORST\nTO COME", _of_row(lambda row: size(row.generation.worst_case_bytes))),
+)

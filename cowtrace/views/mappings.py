@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from cowtrace.model import Snapshot
 from cowtrace.views.block import Block
+from cowtrace.views.columns import Column, fitted, table
 from cowtrace.views.mapping_rows import MappingRow
-from cowtrace.views.numbers import MISSING, WIDTH, count, size
+from cowtrace.views.numbers import MISSING, count, size
 from cowtrace.views.table import EXITED, trust
 from cowtrace.views.text import fit, fit_end, printable
 
-_PID, _COMM, _START, _SEGMENT = 7, 10, 13, 5  # cells
+# What a terminal of less than 80 columns loses, in this order.
+_DISPENSABLE = ("SIZE", "REUSED", "/S", " COMM", " SEG")
 
 
 def block(
@@ -22,62 +23,48 @@ def block(
     """`one`: all rows are of one process, which needs to be named only once."""
 
     def draw(shown: int, width: int) -> RenderableType:
-        return _view(now, rows, shown, width, one=one, addresses=addresses)
+        columns = fitted(_columns(one, addresses), width, _DISPENSABLE, least=13)
+        lines = table(columns, ((row, row.exited) for row in rows[:shown]))
+        return Group(lines, _footer(now, rows, min(shown, len(rows)), one=one))
 
     return Block(min(limit, len(rows)), draw)
 
 
-def _view(
-    now: Snapshot,
-    rows: tuple[MappingRow, ...],
-    shown: int,
-    width: int,
-    *,
-    one: bool,
-    addresses: bool,
-) -> RenderableType:
-    table = Table(box=None, padding=0, pad_edge=False, header_style="bold", collapse_padding=True)
-    left = width - _SEGMENT - 4 * (WIDTH + 1)
+def _columns(one: bool, addresses: bool) -> list[Column[MappingRow]]:
+    columns: list[Column[MappingRow]] = []
     if not one:
-        table.add_column("PID", justify="right", width=_PID, no_wrap=True)
-        left -= _PID
+        columns.append(Column("PID", lambda row, _: str(row.pid), 7))
     if not one and not addresses:
-        table.add_column(" COMM", width=_COMM + 1, no_wrap=True)
-        left -= _COMM + 1
+        columns.append(Column(" COMM", _comm, 11, right=False))
+    if addresses and not one:  # the mark has no name to stand by
+        columns.append(Column("", lambda row, _: EXITED if row.exited else "", 1))
     if addresses:
-        if not one:  # the mark has no name to stand by
-            table.add_column("", width=1, no_wrap=True)
-            left -= 1
-        table.add_column("START", justify="right", width=_START, no_wrap=True)
-        table.add_column("SIZE", justify="right", width=WIDTH + 1, no_wrap=True)
-        left -= _START + WIDTH + 1
+        columns.append(Column("START", _start, 13))
+        columns.append(Column("SIZE", lambda row, _: size(row.mapped_bytes)))
     space = "" if one and not addresses else " "
-    table.add_column(f"{space}MAPPING", width=max(8, left), no_wrap=True)
-    table.add_column(" SEG", width=_SEGMENT, no_wrap=True)
-    for header in ("COPIED", "REUSED", "BYTES", "/S"):
-        table.add_column(header, justify="right", width=WIDTH + 1, no_wrap=True)
-    for row in rows[:shown]:
-        cells = []
-        if not one:
-            cells.append(str(row.pid))
-        if not one and not addresses:
-            mark = EXITED if row.exited else ""
-            cells.append(f" {fit(printable(row.comm), _COMM - len(mark))}{mark}")
-        if addresses and not one:
-            cells.append(EXITED if row.exited else "")
-        if addresses:
-            cells += [MISSING if row.start is None else f"{row.start:x}", size(row.mapped_bytes)]
-        table.add_row(
-            *map(Text, cells),
-            Text(space + _name(row, max(8, left) - len(space))),
-            f" {row.segment}",
-            count(row.copied),
-            count(row.reused),
-            size(row.bytes),
-            size(row.rate),
-            style="dim" if row.exited else None,
-        )
-    return Group(table, _footer(now, rows, min(shown, len(rows)), one=one))
+    return [
+        *columns,
+        Column(
+            f"{space}MAPPING",
+            lambda row, cells: space + _name(row, cells - len(space)),
+            0,
+            right=False,
+        ),
+        Column(" SEG", lambda row, _: f" {row.segment}", 5, right=False),
+        Column("COPIED", lambda row, _: count(row.copied)),
+        Column("REUSED", lambda row, _: count(row.reused)),
+        Column("BYTES", lambda row, _: size(row.bytes)),
+        Column("/S", lambda row, _: size(row.rate)),
+    ]
+
+
+def _comm(row: MappingRow, cells: int) -> str:
+    mark = EXITED if row.exited else ""
+    return f" {fit(printable(row.comm), cells - 1 - len(mark))}{mark}"
+
+
+def _start(row: MappingRow, _: int) -> str:
+    return MISSING if row.start is None else f"{row.start:x}"
 
 
 def _name(row: MappingRow, cells: int) -> str:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from cowtrace.model import Snapshot
 from cowtrace.views.block import Block
+from cowtrace.views.columns import Column, fitted, table
 from cowtrace.views.numbers import WIDTH, count, percent, size
-from cowtrace.views.stack_tree import Node, functions
+from cowtrace.views.stack_tree import Function, Node, functions
 from cowtrace.views.table import trust
-from cowtrace.views.text import fit, fit_end
-
-_MODULE = 22
+from cowtrace.views.text import COLUMNS, fit, fit_end
 
 
 def block(now: Snapshot, root: Node, limit: int, *, sampled: bool) -> Block:
@@ -21,30 +19,31 @@ def block(now: Snapshot, root: Node, limit: int, *, sampled: bool) -> Block:
     found = functions(root)
 
     def draw(shown: int, width: int) -> RenderableType:
-        table = Table(
-            box=None, padding=0, pad_edge=False, header_style="bold", collapse_padding=True
-        )
-        table.add_column("SELF", justify="right", width=WIDTH, no_wrap=True)
-        table.add_column("", justify="right", width=6, no_wrap=True)
-        table.add_column("TOTAL", justify="right", width=WIDTH + 1, no_wrap=True)
-        table.add_column("", justify="right", width=6, no_wrap=True)
-        left = max(20, width - WIDTH - 6 - WIDTH - 1 - 6)
-        module = min(_MODULE + max(0, width - 80) // 2, left // 2)
-        table.add_column(" FUNCTION", width=left - module, no_wrap=True)
-        table.add_column(" IN", width=module, no_wrap=True)
-        whole = max(1, root.total_bytes)
-        for function in found[:shown]:
-            table.add_row(
-                size(function.self_bytes),
-                percent(function.self_bytes / whole),
-                size(function.total_bytes),
-                percent(function.total_bytes / whole),
-                Text(" " + fit(function.call.name, left - module - 1)),
-                Text(" " + fit_end(function.call.module, module - 1)),
-            )
-        return Group(table, _footer(now, root, min(shown, len(found)), len(found), sampled))
+        columns = fitted(_columns(root, width), width, (" IN",), least=20)
+        lines = table(columns, ((function, False) for function in found[:shown]))
+        return Group(lines, _footer(now, root, min(shown, len(found)), len(found), sampled))
 
     return Block(min(limit, len(found)), draw)
+
+
+def _columns(root: Node, width: int) -> list[Column[Function]]:
+    whole = max(1, root.total_bytes)
+    module = 22 + max(0, width - COLUMNS) // 2
+    return [
+        Column("SELF", lambda function, _: size(function.self_bytes), WIDTH),
+        Column("", lambda function, _: percent(function.self_bytes / whole), 6),
+        Column("TOTAL", lambda function, _: size(function.total_bytes)),
+        Column("", lambda function, _: percent(function.total_bytes / whole), 6),
+        Column(
+            " FUNCTION", lambda function, cells: " " + fit(function.call.name, cells - 1), 0, False
+        ),
+        Column(
+            " IN",
+            lambda function, cells: " " + fit_end(function.call.module, cells - 1),
+            module,
+            False,
+        ),
+    ]
 
 
 def _footer(now: Snapshot, root: Node, shown: int, of: int, sampled: bool) -> Text:
