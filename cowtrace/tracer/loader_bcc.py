@@ -6,6 +6,7 @@ import ctypes
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any
 
 from cowtrace.bpf_source import bpf_dir
@@ -87,6 +88,7 @@ class Built:
         }
 
 
+@cache  # symbols are asked for by the thousand
 def import_bcc() -> Any:
     """BCC's class BPF. Raises CowtraceError when it is not installed."""
     # BCC reads its "kernel headers" from here: a handful of stubs, see bpf/bcc-headers.

@@ -25,6 +25,10 @@ class Symbols:
         self._addresses = addresses
         self._symbol = symbol
         self._perf_maps = PerfMaps()
+        # Of one round, for which `processes` stands: the same few addresses are in most stacks.
+        self._round: Mapping[int, RawProcess] | None = None
+        self._owners: dict[int, int | None] = {}
+        self._names: dict[tuple[int, tuple[int, ...]], tuple[str, str]] = {}
 
     def stack(
         self, number: int, pid: int | None, processes: Mapping[int, RawProcess]
@@ -47,7 +51,7 @@ class Symbols:
         family = () if pid is None else _forked_from(pid, processes)
         # A call can be the last instruction of a function: look at the call, not behind it.
         places = (address - (index > 0) for index, address in enumerate(addresses))
-        names = (self._name(place, family, owner) for place in places)
+        names = (self._known(place, family, owner) for place in places)
         return tuple(
             StackFrame(symbol, module, address)
             for (symbol, module), address in zip(names, addresses, strict=True)
@@ -55,12 +59,24 @@ class Symbols:
 
     def owner(self, pid: int, processes: Mapping[int, RawProcess]) -> int | None:
         """The process itself, or the nearest living ancestor whose memory it was forked from."""
-        family = _forked_from(pid, processes)
-        return next((pid for pid in family if Path("/proc", str(pid), "maps").exists()), None)
+        if processes is not self._round:
+            self._round = processes
+            self._owners.clear()
+            self._names.clear()
+        if pid not in self._owners:
+            family = _forked_from(pid, processes)
+            self._owners[pid] = next((pid for pid in family if _has_memory(pid)), None)
+        return self._owners[pid]
 
     def is_trampoline(self, address: int, pid: int, processes: Mapping[int, RawProcess]) -> bool:
         """Whether it lies in one of CPython's perf trampolines."""
         return self._made(address, _forked_from(pid, processes)).startswith(_PYTHON)
+
+    def _known(self, address: int, family: tuple[int, ...], owner: int | None) -> tuple[str, str]:
+        key = address, family
+        if key not in self._names:
+            self._names[key] = self._name(address, family, owner)
+        return self._names[key]
 
     def _name(self, address: int, family: tuple[int, ...], owner: int | None) -> tuple[str, str]:
         """(function, module); no family: the kernel's."""
@@ -75,6 +91,11 @@ class Symbols:
         """The name of code that a runtime made, by this process or before it was forked."""
         names = (self._perf_maps.name(pid, address) for pid in family)
         return next((name for name in names if name), "")
+
+
+def _has_memory(pid: int) -> bool:
+    """Whether the process lives: its files and its layout can be read."""
+    return Path("/proc", str(pid), "maps").exists()
 
 
 def _forked_from(pid: int, processes: Mapping[int, RawProcess]) -> tuple[int, ...]:
