@@ -32,7 +32,7 @@ def block(now: Snapshot, rows: tuple[ForkRow, ...], limit: int) -> Block:
 
 def _view(now: Snapshot, rows: tuple[ForkRow, ...], shown: int, width: int) -> RenderableType:
     lines = table(
-        fitted(_COLUMNS, width, _DISPENSABLE, least=20),
+        fitted(_COLUMNS, width, _DISPENSABLE, least=14),
         ((line, _has_ended(line)) for line in tree(rows[:shown])),
     )
     living = sum(row.generation.ended_ns is None for row in rows)
