@@ -57,7 +57,10 @@ def server(*options: str) -> Iterator[Redis]:
         socket = folder / "redis.sock"
         own = ["--port", "0", "--unixsocket", str(socket), "--dir", str(folder)]
         own += ["--save", ""]
-        with running(["redis-server", *own, *options], folder) as app:
+        # jemalloc gives nothing back to the kernel meanwhile: pages that the parent gave back
+        # would be the child's alone as well, without any copy.
+        kept = {"MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1"}
+        with running(["redis-server", *own, *options], folder, env=kept) as app:
             app.wait_until(socket.exists, "redis-server did not open its socket")
             redis = Redis(app, socket)
             redis.write(2 * KEYS)

@@ -18,8 +18,9 @@ from cowtrace.model import ForkGeneration, Snapshot
 from cowtrace.tracer.filter import Filter
 from cowtrace.workloads.region import PAGE_BYTES
 
-DETAILS: frozenset[Detail] = frozenset({"generation", "mapping", "stack", "latency"})
+DETAILS: frozenset[Detail] = frozenset({"generation", "mapping", "latency"})
 MIB = 1 << 20
+OURS = Filter(pids=(os.getpid(),), follow=True)  # what this test process starts
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,7 @@ def watched() -> Iterator[Watched]:
             if plan == "auto" and tracers:
                 break
             try:
-                live = tracer.attach(
-                    plan,
-                    details=DETAILS,
-                    samples=True,
-                    only=Filter(pids=(os.getpid(),), follow=True),
-                )
+                live = tracer.attach(plan, details=DETAILS, only=OURS)
             except CowtraceError as error:
                 if error.exit_code != EXIT_NO_PLAN:
                     raise
