@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +16,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from snapshots import PAGE, FakeTracer, calls, detail, fork, mapping, process, row, snapshot
+from test_top import FAKED
 
 from cowtrace import tracer
 from cowtrace.cli import main
@@ -239,3 +243,48 @@ def test_an_unwritable_file_is_found_before_tracing(
 def test_kinds_in_the_table_of_processes(cowtrace: Command) -> None:
     line = cowtrace("top", "--kind", "reused", "-p", str(ME), "0.05", "1").stdout.splitlines()[1]
     assert line.split()[2:] == ["0", "-", "-", "0", "-", "-", "-"]
+
+
+def test_run_with_latency() -> None:
+    ran = subprocess.run(
+        [sys.executable, FAKED, "run", "--latency", "--", "true"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "KIND         SIDE " in ran.stderr
+    assert ran.stderr.splitlines()[-1] == "unclassified 0, lost 0"
+    told = subprocess.run(
+        [sys.executable, FAKED, "run", "--latency", "--json", "--", "true"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(told.stdout)["latency"] == []
+
+
+@pytest.mark.parametrize("command", [["forks", "0.3"], ["maps", "0.3"], ["stacks", "0.3"]])
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_the_last_table(command: list[str], end: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, FAKED, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout
+        assert running.stderr
+        assert running.stdout.readline()
+        running.send_signal(end)
+        rest = running.stdout.read()
+        assert running.stderr.read() == ""
+        assert running.wait(timeout=60) == 0
+    assert "unclassified 0, lost 0" in rest.split("\n\n")[-1]
+
+
+def test_a_signal_ends_snoop_with_what_it_saw() -> None:
+    with subprocess.Popen(
+        [sys.executable, FAKED, "snoop"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout
+        assert running.stdout.readline().startswith("TIME")
+        running.send_signal(signal.SIGINT)
+        _, errors = running.communicate(timeout=60)
+    assert (running.returncode, errors) == (0, "cowtrace: 0 faults shown, 0 dropped\n")
