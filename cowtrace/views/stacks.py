@@ -50,5 +50,5 @@ def _footer(now: Snapshot, root: Node, shown: int, of: int, sampled: bool) -> Te
     text = trust(now, f"{shown:,} of {of:,} functions", of_details=True)
     text.append(f"\n{size(root.total_bytes, ' ')} in {count(root.faults)} copies")
     if sampled:
-        text.append(": estimated from samples, each stands for those of its CPU before it")
+        text.append(", estimated from samples")
     return text

@@ -66,8 +66,7 @@ def test_a_list() -> None:
 8.00KiB  4.9% 8.00KiB  4.9% [no stack]
 plan kprobe, kernel 6.12.43+deb13-cloud-amd64, 1.0 s: 3 of 4 functions
 unclassified 0, lost 0
-164 KiB in 41 copies: estimated from samples, each stands for those of its CPU
-before it
+164 KiB in 41 copies, estimated from samples
 """
     )
 
