@@ -39,9 +39,10 @@ _ROUND_SECONDS = 1.0  # the tracer's sums are read that often, and what was drop
 def snoop(choice: Choice, count: int | None, plan: str, as_json: bool, verbose: bool) -> None:
     """Show each copy-on-write fault by itself, as it happens.
 
-    One line for each: the time, the process, what became of the page, whose bytes it held (SRC:
-    anon, file, zero, ksm, thp, huge), what made the write (FROM: user, kern, remote, unshare,
-    fork), the address, its mapping, and how long the fault took.
+    One line for each: the time, the process, the name of the thread that wrote (of another
+    process when it is remote), what became of the page, whose bytes it held (SRC: anon, file,
+    zero, ksm, thp, huge), what made the write (FROM: user, kern, rem, unsh, fork; in whole words
+    with -v), the address, its mapping, and how long the fault took where the plan can time it.
 
     Faults that came faster than they could be written are dropped, and how many is said: on
     stderr, with --json as an object with the field dropped. Ctrl-C ends it.
