@@ -8,6 +8,7 @@ EXIT_USAGE = 2  # an option or argument is wrong (click's own code)
 EXIT_NO_PLAN = 3  # this kernel, or these privileges, let no probe plan run
 EXIT_MISMATCH = 4  # a workload, or a check, did not count what it must
 EXIT_NO_VM = 5  # no QEMU, no image, no room: the test VM cannot be had
+EXIT_NO_ROOM = 6  # the disk is full: what was recorded until then is kept
 EXIT_TIMEOUT = 124  # `cowtrace vm run --timeout` ended the command
 EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_FOUND = 127

@@ -19,6 +19,7 @@ COMMANDS = {
     "forks": "Show each fork's sharing: how much of it is lost, and what may come.",
     "latency": "Show how long the faults took, by kind, parent's and child's apart, live.",
     "maps": "Show in which mappings pages are copied: heap, stack, files, live.",
+    "record": "Keep a trace in a file, to be read, drawn and compared later.",
     "run": "Run a command; count what it and its descendants copied.",
     "snoop": "Show each copy-on-write fault by itself, as it happens.",
     "stacks": "Show which code copies pages: functions, or a flame graph.",
@@ -36,6 +37,7 @@ Exit codes:
   {errors.EXIT_NO_PLAN}    this kernel, or these privileges, let no probe plan run
   {errors.EXIT_MISMATCH}    a workload, or a check, did not count what it must
   {errors.EXIT_NO_VM}    the test VM cannot be had: no QEMU, no image, no room
+  {errors.EXIT_NO_ROOM}    record: the disk is full; what was recorded until then is kept
   {errors.EXIT_TIMEOUT}  the time limit ended the command
   {errors.EXIT_NOT_EXECUTABLE}  run: the command cannot be executed
   {errors.EXIT_NOT_FOUND}  run: the command was not found

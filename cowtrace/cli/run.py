@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
 import sys
 import time
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TextIO
 
 import click
@@ -15,17 +14,15 @@ import click
 from cowtrace import tracer
 from cowtrace.cli import launch
 from cowtrace.cli.attach import LATENCY, attach
+from cowtrace.cli.following import HELD, family, follow
 from cowtrace.cli.options import attach_option, json_option, latency_option, verbose_option
 from cowtrace.cli.screens import can_redraw
-from cowtrace.cli.signals import Held, from_process, held, take_stop
+from cowtrace.cli.signals import Held, held
 from cowtrace.errors import CowtraceError
 from cowtrace.exporters import jsonlines
-from cowtrace.model import Snapshot, descendants
+from cowtrace.model import Snapshot
 from cowtrace.views.rows import DEFAULT_ROWS, Frame, rows
 from cowtrace.views.text import COLUMNS, fit, printable
-
-PASSED_ON = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
-HELD = (*PASSED_ON, signal.SIGCHLD, signal.SIGTSTP, signal.SIGWINCH)
 
 
 @click.command(
@@ -86,7 +83,7 @@ def run(
             pid = launch.start(program, command, signals, stdout_to_stderr=not own_stdout)
             code = _follow(counts, pid, signals, interval if live else None, verbose)
             took = time.monotonic() - started
-            now = _family(counts.snapshot(), pid)
+            now = family(counts.snapshot(), pid)
         if as_json:
             jsonlines.write(out, now, latency=latency)
         else:
@@ -99,37 +96,20 @@ def run(
 def _follow(
     counts: tracer.Tracer, pid: int, signals: Held, interval: float | None, verbose: bool
 ) -> int:
-    """Wait for the command, passing on signals and redrawing; its exit code."""
+    """Wait for the command, redrawing; its exit code."""
     from cowtrace.views.below import BottomScreen
 
     before: Snapshot | None = None
     with BottomScreen(sys.stderr) as screen:
-        deadline = time.monotonic() + interval if interval else None
-        while True:
-            info = signals.wait(deadline)
-            if info is None and interval:
-                now = _family(counts.snapshot(), pid)
-                found = rows(now, before, limit=DEFAULT_ROWS)
-                screen.show(Frame(now, found, len(now.processes), verbose=verbose))
-                before, deadline = now, time.monotonic() + interval
-            elif info is None:
-                continue
-            elif info.si_signo == signal.SIGCHLD:
-                if (code := launch.ended(pid)) is not None:
-                    return code
-            elif info.si_signo == signal.SIGWINCH:
-                screen.resized()
-            elif info.si_signo == signal.SIGTSTP:
-                screen.release()
-                take_stop()
-            elif from_process(info):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, info.si_signo)
 
+        def redraw() -> None:
+            nonlocal before
+            now = family(counts.snapshot(), pid)
+            found = rows(now, before, limit=DEFAULT_ROWS)
+            screen.show(Frame(now, found, len(now.processes), verbose=verbose))
+            before = now
 
-def _family(now: Snapshot, pid: int) -> Snapshot:
-    family = descendants(now, pid)
-    return now.only(process for process in now.processes if process.pid in family)
+        return follow(pid, signals, interval, redraw, screen)
 
 
 def _summary(out: TextIO, title: str, now: Snapshot, verbose: bool, latency: bool) -> None:

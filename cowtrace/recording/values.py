@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cowtrace.model import FaultKind, Process, Snapshot
 
@@ -23,14 +24,13 @@ class Header:
     details: frozenset[str]  # of plan.DETAILS, and `samples`: what was recorded
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
-    """What one process did in one interval."""
+class Point(NamedTuple):
+    """What one process did in one interval, or in some that follow each other."""
 
-    at_ns: int  # CLOCK_MONOTONIC, the interval's end
+    at_ns: int  # CLOCK_MONOTONIC, the end of the last of them
     process: int  # index in Recording.last.processes
     kind: FaultKind
-    faults: int  # in this interval
+    faults: int  # in this time
     bytes: int
 
 

@@ -1,0 +1,202 @@
+"""`cowtrace record`: a trace kept in a file, to be read, drawn and compared later."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from cowtrace import __version__, tracer
+from cowtrace.cli import launch
+from cowtrace.cli.attach import attach
+from cowtrace.cli.choice import Choice
+from cowtrace.cli.following import HELD, family, follow
+from cowtrace.cli.options import attach_option, process_options, verbose_option
+from cowtrace.cli.signals import held
+from cowtrace.cli.watching import ending_held, ticks
+from cowtrace.kernel.plan import Detail
+from cowtrace.model import Snapshot
+from cowtrace.recording.values import Header
+from cowtrace.recording.writer import Writer
+from cowtrace.tracer.filter import Filter
+from cowtrace.views.numbers import size
+from cowtrace.views.text import printable
+
+
+@click.command(
+    context_settings={"allow_interspersed_args": False},
+    epilog="\b\nExamples:\n  sudo cowtrace record -o before.cow -- ./job\n"
+    "  sudo cowtrace record -o redis.cow -p $(pidof redis-server) --for 60",
+)
+@click.option("-o", "--output", required=True, metavar="FILE", help="The recording to make.")
+@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@click.option("--interval", type=click.FloatRange(min=0.05), default=1.0, show_default=True,
+              metavar="SECONDS", help="How often what came is written down.")  # fmt: skip
+@click.option("--for", "seconds", type=click.FloatRange(min=0.05), metavar="SECONDS",
+              help="End after so long; without it on Ctrl-C.")  # fmt: skip
+@click.option("--no-stacks", is_flag=True, help="Not which code copies.")
+@click.option("--no-mappings", is_flag=True, help="Not in which mapping.")
+@click.option("--no-latency", is_flag=True, help="Not how long the faults take.")
+@process_options
+@attach_option
+@verbose_option
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def record(
+    ctx: click.Context,
+    output: str,
+    force: bool,
+    interval: float,
+    seconds: float | None,
+    no_stacks: bool,
+    no_mappings: bool,
+    no_latency: bool,
+    choice: Choice,
+    plan: str,
+    verbose: bool,
+    command: tuple[str, ...],
+) -> None:
+    """Record a trace: of a COMMAND and its descendants, of -p PID and its, or of everything.
+
+    FILE is an SQLite database: `cowtrace report FILE` reads it, `cowtrace diff` compares two.
+    Each interval is written down whole, so that what was recorded is there even if cowtrace is
+    killed. What this kernel's plan cannot tell (see `cowtrace doctor`) is missing in it.
+
+    With a COMMAND, the exit code is the command's, as with `cowtrace run`.
+    """
+    if command and (choice.names or seconds):
+        raise click.UsageError("a COMMAND ends by itself, and is what is recorded: no -p, no --for")
+    program = launch.resolve(command[0]) if command else ""
+    optional = {"mapping": no_mappings, "latency": no_latency}
+    details: set[Detail] = {"generation"}
+    details |= {d for d in ("mapping", "latency") if not optional[d]}
+    with ExitStack() as stack:
+        live = stack.enter_context(
+            attach(
+                plan,
+                verbose=verbose,
+                details=frozenset(details),
+                optional=True,
+                samples=not no_stacks,
+                only=_only(choice, bool(command)),
+            )
+        )
+        told = {*live.probe_plan.details, *(() if no_stacks else ("samples",))}
+        began = live.snapshot()
+        file = Writer(Path(output), _header(live, began, interval, command, told), force=force)
+        status = _Status(output)
+        if command:
+            signals = stack.enter_context(held(*HELD))
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would reap the command
+            pid = launch.start(program, command, signals, stdout_to_stderr=False)
+
+            def look() -> None:
+                status.add(file, family(live.snapshot(), pid))
+
+            code = _closing(
+                file, status, lambda: follow(pid, signals, interval, look, status), look
+            )
+        else:
+            signals = ending_held(stack)
+            count = None if seconds is None else max(1, round(seconds / interval))
+
+            def watch() -> int:
+                for _ in ticks(signals, interval, count, None):
+                    status.add(file, choice.of(live.snapshot()))
+                return 0
+
+            code = _closing(file, status, watch, None)
+    ctx.exit(code)
+
+
+def _closing(
+    file: Writer, status: _Status, work: Callable[[], int], last: Callable[[], None] | None
+) -> int:
+    """Do the work, then close the recording, however the work ended."""
+    try:
+        code = work()
+        if last:
+            last()
+    except BaseException:
+        status.release()
+        file.close()
+        raise
+    file.close()
+    status.end()
+    return code
+
+
+def _only(choice: Choice, command: bool) -> Filter:
+    """Descendants are always recorded with their ancestors: copies are between them."""
+    if command:
+        # Not started yet: it will be a child of this process, which is left out afterwards.
+        return Filter(pids=(os.getpid(),), follow=True, cgroup=choice.cgroup)
+    return replace(choice.in_kernel(), follow=bool(choice.pids))
+
+
+def _header(
+    live: tracer.Tracer, began: Snapshot, interval: float, command: tuple[str, ...], told: set[str]
+) -> Header:
+    since_ns = time.monotonic_ns() - began.attached_ns
+    return Header(
+        version=__version__,
+        kernel=began.kernel,
+        plan=began.plan,
+        page_bytes=began.page_bytes,
+        attached_ns=began.attached_ns,
+        started_unix_ns=time.time_ns() - since_ns,
+        interval_ns=round(interval * 1e9),
+        command=shlex.join(command) if command else None,
+        unseen=began.unseen,
+        details=frozenset(told),
+    )
+
+
+class _Status:
+    """One line on a terminal that says how far it is; at the end a line anywhere."""
+
+    def __init__(self, name: str) -> None:
+        self._name = printable(name)
+        self._live = sys.stderr.isatty()
+        self._now: Snapshot | None = None
+        self._shown = False
+
+    def add(self, file: Writer, now: Snapshot) -> None:
+        """One interval into the file, and the line anew."""
+        file.add(now)
+        self._now = now
+        if self._live:
+            click.echo(f"\r\x1b[Kcowtrace: recording, {self._sums()}", err=True, nl=False)
+            self._shown = True
+
+    def release(self) -> None:
+        """Leave the line as it is."""
+        if self._shown:
+            click.echo(err=True)
+            self._shown = False
+
+    def resized(self) -> None:
+        """It fits any terminal."""
+
+    def end(self) -> None:
+        """What has been recorded, and what to do with it."""
+        if self._shown:
+            click.echo("\r\x1b[K", err=True, nl=False)
+        click.echo(f"cowtrace: recorded {self._sums()}", err=True)
+        click.echo(f"Read it: cowtrace report {self._name}", err=True)
+
+    def _sums(self) -> str:
+        now = self._now
+        if now is None:
+            return "nothing"
+        seconds = (now.at_ns - now.attached_ns) / 1e9
+        copied = size(sum(process.copied_bytes for process in now.processes))
+        return f"{seconds:,.1f} s of {len(now.processes):,} processes, {copied} copied"

@@ -1,0 +1,69 @@
+"""The file: SQLite, to be read with sqlite3 as well as with `cowtrace report`.
+
+Times are nanoseconds of CLOCK_MONOTONIC, counts are of faults, sizes of bytes. Every interval is
+one transaction: whoever reads sees whole intervals.
+"""
+
+from __future__ import annotations
+
+APPLICATION_ID = 0x636F7774  # "cowt": PRAGMA application_id
+VERSION = 1  # PRAGMA user_version; a reader takes its own and older ones
+
+SCHEMA = """
+-- What is known of the whole: version, kernel, plan, page_bytes, attached_ns, started_unix_ns,
+-- interval_ns, command, unseen and details (words with commas), closed (1: it ended cleanly),
+-- ended (why, when it was not as asked).
+CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+
+-- lost: since attach, as are the causes in loss.
+CREATE TABLE interval (id INTEGER PRIMARY KEY, at_ns INTEGER NOT NULL, lost INTEGER NOT NULL);
+CREATE TABLE loss (cause TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
+
+-- pid is the kernel's tgid; parent NULL: born before the recording. The process chose comm.
+CREATE TABLE process (
+    id INTEGER PRIMARY KEY, pid INTEGER NOT NULL, start_ns INTEGER, comm TEXT NOT NULL,
+    parent INTEGER, exited INTEGER NOT NULL
+);
+
+-- kind, source and origin are words; actor is the pid that made a remote fault.
+CREATE TABLE series (
+    id INTEGER PRIMARY KEY, process INTEGER NOT NULL REFERENCES process, kind TEXT NOT NULL,
+    source TEXT NOT NULL, origin TEXT NOT NULL, actor INTEGER
+);
+-- What came in one interval; a series that did not change in it has no row.
+CREATE TABLE fault (
+    interval INTEGER NOT NULL REFERENCES interval, series INTEGER NOT NULL REFERENCES series,
+    faults INTEGER NOT NULL, bytes INTEGER NOT NULL, PRIMARY KEY (interval, series)
+) WITHOUT ROWID;
+
+-- Forks that made a new mm, as of the last interval.
+CREATE TABLE generation (
+    number INTEGER PRIMARY KEY, parent INTEGER NOT NULL, child INTEGER NOT NULL,
+    at_ns INTEGER NOT NULL, shareable_bytes INTEGER, ended_ns INTEGER, ended_by TEXT,
+    parent_copied_bytes INTEGER NOT NULL, child_copied_bytes INTEGER NOT NULL
+);
+
+CREATE TABLE mapping (
+    id INTEGER PRIMARY KEY, start INTEGER NOT NULL, end INTEGER NOT NULL, type TEXT NOT NULL,
+    flags INTEGER NOT NULL, name TEXT NOT NULL, inode INTEGER NOT NULL
+);
+CREATE TABLE frame (
+    id INTEGER PRIMARY KEY, symbol TEXT NOT NULL, module TEXT NOT NULL, address INTEGER NOT NULL
+);
+-- frames: ids, a JSON array, innermost first.
+CREATE TABLE stack (id INTEGER PRIMARY KEY, frames TEXT NOT NULL);
+
+-- Sums as of the last interval. sampled 1: an estimate, from samples. latency: log2 of the ns.
+CREATE TABLE detail (
+    id INTEGER PRIMARY KEY, sampled INTEGER NOT NULL, pid INTEGER NOT NULL, kind TEXT NOT NULL,
+    source TEXT NOT NULL, origin TEXT NOT NULL, generation INTEGER,
+    mapping INTEGER REFERENCES mapping, user_stack INTEGER REFERENCES stack,
+    kernel_stack INTEGER REFERENCES stack, latency INTEGER,
+    faults INTEGER NOT NULL, bytes INTEGER NOT NULL, ns INTEGER
+);
+"""
+
+
+def text(raw: str) -> str:
+    """What SQLite takes: a byte that is not UTF-8 becomes an escape."""
+    return raw.encode(errors="backslashreplace").decode()

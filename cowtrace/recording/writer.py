@@ -1,0 +1,169 @@
+"""Snapshots in, a recording out: only what changed, one transaction an interval."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from cowtrace.errors import EXIT_NO_ROOM, CowtraceError
+from cowtrace.model import FaultRow, Process, Snapshot
+from cowtrace.recording.detail_writer import DetailWriter
+from cowtrace.recording.schema import APPLICATION_ID, SCHEMA, VERSION, text
+from cowtrace.recording.values import Header
+from cowtrace.views.text import printable
+
+_Series = tuple[int, FaultRow]  # the process's id, and the row with its sums left out
+
+
+class NoRoom(CowtraceError):
+    """The disk is full: what was kept until then is a good recording."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"no room to go on recording: {printable(str(path))} is kept as it was",
+            hint="read it: cowtrace report FILE; record to a disk with more room",
+            exit_code=EXIT_NO_ROOM,
+        )
+
+
+class Writer:
+    """A recording being made. `add` what comes, then `close`; if killed, one interval is lost."""
+
+    def __init__(self, path: Path, header: Header, *, force: bool = False) -> None:
+        """Raises CowtraceError: the file is there already, or cannot be made."""
+        self._path = path
+        _create(path, force=force)
+        self._database = sqlite3.connect(path, isolation_level=None)
+        self._processes: dict[tuple[int, int | None], tuple[int, Process]] = {}
+        self._series: dict[_Series, int] = {}
+        self._sums: dict[int, tuple[int, int]] = {}  # by series
+        self._details = DetailWriter(self._database)
+        try:
+            self._begin(header)
+        except sqlite3.OperationalError:
+            self._database.close()
+            raise NoRoom(path) from None
+
+    def add(self, now: Snapshot) -> None:
+        """One interval. Raises NoRoom: it is not in, those before are."""
+        try:
+            self._database.execute("BEGIN")
+            self._add(now)
+            self._database.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            with suppress(sqlite3.OperationalError):
+                self._database.execute("ROLLBACK")
+            self.close(ended=f"no room: {error}")
+            raise NoRoom(self._path) from None
+
+    def close(self, *, ended: str | None = None) -> None:
+        """Mark it complete, and fold everything into the one file. Idempotent."""
+        with suppress(sqlite3.Error):  # no room even for that: then it reads as not closed
+            self._set(closed=1, **({"ended": ended} if ended else {}))
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._database.execute("PRAGMA journal_mode = DELETE")
+        self._database.close()
+
+    def _begin(self, header: Header) -> None:
+        self._database.executescript(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
+            f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"
+            f"BEGIN; {SCHEMA}"
+        )
+        self._set(
+            version=header.version,
+            kernel=header.kernel,
+            plan=header.plan,
+            page_bytes=header.page_bytes,
+            attached_ns=header.attached_ns,
+            started_unix_ns=header.started_unix_ns,
+            interval_ns=header.interval_ns,
+            command=None if header.command is None else text(header.command),
+            unseen=",".join(sorted(kind.label for kind in header.unseen)),
+            details=",".join(sorted(header.details)),
+            closed=0,
+            ended=None,
+        )
+        self._database.execute("COMMIT")
+
+    def _set(self, **values: str | int | None) -> None:
+        self._database.executemany(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+            values.items(),
+        )
+
+    def _add(self, now: Snapshot) -> None:
+        done = now.completeness
+        interval = self._database.execute(
+            "INSERT INTO interval (at_ns, lost) VALUES (?, ?)", (now.at_ns, done.lost)
+        ).lastrowid
+        self._database.executemany(
+            "INSERT INTO loss VALUES (?, ?) ON CONFLICT DO UPDATE SET count = excluded.count",
+            done.detail,
+        )
+        self._database.executemany(
+            "INSERT INTO fault VALUES (?, ?, ?, ?)",
+            [(interval, *changed) for p in now.processes for changed in self._changes(p)],
+        )
+        self._details.add(now)
+
+    def _changes(self, process: Process) -> Iterable[tuple[int, int, int]]:
+        """(series, faults, bytes) of what came since the interval before."""
+        known = self._processes.get(process.identity)
+        if known and known[1] is process:
+            return
+        number = known[0] if known else len(self._processes) + 1
+        self._processes[process.identity] = number, process
+        self._database.execute(
+            "INSERT INTO process VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+            "comm = excluded.comm, parent = excluded.parent, exited = excluded.exited",
+            (
+                number,
+                process.pid,
+                process.start_ns,
+                text(process.comm),
+                process.parent,
+                process.exited,
+            ),
+        )
+        for row in process.rows:
+            series = self._number(number, row)
+            before = self._sums.get(series, (0, 0))
+            self._sums[series] = row.faults, row.bytes
+            if (row.faults, row.bytes) != before:
+                yield series, row.faults - before[0], row.bytes - before[1]
+
+    def _number(self, process: int, row: FaultRow) -> int:
+        key = process, FaultRow(row.kind, row.source, row.origin, row.actor, 0, 0)
+        if key not in self._series:
+            self._series[key] = len(self._series) + 1
+            words = row.kind.label, row.source.name.lower(), row.origin.name.lower()
+            self._database.execute(
+                "INSERT INTO series VALUES (?, ?, ?, ?, ?, ?)",
+                (self._series[key], process, *words, row.actor),
+            )
+        return self._series[key]
+
+
+def _create(path: Path, *, force: bool) -> None:
+    """An empty file of this user's, 0600, at a place where nothing else was."""
+    shown = printable(str(path))
+    try:
+        if force and path.exists() and stat.S_ISREG(path.lstat().st_mode):
+            for name in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
+                name.unlink(missing_ok=True)
+        # O_EXCL also does not follow a link.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        raise CowtraceError(
+            f"{shown} is there already", hint="name another file, or take --force to replace it"
+        ) from None
+    except OSError as error:
+        raise CowtraceError(
+            f"cannot write {shown}: {error.strerror}",
+            hint="name a file in a folder that you may write to: -o FILE",
+        ) from None

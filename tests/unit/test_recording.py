@@ -1,0 +1,220 @@
+"""A recording: snapshots in, the same sums out; and every way in which a file can be bad."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import os
+import sqlite3
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import hypothesis
+import pytest
+from hypothesis import strategies
+from snapshots import SECOND, calls, detail, fork, mapping, process, row, snapshot
+
+from cowtrace.errors import CowtraceError
+from cowtrace.model import Completeness, FaultKind, MappingType, Snapshot, Source
+from cowtrace.recording.reader import read
+from cowtrace.recording.schema import VERSION
+from cowtrace.recording.values import Header
+from cowtrace.recording.writer import Writer
+
+HEADER = Header(
+    version="0.1",
+    kernel="6.12.43+deb13-cloud-amd64",
+    plan="kprobe",
+    page_bytes=4096,
+    attached_ns=7 * SECOND,
+    started_unix_ns=1_795_000_000 * SECOND,
+    interval_ns=SECOND,
+    command="./job 'a b'",
+    unseen=frozenset({FaultKind.SHARED}),
+    details=frozenset({"generation", "mapping", "latency", "samples"}),
+)
+HOSTILE = "\udc80</script>\x1b\0;--'\""
+
+
+def rich_snapshot(at: float, scale: int) -> Snapshot:
+    """Every part of a snapshot, growing with `scale`."""
+    heap = mapping(type=MappingType.HEAP, pages=509 + scale)  # it grows, and is still the same
+    parent = process(1, "parent", row(FaultKind.COPIED, 23 * scale), start_ns=5)
+    child = process(2, HOSTILE, row(FaultKind.COPIED, 11 * scale), parent=1, start_ns=6)
+    return replace(
+        snapshot(parent, child, at=at, unseen=HEADER.unseen),
+        completeness=Completeness(lost=scale, detail=(("slot taken", scale),)),
+        details=(
+            detail(1, faults=23 * scale, mapping=heap, generation=1, latency=11, ns=2100 * scale),
+            detail(2, faults=11 * scale, source=Source.THP, mapping=mapping(HOSTILE)),
+        ),
+        generations=(fork(by_parent=23 * scale, by_child=11 * scale),),
+        samples=(detail(1, faults=scale, user_stack=calls("gc", "main", module=HOSTILE)),),
+    )
+
+
+def write(path: Path, *snapshots: Snapshot, close: bool = True) -> Writer:
+    file = Writer(path, HEADER)
+    for each in snapshots:
+        file.add(each)
+    if close:
+        file.close()
+    return file
+
+
+def expect(path: Path, message: str) -> None:
+    with pytest.raises(CowtraceError, match=message) as raised:
+        read(path)
+    assert "\n" not in str(raised.value)
+    assert raised.value.hint
+
+
+def test_the_last_sums_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "a b?#%.cow"
+    last = rich_snapshot(3, 7)
+    write(path, rich_snapshot(1, 2), rich_snapshot(2, 2), last)
+    found = read(path)
+    assert found.header == HEADER
+    assert found.closed
+    assert found.ended is None
+    assert found.times == tuple(each * SECOND for each in (8, 9, 10))
+    shown = HOSTILE.replace("\udc80", "\\udc80")
+    child = replace(last.processes[1], comm=shown)
+    assert found.last.processes == tuple(
+        replace(p, unseen=HEADER.unseen) for p in (last.processes[0], child)
+    )
+    assert found.last.completeness == last.completeness
+    assert found.last.generations == last.generations
+    assert [dataclasses.astuple(d)[9:] for d in found.last.details] == [
+        dataclasses.astuple(d)[9:] for d in last.details
+    ]
+    assert found.last.details[0].mapping == last.details[0].mapping
+    assert found.last.details[0].generation == 1
+    (sample,) = found.last.samples
+    assert [frame.symbol for frame in sample.user_stack or ()] == ["gc", "main"]
+    assert not list(tmp_path.glob("*-wal"))
+
+
+@hypothesis.given(
+    strategies.lists(
+        strategies.lists(strategies.integers(-3, 999), min_size=3, max_size=3),
+        min_size=1,
+        max_size=9,
+    )
+)
+def test_what_came_in_each_interval_adds_up(
+    tmp_path_factory: pytest.TempPathFactory, changes: list[list[int]]
+) -> None:
+    path = tmp_path_factory.mktemp("recording") / "file"
+    file = Writer(path, HEADER)
+    sums = [0, 0, 0]
+    for at, each in enumerate(changes, 1):
+        sums = [a + b for a, b in zip(sums, each, strict=True)]
+        copied, reused, other = sums
+        file.add(
+            snapshot(
+                process(1, "a", row(FaultKind.COPIED, copied), row(FaultKind.REUSED, reused)),
+                process(2, "b", row(FaultKind.COPIED, other, Source.KSM)),
+                at=at,
+            )
+        )
+    file.close()
+    found = read(path)
+    assert [found.last.processes[0].count(k) for k in (FaultKind.COPIED, FaultKind.REUSED)] == [
+        sums[0],
+        sums[1],
+    ]
+    assert found.last.processes[1].count(FaultKind.COPIED) == sums[2]
+    by_process = [sum(p.faults for p in found.points if p.process == n) for n in (0, 1)]
+    assert by_process == [sums[0] + sums[1], sums[2]]
+
+
+def test_a_pid_that_came_back_is_another_process(tmp_path: Path) -> None:
+    old = process(5, "old", row(FaultKind.COPIED, 23), start_ns=1, exited=True)
+    new = process(5, "new", row(FaultKind.COPIED, 11), start_ns=2)
+    write(tmp_path / "f", snapshot(old), snapshot(old, new, at=2))
+    assert [p.comm for p in read(tmp_path / "f").last.processes] == ["old", "new"]
+
+
+def test_nobody_else_can_read_it(tmp_path: Path) -> None:
+    mask = os.umask(0)
+    try:
+        file = write(tmp_path / "f", rich_snapshot(1, 1), close=False)
+        modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+        file.close()
+    finally:
+        os.umask(mask)
+    assert modes == {0o600}
+
+
+def test_what_is_there_is_not_replaced_unless_forced(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("precious")
+    link = tmp_path / "link"
+    link.symlink_to(target)
+    for path in (target, link):
+        with pytest.raises(CowtraceError, match="is there already"):
+            Writer(path, HEADER)
+    with pytest.raises(CowtraceError, match="is there already"):
+        Writer(link, HEADER, force=True)
+    assert target.read_text() == "precious"
+    Writer(target, HEADER, force=True).close()
+    assert read(target).times == ()
+    with pytest.raises(CowtraceError, match="cannot write"):
+        Writer(tmp_path / "no" / "file", HEADER)
+
+
+def test_it_is_read_while_it_is_written_and_when_nobody_closed_it(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    file = write(path, rich_snapshot(1, 2), close=False)
+    found = read(path)
+    assert not found.closed
+    assert found.last.processes[0].count(FaultKind.COPIED) == 46
+    file.add(rich_snapshot(2, 3))
+    assert read(path).last.processes[0].count(FaultKind.COPIED) == 69
+    file.close()
+
+
+def test_files_that_are_no_recording(tmp_path: Path) -> None:
+    path = tmp_path / "f\x1b"
+    expect(path, "no such recording")
+    expect(tmp_path, "no such recording")
+    path.write_bytes(b"")
+    expect(path, "is no recording")
+    path.write_bytes(b"\x7fELF" * 999)
+    expect(path, "is no recording")
+    path.unlink()
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE meta (name, value)")
+    expect(path, "is no recording")
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    write(path, rich_snapshot(1, 1))
+    with sqlite3.connect(path) as database:
+        database.execute(f"PRAGMA user_version = {VERSION + 1}")
+    expect(path, f"has schema {VERSION + 1}, this cowtrace knows up to {VERSION}")
+
+
+def test_no_truncation_passes_for_a_whole_file(tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    write(whole, *(rich_snapshot(at, at) for at in range(1, 50)))
+    content = whole.read_bytes()
+    cut = tmp_path / "cut"
+    for size in {*range(0, len(content), 4096), *range(1, len(content), 1531)}:
+        cut.write_bytes(content[:size])
+        expect(cut, "is damaged|is no recording")
+
+
+def test_no_damage_ends_in_a_traceback(tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    write(whole, *(rich_snapshot(at, at) for at in range(1, 20)))
+    content = whole.read_bytes()
+    broken = tmp_path / "broken"
+    for at, byte in itertools.product(range(100, len(content), 997), (0, 0xFF)):
+        broken.write_bytes(content[:at] + bytes([byte]) * 16 + content[at + 16 :])
+        with contextlib.suppress(CowtraceError):  # what else it raises is a failure
+            read(broken)
