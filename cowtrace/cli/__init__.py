@@ -15,11 +15,13 @@ from cowtrace import __version__, errors
 # Every command and its line in --help, so that --help imports none of them.
 COMMANDS = {
     "demo": "Show live what fork shares and what a write copies.",
+    "diff": "Compare two recordings: did my fix help?",
     "doctor": "Show what this kernel offers and which probe plan can run.",
     "forks": "Show each fork's sharing: how much of it is lost, and what may come.",
     "latency": "Show how long the faults took, by kind, parent's and child's apart, live.",
     "maps": "Show in which mappings pages are copied: heap, stack, files, live.",
     "record": "Keep a trace in a file, to be read, drawn and compared later.",
+    "report": "Answer the ten questions from a recording; as a page with charts.",
     "run": "Run a command; count what it and its descendants copied.",
     "snoop": "Show each copy-on-write fault by itself, as it happens.",
     "stacks": "Show which code copies pages: functions, or a flame graph.",

@@ -28,7 +28,7 @@ from cowtrace.model import (
     StackFrame,
 )
 from cowtrace.recording.schema import APPLICATION_ID, VERSION
-from cowtrace.recording.values import Header, Point, Recording
+from cowtrace.recording.values import Header, Point, Recording, together
 from cowtrace.views.text import printable
 
 _KINDS = {kind.label: kind for kind in FaultKind}
@@ -37,7 +37,6 @@ _ORIGINS = {origin.name.lower(): origin for origin in Origin}
 _TYPES = {kind.name.lower(): kind for kind in MappingType}
 
 _HEAD = struct.Struct(">16sH10xI")  # of an SQLite database: magic, page size, pages
-_MOST_POINTS = 300  # in time: as many as a chart of a screen's width can show
 _GENERATIONS = "SELECT * FROM generation ORDER BY number"
 
 _Rows = Callable[[str], list[tuple[Any, ...]]]
@@ -168,7 +167,7 @@ def _counted(rows: _Rows, intervals: int) -> list[tuple[int, int, int, int]]:
 
     Several intervals are taken together when there are more than a chart can show.
     """
-    step = max(1, -(-intervals // _MOST_POINTS))
+    step = together(intervals)
     return [
         (min(intervals, (part + 1) * step) - 1, series, faults, copied)
         for part, series, faults, copied in rows(

@@ -24,6 +24,9 @@ class Header:
     details: frozenset[str]  # of plan.DETAILS, and `samples`: what was recorded
 
 
+MOST_POINTS = 300  # in time: as many as a chart of a screen's width can show
+
+
 class Point(NamedTuple):
     """What one process did in one interval, or in some that follow each other."""
 
@@ -50,5 +53,16 @@ class Recording:
         """From attach to the end of the last interval."""
         return (self.last.at_ns - self.last.attached_ns) / 1e9
 
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """CLOCK_MONOTONIC: the times that points can have, so also those without any."""
+        step = together(len(self.times))
+        return (*self.times[step - 1 : -1 : step], *self.times[-1:])
+
     def process(self, point: Point) -> Process:
         return self.last.processes[point.process]
+
+
+def together(intervals: int) -> int:
+    """How many intervals that follow each other make one point."""
+    return max(1, -(-intervals // MOST_POINTS))

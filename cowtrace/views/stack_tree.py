@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import posixpath
 from collections.abc import Iterable, Iterator
@@ -68,6 +69,7 @@ class Function:
     faults: int  # total
 
 
+@functools.lru_cache(maxsize=1 << 14)
 def readable(frame: StackFrame) -> Call:
     """A frame's function; those of Python are shown as Python names them."""
     symbol, module = frame.symbol, frame.module

@@ -17,6 +17,8 @@ def printable(raw: str) -> str:
     Control characters, format characters (bidi, zero width), lone surrogates, unassigned
     characters and right-to-left letters become escapes such as ``\x1b`` or ``\u202e``.
     """
+    if raw.isascii() and raw.isprintable():
+        return raw
     return "".join(map(_visible, raw))
 
 

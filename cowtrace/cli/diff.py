@@ -1,0 +1,35 @@
+"""`cowtrace diff`: two recordings, compared: did my fix help?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from cowtrace.cli.options import json_option
+from cowtrace.recording.reader import read
+from cowtrace.views import diff as view
+from cowtrace.views.answers.compare import compare
+from cowtrace.views.show import show
+from cowtrace.views.text import printable
+
+
+@click.command(epilog="\b\nExample:\n  cowtrace diff before.cow after.cow")
+@click.argument("before", metavar="BEFORE")
+@click.argument("after", metavar="AFTER")
+@json_option
+def diff(before: str, after: str, as_json: bool) -> None:
+    """Compare two recordings: did my fix help?
+
+    The first line says it in plain words; then what speaks against comparing the two, if
+    anything does; then each question's numbers: before, after, and the change.
+    """
+    names = [printable(Path(each).name) for each in (before, after)]
+    if names[0] == names[1]:
+        names = [printable(before), printable(after)]
+    found = compare(read(Path(before)), read(Path(after)), (names[0], names[1]))
+    if as_json:
+        click.echo(json.dumps(view.as_object(found)))
+    else:
+        show(view.diff(found))

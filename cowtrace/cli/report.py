@@ -1,0 +1,47 @@
+"""`cowtrace report`: the ten answers of a recording, as text, JSON or one page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from cowtrace.cli.options import json_option
+from cowtrace.recording.reader import read
+from cowtrace.views.show import show
+from cowtrace.views.text import printable
+
+
+@click.command(
+    epilog="\b\nExamples:\n  cowtrace report before.cow\n"
+    "  cowtrace report before.cow --html before.html"
+)
+@click.argument("file", metavar="FILE")
+@click.option("--html", "page", metavar="OUT", help="Write one page, with charts, to OUT.")
+@json_option
+def report(file: str, page: str | None, as_json: bool) -> None:
+    """Read a recording, and answer what is asked about memory that grows after a fork.
+
+    Each number says how far it can be trusted: exact; an upper or lower bound; an estimate, from
+    samples; or `-` when it was not recorded, or when the plan that recorded it cannot see it.
+
+    --html writes one page that needs no network, with charts. It needs plotly: pip install
+    'cowtrace[report]'.
+    """
+    recording = read(Path(file))
+    if page is not None:
+        from cowtrace.exporters.output import private_file
+        from cowtrace.exporters.page import document
+
+        text = document(recording, Path(file).name)
+        with private_file(page) as stream:
+            stream.write(text)
+        click.echo(f"cowtrace: wrote {printable(page)}", err=True)
+        return
+    from cowtrace.views import report as view
+
+    if as_json:
+        click.echo(json.dumps(view.as_object(recording, file)))
+    else:
+        show(view.report(recording, Path(file).name))

@@ -1,0 +1,26 @@
+"""A recording -> the ten questions of those who fight memory growth after fork, answered."""
+
+from __future__ import annotations
+
+from cowtrace.recording.values import Recording
+from cowtrace.views.answers.causes import by_code, by_mapping, by_source, latency
+from cowtrace.views.answers.sums import by_whom, how_much, risk, speed, trust
+from cowtrace.views.answers.values import Answer
+
+COMPARE = "record both, then: cowtrace diff BEFORE AFTER"
+
+
+def answers(recording: Recording) -> tuple[Answer, ...]:
+    """All ten, in the order of their numbers."""
+    return (
+        how_much(recording),
+        by_whom(recording),
+        by_mapping(recording),
+        by_code(recording),
+        speed(recording),
+        Answer(6, "Did my fix help?", (), COMPARE),
+        by_source(recording),
+        latency(recording),
+        risk(recording),
+        trust(recording),
+    )

@@ -1,0 +1,135 @@
+"""Two recordings -> what changed, question by question, and whether they can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cowtrace.recording.values import Recording
+from cowtrace.views.answers import answers
+from cowtrace.views.answers.sums import copied_bytes
+from cowtrace.views.answers.values import Measure, Quality, Unit, copies
+from cowtrace.views.numbers import size
+
+_ALIKE = 0.1  # of the longer one: about the same time
+_SAME = 0.005  # a change of less than half a percent is none
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One measure, before and after. None: not in that recording."""
+
+    name: str
+    unit: Unit
+    before: float | None
+    after: float | None
+
+    @property
+    def share(self) -> float | None:
+        """-0.73: 73 % less. None: no telling, or from 0."""
+        if self.before is None or self.after is None or not self.before:
+            return 0.0 if self.before == self.after == 0 else None
+        return self.after / self.before - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What changed of one answer."""
+
+    number: int
+    question: str
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The whole of it."""
+
+    verdict: str  # the first line, in plain words
+    doubts: tuple[str, ...]  # why the two may not be comparable, a sentence each
+    sections: tuple[Section, ...]
+
+
+def compare(before: Recording, after: Recording, names: tuple[str, str]) -> Comparison:
+    """Names are shown as they are: safe to print."""
+    return Comparison(
+        _verdict(before, after, names),
+        tuple(_doubts(before, after, names)),
+        _sections(before, after),
+    )
+
+
+def _sections(before: Recording, after: Recording) -> tuple[Section, ...]:
+    found = []
+    for old, new in zip(answers(before), answers(after), strict=True):
+        was, now = _by_name(old.measures), _by_name(new.measures)
+        changes = tuple(
+            Change(
+                name,
+                (was.get(name) or now[name]).unit,
+                was[name].value if name in was else _absent(now[name], old.measures),
+                now[name].value if name in now else _absent(was[name], new.measures),
+            )
+            for name in dict.fromkeys((*was, *now))
+        )
+        found.append(Section(old.number, old.question, changes))
+    return tuple(found)
+
+
+def _by_name(measures: tuple[Measure, ...]) -> dict[str, Measure]:
+    return {measure.name: measure for measure in measures if not measure.one_off}
+
+
+def _absent(other: Measure, those: tuple[Measure, ...]) -> float | None:
+    """Of a mapping or function that the other recording has: 0 where they were recorded.
+
+    Only the longest lists are cut, so that 0 can also be `less than those shown`: then None.
+    """
+    recorded = [measure for measure in those if measure.value is not None]
+    cut = other.unit is Unit.BYTES and len(those) > _SHOWN
+    return 0.0 if recorded and not cut else None
+
+
+_SHOWN = 6
+
+
+def _verdict(before: Recording, after: Recording, names: tuple[str, str]) -> str:
+    old, new = copied_bytes(before), copied_bytes(after)
+    sizes = f"{size(new, ' ')} against {size(old, ' ')}, {_in_time(before, after)}"
+    if old == new or (old and abs(new / old - 1) < _SAME):
+        return f"{names[1]} copied as much as {names[0]}: {sizes}."
+    if not old:
+        return f"{names[1]} copied more than {names[0]}: {sizes}."
+    share = new / old - 1
+    times = f"{new / old:,.1f} times as much as"
+    how = f"{abs(share) * 100:.0f}% less than" if share < 0 else f"{share * 100:.0f}% more than"
+    return f"{names[1]} copied {times if share >= 2 else how} {names[0]}: {sizes}."
+
+
+def _in_time(before: Recording, after: Recording) -> str:
+    old, new = before.seconds, after.seconds
+    if abs(new - old) <= _ALIKE * max(old, new):
+        return "in about the same time"
+    return f"in {new:,.1f} s against {old:,.1f} s"
+
+
+def _doubts(before: Recording, after: Recording, names: tuple[str, str]) -> Iterator[str]:
+    old, new = before.header, after.header
+    if abs(after.seconds - before.seconds) > _ALIKE * max(before.seconds, after.seconds):
+        yield f"They lasted {before.seconds:,.1f} s and {after.seconds:,.1f} s: compare the rates."
+    if old.page_bytes != new.page_bytes:
+        yield f"Their kernels' pages differ: {old.page_bytes:,} and {new.page_bytes:,} bytes."
+    if old.kernel != new.kernel:
+        yield f"Their kernels differ: {old.kernel} and {new.kernel}."
+    if old.plan != new.plan:
+        yield f"Their plans differ, which see more or less: {old.plan} and {new.plan}."
+    if (old.command or "") != (new.command or ""):
+        yield "Their commands differ."
+    for each, name in ((before, names[0]), (after, names[1])):
+        told = copies(each)
+        if told is Quality.UPPER_BOUND:
+            yield f"What {name} copied is an upper bound: threads that race for a page count twice."
+        elif told is Quality.LOWER_BOUND:
+            yield f"{name} is not complete: it lost faults, or could not classify some."
+        if each.ended or not each.closed:
+            yield f"{name} was not closed: its last interval may be missing."

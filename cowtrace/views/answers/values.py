@@ -1,0 +1,95 @@
+"""What an answer is made of: frozen values that a terminal, a page and a comparison show."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from cowtrace.model import COPIES, FaultKind
+from cowtrace.recording.values import Recording
+from cowtrace.views.numbers import MISSING, brief, count, percent, size
+
+
+class Unit(enum.Enum):
+    """Of a measure's value."""
+
+    BYTES = "bytes"
+    BYTES_PER_SECOND = "bytes/s"
+    FAULTS = "faults"
+    SHARE = "share"  # 0 to 1
+    NS = "ns"
+
+
+class Quality(enum.Enum):
+    """How far a number can be trusted."""
+
+    EXACT = "exact"
+    UPPER_BOUND = "upper bound"
+    LOWER_BOUND = "lower bound"  # something was lost, or could not be classified
+    ESTIMATE = "estimate"  # from samples
+    NOT_RECORDED = "not recorded"
+    NOT_SEEN = "not seen by this plan"
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One number of an answer. None: not recorded, or this plan cannot see it; never 0."""
+
+    name: str  # safe to print; the same in every recording, so that two can be compared
+    value: float | None
+    unit: Unit
+    quality: Quality
+    faults: int | None = None  # beside bytes
+    one_off: bool = False  # of this recording only: a fork by its number
+
+    @property
+    def text(self) -> str:
+        """`45.0 MiB`, `12.3 %`."""
+        return amount(self.value, self.unit)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to one question."""
+
+    number: int  # 1 to 10, as users ask most
+    question: str
+    measures: tuple[Measure, ...]
+    note: str | None = None  # a sentence
+
+
+def amount(value: float | None, unit: Unit) -> str:
+    """A value as it is read."""
+    if value is None:
+        return MISSING
+    if unit is Unit.BYTES:
+        return size(value, " ")
+    if unit is Unit.BYTES_PER_SECOND:
+        return f"{size(value, ' ')}/s"
+    if unit is Unit.SHARE:
+        return percent(value)
+    return brief(value) if unit is Unit.NS else count(round(value))
+
+
+def quality(recording: Recording, *kinds: FaultKind) -> Quality:
+    """Of the counts of these kinds together."""
+    now = recording.last
+    if now.unseen.issuperset(kinds):
+        return Quality.NOT_SEEN
+    if now.completeness.lost or now.unclassified:
+        return Quality.LOWER_BOUND
+    # kernel/plan.py: threads that race for one page, and spurious faults, are in its counts.
+    bounded = {FaultKind.COPIED, FaultKind.REUSED}
+    if now.plan == "tracepoint" and bounded & set(kinds):
+        return Quality.UPPER_BOUND
+    return Quality.EXACT
+
+
+def copies(recording: Recording) -> Quality:
+    """Of copied bytes."""
+    return quality(recording, *COPIES)
+
+
+def missing(name: str, unit: Unit = Unit.BYTES, why: Quality = Quality.NOT_RECORDED) -> Measure:
+    """A number that is not there."""
+    return Measure(name, None, unit, why)

@@ -1,0 +1,81 @@
+"""A comparison of two recordings -> text of 80 columns, or one JSON object."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+from rich.text import Text
+
+from cowtrace.views.answers.compare import Change, Comparison
+from cowtrace.views.answers.values import amount
+from cowtrace.views.numbers import MISSING
+from cowtrace.views.text import COLUMNS, fit, printable
+
+_NAME = 37
+
+
+def diff(found: Comparison) -> Text:
+    """The verdict, what speaks against it, then each question."""
+    text = Text()
+    text.append(f"{textwrap.fill(printable(found.verdict), COLUMNS)}\n", style="bold")
+    for doubt in found.doubts:
+        wrapped = textwrap.fill(f"! {printable(doubt)}", COLUMNS, subsequent_indent="  ")
+        text.append(f"{wrapped}\n", style="yellow")
+    header = f"\n{'':{_NAME + 4}} {'BEFORE':>11} {'AFTER':>11} {'CHANGE':>9}\n"
+    text.append(header, style="bold")
+    for section in found.sections:
+        if not section.changes:
+            continue
+        text.append(f"{section.number:2}. {section.question}\n", style="bold")
+        for change in section.changes:
+            before, after = (amount(v, change.unit) for v in (change.before, change.after))
+            name = fit(change.name, _NAME)
+            text.append(f"    {name:{_NAME}} {before:>11} {after:>11} ")
+            text.append(f"{words(change):>9}\n", style=_style(change))
+    text.rstrip()
+    return text
+
+
+def words(change: Change) -> str:
+    """`-73%`, `x 4.2`, `new`, `gone`."""
+    if change.before is None or change.after is None:
+        return MISSING
+    if change.share is None:
+        return "new"
+    if change.after == 0 and change.before:
+        return "gone"
+    if change.share >= 2:
+        return f"x {change.share + 1:,.1f}"
+    rounded = round(change.share * 100)
+    return f"{rounded:+}%" if rounded else "same"
+
+
+def as_object(found: Comparison) -> dict[str, Any]:
+    """What `--json` writes: fields are added, never renamed. A missing value is null."""
+    return {
+        "verdict": found.verdict,
+        "doubts": list(found.doubts),
+        "questions": [
+            {
+                "number": section.number,
+                "question": section.question,
+                "measures": [
+                    {
+                        "name": change.name,
+                        "unit": change.unit.value,
+                        "before": change.before,
+                        "after": change.after,
+                        "change": change.share,
+                    }
+                    for change in section.changes
+                ],
+            }
+            for section in found.sections
+        ],
+    }
+
+
+def _style(change: Change) -> str:
+    rounded = round((change.share or 0) * 100)
+    return "green" if rounded < 0 else "red" if rounded > 0 else "dim"
