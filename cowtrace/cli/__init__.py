@@ -20,7 +20,7 @@ COMMANDS = {
     "forks": "Show each fork's sharing: how much of it is lost, and what may come.",
     "latency": "Show how long the faults took, by kind, parent's and child's apart, live.",
     "maps": "Show in which mappings pages are copied: heap, stack, files, live.",
-    "record": "Keep a trace in a file, to be read, drawn and compared later.",
+    "record": "Record a trace in a file, to be read, drawn and compared later.",
     "report": "Answer the ten questions from a recording; as a page with charts.",
     "run": "Run a command; count what it and its descendants copied.",
     "snoop": "Show each copy-on-write fault by itself, as it happens.",

@@ -15,17 +15,18 @@ from pathlib import Path
 import click
 
 from cowtrace import __version__, tracer
-from cowtrace.cli import launch
+from cowtrace.cli import launch, procfs
 from cowtrace.cli.attach import attach
 from cowtrace.cli.choice import Choice
 from cowtrace.cli.following import HELD, family, follow
 from cowtrace.cli.options import attach_option, process_options, verbose_option
 from cowtrace.cli.signals import held
 from cowtrace.cli.watching import ending_held, ticks
+from cowtrace.errors import EXIT_NO_ROOM
 from cowtrace.kernel.plan import Detail
 from cowtrace.model import Snapshot
 from cowtrace.recording.values import Header
-from cowtrace.recording.writer import Writer
+from cowtrace.recording.writer import NoRoom, Writer
 from cowtrace.tracer.filter import Filter
 from cowtrace.views.numbers import size
 from cowtrace.views.text import printable
@@ -64,13 +65,17 @@ def record(
     verbose: bool,
     command: tuple[str, ...],
 ) -> None:
-    """Record a trace: of a COMMAND and its descendants, of -p PID and its, or of everything.
+    """Record a trace in a file, to be read, drawn and compared later.
+
+    Of a COMMAND and its descendants; of each -p PID and its, until they have all ended; or of the
+    whole system, until Ctrl-C.
 
     FILE is an SQLite database: `cowtrace report FILE` reads it, `cowtrace diff` compares two.
     Each interval is written down whole, so that what was recorded is there even if cowtrace is
     killed. What this kernel's plan cannot tell (see `cowtrace doctor`) is missing in it.
 
-    With a COMMAND, the exit code is the command's, as with `cowtrace run`.
+    With a COMMAND, the exit code is the command's, as with `cowtrace run`. If the disk is full,
+    what was recorded until then is kept, the command goes on, and the exit code is 6.
     """
     if command and (choice.names or seconds):
         raise click.UsageError("a COMMAND ends by itself, and is what is recorded: no -p, no --for")
@@ -99,11 +104,15 @@ def record(
             pid = launch.start(program, command, signals, stdout_to_stderr=False)
 
             def look() -> None:
-                status.add(file, family(live.snapshot(), pid))
+                if not status.full:
+                    status.add(file, family(live.snapshot(), pid))
 
-            code = _closing(
-                file, status, lambda: follow(pid, signals, interval, look, status), look
-            )
+            def wait() -> int:
+                code = follow(pid, signals, interval, look, status)
+                look()
+                return code
+
+            code = _closing(file, status, wait)
         else:
             signals = ending_held(stack)
             count = None if seconds is None else max(1, round(seconds / interval))
@@ -111,25 +120,24 @@ def record(
             def watch() -> int:
                 for _ in ticks(signals, interval, count, None):
                     status.add(file, choice.of(live.snapshot()))
+                    gone = choice.pids and not any(map(procfs.exists, choice.pids))
+                    if status.full or gone:
+                        break
                 return 0
 
-            code = _closing(file, status, watch, None)
+            code = _closing(file, status, watch)
     ctx.exit(code)
 
 
-def _closing(
-    file: Writer, status: _Status, work: Callable[[], int], last: Callable[[], None] | None
-) -> int:
+def _closing(file: Writer, status: _Status, work: Callable[[], int]) -> int:
     """Do the work, then close the recording, however the work ended."""
     try:
         code = work()
-        if last:
-            last()
-    except BaseException:
+    finally:
         status.release()
         file.close()
-        raise
-    file.close()
+    if status.full:
+        return EXIT_NO_ROOM
     status.end()
     return code
 
@@ -168,10 +176,17 @@ class _Status:
         self._live = sys.stderr.isatty()
         self._now: Snapshot | None = None
         self._shown = False
+        self.full = False  # the disk is: nothing more is recorded
 
     def add(self, file: Writer, now: Snapshot) -> None:
-        """One interval into the file, and the line anew."""
-        file.add(now)
+        """One interval into the file, and the line anew. A full disk is said once."""
+        try:
+            file.add(now)
+        except NoRoom as error:
+            self.full = True
+            self.release()
+            click.echo(f"cowtrace: {error}\nHint: {error.hint}", err=True)
+            return
         self._now = now
         if self._live:
             click.echo(f"\r\x1b[Kcowtrace: recording, {self._sums()}", err=True, nl=False)
@@ -188,8 +203,6 @@ class _Status:
 
     def end(self) -> None:
         """What has been recorded, and what to do with it."""
-        if self._shown:
-            click.echo("\r\x1b[K", err=True, nl=False)
         click.echo(f"cowtrace: recorded {self._sums()}", err=True)
         click.echo(f"Read it: cowtrace report {self._name}", err=True)
 

@@ -21,7 +21,7 @@ from cowtrace.views.text import printable
 @click.option("--html", "page", metavar="OUT", help="Write one page, with charts, to OUT.")
 @json_option
 def report(file: str, page: str | None, as_json: bool) -> None:
-    """Read a recording, and answer what is asked about memory that grows after a fork.
+    """Answer the ten questions from a recording; as a page with charts.
 
     Each number says how far it can be trusted: exact; an upper or lower bound; an estimate, from
     samples; or `-` when it was not recorded, or when the plan that recorded it cannot see it.

@@ -25,7 +25,7 @@ class NoRoom(CowtraceError):
     def __init__(self, path: Path) -> None:
         super().__init__(
             f"no room to go on recording: {printable(str(path))} is kept as it was",
-            hint="read it: cowtrace report FILE; record to a disk with more room",
+            hint="it can be read: cowtrace report FILE; record to a disk with more room",
             exit_code=EXIT_NO_ROOM,
         )
 
@@ -38,6 +38,7 @@ class Writer:
         self._path = path
         _create(path, force=force)
         self._database = sqlite3.connect(path, isolation_level=None)
+        self._closed = False
         self._processes: dict[tuple[int, int | None], tuple[int, Process]] = {}
         self._series: dict[_Series, int] = {}
         self._sums: dict[int, tuple[int, int]] = {}  # by series
@@ -62,6 +63,9 @@ class Writer:
 
     def close(self, *, ended: str | None = None) -> None:
         """Mark it complete, and fold everything into the one file. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
         with suppress(sqlite3.Error):  # no room even for that: then it reads as not closed
             self._set(closed=1, **({"ended": ended} if ended else {}))
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
