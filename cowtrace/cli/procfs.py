@@ -14,6 +14,15 @@ def exists(pid: int) -> bool:
     return (_PROC / str(pid)).exists()
 
 
+def runs(pid: int) -> bool:
+    """Whether it has not ended: one that nobody has waited for still exists, but has."""
+    try:
+        status = (_PROC / str(pid) / "status").read_bytes()
+    except OSError:
+        return False
+    return b"\nState:\tZ" not in status
+
+
 def comm(pid: int) -> str:
     """The name of a process (hostile: see views.text).
 

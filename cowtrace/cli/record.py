@@ -120,7 +120,7 @@ def record(
             def watch() -> int:
                 for _ in ticks(signals, interval, count, None):
                     status.add(file, choice.of(live.snapshot()))
-                    gone = choice.pids and not any(map(procfs.exists, choice.pids))
+                    gone = choice.pids and not any(map(procfs.runs, choice.pids))
                     if status.full or gone:
                         break
                 return 0
