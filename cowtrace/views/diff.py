@@ -7,12 +7,14 @@ from typing import Any
 
 from rich.text import Text
 
-from cowtrace.views.answers.compare import Change, Comparison
+from cowtrace.views.answers.compare import Change, Comparison, Section
 from cowtrace.views.answers.values import amount
 from cowtrace.views.numbers import MISSING
 from cowtrace.views.text import COLUMNS, fit, printable
 
 _NAME = 37
+_MOST = 8  # mappings, functions
+_LISTS = (3, 4)  # the questions whose answer is a list of any length
 
 
 def diff(found: Comparison) -> Text:
@@ -28,13 +30,25 @@ def diff(found: Comparison) -> Text:
         if not section.changes:
             continue
         text.append(f"{section.number:2}. {section.question}\n", style="bold")
-        for change in section.changes:
+        shown = _first(section)
+        for change in shown:
             before, after = (amount(v, change.unit) for v in (change.before, change.after))
             name = fit(change.name, _NAME)
             text.append(f"    {name:{_NAME}} {before:>11} {after:>11} ")
             text.append(f"{words(change):>9}\n", style=_style(change))
+        if len(shown) < len(section.changes):
+            rest = f"    and {len(section.changes) - len(shown):,} smaller: see --json\n"
+            text.append(rest, style="dim")
     text.rstrip()
     return text
+
+
+def _first(section: Section) -> tuple[Change, ...]:
+    """Of a long list those that were largest, before or after."""
+    if section.number not in _LISTS:
+        return section.changes
+    largest = sorted(section.changes, key=lambda c: -max(c.before or 0, c.after or 0))
+    return tuple(largest[:_MOST])
 
 
 def words(change: Change) -> str:

@@ -40,6 +40,8 @@ def flame_figure(root: Node) -> Figure:
             pathbar={"visible": True, "side": "top"},
             hovertemplate="<b>%{label}</b><br>%{hovertext}<extra></extra>",
             sort=True,
+            textfont={"color": "#1d1d1d"},  # whatever the theme of the page around it
+            leaf={"opacity": 1},
         ),
         layout={
             "margin": {"l": 4, "r": 4, "t": 28, "b": 4},

@@ -117,7 +117,9 @@ def _short(quality: Quality) -> str:
 
 def _wrapped(words: str, indent: int = 0) -> str:
     margin = " " * indent
-    return textwrap.fill(words, COLUMNS, initial_indent=margin, subsequent_indent=margin)
+    return textwrap.fill(
+        words, COLUMNS, initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False
+    )
 
 
 def _number(number: int, noun: str, plural: str = "s") -> str:

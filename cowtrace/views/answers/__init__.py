@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from cowtrace.recording.values import Recording
-from cowtrace.views.answers.causes import by_code, by_mapping, by_source, latency
+from cowtrace.views.answers.causes import MOST, by_code, by_mapping, by_source, latency
 from cowtrace.views.answers.sums import by_whom, how_much, risk, speed, trust
 from cowtrace.views.answers.values import Answer
 
 COMPARE = "record both, then: cowtrace diff BEFORE AFTER"
 
 
-def answers(recording: Recording) -> tuple[Answer, ...]:
-    """All ten, in the order of their numbers."""
+def answers(recording: Recording, most: int | None = MOST) -> tuple[Answer, ...]:
+    """All ten, in the order of their numbers; lists of mappings and functions cut to `most`."""
     return (
         how_much(recording),
         by_whom(recording),
-        by_mapping(recording),
-        by_code(recording),
+        by_mapping(recording, most),
+        by_code(recording, most),
         speed(recording),
         Answer(6, "Did my fix help?", (), COMPARE),
         by_source(recording),

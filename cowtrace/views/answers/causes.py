@@ -14,12 +14,12 @@ from cowtrace.views.stack_tree import NO_STACK, functions, stack_tree
 from cowtrace.views.text import printable
 from cowtrace.views.timings import SIDES, timings
 
-_MOST = 6  # mappings, functions
+MOST = 6  # mappings, functions
 _TIMED = (FaultKind.COPIED, FaultKind.REUSED)
 
 
-def by_mapping(recording: Recording) -> Answer:
-    """3: heap, stack, anonymous memory, files."""
+def by_mapping(recording: Recording, most: int | None = MOST) -> Answer:
+    """3: heap, stack, anonymous memory, files. `most`: so many, and the sum of the others."""
     question = "In which mapping?"
     if "mapping" not in recording.header.details:
         return Answer(3, question, (missing("mappings"),))
@@ -28,10 +28,11 @@ def by_mapping(recording: Recording) -> Answer:
         if row.kind in COPIES:
             sums[mapping_name(label(row.mapping) if row.mapping else None)] += row.bytes
     told = copies(recording)
-    found = [Measure(name, copied, Unit.BYTES, told) for name, copied in sums.most_common(_MOST)]
-    rest = sums.total() - sum(copied for _, copied in sums.most_common(_MOST))
+    first = sums.most_common(most)
+    found = [Measure(name, copied, Unit.BYTES, told) for name, copied in first]
+    rest = sums.total() - sum(copied for _, copied in first)
     if rest:
-        found.append(Measure(f"{len(sums) - _MOST:,} others", rest, Unit.BYTES, told))
+        found.append(Measure(f"{len(sums) - len(first):,} others", rest, Unit.BYTES, told))
     return Answer(3, question, tuple(found), None if found else "Nothing was copied.")
 
 
@@ -42,8 +43,8 @@ def mapping_name(raw: str | None) -> str:
     return printable(raw if raw.startswith("[") else PurePath(raw).name or raw)
 
 
-def by_code(recording: Recording) -> Answer:
-    """4: which code, in which phase. From samples of the copies."""
+def by_code(recording: Recording, most: int | None = MOST) -> Answer:
+    """4: which code, in which phase. From samples of the copies. `most`: so many functions."""
     question = "By which code, in which phase?"
     if "samples" not in recording.header.details:
         return Answer(4, question, (missing("code"),))
@@ -52,10 +53,13 @@ def by_code(recording: Recording) -> Answer:
         Measure(f"phase: {phase}", copied, Unit.BYTES, Quality.ESTIMATE)
         for phase, copied in phases(tree)
     ]
+    sums = Counter[str]()  # two files of one name can have a function of one name
+    for each in functions(tree):
+        if each.self_bytes and each.call.name != NO_STACK:
+            sums[each.call.label] += each.self_bytes
     found += [
-        Measure(each.call.label, each.self_bytes, Unit.BYTES, Quality.ESTIMATE)
-        for each in functions(tree)[:_MOST]
-        if each.self_bytes and each.call.name != NO_STACK
+        Measure(name, copied, Unit.BYTES, Quality.ESTIMATE)
+        for name, copied in sums.most_common(most)
     ]
     return Answer(4, question, tuple(found), "From samples of the copies and their stacks.")
 

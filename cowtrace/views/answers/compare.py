@@ -61,7 +61,9 @@ def compare(before: Recording, after: Recording, names: tuple[str, str]) -> Comp
 
 def _sections(before: Recording, after: Recording) -> tuple[Section, ...]:
     found = []
-    for old, new in zip(answers(before), answers(after), strict=True):
+    # Whole lists: of what one recording has and the other's list was cut before, nobody knows.
+    both = zip(answers(before, most=None), answers(after, most=None), strict=True)
+    for old, new in both:
         was, now = _by_name(old.measures), _by_name(new.measures)
         changes = tuple(
             Change(
@@ -72,7 +74,8 @@ def _sections(before: Recording, after: Recording) -> tuple[Section, ...]:
             )
             for name in dict.fromkeys((*was, *now))
         )
-        found.append(Section(old.number, old.question, changes))
+        known = tuple(c for c in changes if c.before is not None or c.after is not None)
+        found.append(Section(old.number, old.question, known or changes))
     return tuple(found)
 
 
@@ -81,16 +84,12 @@ def _by_name(measures: tuple[Measure, ...]) -> dict[str, Measure]:
 
 
 def _absent(other: Measure, those: tuple[Measure, ...]) -> float | None:
-    """Of a mapping or function that the other recording has: 0 where they were recorded.
+    """Of a mapping or function that only the other recording has: 0 where they were recorded.
 
-    Only the longest lists are cut, so that 0 can also be `less than those shown`: then None.
+    A share, a rate, a time of what did not happen is not 0: there is none.
     """
-    recorded = [measure for measure in those if measure.value is not None]
-    cut = other.unit is Unit.BYTES and len(those) > _SHOWN
-    return 0.0 if recorded and not cut else None
-
-
-_SHOWN = 6
+    counted = other.unit in (Unit.BYTES, Unit.FAULTS)
+    return 0.0 if counted and any(measure.value is not None for measure in those) else None
 
 
 def _verdict(before: Recording, after: Recording, names: tuple[str, str]) -> str:

@@ -11,6 +11,7 @@ from cowtrace.views.numbers import percent, size
 from cowtrace.views.text import printable
 
 _GENERATIONS = 5  # shown at most
+_PARENTS, _CHILDREN = "parents, after a fork", "children, since their birth"
 _LEVEL = 0.5  # of the mean rate: below it in the last quarter, the copying is levelling off
 _LEAST_INTERVALS = 8  # for a quarter to mean something
 
@@ -43,15 +44,15 @@ def by_whom(recording: Recording) -> Answer:
     """2: parent or child, which generation, since which fork."""
     question = "By whom: parent or child, since which fork?"
     if "generation" not in recording.header.details:
-        return Answer(2, question, (missing("parents"), missing("children")))
+        return Answer(2, question, (missing(_PARENTS), missing(_CHILDREN)))
     now = recording.last
     told = copies(recording)
     parents = sum(g.parent_copied_bytes for g in now.generations)
     children = sum(g.child_copied_bytes for g in now.generations)
     others = max(0, copied_bytes(recording) - parents - children)
     found = [
-        Measure("parents, after a fork", parents, Unit.BYTES, told),
-        Measure("children, since their birth", children, Unit.BYTES, told),
+        Measure(_PARENTS, parents, Unit.BYTES, told),
+        Measure(_CHILDREN, children, Unit.BYTES, told),
         Measure("outside of any fork's sharing", others, Unit.BYTES, told),
     ]
     most = sorted(now.generations, key=lambda g: -g.copied_bytes)[:_GENERATIONS]
@@ -98,7 +99,7 @@ def risk(recording: Recording) -> Answer:
         return Answer(9, question, (so_far, missing("may still be copied")))
     live = [g for g in recording.last.generations if g.ended_ns is None]
     known = [g.worst_case_bytes for g in live if g.worst_case_bytes is not None]
-    if live and not known:
+    if len(known) < len(live):  # without one, the sum is no bound
         return Answer(9, question, (so_far, missing("may still be copied")))
     worst = Measure("may still be copied", sum(known), Unit.BYTES, Quality.UPPER_BOUND)
     number = len(live)
