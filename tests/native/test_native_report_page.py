@@ -32,7 +32,7 @@ def browser() -> str:
 def test_it_draws_without_complaint_or_network(browser: str, tmp_path: Path, theme: str) -> None:
     page = tmp_path / "page.html"
     page.write_text(document(make(tmp_path / "f"), "</title><b>"))
-    dark = ["--force-dark-mode"] if theme == "dark" else []
+    dark = ["--blink-settings=preferredColorScheme=0"] if theme == "dark" else []
     shown = subprocess.run(
         [browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
          f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1200,3000", *dark,
