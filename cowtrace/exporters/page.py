@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -13,15 +13,17 @@ from cowtrace.recording.values import Recording
 from cowtrace.views.answers import answers
 from cowtrace.views.answers.sums import copied_bytes, ending
 from cowtrace.views.answers.values import Answer
+from cowtrace.views.answers.words import in_words
 from cowtrace.views.numbers import MISSING, count, percent, size
 from cowtrace.views.report import origin, summary
-from cowtrace.views.stack_tree import stack_tree
+from cowtrace.views.stack_tree import leaves, stack_tree
 from cowtrace.views.text import printable
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 _FORKS = 200  # rows of the table
+_CALL = 26  # pixels of a call's height in a low flame graph
 _NARROW = {"l": 2, "r": 2, "t": 26, "b": 4}
 
 
@@ -34,6 +36,7 @@ def document(recording: Recording, name: str) -> str:
             "the page needs plotly, which is not installed",
             hint="pip install 'cowtrace[report]'; without it: cowtrace report FILE",
         ) from None
+    found = answers(recording)
     return PAGE.format(
         policy=POLICY,
         style=STYLE,
@@ -41,9 +44,10 @@ def document(recording: Recording, name: str) -> str:
         script=SCRIPT,
         title=escape(printable(name)),
         summary=escape(summary(recording, name)),
+        words=escape(in_words(found)),
         origin=escape(origin(recording)),
         cards="".join(_cards(recording)),
-        body="".join(_sections(recording)),
+        body="".join(_sections(recording, found)),
     )
 
 
@@ -62,7 +66,7 @@ def _cards(recording: Recording) -> Iterator[str]:
         yield f'<div class="card {style}"><b>{value}</b><span>{words}</span></div>'
 
 
-def _sections(recording: Recording) -> Iterator[str]:
+def _sections(recording: Recording, found: Sequence[Answer]) -> Iterator[str]:
     from cowtrace.views import charts
     from cowtrace.views.flame import flame_figure
 
@@ -71,7 +75,8 @@ def _sections(recording: Recording) -> Iterator[str]:
     tree = stack_tree(recording.last, recording.last.samples)
     flame = flame_figure(tree) if tree.total_bytes else None
     if flame:
-        flame.update_layout(height=520)
+        deepest = max(len(calls) for calls, _ in leaves(tree)) + 1
+        flame.update_layout(height=min(520, 60 + _CALL * deepest))
     yield _chart("flame", "Which code copies", flame,
                  "An estimate, from samples. Width: bytes copied. Click a call to see it alone. "
                  "Green: Python, blue: kernel.", axes=False)  # fmt: skip
@@ -80,7 +85,7 @@ def _sections(recording: Recording) -> Iterator[str]:
                  "Each bar: faults that took so long, to a power of two.")  # fmt: skip
     yield _forks(recording)
     yield "<section id='answers'><h2>The ten questions</h2>"
-    for answer in answers(recording):
+    for answer in found:
         yield _answer(answer)
     yield "</section>"
     yield _completeness(recording)

@@ -41,6 +41,7 @@ td:first-child, th:first-child, td:nth-child(2), th:nth-child(2) { text-align: l
 .measures td:nth-child(4) { text-align: left; padding-left: 24px; color: var(--soft); }
 .q.exact { color: var(--good) !important; } .q.lower_bound { color: var(--bad) !important; }
 .wide { overflow-x: auto; max-height: 480px; }
+.words { color: var(--ink); font-size: 1rem; }
 .none { font-style: italic; }
 """
 
@@ -73,6 +74,7 @@ PAGE = """<!DOCTYPE html>
 <body>
 <main>
 <h1>{summary}</h1>
+<p class="words">{words}</p>
 <p>{origin}</p>
 <div class="cards">{cards}</div>
 {body}

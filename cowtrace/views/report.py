@@ -13,10 +13,12 @@ from cowtrace.recording.values import Recording
 from cowtrace.views.answers import answers
 from cowtrace.views.answers.sums import copied_size, ending
 from cowtrace.views.answers.values import Answer, Measure, Quality
+from cowtrace.views.answers.words import in_words, pace
 from cowtrace.views.numbers import MISSING, count
 from cowtrace.views.text import COLUMNS, fit, printable
 
 _NAME = 33
+_SPEED = 5  # the number of the question how fast
 _STYLES = {
     Quality.EXACT: "green",
     Quality.UPPER_BOUND: "yellow",
@@ -30,12 +32,16 @@ _STYLES = {
 def report(recording: Recording, name: str) -> Text:
     """The summary, then the ten answers."""
     text = Text()
+    found = answers(recording)
     text.append(f"{_wrapped(summary(recording, name))}\n")
+    text.append(f"{_wrapped(in_words(found))}\n")
     text.append(f"{_wrapped(origin(recording))}\n", style="dim")
-    for answer in answers(recording):
+    for answer in found:
         text.append("\n")
         for piece, style in _answer(answer):
             text.append(piece, style=style)
+        if answer.number == _SPEED and (drawn := pace(recording)):
+            text.append(f"    {drawn}\n")
     text.rstrip()
     return text
 
@@ -67,6 +73,7 @@ def origin(recording: Recording) -> str:
 def as_object(recording: Recording, name: str) -> dict[str, Any]:
     """What `--json` writes: fields are added, never renamed. A missing value is null."""
     header = recording.header
+    found = answers(recording)
     return {
         "recording": name,
         "seconds": recording.seconds,
@@ -77,6 +84,7 @@ def as_object(recording: Recording, name: str) -> dict[str, Any]:
         "page_bytes": header.page_bytes,
         "closed": recording.closed,
         "ended": recording.ended,
+        "in_words": in_words(found),
         "answers": [
             {
                 "number": answer.number,
@@ -84,7 +92,7 @@ def as_object(recording: Recording, name: str) -> dict[str, Any]:
                 "note": answer.note,
                 "measures": [measure_object(measure) for measure in answer.measures],
             }
-            for answer in answers(recording)
+            for answer in found
         ],
     }
 

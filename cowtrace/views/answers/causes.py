@@ -32,7 +32,8 @@ def by_mapping(recording: Recording, most: int | None = MOST) -> Answer:
     found = [Measure(name, copied, Unit.BYTES, told) for name, copied in first]
     rest = sums.total() - sum(copied for _, copied in first)
     if rest:
-        found.append(Measure(f"{len(sums) - len(first):,} others", rest, Unit.BYTES, told))
+        others = f"{len(sums) - len(first):,} others"
+        found.append(Measure(others, rest, Unit.BYTES, told, one_off=True))
     return Answer(3, question, tuple(found), None if found else "Nothing was copied.")
 
 

@@ -1,0 +1,82 @@
+"""The answers -> two or three plain sentences, and the pace of the copying as a line of blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import ceil
+
+from cowtrace.recording.values import Recording
+from cowtrace.views.answers.sums import rates
+from cowtrace.views.answers.values import Answer, Measure, Unit, amount
+from cowtrace.views.numbers import percent
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_CELLS = 48
+_PHASE = "phase: "
+
+
+def in_words(found: Sequence[Answer]) -> str:
+    """By whom, where, by which code, where it is heading; what was not recorded is left out.
+
+    `found` are all ten answers, in their order.
+    """
+    return " ".join(_sentences(found))
+
+
+def _sentences(found: Sequence[Answer]) -> Iterator[str]:
+    copied = found[0].measures[0].value
+    if not copied:
+        yield "Nothing was copied."
+        return
+    parts = []
+    for answer, word in ((found[1], "by side"), (found[2], "by mapping"), (found[3], "by code")):
+        most = _most(answer)
+        if most and most.value:
+            share = percent(min(1.0, most.value / copied))
+            # Samples are estimates: their sums can be a little above what was counted.
+            about = "about " if answer.number == 4 else ""
+            parts.append(f"{word}: {most.name.removeprefix(_PHASE)} ({about}{share})")
+    if parts:
+        yield f"The largest parts {'; '.join(parts)}."
+    if found[4].note:
+        yield found[4].note
+    worst = found[8].measures[1]
+    if worst.value:
+        yield f"At most {worst.text} may still be copied."
+
+
+def _most(answer: Answer) -> Measure | None:
+    """The largest; of code the phase, if names told one."""
+    held = [m for m in answer.measures if m.value and m.unit is Unit.BYTES and not m.one_off]
+    phases = [measure for measure in held if measure.name.startswith(_PHASE)]
+    return max(phases or held, key=lambda measure: measure.value or 0, default=None)
+
+
+def pace(recording: Recording) -> str | None:
+    """`▁▁▃█▂`, the bytes copied a second from start to end, 0 to the highest; None: too short."""
+    cells = _resampled(recording)
+    highest = max(cells, default=0)
+    if len(cells) < 2 or not highest:
+        return None
+    top = len(_BLOCKS) - 1
+    # Up, not to the nearest: what copied at all stands above what copied nothing.
+    drawn = "".join(_BLOCKS[min(top, ceil(rate / highest * top))] for rate in cells)
+    return f"{drawn} 0 to {amount(highest, Unit.BYTES_PER_SECOND)}"
+
+
+def _resampled(recording: Recording) -> list[float]:
+    """The mean rates of equal parts of the time, as intervals need not be equal."""
+    found = rates(recording)
+    began, ended = recording.last.attached_ns, recording.last.at_ns
+    if ended <= began:
+        return []
+    cells = min(_CELLS, len(found))
+    step = (ended - began) / max(1, cells)
+    sums = [0.0] * cells
+    before = began
+    for at, rate in found:
+        first, last = (before - began) / step, (at - began) / step
+        for cell in range(int(first), min(cells, int(last) + 1)):
+            sums[cell] += rate * max(0.0, min(last, cell + 1) - max(first, cell))
+        before = at
+    return sums
