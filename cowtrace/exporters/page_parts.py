@@ -21,7 +21,7 @@ h2 { font-size: 1.1rem; margin: 0 0 4px; }
 h3 { font-size: 0.95rem; margin: 0 0 6px; }
 p { margin: 0 0 8px; color: var(--soft); }
 .cards { display: flex; flex-wrap: wrap; gap: 12px; margin: 18px 0; }
-.card { flex: 1 1 150px; background: var(--sheet); border: 1px solid var(--line);
+.card { flex: 1 1 110px; background: var(--sheet); border: 1px solid var(--line);
   border-radius: 8px; padding: 12px 16px; }
 .card b { display: block; font-size: 1.45rem; line-height: 1.3; }
 .card span { color: var(--soft); font-size: 0.85rem; }

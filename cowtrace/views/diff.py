@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import Any
 
 from rich.text import Text
@@ -10,7 +9,7 @@ from rich.text import Text
 from cowtrace.views.answers.compare import Change, Comparison, Section
 from cowtrace.views.answers.values import amount
 from cowtrace.views.numbers import MISSING
-from cowtrace.views.text import COLUMNS, fit, printable
+from cowtrace.views.text import padded, printable, wrap
 
 _NAME = 37
 _MOST = 8  # mappings, functions
@@ -20,10 +19,9 @@ _LISTS = (3, 4)  # the questions whose answer is a list of any length
 def diff(found: Comparison) -> Text:
     """The verdict, what speaks against it, then each question."""
     text = Text()
-    text.append(f"{textwrap.fill(printable(found.verdict), COLUMNS)}\n", style="bold")
+    text.append(f"{wrap(printable(found.verdict))}\n", style="bold")
     for doubt in found.doubts:
-        wrapped = textwrap.fill(f"! {printable(doubt)}", COLUMNS, subsequent_indent="  ")
-        text.append(f"{wrapped}\n", style="yellow")
+        text.append(f"{wrap(printable(doubt), '! ', '  ')}\n", style="yellow")
     header = f"\n{'':{_NAME + 4}} {'BEFORE':>11} {'AFTER':>11} {'CHANGE':>9}\n"
     text.append(header, style="bold")
     for section in found.sections:
@@ -33,8 +31,7 @@ def diff(found: Comparison) -> Text:
         shown = _first(section)
         for change in shown:
             before, after = (amount(v, change.unit) for v in (change.before, change.after))
-            name = fit(change.name, _NAME)
-            text.append(f"    {name:{_NAME}} {before:>11} {after:>11} ")
+            text.append(f"    {padded(change.name, _NAME)} {before:>11} {after:>11} ")
             text.append(f"{words(change):>9}\n", style=_style(change))
         if len(shown) < len(section.changes):
             rest = f"    and {len(section.changes) - len(shown):,} smaller: see --json\n"

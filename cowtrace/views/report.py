@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +14,7 @@ from cowtrace.views.answers.sums import copied_size, ending
 from cowtrace.views.answers.values import Answer, Measure, Quality
 from cowtrace.views.answers.words import in_words, pace
 from cowtrace.views.numbers import MISSING, count
-from cowtrace.views.text import COLUMNS, fit, printable
+from cowtrace.views.text import fit, padded, printable, wrap
 
 _NAME = 33
 _SPEED = 5  # the number of the question how fast
@@ -33,9 +32,9 @@ def report(recording: Recording, name: str) -> Text:
     """The summary, then the ten answers."""
     text = Text()
     found = answers(recording)
-    text.append(f"{_wrapped(summary(recording, name))}\n")
-    text.append(f"{_wrapped(in_words(found))}\n")
-    text.append(f"{_wrapped(origin(recording))}\n", style="dim")
+    text.append(f"{wrap(summary(recording, name))}\n")
+    text.append(f"{wrap(in_words(found))}\n")
+    text.append(f"{wrap(origin(recording))}\n", style="dim")
     for answer in found:
         text.append("\n")
         for piece, style in _answer(answer):
@@ -113,21 +112,14 @@ def _answer(answer: Answer) -> Iterator[tuple[str, str]]:
     for measure in answer.measures:
         faults = "" if measure.faults is None else f"{count(measure.faults)} faults"
         value = measure.text if measure.value is not None else MISSING
-        yield f"    {fit(measure.name, _NAME):{_NAME}} {value:>10} {faults:>14}  ", ""
+        yield f"    {padded(measure.name, _NAME)} {value:>10} {faults:>14}  ", ""
         yield f"{_short(measure.quality)}\n", _STYLES[measure.quality]
     if answer.note:
-        yield f"{_wrapped(answer.note, indent=4)}\n", "dim"
+        yield f"{wrap(answer.note, '    ')}\n", "dim"
 
 
 def _short(quality: Quality) -> str:
     return "not seen" if quality is Quality.NOT_SEEN else quality.value
-
-
-def _wrapped(words: str, indent: int = 0) -> str:
-    margin = " " * indent
-    return textwrap.fill(
-        words, COLUMNS, initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False
-    )
 
 
 def _number(number: int, noun: str, plural: str = "s") -> str:

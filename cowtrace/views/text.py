@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len, chop_cells, set_cell_size
 
 COLUMNS = 80  # what every view fits
 
@@ -27,6 +27,29 @@ def fit(text: str, cells: int) -> str:
     if cell_len(text) <= cells:
         return text
     return set_cell_size(text, cells - 1).rstrip() + "…"
+
+
+def padded(text: str, cells: int) -> str:
+    """`text` cut or filled with blanks to just so many terminal cells."""
+    return set_cell_size(fit(text, cells), cells)
+
+
+def wrap(words: str, first: str = "", indent: str | None = None) -> str:
+    """In lines of at most 80 terminal cells; `indent` stands before each but the first.
+
+    textwrap counts characters, and names can be of wide ones.
+    """
+    indent = first if indent is None else indent
+    lines = [first]
+    started = False
+    for word in words.split():
+        for piece in chop_cells(word, COLUMNS - len(indent)):
+            if started and cell_len(lines[-1]) + 1 + cell_len(piece) > COLUMNS:
+                lines.append(indent)
+                started = False
+            lines[-1] += " " * started + piece
+            started = True
+    return "\n".join(lines)
 
 
 def fit_end(text: str, cells: int) -> str:

@@ -58,16 +58,16 @@ def test_nothing_copied(tmp_path: Path) -> None:
 
 def test_the_pace_rises_from_0_to_the_highest(tmp_path: Path) -> None:
     made = make(tmp_path / "f")
-    assert pace(paced(made, 0, 1, 35, 70, 0)) == "▁▂▅█▁ 0 to 280 KiB/s"
+    assert pace(paced(made, 0, 1, 35, 70, 0)) == "▁▂▅█▁ 0 to 280 KiB/s, a block: 1.00 s"
     assert pace(paced(made, 7)) is None  # one interval tells no pace
     for pages in (1, 3, 7, 23, 1 << 40):  # equal rates must not round above the highest
         assert (pace(paced(made, *[pages] * 9)) or "").startswith("█" * 9 + " ")
 
 
-def test_a_long_pace_is_averaged_to_48_cells(tmp_path: Path) -> None:
+def test_a_long_pace_is_averaged_to_40_cells(tmp_path: Path) -> None:
     drawn = pace(paced(make(tmp_path / "f"), *[0] * 50, *[35] * 49, 70)) or ""
-    assert len(drawn.split()[0]) == 48
-    assert drawn.startswith("▁" * 24)
+    assert len(drawn.split()[0]) == 40
+    assert drawn.startswith("▁" * 20)
     assert drawn.split()[0].endswith("█")
 
 
@@ -77,4 +77,7 @@ def test_intervals_of_unequal_length(tmp_path: Path) -> None:
     late = (10 * SECOND, 11 * SECOND)
     points = tuple(p._replace(at_ns=at) for p, at in zip(made.points, late, strict=True))
     last = replace(made.last, at_ns=late[-1])
-    assert pace(replace(made, times=late, points=points, last=last)) == "▆█ 0 to 60.0 KiB/s"
+    assert (
+        pace(replace(made, times=late, points=points, last=last))
+        == "▆█ 0 to 60.0 KiB/s, a block: 2.00 s"
+    )

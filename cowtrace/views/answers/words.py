@@ -8,10 +8,10 @@ from math import ceil
 from cowtrace.recording.values import Recording
 from cowtrace.views.answers.sums import rates
 from cowtrace.views.answers.values import Answer, Measure, Unit, amount
-from cowtrace.views.numbers import percent
+from cowtrace.views.numbers import duration, percent
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
-_CELLS = 48
+_CELLS = 40
 _PHASE = "phase: "
 
 
@@ -53,7 +53,7 @@ def _most(answer: Answer) -> Measure | None:
 
 
 def pace(recording: Recording) -> str | None:
-    """`▁▁▃█▂`, the bytes copied a second from start to end, 0 to the highest; None: too short."""
+    """`▁▁▃█▂ 0 to 1.16 MiB/s, a block: 1.00 s`, from start to end; None: too short."""
     cells = _resampled(recording)
     highest = max(cells, default=0)
     if len(cells) < 2 or not highest:
@@ -61,7 +61,8 @@ def pace(recording: Recording) -> str | None:
     top = len(_BLOCKS) - 1
     # Up, not to the nearest: what copied at all stands above what copied nothing.
     drawn = "".join(_BLOCKS[min(top, ceil(rate / highest * top))] for rate in cells)
-    return f"{drawn} 0 to {amount(highest, Unit.BYTES_PER_SECOND)}"
+    block = duration((recording.last.at_ns - recording.last.attached_ns) / len(cells))
+    return f"{drawn} 0 to {amount(highest, Unit.BYTES_PER_SECOND)}, a block: {block}"
 
 
 def _resampled(recording: Recording) -> list[float]:
