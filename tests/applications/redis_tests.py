@@ -14,8 +14,16 @@ import pytest
 
 from applications import memory
 from applications.application import Application, children, output, running, scratch
-from applications.watching import MIB, Watched, astray, birth, need
-from cowtrace.model import DetailRow, FaultKind, ForkGeneration, MappingType, Snapshot, Source
+from applications.watching import MIB, Watched, astray, birth, need, no_mapping
+from cowtrace.model import (
+    COPIES,
+    DetailRow,
+    FaultKind,
+    ForkGeneration,
+    MappingType,
+    Snapshot,
+    Source,
+)
 from cowtrace.workloads import settings
 from cowtrace.workloads.region import PAGE_BYTES
 
@@ -96,9 +104,13 @@ def test_redis_parents_copies_during_bgsave(watched: Watched, thp: str) -> None:
         assert last.shareable_bytes
         assert last.parent_copied_bytes > last.shareable_bytes / 2
         rows = [row for row in end.details if row.pid == parent and row.generation == last.number]
-        assert_rows(rows, last, end, huge=thp == "always")
-        timed = "latency" in watched.tracers[plan].probe_plan.details
-        assert_latency(rows, took_ns if timed else None)
+        copies = [row for row in rows if row.kind in COPIES]
+        assert_small(copies, last)
+        if watched.tells(plan, "mapping"):
+            assert_heap(copies, last, end, huge=thp == "always")
+        else:
+            assert no_mapping(end)
+        assert_latency(rows, took_ns if watched.tells(plan, "latency") else None)
 
 
 def assert_smaps_agrees(
@@ -124,12 +136,19 @@ def assert_redis_agrees(last: ForkGeneration, last_cow_size: int, astray_bytes: 
     assert last_cow_size <= last.copied_bytes + BUFFERS_BYTES + slack
 
 
-def assert_rows(rows: list[DetailRow], last: ForkGeneration, end: Snapshot, *, huge: bool) -> None:
-    """Small pages of the heap, which jemalloc has in anonymous mappings, and their sum is exact."""
-    copies = [row for row in rows if row.kind in (FaultKind.COPIED, FaultKind.FILE_COPIED)]
+def assert_small(copies: list[DetailRow], last: ForkGeneration) -> None:
+    """Of small pages, whose sum is exact: a write to a shared huge page does not copy 2 MiB.
+
+    It splits the huge page and copies one small one.
+    """
     assert sum(row.bytes for row in copies) == last.parent_copied_bytes
-    # A write to a shared huge page splits it and copies one small page: not 2 MiB.
     assert all(row.bytes == row.faults * PAGE_BYTES for row in copies)
+
+
+def assert_heap(
+    copies: list[DetailRow], last: ForkGeneration, end: Snapshot, *, huge: bool
+) -> None:
+    """In the heap, which jemalloc has in anonymous mappings."""
     heap = [
         row
         for row in copies

@@ -33,6 +33,10 @@ class Watched:
         """A snapshot by each plan, one after the other: the application had better be quiet."""
         return {plan: live.snapshot() for plan, live in self.tracers.items()}
 
+    def tells(self, plan: str, detail: Detail) -> bool:
+        """Whether this plan can tell that here; else it must be missing in every row."""
+        return detail in self.tracers[plan].probe_plan.details
+
 
 @pytest.fixture(scope="module")
 def watched() -> Iterator[Watched]:
@@ -61,6 +65,11 @@ def watched() -> Iterator[Watched]:
         if not tracers:
             pytest.skip(f"this machine: {refused}")
         yield Watched(tracers)
+
+
+def no_mapping(snapshot: Snapshot) -> bool:
+    """Whether no row has one: what a plan that cannot find them, as on 5.10, must show."""
+    return {row.mapping for row in snapshot.details} == {None}
 
 
 def need(program: str, package: str) -> None:
