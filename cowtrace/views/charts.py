@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's, told apart by everybody.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 _MOST = 7  # processes with a colour of their own
+_OTHERS = "others"  # a process's has its pid in it
 _KINDS = ((FaultKind.COPIED, "copied"), (FaultKind.FILE_COPIED, "file-copied"),
           (FaultKind.ZERO_FILLED, "zero-filled"))  # fmt: skip
 _SIDES = {"parent": COLOURS[0], "child": COLOURS[1], "other": COLOURS[7]}
@@ -45,15 +46,20 @@ def over_time(recording: Recording) -> Figure:
         if point.kind in COPIES:
             by_process.setdefault(names[point.process], Counter())[point.at_ns] += point.bytes
         by_kind.setdefault(point.kind, Counter())[point.at_ns] += point.bytes
-    series = [(name, by_process[name], 1) for name in dict.fromkeys(names) if name in by_process]
+    # The others lie on top of those that have names, in grey.
+    shown = sorted(
+        (name for name in dict.fromkeys(names) if name in by_process), key=_OTHERS.__eq__
+    )
+    series = [(name, by_process[name], 1) for name in shown]
     series += [(name, by_kind[kind], 2) for kind, name in _KINDS if kind in by_kind]
     for at, (name, sums, row) in enumerate(series):
         rates = [sums[end] / max(1e-9, w) for end, w in zip(ends, width, strict=True)]
         place = at if row == 1 else at - len(by_process)
+        colour = COLOURS[-1] if name == _OTHERS else COLOURS[place % len(COLOURS)]
         figure.add_trace(
             Bar(
                 x=x, y=rates, width=width, name=_plain(name),
-                marker={"color": COLOURS[place % len(COLOURS)], "line": {"width": 0}},
+                marker={"color": colour, "line": {"width": 0}},
                 customdata=[size(rate, " ") for rate in rates],
                 hovertemplate="%{customdata}/s at %{x:.1f} s",
                 legend="legend" if row == 1 else "legend2",
@@ -176,12 +182,12 @@ def _marks(recording: Recording) -> list[Any]:
 
 
 def _names(recording: Recording) -> list[str]:
-    """The name in the chart of each process: those that copied most, then `others`."""
+    """The name in the chart of each process: those that copied most, else _OTHERS."""
     processes = recording.last.processes
     most = sorted(range(len(processes)), key=lambda i: -processes[i].copied_bytes)
     shown = set(most if len(processes) <= _MOST + 1 else most[:_MOST])
     return [
-        f"{printable(process.comm)} {process.pid}" if i in shown else "others"
+        f"{printable(process.comm)} {process.pid}" if i in shown else _OTHERS
         for i, process in enumerate(processes)
     ]
 

@@ -40,10 +40,11 @@ def wrap(words: str, first: str = "", indent: str | None = None) -> str:
     textwrap counts characters, and names can be of wide ones.
     """
     indent = first if indent is None else indent
+    room = COLUMNS - max(len(first), len(indent))
     lines = [first]
     started = False
     for word in words.split():
-        for piece in chop_cells(word, COLUMNS - len(indent)):
+        for piece in [word] if cell_len(word) <= room else chop_cells(word, room):
             if started and cell_len(lines[-1]) + 1 + cell_len(piece) > COLUMNS:
                 lines.append(indent)
                 started = False

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from cowtrace.views.numbers import WIDTH, count, duration, size
-from cowtrace.views.text import fit, printable
+from cowtrace.views.text import COLUMNS, fit, padded, printable, wrap
 
 
 @pytest.mark.parametrize(
@@ -123,3 +123,21 @@ def test_shown_counts_are_right_to_three_digits(number: int) -> None:
     units = {"M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18}
     value = float(shown[:-1]) * units[shown[-1]] if shown[-1] in units else float(shown)
     assert value == pytest.approx(number, rel=0.006)
+
+
+@given(st.text(), st.integers(2, 60))
+def test_padded_takes_just_its_cells(raw: str, cells: int) -> None:
+    assert cell_len(padded(printable(raw), cells)) == cells
+
+
+@given(st.text(st.sampled_from("a b-\u6f22\u0301")), st.sampled_from(["", "    "]))
+def test_wrapped_lines_fit_and_lose_no_letter(raw: str, first: str) -> None:
+    lines = wrap(raw, first, "  ").split("\n")
+    assert max(map(cell_len, lines)) <= COLUMNS
+    assert "".join("".join(lines).split()) == "".join(raw.split())
+
+
+def test_only_a_word_of_more_than_a_line_is_broken() -> None:
+    assert wrap(f"{'a' * 50} {'b-c' * 10} d") == f"{'a' * 50}\n{'b-c' * 10} d"
+    assert wrap("b" * 79, "    ", "  ") == f"    {'b' * 76}\n  bbb"
+    assert wrap("a " + "b" * 100, "! ", "  ") == f"! a\n  {'b' * 78}\n  {'b' * 22}"
