@@ -68,6 +68,8 @@ class Tracer:
         Ends a round of counting, which takes an RCU grace period: some 10 ms, asleep.
         """
         raw = self._rounds.read()
+        # Not at the end: to name addresses takes time, and what comes meanwhile is not in it.
+        at_ns = time.monotonic_ns()
         self._details.add(raw)
         if self._samples:
             self._samples.read(raw.processes)
@@ -76,7 +78,7 @@ class Tracer:
         if raw.details is not None:
             self._forget_details(raw, ended)
         return Snapshot(
-            at_ns=time.monotonic_ns(),
+            at_ns=at_ns,
             attached_ns=self._attached_ns,
             plan=self.plan,
             kernel=self._facts.release,
