@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from html import escape
+from math import floor, log10
 from typing import TYPE_CHECKING, Any
 
 from cowtrace.model import COPIES, FaultKind
@@ -76,6 +77,8 @@ def over_time(recording: Recording) -> Figure:
                    for end, w in zip(ends, width, strict=True)), default=0)  # fmt: skip
     for axis, most in (("yaxis", highest), ("yaxis2", _highest(by_kind, ends, width))):
         figure.update_layout({axis: _bytes_axis(most)})
+    # Of few bars, plotly would put the ticks where the bars are.
+    figure.update_xaxes(tick0=0, dtick=_step(sum(width)))
     figure.update_xaxes(title_text="seconds since the start", row=2, col=1)
     return figure
 
@@ -200,6 +203,12 @@ def _highest(
         (sum(sums[k][end] for k in kinds if k in sums) / max(1e-9, w)
          for end, w in zip(ends, width, strict=True)), default=0,
     )  # fmt: skip
+
+
+def _step(seconds: float) -> float:
+    """1, 2 or 5 of some power of ten: 4 to 10 of them in so many seconds."""
+    power = 10.0 ** floor(log10(max(1e-3, seconds)))
+    return next(power * part for part in (0.1, 0.2, 0.5, 1) if seconds <= power * part * 10)
 
 
 def _bytes_axis(most: float) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from made_recordings import make
-from snapshots import PAGE, SECOND, detail, fork, mapping, process, row, snapshot
+from snapshots import PAGE, SECOND, calls, detail, fork, mapping, process, row, snapshot
 
 from cowtrace.model import FaultKind
 from cowtrace.recording.values import Point, Recording
@@ -40,6 +40,16 @@ def test_by_whom_where_and_by_which_code(tmp_path: Path) -> None:
 def test_what_was_not_recorded_is_not_spoken_of(tmp_path: Path) -> None:
     found = in_words(answers(make(tmp_path / "f", details=frozenset())))
     assert found == "Not levelling off: the last quarter brought 25.0% of the copies."
+
+
+def test_a_phase_of_little_is_not_what_is_named(tmp_path: Path) -> None:
+    made = make(tmp_path / "f")
+    rows = (
+        detail(1, faults=397, user_stack=calls("fill", "main")),
+        detail(1, faults=11, user_stack=calls("malloc", "main")),
+    )
+    found = in_words(answers(replace(made, last=replace(made.last, samples=rows))))
+    assert "by code: fill (python3.13) (about 97.3%)" in found
 
 
 def test_the_sum_of_the_others_is_no_mapping(tmp_path: Path) -> None:

@@ -73,3 +73,11 @@ def test_what_was_not_recorded_has_no_figure(tmp_path: Path) -> None:
     bare = replace(made, last=replace(made.last, details=()))
     assert charts.treemap(bare) is None
     assert charts.latencies(bare) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "step"),
+    [(0, 0.0001), (0.7, 0.1), (1, 0.1), (1.5, 0.2), (4, 0.5), (10.8, 2), (3600, 500), (9999, 1000)],
+)
+def test_ticks_of_round_seconds(seconds: float, step: float) -> None:
+    assert charts._step(seconds) == pytest.approx(step)

@@ -46,10 +46,10 @@ def _sentences(found: Sequence[Answer]) -> Iterator[str]:
 
 
 def _most(answer: Answer) -> Measure | None:
-    """The largest; of code the phase, if names told one."""
+    """The largest; of code the phase, if names told one that is no less than any function."""
     held = [m for m in answer.measures if m.value and m.unit is Unit.BYTES and not m.one_off]
-    phases = [measure for measure in held if measure.name.startswith(_PHASE)]
-    return max(phases or held, key=lambda measure: measure.value or 0, default=None)
+    held.sort(key=lambda measure: not measure.name.startswith(_PHASE))
+    return max(held, key=lambda measure: measure.value or 0, default=None)  # the first of equals
 
 
 def pace(recording: Recording) -> str | None:
