@@ -78,7 +78,7 @@ def over_time(recording: Recording) -> Figure:
     for axis, most in (("yaxis", highest), ("yaxis2", _highest(by_kind, ends, width))):
         figure.update_layout({axis: _bytes_axis(most)})
     # Of few bars, plotly would put the ticks where the bars are.
-    figure.update_xaxes(tick0=0, dtick=_step(sum(width)))
+    figure.update_xaxes(tick0=0, dtick=_step(sum(width)), range=[0, sum(width)])
     figure.update_xaxes(title_text="seconds since the start", row=2, col=1)
     return figure
 
@@ -222,6 +222,7 @@ def _bytes_axis(most: float) -> dict[str, Any]:
         "ticktext": [f"{size(tick, ' ').replace('.00', '').replace('.0 ', ' ')}/s" if tick else "0"
                      for tick in ticks],
         "range": [0, max(most * 1.08, 1)],
+        "ticks": "outside", "ticklen": 4, "tickcolor": "rgba(0,0,0,0)",  # a gap
     }  # fmt: skip
 
 
