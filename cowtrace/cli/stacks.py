@@ -87,7 +87,7 @@ def stacks(
         signals = ending_held(stack)
         show = stack.enter_context(screen()) if live_list and not as_json else None
         now: Snapshot | None = None
-        for moment, _ in snapshots(live, signals, interval, count, show):
+        for moment, _ in snapshots(live, signals, interval, count, show, look=True):
             now = choice.of(moment)
             if show:
                 from cowtrace.views.stacks import block

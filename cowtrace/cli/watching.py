@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 from cowtrace import tracer
@@ -13,6 +13,7 @@ from cowtrace.cli.signals import Held, held
 from cowtrace.model import Snapshot
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
+_LOOK_SECONDS = 1.0  # between two looks, where what is not looked at soon is lost
 
 
 def ending_held(stack: ExitStack) -> Held:
@@ -20,12 +21,25 @@ def ending_held(stack: ExitStack) -> Held:
     return stack.enter_context(held(*ENDING, signal.SIGWINCH))
 
 
-def ticks(signals: Held, interval: float, count: int | None, show: Screen | None) -> Iterator[None]:
-    """One item at the end of each interval, and a last one when a signal ends it early."""
+def ticks(
+    signals: Held,
+    interval: float,
+    count: int | None,
+    show: Screen | None,
+    look: Callable[[], object] | None = None,
+) -> Iterator[None]:
+    """One item at the end of each interval, and a last one when a signal ends it early.
+
+    Within a long one, `look` is called every second.
+    """
     deadline = time.monotonic() + interval
     done = 0
     while count is None or done < count:
-        info = signals.wait(deadline)
+        soon = time.monotonic() + _LOOK_SECONDS
+        info = signals.wait(min(soon, deadline) if look else deadline)
+        if info is None and look and time.monotonic() < deadline:
+            look()
+            continue
         if info and info.si_signo == signal.SIGWINCH:
             if show:
                 show.resized()
@@ -39,12 +53,21 @@ def ticks(signals: Held, interval: float, count: int | None, show: Screen | None
 
 
 def snapshots(
-    live: tracer.Tracer, signals: Held, interval: float, count: int | None, show: Screen | None
+    live: tracer.Tracer,
+    signals: Held,
+    interval: float,
+    count: int | None,
+    show: Screen | None,
+    *,
+    look: bool = False,
 ) -> Iterator[tuple[Snapshot, Snapshot | None]]:
-    """At each tick the snapshot of now, and the one that rates are measured from."""
+    """At each tick the snapshot of now, and the one that rates are measured from.
+
+    With `look` also within long intervals: stacks are named while their processes live.
+    """
     earlier: Snapshot | None = None
     before: Snapshot | None = None
-    for _ in ticks(signals, interval, count, show):
+    for _ in ticks(signals, interval, count, show, live.snapshot if look else None):
         now = live.snapshot()
         # a signal may end the last interval too early for a rate: then it is that of two
         if before and now.at_ns - before.at_ns < interval * 0.5e9:
