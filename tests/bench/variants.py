@@ -89,7 +89,12 @@ def cowtrace(plan: str, **options: Any) -> Variant:
     words = [f"{name}=({value[0]:#x}, {value[1]:#x})" if isinstance(value, tuple)
              else f"{name}={value}" for name, value in options.items()]  # fmt: skip
     what = f"cowtrace.tracer.attach({', '.join([repr(plan), *words])})"
-    name = " + ".join([f"cowtrace {plan}", *(option.replace("_", "-") for option in options)])
+    asked = [
+        word.replace("_", "-")
+        for option, value in options.items()
+        for word in (sorted(value) if option == "details" else [option])
+    ]
+    name = " + ".join([f"cowtrace {plan}", *asked])
     return beside(name, what, lambda: tracer.attach(plan, **options))
 
 
@@ -138,6 +143,12 @@ OPTIONS: tuple[tuple[tuple[str, ...], Mapping[str, Any]], ...] = (
     (("fentry", "kprobe", "tracepoint"), {"page_faults": True}),
     (("fentry", "kprobe"), {"fork_copies": True}),
     (("kprobe",), {"cross_check": True}),
+    (("fentry", "kprobe", "tracepoint"), {"details": frozenset({"generation"})}),
+    (("fentry", "kprobe", "tracepoint"), {"details": frozenset({"mapping"})}),
+    (("fentry", "kprobe"), {"details": frozenset({"latency"})}),
+    (("fentry", "kprobe", "tracepoint"), {"details": frozenset({"stack"})}),
+    (("fentry", "kprobe", "tracepoint"), {"samples": True}),
+    (("fentry", "kprobe", "tracepoint"), {"events": True}),
 )
 
 
