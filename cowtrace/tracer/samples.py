@@ -10,7 +10,7 @@ from cowtrace.model import DetailRow, FaultKind, Origin, Source, Stack
 from cowtrace.tracer import abi
 from cowtrace.tracer.reader import RawProcess
 from cowtrace.tracer.ring import Ring
-from cowtrace.tracer.symbols import Symbols
+from cowtrace.tracer.symbols import Symbols, has_memory
 from cowtrace.tracer.unwind import Dump, Unwinder
 
 _UNWINDERS = 32  # processes at a time: each holds the files of one open
@@ -92,7 +92,7 @@ class Samples:
         if owner is None:
             return (dump.regs[-1],)
         unwinder = self._unwinders.pop(owner, None)
-        if unwinder and not unwinder.knows(dump.regs[-1]):
+        if unwinder and not unwinder.knows(dump.regs[-1]) and has_memory(owner):
             unwinder.close()  # it has loaded something since
             unwinder = None
         if unwinder is None:

@@ -28,6 +28,7 @@ class Symbols:
         # Of one round, for which `processes` stands: the same few addresses are in most stacks.
         self._round: Mapping[int, RawProcess] | None = None
         self._owners: dict[int, int | None] = {}
+        self._seen: set[tuple[int, int]] = set()  # owners, and when they were started
         self._names: dict[tuple[int, tuple[int, ...]], tuple[str, str]] = {}
 
     def stack(
@@ -58,14 +59,23 @@ class Symbols:
         )
 
     def owner(self, pid: int, processes: Mapping[int, RawProcess]) -> int | None:
-        """The process itself, or the nearest living ancestor whose memory it was forked from."""
+        """The process itself, or the nearest living ancestor whose memory it was forked from.
+
+        None of them living: the nearest that was named before, whose symbols are still at hand.
+        """
         if processes is not self._round:
             self._round = processes
             self._owners.clear()
             self._names.clear()
         if pid not in self._owners:
             family = _forked_from(pid, processes)
-            self._owners[pid] = next((pid for pid in family if _has_memory(pid)), None)
+            owner = next((pid for pid in family if has_memory(pid)), None)
+            if owner is not None:
+                self._seen.add((owner, _start_ns(owner, processes)))
+            else:
+                seen = (p for p in family if (p, _start_ns(p, processes)) in self._seen)
+                owner = next(seen, None)
+            self._owners[pid] = owner
         return self._owners[pid]
 
     def is_trampoline(self, address: int, pid: int, processes: Mapping[int, RawProcess]) -> bool:
@@ -93,9 +103,15 @@ class Symbols:
         return next((name for name in names if name), "")
 
 
-def _has_memory(pid: int) -> bool:
+def has_memory(pid: int) -> bool:
     """Whether the process lives: its files and its layout can be read."""
     return Path("/proc", str(pid), "maps").exists()
+
+
+def _start_ns(pid: int, processes: Mapping[int, RawProcess]) -> int:
+    """Tells a process from a later one of its pid; 0: not known."""
+    info = processes.get(pid)
+    return info[2] if info else 0
 
 
 def _forked_from(pid: int, processes: Mapping[int, RawProcess]) -> tuple[int, ...]:

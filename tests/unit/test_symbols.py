@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 
 from cowtrace.model import StackFrame
 from cowtrace.tracer.reader import RawProcess
@@ -54,3 +55,16 @@ def test_after_exec_the_parent_knows_nothing() -> None:
 
 def test_a_stack_that_was_not_kept_is_missing() -> None:
     assert symbols().stack(1, os.getpid(), {}) is None
+
+
+def test_one_that_ended_is_named_by_what_was_read_of_it() -> None:
+    """Its symbols were read while it lived, and are at hand; a later one of its pid has others."""
+    stacks = symbols(23)
+    with subprocess.Popen(["sleep", "60"]) as child:
+        first = {child.pid: process(os.getpid(), 0)}
+        assert modules(stacks, child.pid, first) == [str(child.pid)]
+        child.kill()
+    ended = dict(first)
+    assert modules(stacks, child.pid, ended) == [str(child.pid)]
+    later: dict[int, RawProcess] = {child.pid: (os.getpid(), 1, 2, 0, 0, b"sleep")}
+    assert modules(stacks, child.pid, later) == [""]
