@@ -7,17 +7,19 @@ import json
 import re
 import stat
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from made_recordings import EVIL, make, write
-from snapshots import PAGE
+from snapshots import PAGE, calls, detail
 
 from cowtrace.cli import main
 from cowtrace.recording.values import Recording
 from cowtrace.views.answers import answers
+from cowtrace.views.answers.compare import compare
 from cowtrace.views.answers.values import Measure, Quality
 
 PAGES = 12 * (23 + 11)
@@ -175,6 +177,17 @@ def test_diff_says_when_two_are_not_comparable(tmp_path: Path) -> None:
         "! B was not closed",
     ):
         assert doubt in shown
+
+
+def test_diff_says_when_code_has_no_name(tmp_path: Path) -> None:
+    made = make(tmp_path / "A")
+    named = detail(1, faults=89, user_stack=calls("fill", "main"))
+    nameless = detail(1, faults=11, user_stack=calls("[unknown]", module=""))
+    other = replace(made, last=replace(made.last, samples=(named, nameless)))
+    same = replace(made, last=replace(made.last, samples=(named,)))
+    found = " ".join(compare(same, other, ("A", "B")).doubts)
+    assert "In B 11% of the copies are of code without a name" in found
+    assert "In A" not in found
 
 
 def test_diff_as_json(tmp_path: Path) -> None:

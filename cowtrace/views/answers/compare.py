@@ -12,6 +12,7 @@ from cowtrace.views.answers.values import Measure, Quality, Unit, copies
 from cowtrace.views.numbers import size
 
 _ALIKE = 0.1  # of the longer one: about the same time
+_FEW_NAMELESS = 0.05  # of the copies, code without a name
 _SAME = 0.005  # a change of less than half a percent is none
 
 
@@ -132,3 +133,19 @@ def _doubts(before: Recording, after: Recording, names: tuple[str, str]) -> Iter
             yield f"{name} is not complete: it lost faults, or could not classify some."
         if each.ended or not each.closed:
             yield f"{name} was not closed: its last interval may be missing."
+        if (share := _nameless(each)) > _FEW_NAMELESS:
+            yield (
+                f"In {name} {share:.0%} of the copies are of code without a name, of processes "
+                "that had ended: functions and phases may be missing."
+            )
+
+
+def _nameless(recording: Recording) -> float:
+    """Of all sampled copies those with no name in their stack: 0 to 1."""
+    rows = recording.last.samples
+    nameless = sum(
+        row.faults
+        for row in rows
+        if row.user_stack and not any(frame.module for frame in row.user_stack)
+    )
+    return nameless / (sum(row.faults for row in rows) or 1)
