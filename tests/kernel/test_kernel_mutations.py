@@ -10,7 +10,6 @@ from mutations import OF_FAULT_ENDS, OF_PATHS, Mutation, check_under
 
 from cowtrace.verify.check import Verdict
 
-PAGES = 127
 PLAN = "kprobe"  # every kernel of the VM allows it; fentry shares the headers that are broken
 # Compiling each takes seconds under emulation. What is broken is the same source on every kernel:
 # one kernel gets all of them, the others what depends on the kernel's own structs.
@@ -23,7 +22,7 @@ def the_source_as_it_is_passes(tmp_path_factory: pytest.TempPathFactory) -> None
     """The same checks, so that a failure below comes from the mutation."""
     names = tuple(dict.fromkeys(mutation.caught_by for mutation in MUTATIONS))
     scratch = tmp_path_factory.mktemp("whole")
-    made = check_under(PLAN, names, pages=PAGES, mutation=None, scratch=scratch)
+    made = check_under(PLAN, names, mutation=None, scratch=scratch)
     assert {check.name: check.verdict for check in made} == dict.fromkeys(names, Verdict.HOLDS), [
         check.why for check in made
     ]
@@ -31,8 +30,6 @@ def the_source_as_it_is_passes(tmp_path_factory: pytest.TempPathFactory) -> None
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_verify_notices(mutation: Mutation, tmp_path: Path) -> None:
-    (check,) = check_under(
-        PLAN, (mutation.caught_by,), pages=PAGES, mutation=mutation, scratch=tmp_path
-    )
+    (check,) = check_under(PLAN, (mutation.caught_by,), mutation=mutation, scratch=tmp_path)
     assert check.verdict is Verdict.FAILS, check
     assert check.why

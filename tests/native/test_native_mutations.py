@@ -12,14 +12,12 @@ from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.tracer import ledger
 from cowtrace.verify.check import Check, Verdict
 
-PAGES = 127
-
 
 def checks_or_skip(names: tuple[str, ...], mutation: Mutation | None, scratch: Path) -> list[Check]:
     if os.geteuid() != 0:
         pytest.skip("tracing needs root")
     try:
-        return check_under("tracepoint", names, pages=PAGES, mutation=mutation, scratch=scratch)
+        return check_under("tracepoint", names, mutation=mutation, scratch=scratch)
     except CowtraceError as error:
         if error.exit_code != EXIT_NO_PLAN or mutation:  # what is broken must still load
             raise
