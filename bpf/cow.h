@@ -7,6 +7,8 @@
 #ifndef COW_H
 #define COW_H
 
+#include "arch.h"
+
 /* What became of one copy-on-write fault. */
 enum fault_kind {
 	COPIED,		/* a page that was shared: its bytes now in a new frame */
@@ -115,7 +117,6 @@ struct stack {
 	u64 addresses[STACK_DEPTH];	/* innermost first; 0 after the last */
 };
 
-#define REGS_WORDS 21	/* struct pt_regs, x86-64 */
 #define DUMP_BYTES 16384
 
 /* One copy out of many, with what it takes to unwind its user stack. */

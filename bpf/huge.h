@@ -11,8 +11,6 @@
 #include "detail.h"
 #include "pair.h"
 
-#define PMD_FRAME_MASK	0x000fffffffe00000ULL	/* bit 12 is PAT in a huge entry */
-
 INFLIGHT(huge_inflight);
 
 /* As classify_wp(), for an entry that maps a whole huge page. */
@@ -26,7 +24,7 @@ INLINE u8 classify_huge(u64 before, u64 after, u32 ret, u64 vm_flags)
 		return UNCLASSIFIED;
 	if (vm_flags & VM_SHARED)
 		return after & PTE_WRITABLE ? SHARED : UNCHANGED;
-	if ((after ^ before) & PMD_FRAME_MASK)
+	if ((after ^ before) & HUGE_FRAME_MASK)
 		return COPIED;
 	return after & PTE_WRITABLE ? REUSED : UNCHANGED;
 }
@@ -85,7 +83,7 @@ int hugetlb_wp_enter(struct pt_regs *ctx)
 #endif
 	/* Nor what was mapped: taken for a first touch is also a page that was only read. */
 	slot->before = read_u64(slot->entry, 0);
-	if (!(slot->before & PTE_DIRTY))
+	if (!pte_dirty(slot->before))
 		slot->flags |= FIRST_TOUCH;
 #endif
 	return 0;
@@ -114,7 +112,7 @@ int hugetlb_wp_return(struct pt_regs *ctx)
 INLINE int is_huge_zero(u64 pmd)
 {
 #ifdef HUGE_ZERO_PFN	/* address of the kernel's variable */
-	return (pmd & PMD_FRAME_MASK) >> PAGE_SHIFT == read_u64(HUGE_ZERO_PFN, 0);
+	return (pmd & HUGE_FRAME_MASK) >> PAGE_SHIFT == read_u64(HUGE_ZERO_PFN, 0);
 #else
 	return 0;
 #endif

@@ -8,6 +8,7 @@
 #define KERNEL_H
 
 #include <linux/types.h>
+#include "arch.h"
 
 /* linux/compiler_types.h is not there to define __always_inline. */
 #define INLINE static inline __attribute__((always_inline))
@@ -45,21 +46,6 @@ INLINE u32 read_u32(u64 base, u64 offset)
 #define load_u64(base, offset) read_u64(base, offset)
 #define load_u32(base, offset) read_u32(base, offset)
 #endif
-
-/* Page-table entries, x86-64: arch/x86/include/asm/pgtable_types.h. */
-#define PTE_PRESENT	0x1ULL
-#define PTE_WRITABLE	0x2ULL
-#define PTE_DIRTY	0x40ULL
-#define PTE_FRAME_MASK	0x000ffffffffff000ULL
-#define pte_frame(pte)	(((pte) & PTE_FRAME_MASK) >> PAGE_SHIFT)
-
-/* Error code of a page fault, x86-64: enum x86_pf_error_code. */
-#define PF_PROT		0x1
-#define PF_WRITE	0x2
-
-/* struct pt_regs, x86-64: arch/x86/include/asm/ptrace.h. */
-#define REGS_ORIG_AX	120
-#define REGS_IP	128
 
 /* vma->vm_flags, include/linux/mm.h: the same in every version. */
 #define VM_SHARED	0x8ULL

@@ -11,10 +11,8 @@
 
 #ifdef SAMPLES
 
-#define THREAD_SIZE	16384	/* x86-64, without KASAN */
+#define THREAD_SIZE	(PAGE_SIZE > 16384 ? PAGE_SIZE : 16384)	/* without KASAN */
 #define REGS_BYTES	(8 * REGS_WORDS)
-#define REGS_CS		17	/* words */
-#define REGS_SP		19
 
 BPF_RINGBUF_OUTPUT(samples, SAMPLE_PAGES);	/* when it is full, LOSS_SAMPLES_DROPPED */
 
@@ -35,11 +33,11 @@ INLINE int read_user_regs(u64 *regs)
 {
 	u64 end = read_u64(bpf_get_current_task(), TASK_STACK) + THREAD_SIZE;
 
-	bpf_probe_read_kernel(regs, REGS_BYTES, (void *)(end - REGS_BYTES));
-	if ((regs[REGS_CS] & 3) == 3 && regs[REGS_CS] < 0x100)
+	bpf_probe_read_kernel(regs, REGS_BYTES, (void *)(end - PT_REGS_BYTES));
+	if (user_mode(regs))
 		return 1;
-	bpf_probe_read_kernel(regs, REGS_BYTES, (void *)(end - 16 - REGS_BYTES));
-	return (regs[REGS_CS] & 3) == 3 && regs[REGS_CS] < 0x100;
+	bpf_probe_read_kernel(regs, REGS_BYTES, (void *)(end - 16 - PT_REGS_BYTES));
+	return user_mode(regs);
 }
 
 /*
@@ -99,7 +97,7 @@ INLINE void take_sample(const struct fault_key *fault, const struct detail_key *
 	sample->faults = faults;
 	sample->dump_bytes = 0;
 	if (read_user_regs(sample->regs))
-		sample->dump_bytes = read_dump(sample->dump, sample->regs[REGS_SP],
+		sample->dump_bytes = read_dump(sample->dump, sample->regs[USER_SP],
 					       faulting);
 	samples.ringbuf_submit(sample, 0);
 }

@@ -44,9 +44,9 @@ class Mutation:
 OF_FAULT_ENDS = (
     Mutation(
         "the upper bits of the frame alone are compared",
-        "kernel.h",
-        "#define PTE_FRAME_MASK\t0x000ffffffffff000ULL",
-        "#define PTE_FRAME_MASK\t0x000ffff000000000ULL",
+        "arch.h",
+        "(((pte) & PTE_FRAME_MASK) >> PAGE_SHIFT)",
+        "(((pte) & PTE_FRAME_MASK) >> 36)",
         "fork-child-writes",
     ),
     Mutation(

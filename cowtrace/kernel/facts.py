@@ -160,6 +160,8 @@ def _offsets(btf: Btf) -> dict[str, int]:
         offset = next((o for o in offsets if o is not None), None)
         if offset is not None:
             found[macro] = offset
+    if pt_regs := btf.size("pt_regs"):
+        found["PT_REGS_BYTES"] = pt_regs
     # "mm: convert mm's rss stats into percpu_counter", 6.2: before, they were plain numbers.
     if btf.size("mm_rss_stat") is None and (counter := btf.size("percpu_counter")):
         found["PERCPU_COUNTER_BYTES"] = counter

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from cowtrace.kernel import hooks
+from cowtrace.kernel.arch import ARCHES
 from cowtrace.kernel.facts import KernelFacts
 from cowtrace.kernel.hooks import Hook, Part
 from cowtrace.model import FaultKind
@@ -158,6 +159,8 @@ def probe_plan(
         return NoPlan(name, reasons)
     details = _details(name, facts, options)
     parts = _parts(name, facts, options, details)
+    if not facts.tracepoints >= set(_FAULT_TRACEPOINTS):  # arm64 has none: no totals
+        options = replace(options, page_faults=False)
     defines = _defines(name, facts) | options.defines()
     for part in parts:
         defines |= part.defines
@@ -204,7 +207,7 @@ def _parts(
 
 def _missing(name: PlanName, facts: KernelFacts) -> list[str]:
     reasons = []
-    if facts.machine != "x86_64":
+    if facts.machine not in ARCHES:
         reasons.append(f"page-table layout of {facts.machine} is not known to cowtrace")
     if name == "kprobe" and not facts.kprobes:
         reasons.append("kernel built without CONFIG_KPROBES")
@@ -215,7 +218,7 @@ def _missing(name: PlanName, facts: KernelFacts) -> list[str]:
     if name == "tracepoint":
         needed: tuple[str, ...] = (*_FAULT_TRACEPOINTS, "mm_page_alloc", *_PROCESS_TRACEPOINTS)
     else:
-        needed = (*_FAULT_TRACEPOINTS, *_PROCESS_TRACEPOINTS)
+        needed = _PROCESS_TRACEPOINTS
         for function in ("do_wp_page", "finish_fault"):
             if function not in facts.symbols:
                 reasons.append(f"no function {function}() in this kernel")

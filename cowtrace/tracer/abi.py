@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 
+from cowtrace.kernel import arch
+
 # struct fault_key: tgid, actor, kind, source, origin, half
 FAULT_KEY = struct.Struct("<IIBBBB")
 # struct fault_sum: faults, bytes
@@ -30,7 +32,7 @@ GENERATION = struct.Struct("<IIQQQII")
 # struct sample to dump_bytes, pad2: mapping, tgid, generation, kind, source, origin, pad, faults,
 # dump_bytes, pad2; then regs, then dump
 SAMPLE = struct.Struct("<QIIBBBBIII")
-REGS = struct.Struct("<21Q")
+REGS = struct.Struct(f"<{arch.this().regs_words}Q")
 # struct event: at_ns, address, mapping, bytes, ns, tgid, actor_tid, kind, source, origin,
 # undecided, pad, comm
 EVENT = struct.Struct("<QQQQQIIBBBBI16s")

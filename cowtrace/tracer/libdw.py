@@ -52,6 +52,7 @@ _SIGNATURES = {
     "dwfl_frame_pc": (c.c_bool, (c.c_void_p, Words, c.POINTER(c.c_bool))),
     "dwfl_frame_reg": (c.c_int, (c.c_void_p, c.c_uint, Words)),
     "dwfl_thread_state_registers": (c.c_bool, (c.c_void_p, c.c_int, c.c_uint, Words)),
+    "dwfl_thread_state_register_pc": (None, (c.c_void_p, Word)),
     "dwfl_addrmodule": (c.c_void_p, (c.c_void_p, Word)),
 }
 

@@ -6,13 +6,12 @@ import ctypes as c
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cowtrace.kernel import arch
 from cowtrace.tracer import libdw
 from cowtrace.tracer.libdw import Word
 
-# struct pt_regs of x86-64, in words, in DWARF's order: ax dx cx bx si di bp sp r8...r15 ip
-_DWARF_ORDER = (10, 12, 11, 5, 13, 14, 4, 19, 9, 8, 7, 6, 3, 2, 1, 0, 16)
-_BP, _SP, _IP = 6, 7, 16
-_CALLEE_SAVED = (3, 6, 12, 13, 14, 15)  # bx, bp, r12...r15
+_ARCH = arch.this()
+_SP, _IP = _ARCH.stack_pointer, _ARCH.instruction_pointer
 _DEPTH = 128
 _STOP = 1  # DWARF_CB_ABORT
 
@@ -27,7 +26,7 @@ class Dump:
     @staticmethod
     def of(pt_regs: tuple[int, ...], stack: bytes) -> Dump:
         """From struct pt_regs."""
-        return Dump(tuple(pt_regs[i] for i in _DWARF_ORDER), stack)
+        return Dump(tuple(pt_regs[i] for i in _ARCH.dwarf_order), stack)
 
     def word(self, address: int) -> int | None:
         """Eight bytes of the stack; None: outside of what was kept."""
@@ -43,7 +42,7 @@ class Unwinder:
     def __init__(self, pid: int) -> None:
         self._lib = libdw.libdw()
         self._pid = pid
-        self._dump = Dump((0,) * 17, b"")
+        self._dump = Dump((0,) * len(_ARCH.dwarf_order), b"")
         self._found: list[int] = []
         self._last: tuple[int, ...] = ()  # registers of the outermost frame, DWARF's order
         self._callbacks = libdw.file_callbacks()
@@ -96,13 +95,18 @@ class Unwinder:
             self._lib.dwfl_end(dwfl)
 
     def _over_trampoline(self) -> Dump | None:
-        """CPython's trampoline keeps eight bytes of stack and no register: its caller."""
+        """CPython's trampoline keeps 16 bytes of stack, the upper eight its return: its caller.
+
+        The lower eight are the caller's frame pointer on arm64, and nothing on x86-64.
+        """
         stack = self._last[_SP]
         back = self._dump.word(stack + 8)
         if back is None:
             return None
         regs = list(self._last)
-        regs[_SP], regs[_IP] = stack + 16, back
+        regs[_SP], regs[_IP] = stack + 16, self._unsigned(back)
+        if _ARCH.frame_pointer is not None:
+            regs[_ARCH.frame_pointer] = self._dump.word(stack) or 0
         return Dump(tuple(regs), self._dump.stack[regs[_SP] - self._dump.regs[_SP] :])
 
     def _get_thread(self, dwfl: int, tid: int, arg: None, thread: object) -> bool:
@@ -113,12 +117,27 @@ class Unwinder:
         word = self._dump.word(address)
         if word is None:
             return False
-        result[0] = word  # type: ignore[index]
+        result[0] = self._unsigned(word)  # type: ignore[index]
         return True
 
     def _set_registers(self, thread: int, arg: None) -> bool:
-        regs = (Word * len(self._dump.regs))(*self._dump.regs)
-        return bool(self._lib.dwfl_thread_state_registers(thread, 0, len(regs), regs))
+        count = len(self._dump.regs) - (not _ARCH.pc_is_numbered)
+        regs = (Word * count)(*map(self._unsigned, self._dump.regs[:count]))
+        if not self._lib.dwfl_thread_state_registers(thread, 0, count, regs):
+            return False
+        if not _ARCH.pc_is_numbered:
+            self._lib.dwfl_thread_state_register_pc(thread, self._dump.regs[_IP])
+        return True
+
+    def _unsigned(self, word: int) -> int:
+        """A return address without its signature (arm64's pointer authentication).
+
+        Taken for one is what has bits above an address, which lies in one of the files.
+        """
+        if _ARCH.address_bits is None or not word >> _ARCH.address_bits:
+            return word
+        address = word & (1 << _ARCH.address_bits) - 1
+        return address if self.knows(address) else word
 
     def _frame(self, state: int, arg: None) -> int:
         address, exact = Word(), c.c_bool()
@@ -133,9 +152,9 @@ class Unwinder:
 
     def _registers(self, state: int, address: int) -> tuple[int, ...]:
         """Of a frame, as far as a caller keeps them; the others as 0."""
-        regs = [0] * 17
+        regs = [0] * len(_ARCH.dwarf_order)
         regs[_IP] = address
-        for number in (*_CALLEE_SAVED, _SP):
+        for number in (*_ARCH.callee_saved, _SP):
             word = Word()
             if self._lib.dwfl_frame_reg(state, number, c.byref(word)) == 0:
                 regs[number] = word.value

@@ -9,6 +9,7 @@ from enum import IntEnum
 import pytest
 
 from cowtrace.bpf_source import bpf_dir
+from cowtrace.kernel.arch import ARCHES
 from cowtrace.model import FaultKind, MappingType, Origin, Source
 from cowtrace.tracer import abi
 
@@ -78,6 +79,19 @@ def test_structs_are_mirrored(name: str, mirror: struct.Struct) -> None:
     assert expand(mirror.format) == expand(expected.format)
     # No implicit padding: the compiler's natural alignment adds nothing.
     assert struct.calcsize("@" + struct_format(name)) == expected.size == mirror.size
+
+
+def test_registers_are_mirrored() -> None:
+    """Of each architecture, in the order in which bpf/arch.h has them."""
+    header = (bpf_dir() / "arch.h").read_text()
+    assert re.findall(r"#define REGS_WORDS\s+(\d+)", header) == [
+        str(arch.regs_words) for arch in ARCHES.values()
+    ]
+    assert re.findall(r"#define USER_SP\s+(\d+)", header) == [
+        str(arch.dwarf_order[arch.stack_pointer]) for arch in ARCHES.values()
+    ]
+    defined = re.findall(r"defined\(__(\w+)__\)", header)
+    assert defined == list(ARCHES)
 
 
 def expand(form: str) -> str:

@@ -89,7 +89,8 @@ def test_wp_page_copy_is_checked_only_on_request_and_where_it_exists() -> None:
         ("kprobe", {"kprobes": False}, "CONFIG_KPROBES"),
         ("fentry", {"fexit_refused": "loading: EPERM"}, "loading: EPERM"),
         ("kprobe", {"symbols": {"finish_fault": 1}}, "no function do_wp_page()"),
-        ("fentry", {"tracepoints": frozenset()}, "no tracepoint page_fault_user"),
+        ("fentry", {"tracepoints": frozenset()}, "no tracepoint sched_process_fork"),
+        ("tracepoint", {"tracepoints": frozenset()}, "no tracepoint page_fault_user"),
         ("tracepoint", {"tracepoints": frozenset()}, "no tracepoint mm_page_alloc"),
         ("tracepoint", {"machine": "riscv64"}, "riscv64"),
         ("kprobe", {"offsets": {}}, "BTF has no member for VMF_PTE"),
@@ -103,6 +104,17 @@ def test_each_lack_is_named(name: PlanName, lacking: dict[str, object], reason: 
 def test_the_tracepoint_plan_needs_no_vm_fault() -> None:
     offsets = {m: o for m, o in COMPLETE.offsets.items() if not m.startswith("VMF_")}
     plan("tracepoint", replace(COMPLETE, offsets=offsets, kprobes=False))
+
+
+@pytest.mark.parametrize("name", ["fentry", "kprobe"])
+def test_arm64_has_no_totals_of_page_faults_and_no_tracepoint_plan(name: PlanName) -> None:
+    left = COMPLETE.tracepoints - {"page_fault_user", "page_fault_kernel"}
+    arm64 = replace(COMPLETE, machine="aarch64", page_bytes=16384, tracepoints=left)
+    found = plan(name, arm64, Options(page_faults=True)).defines
+    assert "PAGE_FAULTS" not in found
+    assert (found["PAGE_SIZE"], found["PAGE_SHIFT"]) == (16384, 14)
+    assert found["PMD_SIZE"] == 32 << 20
+    assert reasons("tracepoint", arm64).startswith("no tracepoint page_fault_user")
 
 
 def test_the_tracepoint_plan_states_what_it_cannot_see() -> None:

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * All that differs between architectures: page-table entries, registers. Which
+ * one it is BCC says, as its own headers do; cowtrace/kernel/arch.py is the same
+ * for user space. PAGE_SHIFT comes from the running kernel.
+ */
+#ifndef ARCH_H
+#define ARCH_H
+
+#include <linux/types.h>
+
+#if defined(__x86_64__)
+
+/* arch/x86/include/asm/pgtable_types.h */
+#define PTE_PRESENT	0x1ULL
+#define PTE_WRITABLE	0x2ULL
+#define PTE_FRAME_MASK	0x000ffffffffff000ULL
+#define HUGE_FRAME_MASK	0x000fffffffe00000ULL	/* bit 12 is PAT in a huge entry */
+#define pte_dirty(pte)	((pte) & 0x40)
+
+/* Error code of a page fault: enum x86_pf_error_code. */
+#define PF_PROT		0x1
+#define PF_WRITE	0x2
+
+/* struct pt_regs: arch/x86/include/asm/ptrace.h. */
+#define REGS_ORIG_AX	120
+#define REGS_IP		128
+
+/* The same in words, as user space gets them. */
+#define REGS_WORDS	21
+#define USER_SP		19
+#define user_mode(regs)	(((regs)[17] & 3) == 3 && (regs)[17] < 0x100)	/* cs */
+
+#elif defined(__aarch64__)
+
+/*
+ * arch/arm64/include/asm/pgtable-hwdef.h, pgtable-prot.h. Writable is PTE_WRITE, which is also
+ * DBM: PTE_RDONLY beside it only says "clean", and the next write needs no do_wp_page().
+ * The frame is in bits up to 47, or to 49 where the kernel uses LPA2, which else are 0.
+ * LPA2's bits 50 and 51 of an address lie elsewhere: a machine would need a petabyte.
+ */
+#define PTE_PRESENT	0x1ULL
+#define PTE_WRITABLE	(1ULL << 51)
+#define PTE_RDONLY	(1ULL << 7)
+#define PTE_FRAME_MASK	(((1ULL << (50 - PAGE_SHIFT)) - 1) << PAGE_SHIFT)
+#define HUGE_FRAME_MASK	PTE_FRAME_MASK	/* hugetlb has pages smaller than a huge entry, too */
+/* By hardware, or noted by the kernel when it write-protected the page: bit 55. */
+#define pte_dirty(pte)	((pte) >> 55 & 1 || ((pte) & (PTE_WRITABLE | PTE_RDONLY)) == PTE_WRITABLE)
+
+/* struct user_pt_regs, in words: regs[31], sp, pc, pstate. */
+#define REGS_WORDS	34
+#define USER_SP		31
+#define user_mode(regs)	((regs)[32] && !((regs)[33] & 0x1f))	/* PSR_MODE_EL0t */
+
+#else
+#error "cowtrace knows the page tables of x86-64 and arm64"
+#endif
+
+#define pte_frame(pte)	(((pte) & PTE_FRAME_MASK) >> PAGE_SHIFT)
+
+#endif /* ARCH_H */
