@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from cowtrace.errors import CowtraceError
@@ -43,3 +44,13 @@ def comm(pid: int) -> str:
             hint=f"name the process: -p {leader}",
         )
     return name.removesuffix(b"\n").decode(errors="backslashreplace")
+
+
+def available_bytes() -> int | None:
+    """Memory that the system can still give out before it must swap; None: unknown."""
+    try:
+        told = (_PROC / "meminfo").read_text()
+    except OSError:
+        return None
+    found = re.search(r"^MemAvailable:\s+(\d+) kB$", told, re.MULTILINE)
+    return int(found[1]) * 1024 if found else None

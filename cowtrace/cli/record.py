@@ -94,10 +94,14 @@ def record(
                 only=_only(choice, bool(command)),
             )
         )
-        told = {*live.probe_plan.details, *(() if no_stacks else ("samples",))}
+        asked: set[str] = {*details, *(() if no_stacks else ("samples",))}
+        told = {*live.probe_plan.details, *(asked & {"samples"})}
         began = live.snapshot()
-        file = Writer(Path(output), _header(live, began, interval, command, told), force=force)
-        status = _Status(output)
+        file = Writer(
+            Path(output), _header(live, began, interval, command, told, asked), force=force
+        )
+        # A line that is drawn anew would go through what the command writes there.
+        status = _Status(output, live=not command)
         if command:
             signals = stack.enter_context(held(*HELD))
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would reap the command
@@ -151,7 +155,12 @@ def _only(choice: Choice, command: bool) -> Filter:
 
 
 def _header(
-    live: tracer.Tracer, began: Snapshot, interval: float, command: tuple[str, ...], told: set[str]
+    live: tracer.Tracer,
+    began: Snapshot,
+    interval: float,
+    command: tuple[str, ...],
+    told: set[str],
+    asked: set[str],
 ) -> Header:
     since_ns = time.monotonic_ns() - began.attached_ns
     return Header(
@@ -165,15 +174,16 @@ def _header(
         command=shlex.join(command) if command else None,
         unseen=began.unseen,
         details=frozenset(told),
+        asked=frozenset(asked),
     )
 
 
 class _Status:
-    """One line on a terminal that says how far it is; at the end a line anywhere."""
+    """One line on a terminal, if `live`, that says how far it is; at the end a line anywhere."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, live: bool) -> None:
         self._name = printable(name)
-        self._live = sys.stderr.isatty()
+        self._live = live and sys.stderr.isatty()
         self._now: Snapshot | None = None
         self._shown = False
         self.full = False  # the disk is: nothing more is recorded
@@ -181,7 +191,7 @@ class _Status:
     def add(self, file: Writer, now: Snapshot) -> None:
         """One interval into the file, and the line anew. A full disk is said once."""
         try:
-            file.add(now)
+            file.add(now, procfs.available_bytes())
         except NoRoom as error:
             self.full = True
             self.release()

@@ -16,7 +16,7 @@ from cowtrace.views.answers.values import Answer
 from cowtrace.views.answers.words import in_words
 from cowtrace.views.numbers import MISSING, count, percent, size
 from cowtrace.views.report import origin, summary
-from cowtrace.views.stack_tree import leaves, stack_tree
+from cowtrace.views.stack_tree import Node, leaves, stack_tree
 from cowtrace.views.text import printable
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def document(recording: Recording, name: str) -> str:
             "the page needs plotly, which is not installed",
             hint="pip install 'cowtrace[report]'; without it: cowtrace report FILE",
         ) from None
-    found = answers(recording)
+    tree = stack_tree(recording.last, recording.last.samples)
+    found = answers(recording, tree=tree)
     return PAGE.format(
         policy=POLICY,
         style=STYLE,
@@ -47,7 +48,7 @@ def document(recording: Recording, name: str) -> str:
         words=escape(in_words(found)),
         origin=escape(origin(recording)),
         cards="".join(_cards(recording)),
-        body="".join(_sections(recording, found)),
+        body="".join(_sections(recording, found, tree)),
     )
 
 
@@ -66,13 +67,12 @@ def _cards(recording: Recording) -> Iterator[str]:
         yield f'<div class="card {style}"><b>{value}</b><span>{words}</span></div>'
 
 
-def _sections(recording: Recording, found: Sequence[Answer]) -> Iterator[str]:
+def _sections(recording: Recording, found: Sequence[Answer], tree: Node) -> Iterator[str]:
     from cowtrace.views import charts
     from cowtrace.views.flame import flame_figure
 
     yield _chart("time", "Copied over time", charts.over_time(recording),
                  "Triangles: forks. Crosses: the end of a child, or its exec.")  # fmt: skip
-    tree = stack_tree(recording.last, recording.last.samples)
     flame = flame_figure(tree) if tree.total_bytes else None
     if flame:
         deepest = max(len(calls) for calls, _ in leaves(tree)) + 1

@@ -39,7 +39,8 @@ td:first-child, th:first-child, td:nth-child(2), th:nth-child(2) { text-align: l
 .measures td:nth-child(1) { width: 44%; white-space: normal; overflow-wrap: anywhere; }
 .measures td:nth-child(2), .measures td:nth-child(3) { text-align: right; width: 18%; }
 .measures td:nth-child(4) { text-align: left; padding-left: 24px; color: var(--soft); }
-.q.exact { color: var(--good) !important; } .q.lower_bound { color: var(--bad) !important; }
+.q.exact { color: var(--good) !important; }
+.q.lower_bound, .q.incomplete { color: var(--bad) !important; }
 .wide { overflow-x: auto; max-height: 480px; }
 .words { color: var(--ink); font-size: 1rem; }
 .none { font-style: italic; }

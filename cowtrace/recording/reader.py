@@ -73,7 +73,7 @@ def read(path: Path) -> Recording:
                 hint="read it with the cowtrace that made it, or a newer one",
             )
         database.execute("BEGIN")  # one moment, if it is still being written
-        return _recording(lambda query: database.execute(query).fetchall())
+        return _recording(lambda query: database.execute(query).fetchall(), version)
     except (sqlite3.Error, LookupError, ValueError, TypeError, AttributeError) as error:
         raise _damaged(shown, error) from None
     finally:
@@ -103,24 +103,28 @@ def _damaged(shown: str, error: Exception) -> CowtraceError:
     )
 
 
-def _recording(rows: _Rows) -> Recording:
+def _recording(rows: _Rows, version: int) -> Recording:
     meta: dict[str, Any] = dict(rows("SELECT name, value FROM meta"))
     header = _header(meta)
-    intervals = rows("SELECT at_ns, lost FROM interval ORDER BY id")
-    times = tuple(at for at, _ in intervals)
-    at_ns, lost = intervals[-1] if intervals else (header.attached_ns, 0)
+    available = "available_bytes" if version >= 2 else "NULL"
+    intervals = rows(f"SELECT at_ns, lost, {available} FROM interval ORDER BY id")
+    times = tuple(at for at, _, _ in intervals)
+    at_ns, lost, _ = intervals[-1] if intervals else (header.attached_ns, 0, None)
     losses = tuple((str(cause), int(n)) for cause, n in rows("SELECT cause, count FROM loss"))
     series = _all_series(rows)
     counted = _counted(rows, len(times))
     stacks = _stacks(rows)
     mappings = _mappings(rows)
+    processes = _processes(rows, series, counted, header.unseen)
+    if not {process for process, _ in series.values()} <= set(range(1, len(processes) + 1)):
+        raise ValueError("faults of a process that is not in it")
     last = Snapshot(
         at_ns=at_ns,
         attached_ns=header.attached_ns,
         plan=header.plan,
         kernel=header.kernel,
         page_bytes=header.page_bytes,
-        processes=_processes(rows, series, counted, header.unseen),
+        processes=processes,
         completeness=Completeness(lost, losses),
         unseen=header.unseen,
         details=_details(rows, 0, mappings, stacks),
@@ -134,6 +138,7 @@ def _recording(rows: _Rows) -> Recording:
         times=times,
         closed=bool(meta["closed"]),
         ended=meta["ended"],
+        available=tuple(None if n is None else int(n) for _, _, n in intervals),
     )
 
 
@@ -149,6 +154,7 @@ def _header(meta: dict[str, Any]) -> Header:
         command=meta["command"],
         unseen=frozenset(_KINDS[word] for word in meta["unseen"].split(",") if word),
         details=frozenset(word for word in meta["details"].split(",") if word),
+        asked=frozenset(word for word in str(meta.get("asked") or "").split(",") if word),
     )
 
 

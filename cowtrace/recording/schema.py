@@ -7,16 +7,21 @@ one transaction: whoever reads sees whole intervals.
 from __future__ import annotations
 
 APPLICATION_ID = 0x636F7774  # "cowt": PRAGMA application_id
-VERSION = 1  # PRAGMA user_version; a reader takes its own and older ones
+# PRAGMA user_version; a reader takes its own and older ones. 2: interval.available_bytes
+VERSION = 2
 
 SCHEMA = """
 -- What is known of the whole: version, kernel, plan, page_bytes, attached_ns, started_unix_ns,
--- interval_ns, command, unseen and details (words with commas), closed (1: it ended cleanly),
--- ended (why, when it was not as asked).
+-- interval_ns, command, unseen, details and asked (words with commas; what was asked for and is
+-- no detail, the plan could not tell), closed (1: it ended cleanly), ended (why, when it was not
+-- as asked).
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
--- lost: since attach, as are the causes in loss.
-CREATE TABLE interval (id INTEGER PRIMARY KEY, at_ns INTEGER NOT NULL, lost INTEGER NOT NULL);
+-- lost: since attach, as are the causes in loss. available_bytes: MemAvailable of /proc/meminfo,
+-- NULL when it could not be read.
+CREATE TABLE interval (
+    id INTEGER PRIMARY KEY, at_ns INTEGER NOT NULL, lost INTEGER NOT NULL, available_bytes INTEGER
+);
 CREATE TABLE loss (cause TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
 
 -- pid is the kernel's tgid; parent NULL: born before the recording. The process chose comm.

@@ -22,6 +22,7 @@ class Header:
     command: str | None  # that was run, quoted as a shell would have it. Hostile
     unseen: frozenset[FaultKind]
     details: frozenset[str]  # of plan.DETAILS, and `samples`: what was recorded
+    asked: frozenset[str] = frozenset()  # the same: what was asked for, told or not
 
 
 MOST_POINTS = 300  # in time: as many as a chart of a screen's width can show
@@ -47,6 +48,8 @@ class Recording:
     times: tuple[int, ...]  # the end of each interval, CLOCK_MONOTONIC
     closed: bool  # False: the recorder was killed, or still runs; an interval may be missing
     ended: str | None  # why it ended, when it was not as asked: the disk was full
+    # Bytes that the system could still give out, at the end of each interval; None: not known.
+    available: tuple[int | None, ...] = ()
 
     @property
     def seconds(self) -> float:

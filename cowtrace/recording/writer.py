@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import stat
@@ -36,7 +37,7 @@ class Writer:
     def __init__(self, path: Path, header: Header, *, force: bool = False) -> None:
         """Raises CowtraceError: the file is there already, or cannot be made."""
         self._path = path
-        _create(path, force=force)
+        self._lock = _create(path, force=force)
         self._database = sqlite3.connect(path, isolation_level=None)
         self._closed = False
         self._processes: dict[tuple[int, int | None], tuple[int, Process]] = {}
@@ -47,13 +48,17 @@ class Writer:
             self._begin(header)
         except sqlite3.OperationalError:
             self._database.close()
+            os.close(self._lock)
             raise NoRoom(path) from None
 
-    def add(self, now: Snapshot) -> None:
-        """One interval. Raises NoRoom: it is not in, those before are."""
+    def add(self, now: Snapshot, available_bytes: int | None = None) -> None:
+        """One interval, and the memory that the system could still give out then.
+
+        Raises NoRoom: it is not in, those before are.
+        """
         try:
             self._database.execute("BEGIN")
-            self._add(now)
+            self._add(now, available_bytes)
             self._database.execute("COMMIT")
         except sqlite3.OperationalError as error:
             with suppress(sqlite3.OperationalError):
@@ -71,6 +76,7 @@ class Writer:
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._database.execute("PRAGMA journal_mode = DELETE")
         self._database.close()
+        os.close(self._lock)  # not earlier: to close any descriptor of it ends SQLite's own locks
 
     def _begin(self, header: Header) -> None:
         self._database.executescript(
@@ -89,6 +95,7 @@ class Writer:
             command=None if header.command is None else text(header.command),
             unseen=",".join(sorted(kind.label for kind in header.unseen)),
             details=",".join(sorted(header.details)),
+            asked=",".join(sorted(header.asked)),
             closed=0,
             ended=None,
         )
@@ -100,10 +107,11 @@ class Writer:
             values.items(),
         )
 
-    def _add(self, now: Snapshot) -> None:
+    def _add(self, now: Snapshot, available_bytes: int | None) -> None:
         done = now.completeness
         interval = self._database.execute(
-            "INSERT INTO interval (at_ns, lost) VALUES (?, ?)", (now.at_ns, done.lost)
+            "INSERT INTO interval (at_ns, lost, available_bytes) VALUES (?, ?, ?)",
+            (now.at_ns, done.lost, available_bytes),
         ).lastrowid
         self._database.executemany(
             "INSERT INTO loss VALUES (?, ?) ON CONFLICT DO UPDATE SET count = excluded.count",
@@ -153,15 +161,25 @@ class Writer:
         return self._series[key]
 
 
-def _create(path: Path, *, force: bool) -> None:
-    """An empty file of this user's, 0600, at a place where nothing else was."""
+def _create(path: Path, *, force: bool) -> int:
+    """An empty file of this user's, 0600, at a place where nothing else was; locked while open.
+
+    The lock is flock(2)'s, which SQLite's do not meet.
+    """
     shown = printable(str(path))
     try:
         if force and path.exists() and stat.S_ISREG(path.lstat().st_mode):
+            if _is_locked(path):
+                raise CowtraceError(
+                    f"{shown} is being recorded to", hint="name another file, or end that recorder"
+                )
             for name in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
                 name.unlink(missing_ok=True)
         # O_EXCL also does not follow a link.
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return fd
     except FileExistsError:
         raise CowtraceError(
             f"{shown} is there already", hint="name another file, or take --force to replace it"
@@ -171,3 +189,15 @@ def _create(path: Path, *, force: bool) -> None:
             f"cannot write {shown}: {error.strerror}",
             hint="name a file in a folder that you may write to: -o FILE",
         ) from None
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a recorder that lives is writing it."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False

@@ -22,6 +22,7 @@ _STYLES = {
     Quality.EXACT: "green",
     Quality.UPPER_BOUND: "yellow",
     Quality.LOWER_BOUND: "bold red",
+    Quality.INCOMPLETE: "bold red",
     Quality.ESTIMATE: "cyan",
     Quality.NOT_RECORDED: "dim",
     Quality.NOT_SEEN: "dim",

@@ -34,9 +34,13 @@ def write(
     intervals: int = 12,
     lost: int = 0,
     close: bool = True,
+    available: int | None = None,
     **header: Any,
 ) -> Path:
-    """A parent and a child that copy `scale` times 23 and 11 pages an interval, in the heap."""
+    """A parent and a child that copy `scale` times 23 and 11 pages an interval, in the heap.
+
+    `available`: of the system's memory, so many bytes, one less at the end of each interval.
+    """
     head = replace(HEADER, **header)
     file = Writer(path, head)
     heap = mapping(type=MappingType.HEAP)
@@ -65,7 +69,8 @@ def write(
                 details=rows if "mapping" in head.details else (),
                 samples=samples if "samples" in head.details else (),
                 generations=(fork(by_parent=by_parent, by_child=by_child, shareable=4096),),
-            )
+            ),
+            None if available is None else available - at,
         )
     if close:
         file.close()

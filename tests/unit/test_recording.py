@@ -166,6 +166,47 @@ def test_what_is_there_is_not_replaced_unless_forced(tmp_path: Path) -> None:
         Writer(tmp_path / "no" / "file", HEADER)
 
 
+def test_what_is_being_recorded_to_is_not_replaced_by_force(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    first = write(path, rich_snapshot(1, 2), close=False)
+    with pytest.raises(CowtraceError, match="is being recorded to"):
+        Writer(path, HEADER, force=True)
+    first.add(rich_snapshot(2, 3))
+    first.close()
+    assert read(path).last.processes[0].count(FaultKind.COPIED) == 69
+    Writer(path, HEADER, force=True).close()
+
+
+def test_the_memory_that_was_left_comes_back(tmp_path: Path) -> None:
+    file = Writer(tmp_path / "f", HEADER)
+    file.add(rich_snapshot(1, 1), 23 << 30)
+    file.add(rich_snapshot(2, 2))
+    file.close()
+    assert read(tmp_path / "f").available == (23 << 30, None)
+
+
+def test_a_recording_of_schema_1_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    write(path, rich_snapshot(1, 2))
+    with sqlite3.connect(path) as database:
+        database.execute("ALTER TABLE interval DROP COLUMN available_bytes")
+        database.execute("DELETE FROM meta WHERE name = 'asked'")
+        database.execute("PRAGMA user_version = 1")
+    found = read(path)
+    assert found.available == (None,)
+    assert found.header == HEADER
+    assert found.last.processes[0].count(FaultKind.COPIED) == 46
+
+
+def test_faults_of_an_unknown_process_are_damage(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    write(path, rich_snapshot(1, 2))
+    for number in (3, 0, -1):
+        with sqlite3.connect(path) as database:
+            database.execute("UPDATE series SET process = ? WHERE id = 1", (number,))
+        expect(path, "is damaged: faults of a process that is not in it")
+
+
 def test_it_is_read_while_it_is_written_and_when_nobody_closed_it(tmp_path: Path) -> None:
     path = tmp_path / "f"
     file = write(path, rich_snapshot(1, 2), close=False)

@@ -68,6 +68,11 @@ def test_what_was_not_recorded_is_missing_and_never_0(tmp_path: Path) -> None:
     for number in (2, 3, 4, 8):
         for each in answers(found)[number - 1].measures:
             assert (each.value, each.quality) == (None, Quality.NOT_RECORDED)
+    asked = frozenset({"generation", "mapping", "latency", "samples"})
+    blind = make(tmp_path / "h", details=frozenset({"samples"}), asked=asked)
+    for number in (2, 3, 8):
+        qualities = {each.quality for each in answers(blind)[number - 1].measures}
+        assert qualities == {Quality.NOT_SEEN}
     seen = measures(make(tmp_path / "g", plan="tracepoint"), 7)
     assert {each.value for each in seen.values()} == {None}
 
@@ -78,8 +83,22 @@ def test_bounds_are_called_bounds(tmp_path: Path) -> None:
     assert told["zero-filled"].quality is Quality.EXACT
     lossy = make(tmp_path / "g", lost=23)
     assert measures(lossy, 1)["copied"].quality is Quality.LOWER_BOUND
+    both = make(tmp_path / "h", lost=23, plan="tracepoint")
+    assert measures(both, 1)["copied"].quality is Quality.INCOMPLETE
+    assert measures(both, 1)["zero-filled"].quality is Quality.LOWER_BOUND
     assert measures(lossy, 10)["lost"].value == 23
     assert measures(lossy, 10)["cause: slot taken"].value == 23
+
+
+def test_what_may_come_is_held_against_the_memory_that_is_left(tmp_path: Path) -> None:
+    may_come = (4096 - PAGES) * PAGE
+    for name, left, words in (("f", may_come, "fits into"), ("g", may_come - 1, "it can end in")):
+        found = make(tmp_path / name, available=left + 12)
+        told = measures(found, 9)
+        assert told["memory available at the end"].value == left
+        assert told["memory available, least"].value == left
+        assert words in (answers(found)[8].note or "")
+    assert "memory available at the end" not in measures(make(tmp_path / "h"), 9)
 
 
 def test_a_recording_that_nobody_closed_says_so(tmp_path: Path) -> None:

@@ -8,9 +8,17 @@ from pathlib import PurePath
 from cowtrace.model import COPIES, FaultKind, Source
 from cowtrace.recording.values import Recording
 from cowtrace.views.answers.phases import phases
-from cowtrace.views.answers.values import Answer, Measure, Quality, Unit, copies, missing
+from cowtrace.views.answers.values import (
+    Answer,
+    Measure,
+    Quality,
+    Unit,
+    absent,
+    copies,
+    missing,
+)
 from cowtrace.views.mapping_rows import label
-from cowtrace.views.stack_tree import NO_STACK, functions, stack_tree
+from cowtrace.views.stack_tree import NO_STACK, Node, functions, stack_tree
 from cowtrace.views.text import printable
 from cowtrace.views.timings import SIDES, timings
 
@@ -22,7 +30,7 @@ def by_mapping(recording: Recording, most: int | None = MOST) -> Answer:
     """3: heap, stack, anonymous memory, files. `most`: so many, and the sum of the others."""
     question = "In which mapping?"
     if "mapping" not in recording.header.details:
-        return Answer(3, question, (missing("mappings"),))
+        return Answer(3, question, (missing("mappings", why=absent(recording, "mapping")),))
     sums = Counter[str]()
     for row in recording.last.details:
         if row.kind in COPIES:
@@ -44,12 +52,12 @@ def mapping_name(raw: str | None) -> str:
     return printable(raw if raw.startswith("[") else PurePath(raw).name or raw)
 
 
-def by_code(recording: Recording, most: int | None = MOST) -> Answer:
+def by_code(recording: Recording, most: int | None = MOST, tree: Node | None = None) -> Answer:
     """4: which code, in which phase. From samples of the copies. `most`: so many functions."""
     question = "By which code, in which phase?"
     if "samples" not in recording.header.details:
         return Answer(4, question, (missing("code"),))
-    tree = stack_tree(recording.last, recording.last.samples)
+    tree = tree or stack_tree(recording.last, recording.last.samples)
     found = [
         Measure(f"phase: {phase}", copied, Unit.BYTES, Quality.ESTIMATE)
         for phase, copied in phases(tree)
@@ -90,7 +98,8 @@ def latency(recording: Recording) -> Answer:
     """8: what the parent's write path pays, the child's apart."""
     question = "What latency does the parent's write path pay?"
     if "latency" not in recording.header.details:
-        return Answer(8, question, (missing("time in faults", Unit.NS),))
+        why = absent(recording, "latency")
+        return Answer(8, question, (missing("time in faults", Unit.NS, why),))
     found = []
     for timing in sorted(timings(recording.last), key=lambda t: (SIDES.index(t.side), t.kind)):
         if timing.kind not in _TIMED or not timing.faults:

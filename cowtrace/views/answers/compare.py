@@ -129,7 +129,7 @@ def _doubts(before: Recording, after: Recording, names: tuple[str, str]) -> Iter
         told = copies(each)
         if told is Quality.UPPER_BOUND:
             yield f"What {name} copied is an upper bound: threads that race for a page count twice."
-        elif told is Quality.LOWER_BOUND:
+        elif told in (Quality.LOWER_BOUND, Quality.INCOMPLETE):
             yield f"{name} is not complete: it lost faults, or could not classify some."
         if each.ended or not each.closed:
             yield f"{name} was not closed: its last interval may be missing."

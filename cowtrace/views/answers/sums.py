@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 from cowtrace.model import COPIES, FaultKind
 from cowtrace.recording.values import Recording
-from cowtrace.views.answers.values import Answer, Measure, Quality, Unit, copies, missing, quality
+from cowtrace.views.answers.values import (
+    Answer,
+    Measure,
+    Quality,
+    Unit,
+    absent,
+    copies,
+    missing,
+    quality,
+)
 from cowtrace.views.numbers import percent, size
 from cowtrace.views.text import printable
 
@@ -44,7 +54,8 @@ def by_whom(recording: Recording) -> Answer:
     """2: parent or child, which generation, since which fork."""
     question = "By whom: parent or child, since which fork?"
     if "generation" not in recording.header.details:
-        return Answer(2, question, (missing(_PARENTS), missing(_CHILDREN)))
+        why = absent(recording, "generation")
+        return Answer(2, question, (missing(_PARENTS, why=why), missing(_CHILDREN, why=why)))
     now = recording.last
     told = copies(recording)
     parents = sum(g.parent_copied_bytes for g in now.generations)
@@ -95,17 +106,32 @@ def risk(recording: Recording) -> Answer:
     """9: copied so far against the most that can still be copied."""
     question = "Can it end in OOM: copied so far, and the most that may come?"
     so_far = Measure("copied so far", copied_bytes(recording), Unit.BYTES, copies(recording))
+    system = tuple(_available(recording))
+    why = absent(recording, "generation")
     if "generation" not in recording.header.details:
-        return Answer(9, question, (so_far, missing("may still be copied")))
+        return Answer(9, question, (so_far, missing("may still be copied", why=why), *system))
     live = [g for g in recording.last.generations if g.ended_ns is None]
     known = [g.worst_case_bytes for g in live if g.worst_case_bytes is not None]
     if len(known) < len(live):  # without one, the sum is no bound
-        return Answer(9, question, (so_far, missing("may still be copied")))
+        return Answer(9, question, (so_far, missing("may still be copied"), *system))
     worst = Measure("may still be copied", sum(known), Unit.BYTES, Quality.UPPER_BOUND)
     number = len(live)
     forks = f"{number:,} fork{'s' * (number != 1)}"
     note = f"{forks} still shared at the end." if live else "No fork still shared at the end."
-    return Answer(9, question, (so_far, worst), note)
+    if system and live:
+        fits = sum(known) <= (system[0].value or 0)
+        note += " What may come fits into the memory available." if fits else (
+            " What may come is more than the memory available: it can end in OOM."
+        )  # fmt: skip
+    return Answer(9, question, (so_far, worst, *system), note)
+
+
+def _available(recording: Recording) -> Iterator[Measure]:
+    """Of the whole system: a limit of a cgroup can be lower."""
+    known = [held for held in recording.available if held is not None]
+    if known and recording.available[-1] is not None:
+        yield Measure("memory available at the end", known[-1], Unit.BYTES, Quality.EXACT)
+        yield Measure("memory available, least", min(known), Unit.BYTES, Quality.EXACT)
 
 
 def trust(recording: Recording) -> Answer:

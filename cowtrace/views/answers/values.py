@@ -26,6 +26,7 @@ class Quality(enum.Enum):
     EXACT = "exact"
     UPPER_BOUND = "upper bound"
     LOWER_BOUND = "lower bound"  # something was lost, or could not be classified
+    INCOMPLETE = "incomplete"  # some was lost, some may count twice: neither bound
     ESTIMATE = "estimate"  # from samples
     NOT_RECORDED = "not recorded"
     NOT_SEEN = "not seen by this plan"
@@ -76,18 +77,24 @@ def quality(recording: Recording, *kinds: FaultKind) -> Quality:
     now = recording.last
     if now.unseen.issuperset(kinds):
         return Quality.NOT_SEEN
-    if now.completeness.lost or now.unclassified:
-        return Quality.LOWER_BOUND
     # kernel/plan.py: threads that race for one page, and spurious faults, are in its counts.
     bounded = {FaultKind.COPIED, FaultKind.REUSED}
-    if now.plan == "tracepoint" and bounded & set(kinds):
-        return Quality.UPPER_BOUND
-    return Quality.EXACT
+    above = now.plan == "tracepoint" and bool(bounded & set(kinds))
+    if now.completeness.lost or now.unclassified:
+        # There, a copy whose allocation was missed counts as reused, besides.
+        return Quality.INCOMPLETE if above else Quality.LOWER_BOUND
+    return Quality.UPPER_BOUND if above else Quality.EXACT
 
 
 def copies(recording: Recording) -> Quality:
     """Of copied bytes."""
     return quality(recording, *COPIES)
+
+
+def absent(recording: Recording, detail: str) -> Quality:
+    """Why a recording does not have it: nobody asked, or the plan cannot tell."""
+    asked = detail in recording.header.asked
+    return Quality.NOT_SEEN if asked else Quality.NOT_RECORDED
 
 
 def missing(name: str, unit: Unit = Unit.BYTES, why: Quality = Quality.NOT_RECORDED) -> Measure:
