@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cowtrace.cli.options import json_option
-from cowtrace.vm import accel, build, definition, progress, run
+from cowtrace.vm import accel, arch, build, definition, progress, run
 
 
 @click.group()
@@ -30,9 +30,9 @@ def vm() -> None:
 @click.argument("kernels", nargs=-1, metavar="[KERNEL]...")
 @click.option("--force", is_flag=True, help="Build anew what is already built.")
 def build_command(kernels: Sequence[str], force: bool) -> None:
-    """Build what these kernels need to run; all kernels without one named."""
+    """Build what these kernels need to run; the usual ones without one named: `vm list`."""
     known = definition.load()
-    names = kernels or [kernel.name for kernel in known.kernels]
+    names = kernels or known.usual
     _build(known, names, force=force)
     for name in dict.fromkeys(names):
         click.echo(f"kernel {name} is built: cowtrace vm run {name} -- uname -r")
@@ -43,10 +43,11 @@ def build_command(kernels: Sequence[str], force: bool) -> None:
 def list_command(as_json: bool) -> None:
     """List the kernels and what is built of them, with exact versions."""
     known = definition.load()
-    root = build.root_artifact(known.userspace)
+    users = dict.fromkeys(map(known.userspace_of, known.kernels))
+    roots = [(_root(user), build.root_artifact(user)) for user in users]
     named = [(kernel.name, build.kernel_artifact(kernel)) for kernel in known.kernels]
     if as_json:
-        for name, artifact in [*named, ("root", root)]:
+        for name, artifact in [*named, *roots]:
             made = artifact.manifest
             row = {"name": name, "suite": artifact.what.suite, "built": made is not None}
             row |= {"folder": str(artifact.place), "bytes": artifact.bytes}
@@ -58,10 +59,15 @@ def list_command(as_json: bool) -> None:
         table.add_column(heading, justify="right" if heading == "MIB" else "left", no_wrap=True)
     for name, artifact in named:
         table.add_row(name, artifact.what.suite, *_built(artifact))
-    table.add_row("(root)", root.what.suite, *_built(root))
+    for name, root in roots:
+        table.add_row(f"({name})", root.what.suite, *_built(root))
     console = Console(highlight=False)
     console.print(table)
     console.print(Text(f"QEMU uses {accel.choose()}."))
+
+
+def _root(user: definition.Userspace) -> str:
+    return "root" if user.arch == definition.AMD64 else f"root-{user.arch}"
 
 
 def _built(artifact: build.Artifact) -> tuple[str, str, str]:
@@ -102,11 +108,11 @@ def run_command(
     the command's. Elsewhere its stdin is empty.
     """
     known = definition.load()
-    known.kernel(kernel)
+    item = known.kernel(kernel)
     if build.missing(known, [kernel]):
         click.echo(f"cowtrace: kernel {kernel} is not built yet: building it", err=True)
         _build(known, [kernel])
-    chosen = accel.choose()
+    chosen = accel.choose(guest=arch.of(item.arch).machine)
     if icount:
         chosen, cpus = accel.Accel(False, "--icount"), 1
     with _booting(f"booting {kernel} in QEMU, {chosen}") as stop:

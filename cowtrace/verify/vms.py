@@ -57,9 +57,10 @@ def checks_on(kernel: str, arguments: Sequence[str]) -> Iterator[Check]:
 def versions(definition: Definition, kernel: str) -> tuple[str, ...]:
     """What exactly the VM runs: the kernel's own line, then the userspace's."""
     lines = []
+    item = definition.kernel(kernel)
     for name, artifact in (
-        (kernel, build.kernel_artifact(definition.kernel(kernel))),
-        ("userspace", build.root_artifact(definition.userspace)),
+        (kernel, build.kernel_artifact(item)),
+        ("userspace", build.root_artifact(definition.userspace_of(item))),
     ):
         made = artifact.manifest
         if not made:

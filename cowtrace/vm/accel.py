@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cowtrace.errors import EXIT_USAGE, CowtraceError
+from cowtrace.vm import arch
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +30,32 @@ def choose(
     environ: Mapping[str, str] = os.environ,
     modules: Path = Path("/sys/module"),
     device: Path = Path("/dev/kvm"),
+    *,
+    guest: str = arch.ARCHES["amd64"].machine,
+    host: str | None = None,
 ) -> Accel:
     """Decide by what this machine has; COWTRACE_ACCEL=kvm or tcg overrides.
 
     A /dev/kvm without kvm_intel or kvm_amd behind it is no proof: on some nested hosts it opens
-    and then hangs a stock kernel.
+    and then hangs a stock kernel. On arm64, KVM is part of the kernel, no module.
+
+    guest, host: architectures, as `uname -m` has them; host: None is this machine.
     """
+    host = host or os.uname().machine
+    if guest != host:
+        return Accel(False, f"{guest} on {host}")
     if forced := environ.get("COWTRACE_ACCEL"):
         if forced not in ("kvm", "tcg"):
             raise CowtraceError(
                 f"COWTRACE_ACCEL is '{forced}'", hint="use kvm or tcg", exit_code=EXIT_USAGE
             )
         return Accel(forced == "kvm", f"COWTRACE_ACCEL={forced}")
-    module = next((name for name in ("kvm_intel", "kvm_amd") if (modules / name).is_dir()), None)
+    names = ("kvm",) if host == "aarch64" else ("kvm_intel", "kvm_amd")
+    module = next((name for name in names if (modules / name).is_dir()), None)
     if not module:
-        reason = "neither kvm_intel nor kvm_amd is loaded"
+        reason = "kvm is not there"
+        if len(names) > 1:
+            reason = "neither kvm_intel nor kvm_amd is loaded"
         if device.exists():
             reason += f"; {device} alone proves nothing"
         return Accel(False, reason)

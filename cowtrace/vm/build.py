@@ -15,8 +15,8 @@ from pathlib import Path
 from types import FrameType
 
 from cowtrace.errors import EXIT_NO_VM, CowtraceError
-from cowtrace.vm import cache, kernel, manifest, programs, root
-from cowtrace.vm.definition import Definition, Kernel, Userspace
+from cowtrace.vm import cache, foreign, kernel, manifest, programs, root
+from cowtrace.vm.definition import AMD64, Definition, Kernel, Userspace
 from cowtrace.vm.mirror import mirror
 from cowtrace.vm.progress import Watcher
 
@@ -51,19 +51,26 @@ def kernel_artifact(item: Kernel) -> Artifact:
 def root_artifact(user: Userspace) -> Artifact:
     """The folder with the root image, keyed by all that decides it."""
     key = cache.key(_FORMAT, _content(user), (root.GUEST / "customize").read_text())
-    return Artifact("root image", user, cache.folder() / f"root-{key}")
+    if user.arch == AMD64:
+        return Artifact("root image", user, cache.folder() / f"root-{key}")
+    name = f"{user.arch} root image"
+    return Artifact(name, user, cache.folder() / f"root-{user.arch}-{key}")
 
 
 def _content(part: Kernel | Userspace) -> str:
-    return json.dumps(dataclasses.asdict(part), sort_keys=True)
+    """What decides the files: not when it is built. amd64 goes without saying, as it always has."""
+    content = dataclasses.asdict(part)
+    content.pop("usual", None)
+    if part.arch == AMD64:
+        del content["arch"]
+    return json.dumps(content, sort_keys=True)
 
 
 def missing(definition: Definition, names: Sequence[str], *, force: bool = False) -> list[Artifact]:
     """What must be built before these kernels can run; with force, everything of theirs."""
-    wanted = [
-        root_artifact(definition.userspace),
-        *(kernel_artifact(definition.kernel(name)) for name in dict.fromkeys(names)),
-    ]
+    kernels = [definition.kernel(name) for name in dict.fromkeys(names)]
+    users = dict.fromkeys(map(definition.userspace_of, kernels))
+    wanted = [*map(root_artifact, users), *map(kernel_artifact, kernels)]
     return [artifact for artifact in wanted if force or not artifact.manifest]
 
 
@@ -88,6 +95,9 @@ def build(
         )
     for program in ("mmdebstrap", "mke2fs", "cpio", "depmod"):
         programs.find(program)
+    for artifact in artifacts:
+        if isinstance(artifact.what, Userspace):
+            foreign.require(artifact.what.arch)
     source = mirror()
     folder = cache.folder()
 
@@ -95,7 +105,8 @@ def build(
         watcher.detail("another build is running: waiting for it")
 
     with cache.locked(folder, waiting) as lock, _terminable():
-        current = [*map(kernel_artifact, definition.kernels), root_artifact(definition.userspace)]
+        users = set(map(definition.userspace_of, definition.kernels))
+        current = [*map(kernel_artifact, definition.kernels), *map(root_artifact, users)]
         cache.clean(folder, frozenset(artifact.place.name for artifact in current))
         for artifact in artifacts:
             if not force and artifact.manifest:
@@ -120,7 +131,8 @@ def _build_one(artifact: Artifact, source: str, lock: int, watcher: Watcher) -> 
             packages = (f"{what.package}={version}",)
         else:
             release = what.suite
-            packages = root.build(what, source, place, unpacked, run)
+            with foreign.runnable(what.arch):
+                packages = root.build(what, source, place, unpacked, run)
         watcher.detail("computing checksums")
         digests = manifest.digests(*sorted(place.iterdir()))
         built = datetime.now(UTC).isoformat(timespec="seconds")

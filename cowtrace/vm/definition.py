@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import tomllib
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from typing import Any
 
 from cowtrace.bpf_source import vagrant_dir
 from cowtrace.errors import EXIT_USAGE, CowtraceError
+from cowtrace.vm import arch
+
+AMD64 = "amd64"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +26,8 @@ class Kernel:
     boot_modules: tuple[str, ...]  # loaded first: the bus, and the ports to the host
     disk_modules: tuple[str, ...]  # loaded when the disks are wanted
     extra_modules: tuple[str, ...]  # there for modprobe
+    arch: str = AMD64  # Debian's name: cowtrace.vm.arch.ARCHES
+    usual: bool = True  # among those that are built and verified when none is named
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,7 @@ class Userspace:
     suite: str
     packages: tuple[str, ...]
     size_mib: int  # of the file system; the file is sparse
+    arch: str = AMD64
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,15 @@ class Definition:
 
     kernels: tuple[Kernel, ...]  # in the file's order
     userspace: Userspace
+
+    @property
+    def usual(self) -> tuple[str, ...]:
+        """Names of the kernels that are meant when none is named."""
+        return tuple(kernel.name for kernel in self.kernels if kernel.usual)
+
+    def userspace_of(self, kernel: Kernel) -> Userspace:
+        """The userspace, of that kernel's architecture."""
+        return dataclasses.replace(self.userspace, arch=kernel.arch)
 
     def kernel(self, name: str) -> Kernel:
         """The kernel of that name. Raises CowtraceError, which suggests the nearest."""
@@ -75,7 +91,16 @@ def parse(data: dict[str, Any]) -> Definition:
         _strings(modules[key], f"modules.{key}") for key in ("boot", "disk", "extra")
     )
     kernels = tuple(
-        Kernel(name, _string(item["suite"]), _string(item["package"]), boot, disk, extra)
+        Kernel(
+            name,
+            _string(item["suite"]),
+            _string(item["package"]),
+            boot,
+            disk + _strings(item.get("disk", []), f"kernels.{name}.disk"),
+            extra,
+            arch.of(item.get("arch", AMD64)).debian,
+            not item.get("more", False),
+        )
         for name, item in data["kernels"].items()
     )
     if not kernels:

@@ -29,6 +29,7 @@ def build(
         programs.isolated(
             [
                 *(programs.find("mmdebstrap"), "--variant=extract", "--mode=root"),
+                f"--architectures={kernel.arch}",
                 # An old or a testing suite's Release file may be past its date.
                 '--aptopt=APT::Sandbox::User "root"',  # _apt cannot enter root's cache folder
                 '--aptopt=Acquire::Check-Valid-Until "false"',
@@ -46,16 +47,12 @@ def build(
     release, version = parse_banner(manifest.banner(vmlinuz.read_bytes()))
     tree = unpacked / "initrd"
     _initrd_tree(kernel, release, unpacked, tree, run)
-    run(
-        [
-            "sh",
-            "-c",
-            f"find . | LC_ALL=C sort | {programs.find('cpio')} -o -H newc -R 0:0 "
-            '--reproducible --quiet >"$1"',
-            "sh",
-            str(place / "initrd"),
-        ],
-        cwd=tree,
+    # The kernel's own time: when its package was built.
+    stable.cpio(
+        tree,
+        place / "initrd",
+        int(vmlinuz.stat().st_mtime),
+        run,
         what=f"packing the initrd of {kernel.name}",
     )
     return release, version

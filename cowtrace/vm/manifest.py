@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import struct
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,13 +62,19 @@ def installed(status: str) -> tuple[str, ...]:
 
 
 def banner(vmlinuz: bytes) -> str:
-    """A bzImage's version line: `uname -r`, then who built it, from which package version.
+    """A kernel's version line: `uname -r`, then of which build and package version it is.
 
-    Its offset is the boot protocol's kernel_version field (Documentation/arch/x86/boot.rst).
+    A bzImage has it where its kernel_version field says (Documentation/arch/x86/boot.rst), an
+    arm64 Image (Documentation/arch/arm64/booting.rst) has linux_banner somewhere in its data.
     Raises ValueError for anything else.
     """
+    if vmlinuz[0x38:0x3C] == b"ARM\x64":
+        found = re.search(rb"Linux version (\S+) [^\n\0]*(#\d[^\n\0]*)", vmlinuz)
+        if not found:
+            raise ValueError("an arm64 Image without a version")
+        return f"{found[1].decode()} {found[2].decode()}"
     if vmlinuz[0x202:0x206] != b"HdrS":
-        raise ValueError("not a bzImage")
+        raise ValueError("neither a bzImage nor an arm64 Image")
     (offset,) = struct.unpack_from("<H", vmlinuz, 0x20E)
     start = offset + 0x200
     return vmlinuz[start : vmlinuz.index(b"\0", start)].decode()

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cowtrace.vm.accel import Accel
+from cowtrace.vm.arch import ARCHES, Arch
 
-APPEND = "console=ttyS0 quiet panic=-1 mitigations=off cowtrace.run"
+APPEND = "quiet panic=-1 mitigations=off cowtrace.run"
 # The guest's ports, vport0p1 and on, as guest/run knows them; then QEMU's own monitor.
 PORTS = ("control", "stdout", "stderr", "terminal")
 SOCKETS = (*PORTS, "monitor")
@@ -27,23 +28,21 @@ class Machine:
     sockets: tuple[int, ...] = ()  # descriptors that QEMU inherits, in the order of SOCKETS
     state_fd: int | None = None  # a file from saved.save: starts from there, boots nothing
     icount: bool = False  # the guest's clock counts instructions, 2 ns each: emulation, one CPU
+    arch: Arch = ARCHES["amd64"]
 
 
 def command_line(qemu: str, machine: Machine) -> list[str]:
     """The arguments to start the machine."""
-    # xsave=off leaves out AVX: emulating it makes BCC's compiler half as slow again. 7.2 believes
-    # the AVX flag alone (polyval_mul_pclmul_avx: invalid opcode at boot), so that goes as well.
-    # One thread for all of the guest's CPUs: with one each, a CPU can run code that another is
-    # just patching, and 7.2 then stops with "Oops: int3" now and then.
-    accel = ("kvm", "host") if machine.accel.kvm else ("tcg,thread=single", "max,xsave=off,avx=off")
+    guest = machine.arch
+    accel = ("kvm", "host") if machine.accel.kvm else (guest.emulation, guest.cpu)
     if machine.icount:
         accel = ("tcg", accel[1])  # one thread: QEMU counts with no other
     argv = [
         *(qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
-        *("-accel", accel[0], "-cpu", accel[1]),
+        *(*guest.board, "-accel", accel[0], "-cpu", accel[1]),
         *("-smp", str(machine.cpus), "-m", f"{machine.memory_mib}M"),
         *("-kernel", str(machine.kernel / "vmlinuz"), "-initrd", str(machine.kernel / "initrd")),
-        *("-append", APPEND),
+        *("-append", f"console={guest.console} {APPEND}"),
         *("-drive", f"file={_escaped(machine.root)},if=virtio,format=raw,cache=unsafe,snapshot=on"),
         *("-drive", f"file={_escaped(machine.disk)},if=virtio,format=raw,readonly=on"),
         *("-chardev", f"file,id=console,path={_escaped(machine.console)}"),

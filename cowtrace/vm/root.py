@@ -30,6 +30,7 @@ def build(
                 *(programs.find("mmdebstrap"), "--variant=essential", "--mode=root"),
                 *(f"--dpkgopt=path-exclude=/usr/share/{path}" for path in _LEFT_OUT),
                 '--aptopt=APT::Sandbox::User "root"',  # _apt cannot enter root's cache folder
+                f"--architectures={user.arch}",
                 '--aptopt=Acquire::Check-Valid-Until "false"',
                 f"--include={','.join(user.packages)}",
                 f'--customize-hook=sh {GUEST / "customize"} "$1"',

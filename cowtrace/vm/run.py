@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cowtrace.errors import EXIT_NO_VM, CowtraceError
 from cowtrace.views.text import printable
-from cowtrace.vm import build, cache, programs, qemu, saved, tree
+from cowtrace.vm import arch, build, cache, programs, qemu, saved, tree
 from cowtrace.vm.accel import Accel
 from cowtrace.vm.definition import Definition
 from cowtrace.vm.root import IMAGE
@@ -51,9 +51,11 @@ def run(
     second one ends the VM. EXIT_TIMEOUT when the time is over. Raises CowtraceError when the
     kernel does not boot, or stops before the command ends.
     """
-    program = programs.find("qemu-system-x86_64")
-    root = build.root_artifact(definition.userspace).place
-    place = build.kernel_artifact(definition.kernel(kernel)).place
+    item = definition.kernel(kernel)
+    guest = arch.of(item.arch)
+    program = programs.find(guest.qemu)
+    root = build.root_artifact(definition.userspace_of(item)).place
+    place = build.kernel_artifact(item).place
     cache.used(root)
     cache.used(place)
     terminal = all(os.isatty(number) for number in (0, 1, 2))
@@ -72,6 +74,7 @@ def run(
             memory_mib=options.memory_mib,
             cpus=options.cpus,
             icount=options.icount,
+            arch=guest,
         )
         state = saved.state_path(program, machine)
         if state and state.exists():

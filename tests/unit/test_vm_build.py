@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cowtrace.errors import EXIT_NO_VM, CowtraceError
-from cowtrace.vm import accel, build, cache, definition, kernel, manifest, mirror, programs
+from cowtrace.vm import accel, build, cache, definition, foreign, kernel, manifest, mirror, programs
 from cowtrace.vm.progress import shown
 
 
@@ -170,8 +170,66 @@ def test_the_version_in_a_bzimage() -> None:
     image[0x800 : 0x800 + len(line)] = line.encode()
     assert manifest.banner(bytes(image)) == line
     assert kernel.parse_banner(line) == ("6.12.9-cloud-amd64", "6.12.9-1")
-    with pytest.raises(ValueError, match="not a bzImage"):
+    with pytest.raises(ValueError, match="neither a bzImage nor an arm64 Image"):
         manifest.banner(bytes(0x1000))
+
+
+def test_the_version_in_an_arm64_image() -> None:
+    line = (
+        "Linux version 6.12.9-arm64-16k (kernel@example) (gcc-14 (Debian 14.2.0-19) 14.2.0) "
+        "#1 SMP Debian 6.12.9-1 (2026-01-01)\n"
+    )
+    image = bytearray(0x1000)
+    image[0x38:0x3C] = b"ARM\x64"
+    with pytest.raises(ValueError, match="without a version"):
+        manifest.banner(bytes(image))
+    image[0x400:0x430] = b"Linux version %s (%s)\n".ljust(0x30, b"\0")  # linux_proc_banner
+    image[0x800 : 0x800 + len(line)] = line.encode()
+    banner = manifest.banner(bytes(image))
+    assert banner == "6.12.9-arm64-16k #1 SMP Debian 6.12.9-1 (2026-01-01)"
+    assert kernel.parse_banner(banner) == ("6.12.9-arm64-16k", "6.12.9-1")
+
+
+def test_a_kernel_of_another_architecture_needs_its_own_root_image() -> None:
+    known = definition.load()
+    names = [artifact.name for artifact in build.missing(known, ["6.12-arm64-16k", "6.12"])]
+    assert names == ["arm64 root image", "root image", "kernel 6.12-arm64-16k", "kernel 6.12"]
+    places = {build.root_artifact(known.userspace_of(k)).place.name for k in known.kernels}
+    assert len(places) == 2
+
+
+def test_what_decides_no_file_is_not_in_the_key() -> None:
+    item = definition.load().kernel("6.12")
+    place = build.kernel_artifact(item).place
+    assert build.kernel_artifact(dataclasses.replace(item, usual=False)).place == place
+    assert build.kernel_artifact(dataclasses.replace(item, arch="arm64")).place != place
+
+
+def test_programs_of_another_architecture_are_registered_by_their_elf_head() -> None:
+    rule = foreign.registration("cowtrace-arm64", "arm64", "/usr/bin/qemu-aarch64-static")
+    name, magic, mask = rule.split(b":")[1], rule.split(b":")[4], rule.split(b":")[5]
+    assert name == b"cowtrace-arm64"
+    head, bits = (bytes.fromhex(part.decode().replace("\\x", "")) for part in (magic, mask))
+    assert len(head) == len(bits) == 20
+    assert head[:4] == b"\x7fELF"
+    assert int.from_bytes(head[18:], "little") == 183  # EM_AARCH64
+    assert rule.endswith(b":/usr/bin/qemu-aarch64-static:F")
+    own = Path("/proc/self/exe").read_bytes()[:20]
+    fits = bytes(byte & bit for byte, bit in zip(own, bits, strict=True)) == head
+    assert fits == (os.uname().machine == "aarch64")
+
+
+def test_another_architecture_is_emulated(tmp_path: Path) -> None:
+    (tmp_path / "kvm_amd").mkdir()
+    (tmp_path / "kvm").mkdir()
+    device = tmp_path / "device"
+    device.touch()
+    chosen = accel.choose({}, tmp_path, device, guest="aarch64", host="x86_64")
+    assert str(chosen) == "software emulation (aarch64 on x86_64)"
+    forced = {"COWTRACE_ACCEL": "kvm"}  # it cannot: QEMU would say so
+    assert not accel.choose(forced, tmp_path, device, guest="aarch64", host="x86_64").kvm
+    alike = accel.choose({}, tmp_path, device, guest="aarch64", host="aarch64")
+    assert str(alike).startswith("KVM (kvm is loaded")
 
 
 def test_modules_are_loaded_after_what_they_need() -> None:
@@ -212,14 +270,18 @@ def test_no_mirror_is_an_expected_failure(monkeypatch: pytest.MonkeyPatch) -> No
 def test_kvm_is_used_only_where_its_module_is_there(tmp_path: Path) -> None:
     device = tmp_path / "kvm"
     device.touch()
-    alone = accel.choose({}, tmp_path, device)
+    alone = accel.choose({}, tmp_path, device, host="x86_64")
     assert not alone.kvm
     assert "alone proves nothing" in str(alone)
     (tmp_path / "kvm_amd").mkdir()
-    assert str(accel.choose({}, tmp_path, device)).startswith("KVM (kvm_amd is loaded")
+    assert str(accel.choose({}, tmp_path, device, host="x86_64")).startswith(
+        "KVM (kvm_amd is loaded"
+    )
     device.unlink()
-    assert str(accel.choose({}, tmp_path, device)).endswith("No such file or directory)")
-    assert not accel.choose({"COWTRACE_ACCEL": "tcg"}, tmp_path, device).kvm
-    assert accel.choose({"COWTRACE_ACCEL": "kvm"}, tmp_path, device).kvm
+    assert str(accel.choose({}, tmp_path, device, host="x86_64")).endswith(
+        "No such file or directory)"
+    )
+    assert not accel.choose({"COWTRACE_ACCEL": "tcg"}, tmp_path, device, host="x86_64").kvm
+    assert accel.choose({"COWTRACE_ACCEL": "kvm"}, tmp_path, device, host="x86_64").kvm
     with pytest.raises(CowtraceError, match="COWTRACE_ACCEL is 'hvf'"):
-        accel.choose({"COWTRACE_ACCEL": "hvf"})
+        accel.choose({"COWTRACE_ACCEL": "hvf"}, host="x86_64")

@@ -26,10 +26,21 @@ packages = ["python3"]
 
 def test_the_projects_own_definition() -> None:
     known = definition.load()
-    suites = {kernel.name: kernel.suite for kernel in known.kernels}
+    suites = {kernel.name: kernel.suite for kernel in known.kernels if kernel.usual}
+    assert tuple(suites) == known.usual
     assert suites == {"5.10": "bullseye", "6.1": "bookworm", "6.12": "trixie", "7.2": "forky"}
     assert "python3-bpfcc" in known.userspace.packages
     assert known.kernel("6.1").disk_modules == ("virtio_blk",)
+
+
+def test_arm64_in_pages_of_4_and_16_kib() -> None:
+    known = definition.load()
+    for name in ("6.12-arm64", "6.12-arm64-16k"):
+        kernel = known.kernel(name)
+        assert (kernel.arch, kernel.usual) == ("arm64", False)
+        assert kernel.disk_modules[0] == "virtio_blk"
+        assert known.userspace_of(kernel).packages == known.userspace.packages
+        assert known.userspace_of(kernel) != known.userspace
 
 
 @pytest.mark.parametrize(
@@ -56,6 +67,8 @@ def test_a_name_like_none_suggests_none() -> None:
         ('suite = "trixie"', "suite = 13", "13 is not a name"),
         ('packages = ["python3"]', 'packages = "python3"', "packages is not a list"),
         ("[modules]", "[modules", "Expected ']'"),
+        ("[modules]", 'arch = "m68k"\n[modules]', "'m68k' is no architecture of amd64, arm64"),
+        ("[modules]", 'disk = "ext4"\n[modules]', "kernels.6.12.disk is not a list"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, old: str, new: str, says: str) -> None:

@@ -22,6 +22,7 @@ from cowtrace.cli import main
 from cowtrace.errors import EXIT_NO_VM, EXIT_TIMEOUT, EXIT_USAGE
 from cowtrace.vm import qemu, run, saved, session, tree
 from cowtrace.vm.accel import Accel
+from cowtrace.vm.arch import ARCHES
 
 EMULATED, KVM = Accel(False, "test"), Accel(True, "test")
 SOCKETS = (3, 4, 5, 6, 7)
@@ -51,6 +52,15 @@ def test_qemus_command_line() -> None:
 def test_kvm_has_the_hosts_processor() -> None:
     argv = qemu.command_line("qemu", machine(KVM))
     assert argv[argv.index("-cpu") + 1] == "host"
+
+
+def test_an_arm64_machine() -> None:
+    argv = qemu.command_line("qemu", replace(machine(), arch=ARCHES["arm64"]))
+    assert argv[argv.index("-machine") + 1] == "virt"
+    assert argv[argv.index("-accel") + 1] == "tcg,thread=multi"
+    assert argv[argv.index("-append") + 1].startswith("console=ttyAMA0 ")
+    here = replace(machine(KVM), arch=ARCHES["arm64"])
+    assert "host" in qemu.command_line("qemu", here)
 
 
 def test_a_state_is_for_one_shape_of_machine() -> None:
@@ -243,7 +253,9 @@ def test_the_list_needs_no_root_and_fits(tmp_path: Path) -> None:
     assert result.exit_code == 0
     lines = result.output.splitlines()
     assert lines[0].split() == ["KERNEL", "SUITE", "VERSION", "BUILT", "MIB"]
-    assert [line.split()[0] for line in lines[1:6]] == ["5.10", "6.1", "6.12", "7.2", "(root)"]
+    names = [line.split()[0] for line in lines[1:]]
+    assert names[:4] == ["5.10", "6.1", "6.12", "7.2"]
+    assert [name for name in names if name[0] == "("] == ["(root)", "(root-arm64)"]
     assert all(len(line) <= 80 for line in lines)
 
 
