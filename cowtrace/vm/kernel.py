@@ -47,12 +47,16 @@ def build(
     release, version = parse_banner(manifest.banner(vmlinuz.read_bytes()))
     tree = unpacked / "initrd"
     _initrd_tree(kernel, release, unpacked, tree, run)
-    # The kernel's own time: when its package was built.
-    stable.cpio(
-        tree,
-        place / "initrd",
-        int(vmlinuz.stat().st_mtime),
-        run,
+    run(
+        [
+            "sh",
+            "-c",
+            f"find . | LC_ALL=C sort | {programs.find('cpio')} -o -H newc -R 0:0 "
+            '--reproducible --quiet >"$1"',
+            "sh",
+            str(place / "initrd"),
+        ],
+        cwd=tree,
         what=f"packing the initrd of {kernel.name}",
     )
     return release, version
