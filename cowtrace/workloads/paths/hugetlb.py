@@ -17,7 +17,8 @@ from cowtrace.workloads.region import GIGANTIC_BYTES, HUGE_BYTES, Backing
 from cowtrace.workloads.workload import workload
 
 _UNSEEN = {"tracepoint": "it does not see huge pages: their copies count as reused"}
-_MANY = 23  # huge pages at most, whatever was asked for: 46 MiB
+# Huge pages at most, whatever was asked for: 46 MiB on x86-64; 160 MiB where they have 32 MiB.
+_MANY = 23 if HUGE_BYTES <= 2 << 20 else 5
 
 
 def _pool(pages_for_each: int) -> Callable[[int], AbstractContextManager[None]]:
@@ -48,7 +49,7 @@ def _gigantic_pool(pages: int) -> Iterator[None]:
     if _free(GIGANTIC_BYTES) < 2 * pages:
         size = f"{_folder(GIGANTIC_BYTES)}/nr_hugepages"
         raise CannotHere(
-            f"no pool of {2 * pages} pages of 1 GiB is set aside",
+            f"no pool of {2 * pages} pages of {GIGANTIC_BYTES >> 30} GiB is set aside",
             hint=f"with memory to spare: echo {2 * pages} > {size}",
         )
     yield
@@ -66,6 +67,10 @@ def _folder(page_bytes: int) -> str:
     return f"/sys/kernel/mm/hugepages/hugepages-{page_bytes >> 10}kB"
 
 
+def _copies_whole(size: str) -> str:
+    return f"a write to a shared hugetlb page of {size} copies the whole huge page"
+
+
 def _copied(pages: int, page_bytes: int = HUGE_BYTES) -> ExpectedRow:
     return copied(pages, Source.HUGETLB, page_bytes=page_bytes)
 
@@ -80,7 +85,7 @@ def _reused(pages: int) -> ExpectedRow:
     most=_MANY,
     needs=_pool(2),
     group="hugetlb",
-    claim="a write to a shared hugetlb page of 2 MiB copies the whole huge page",
+    claim=_copies_whole(f"{HUGE_BYTES >> 20} MiB"),
     unseen_by=_UNSEEN,
 )
 def hugetlb_both_write(me: Actor) -> None:
@@ -99,7 +104,7 @@ def hugetlb_both_write(me: Actor) -> None:
     most=1,
     needs=_gigantic_pool,
     group="hugetlb",
-    claim="a write to a shared hugetlb page of 1 GiB copies the whole huge page",
+    claim=_copies_whole(f"{GIGANTIC_BYTES >> 30} GiB"),
     unseen_by=_UNSEEN,
 )
 def hugetlb_gigantic(me: Actor) -> None:

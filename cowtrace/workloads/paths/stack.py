@@ -7,14 +7,14 @@ import ctypes
 from cowtrace.workloads.actor import Actor
 from cowtrace.workloads.foretell import child, parent
 from cowtrace.workloads.forks import BEFORE, CHILD
-from cowtrace.workloads.region import Backing
+from cowtrace.workloads.region import PAGE_BYTES, Backing
 from cowtrace.workloads.workload import workload
 
 
 @workload(
     lambda pages: (parent(), child(copied=pages)),
     backing=Backing.STACK,
-    most=1024,  # the limit on a stack's size is 8 MiB as a rule
+    most=(4 << 20) // PAGE_BYTES,  # twice: the limit on a stack's size is 8 MiB as a rule
     group="stack",
     claim="a stack that grows gets new pages: only those that fork made shared are copied",
 )
