@@ -119,11 +119,13 @@ def record(
             code = _closing(file, status, wait)
         else:
             signals = ending_held(stack)
+            # The kernel's filter has let only them and their descendants pass.
+            filtered = replace(choice, names=(), follow=False)
             count = None if seconds is None else max(1, round(seconds / interval))
 
             def watch() -> int:
                 for _ in ticks(signals, interval, count, None):
-                    status.add(file, choice.of(live.snapshot()))
+                    status.add(file, filtered.of(live.snapshot()))
                     gone = choice.pids and not any(map(procfs.runs, choice.pids))
                     if status.full or gone:
                         break
@@ -222,4 +224,6 @@ class _Status:
             return "nothing"
         seconds = (now.at_ns - now.attached_ns) / 1e9
         copied = size(sum(process.copied_bytes for process in now.processes))
-        return f"{seconds:,.1f} s of {len(now.processes):,} processes, {copied} copied"
+        number = len(now.processes)
+        plural = "es" * (number != 1)
+        return f"{seconds:,.1f} s of {number:,} process{plural}, {copied} copied"

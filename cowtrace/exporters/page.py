@@ -12,7 +12,7 @@ from cowtrace.model import ForkGeneration
 from cowtrace.recording.values import Recording
 from cowtrace.views.answers import answers
 from cowtrace.views.answers.sums import copied_bytes, ending
-from cowtrace.views.answers.values import Answer
+from cowtrace.views.answers.values import Answer, absent
 from cowtrace.views.answers.words import in_words
 from cowtrace.views.numbers import MISSING, count, percent, size
 from cowtrace.views.report import origin, summary
@@ -79,10 +79,12 @@ def _sections(recording: Recording, found: Sequence[Answer], tree: Node) -> Iter
         flame.update_layout(height=min(520, 60 + _CALL * deepest))
     yield _chart("flame", "Which code copies", flame,
                  "An estimate, from samples. Width: bytes copied. Click a call to see it alone. "
-                 "Green: Python, blue: kernel.", axes=False)  # fmt: skip
-    yield _chart("mappings", "In which mapping", charts.treemap(recording), "", axes=False)
+                 "Green: Python, blue: kernel.", none=_none(recording, "samples"), axes=False)  # fmt: skip
+    yield _chart("mappings", "In which mapping", charts.treemap(recording), "",
+                 none=_none(recording, "mapping"), axes=False)  # fmt: skip
     yield _chart("latency", "How long the faults took", charts.latencies(recording),
-                 "Each bar: faults that took so long, to a power of two.")  # fmt: skip
+                 "Each bar: faults that took so long, to a power of two.",
+                 none=_none(recording, "latency"))  # fmt: skip
     yield _forks(recording)
     yield "<section id='answers'><h2>The ten questions</h2>"
     for answer in found:
@@ -91,10 +93,18 @@ def _sections(recording: Recording, found: Sequence[Answer], tree: Node) -> Iter
     yield _completeness(recording)
 
 
-def _chart(name: str, title: str, figure: Figure | None, words: str, *, axes: bool = True) -> str:
+def _chart(
+    name: str,
+    title: str,
+    figure: Figure | None,
+    words: str,
+    *,
+    none: str = "",
+    axes: bool = True,
+) -> str:
     head = f"<section id='{name}'><h2>{title}</h2>"
     if figure is None:
-        return f"{head}<p class='none'>Not recorded, or nothing was copied.</p></section>"
+        return f"{head}<p class='none'>{none}</p></section>"
     figure.update_layout(
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
         margin={"l": 76, "r": 16, "t": 34, "b": 48} if axes else _NARROW,
@@ -107,6 +117,13 @@ def _chart(name: str, title: str, figure: Figure | None, words: str, *, axes: bo
         config={"displaylogo": False, "displayModeBar": False, "responsive": True},
     )
     return f"{head}<p>{words}</p>{drawn}</section>"
+
+
+def _none(recording: Recording, detail: str) -> str:
+    """Why there is no chart of it."""
+    if detail in recording.header.details:
+        return "Nothing was copied."
+    return f"{absent(recording, detail).value.capitalize()}."
 
 
 def _forks(recording: Recording) -> str:

@@ -125,6 +125,24 @@ def test_it_ends_with_the_process_that_is_recorded(tmp_path: Path) -> None:
     assert read(tmp_path / "f").closed
 
 
+def test_descendants_are_recorded_with_the_process(forking: int, tmp_path: Path) -> None:
+    subprocess.run(
+        [*COWTRACE, "record", "-o", tmp_path / "f", "-p", str(forking), "--for", "2"],
+        check=True,
+        capture_output=True,
+        timeout=PATIENCE,
+    )
+    last = read(tmp_path / "f").last
+    assert len(last.generations) >= 3
+    pids = [process.pid for process in last.processes]
+    assert len(pids) == len(set(pids))
+    born = {forking, *(g.child for g in last.generations)}
+    assert set(pids) >= born
+    assert len(set(pids) - born) <= 1  # the child that lived when it began
+    copied = sum(process.copied_bytes for process in last.processes)
+    assert copied >= sum(g.copied_bytes for g in last.generations) > 0
+
+
 def test_a_full_disk_ends_the_recording_and_not_the_command(small_disk: Path) -> None:
     file = small_disk / "full.cow"
     mark = small_disk.parent / "mark"
