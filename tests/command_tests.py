@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from workload_checks import plans
 
 from cowtrace.kernel.facts import kernel_facts
-from cowtrace.kernel.plan import PLAN_NAMES, NoPlan, PlanName, probe_plan
+from cowtrace.kernel.plan import NoPlan, PlanName, probe_plan
 
 COWTRACE = [sys.executable, "-m", "cowtrace"]
 PATIENCE = 200  # seconds: an emulated machine with other work to do takes a quarter of it
@@ -72,7 +73,7 @@ def test_workload_agrees_and_says_so() -> None:
     assert counted == {("parent", "reused"): (23, 23, 23), ("child", "copied"): (23, 23, 23)}
 
 
-@pytest.mark.parametrize("plan", PLAN_NAMES)
+@pytest.mark.parametrize("plan", plans())
 def test_a_later_start_needs_no_compiler_and_counts_the_same(
     plan: PlanName, tmp_path: Path
 ) -> None:

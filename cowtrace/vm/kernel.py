@@ -25,6 +25,8 @@ def build(
     unpacked: an empty folder to work in. run: `programs.run`, log and lock bound.
     Raises CowtraceError when a step fails.
     """
+    suites = suites_of(kernel.suite)
+    wanted = kernel.package if len(suites) == 1 else f"{kernel.package}/{kernel.suite}"
     run(
         programs.isolated(
             [
@@ -33,8 +35,8 @@ def build(
                 # An old or a testing suite's Release file may be past its date.
                 '--aptopt=APT::Sandbox::User "root"',  # _apt cannot enter root's cache folder
                 '--aptopt=Acquire::Check-Valid-Until "false"',
-                f"--include={kernel.package},busybox-static",  # the latter: the initrd's shell
-                *(kernel.suite, str(unpacked), f"deb {mirror} {kernel.suite} main"),
+                f"--include={wanted},busybox-static",  # the latter: the initrd's shell
+                *(suites[-1], str(unpacked), *(f"deb {mirror} {suite} main" for suite in suites)),
             ]
         ),
         what=f"unpacking {kernel.package} of {kernel.suite}",
@@ -58,6 +60,11 @@ def build(
         ],
         cwd=tree,
         what=f"packing the initrd of {kernel.name}",
+def suites_of(suite: str) -> tuple[str, ...]:
+    """A suite and, of backports, the whole one that it builds upon."""
+    return (suite, suite.removesuffix("-backports")) if suite.endswith("-backports") else (suite,)
+
+
     )
     return release, version
 

@@ -10,16 +10,17 @@ from contextlib import ExitStack
 
 import pytest
 from detail_checks import PRIME_PAGES, generation, kinds, problems, unmapped
+from workload_checks import plans
 
 from cowtrace import tracer
 from cowtrace.kernel.misses import preemptible
-from cowtrace.kernel.plan import PLAN_NAMES, Detail
+from cowtrace.kernel.plan import Detail
 from cowtrace.model import Ending, Event, FaultKind, Snapshot
 from cowtrace.workloads import REGION_END, REGION_START, Outcome, run_forked
 
 DETAILS: frozenset[Detail] = frozenset({"generation", "mapping", "stack", "latency"})
 # There, these two may lose faults: what they count is checked where they count all.
-EXACT = [plan for plan in PLAN_NAMES if plan == "kprobe" or not preemptible()]
+EXACT = [plan for plan in plans() if plan == "kprobe" or not preemptible()]
 
 Tracers = dict[str, tracer.Tracer]
 

@@ -190,6 +190,11 @@ def test_the_version_in_an_arm64_image() -> None:
     assert kernel.parse_banner(banner) == ("6.12.9-arm64-16k", "6.12.9-1")
 
 
+def test_backports_build_upon_their_suite() -> None:
+    assert kernel.suites_of("trixie") == ("trixie",)
+    assert kernel.suites_of("trixie-backports") == ("trixie-backports", "trixie")
+
+
 def test_a_kernel_of_another_architecture_needs_its_own_root_image() -> None:
     known = definition.load()
     names = [artifact.name for artifact in build.missing(known, ["6.12-arm64-16k", "6.12"])]

@@ -44,7 +44,7 @@ def test_arm64_in_pages_of_4_and_16_kib() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "nearest"), [("6.13", "6.1"), ("6.12.3", "6.12"), ("5.1", "5.10"), ("7", "7.2")]
+    ("typed", "nearest"), [("6.13", "6.1"), ("6.12.3", "6.12"), ("5.1", "5.10"), ("7", "7.3")]
 )
 def test_an_unknown_kernel_suggests_the_nearest(typed: str, nearest: str) -> None:
     with pytest.raises(CowtraceError, match=f"no kernel '{typed}'") as caught:
