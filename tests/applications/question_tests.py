@@ -1,0 +1,120 @@
+"""How fast, how much may come, and did my fix help, asked of real applications."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from applications import gunicorn_tests, redis_tests
+from applications.application import PATIENCE
+from applications.watching import Watched, astray, birth, need
+from cowtrace.model import ForkGeneration, Snapshot
+from cowtrace.views.generation_rows import Trend, fork_rows
+
+COWTRACE = [sys.executable, "-m", "cowtrace"]
+PAUSE = 0.3  # seconds between two looks
+COMPLETE = ("lost", "unclassified")
+
+
+def test_redis_levels_off_when_nobody_writes_and_copies_no_more_than_was_said(
+    watched: Watched,
+) -> None:
+    need("redis-server", "redis-server")
+    with redis_tests.server() as redis:
+        child = redis.save()
+        os.kill(child, signal.SIGSTOP)
+        looks = [
+            look_after(watched, lambda: redis.write(redis_tests.KEYS // 512)) for _ in range(4)
+        ]
+        looks += [look_after(watched, lambda: None) for _ in range(4)]
+        end = look_after(watched, lambda: redis.write(2 * redis_tests.KEYS))
+        os.kill(child, signal.SIGCONT)
+        redis.app.wait_until(lambda: redis.info("rdb_bgsave_in_progress") == "0", "BGSAVE")
+        done = watched.look()
+    for plan, last in done.items():
+        history = [look[plan] for look in looks]
+        assert trend(history[:4], child) is Trend.GROWS
+        assert trend(history, child) in (Trend.SLOWS, Trend.STILL)
+        assert trend([*history, last], child) is Trend.ENDED
+        before, after = birth(history[-1], child), birth(end[plan], child)
+        assert 0 < lost(before) < lost(after) <= 1
+        assert after.copied_bytes > before.copied_bytes
+        assert before.worst_case_bytes is not None
+        came = birth(last, child).copied_bytes - before.copied_bytes
+        assert came <= before.worst_case_bytes + astray(last)
+        assert birth(last, child).worst_case_bytes == 0
+
+
+def test_gunicorn_diff_says_that_freezing_helped(watched: Watched, tmp_path: Path) -> None:
+    need("gunicorn", "gunicorn")
+    for name, freeze in (("plain.cow", False), ("frozen.cow", True)):
+        with (
+            gunicorn_tests.server(freeze=freeze) as gunicorn,
+            recorded(tmp_path / name, gunicorn.app.pid),
+        ):
+            pages = gunicorn.get("/collect")["pages"]
+    told: dict[str, Any] = json.loads(
+        output("diff", "--json", tmp_path / "plain.cow", tmp_path / "frozen.cow")
+    )
+    first = told["questions"][0]["measures"][0]
+    assert first["name"] == "copied"
+    assert first["before"] >= pages * 4096
+    assert first["after"] < 0.2 * first["before"]
+    words = output("diff", tmp_path / "plain.cow", tmp_path / "frozen.cow")
+    assert "% less than plain.cow: " in " ".join(words.split("\n\n")[0].split())
+    report: dict[str, Any] = json.loads(output("report", "--json", tmp_path / "plain.cow"))
+    complete = {each["name"]: each["value"] for each in report["answers"][9]["measures"]}
+    assert {name: complete[name] for name in COMPLETE} == dict.fromkeys(COMPLETE, 0)
+
+
+def look_after(watched: Watched, work: Any) -> dict[str, Snapshot]:
+    """A snapshot by each plan once the work is done, after a pause."""
+    work()
+    time.sleep(PAUSE)
+    return watched.look()
+
+
+def trend(history: list[Snapshot], child: int) -> Trend | None:
+    return next(row.trend for row in fork_rows(history, None) if row.generation.child == child)
+
+
+def lost(generation: ForkGeneration) -> float:
+    assert generation.share_lost is not None
+    return generation.share_lost
+
+
+@contextmanager
+def recorded(file: Path, pid: int) -> Iterator[None]:
+    """The process and its descendants, from before the block to its end."""
+    with subprocess.Popen(
+        [*COWTRACE, "record", "-o", file, "--interval", "0.2", "-p", str(pid)],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as recorder:
+        deadline = time.monotonic() + PATIENCE
+        while not file.exists() and recorder.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        try:
+            yield
+            time.sleep(0.5)
+        finally:
+            recorder.send_signal(signal.SIGINT)
+            _, errors = recorder.communicate(timeout=PATIENCE)
+    assert recorder.returncode == 0, errors
+
+
+def output(*arguments: str | Path) -> str:
+    """What cowtrace prints."""
+    ended = subprocess.run(
+        [*COWTRACE, *map(str, arguments)], capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
