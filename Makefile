@@ -8,10 +8,10 @@ BIN     := .venv/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test bench unit lint clean
+.PHONY: help install demo test test-all bench unit lint clean
 
 help: ## List these targets
-	@sed -n 's/^\([a-z]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 install: ## Install what is missing: Debian packages through apt, .venv/
 	@.ci/install
@@ -21,6 +21,9 @@ demo: install ## Fork and its copies, live, on this kernel; KERNEL=6.12: in the 
 
 test: install ## Unit tests, this kernel's, then in the VM those of KERNELS="5.10 6.1"
 	@.ci/test $(KERNELS)
+
+test-all: install ## The same on every kernel that the VM knows: real-time, arm64, 16 KiB pages...
+	@.ci/test all
 
 bench: install ## What tracing costs, next to bpftrace; SECTIONS="native startup"
 	@.ci/bench $(SECTIONS)
