@@ -60,13 +60,13 @@ def build(
         ],
         cwd=tree,
         what=f"packing the initrd of {kernel.name}",
+    )
+    return release, version
+
+
 def suites_of(suite: str) -> tuple[str, ...]:
     """A suite and, of backports, the whole one that it builds upon."""
     return (suite, suite.removesuffix("-backports")) if suite.endswith("-backports") else (suite,)
-
-
-    )
-    return release, version
 
 
 def parse_banner(banner: str) -> tuple[str, str]:
