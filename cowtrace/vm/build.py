@@ -20,7 +20,7 @@ from cowtrace.vm.definition import AMD64, Definition, Kernel, Userspace
 from cowtrace.vm.mirror import mirror
 from cowtrace.vm.progress import Watcher
 
-_FORMAT = "1"  # raised when the code that builds changes what comes out
+_FORMAT = "2"  # raised when the code that builds changes what comes out
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,8 @@ def kernel_artifact(item: Kernel) -> Artifact:
 
 def root_artifact(user: Userspace) -> Artifact:
     """The folder with the root image, keyed by all that decides it."""
-    key = cache.key(_FORMAT, _content(user), (root.GUEST / "customize").read_text())
+    parts = [(root.GUEST / name).read_text() for name in ("customize", "vagrant.pub")]
+    key = cache.key(_FORMAT, _content(user), *parts)
     if user.arch == AMD64:
         return Artifact("root image", user, cache.folder() / f"root-{key}")
     name = f"{user.arch} root image"

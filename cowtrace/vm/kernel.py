@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cowtrace.errors import EXIT_NO_VM, CowtraceError
-from cowtrace.vm import manifest, programs
+from cowtrace.vm import manifest, programs, stable
 from cowtrace.vm.definition import Kernel
 
 GUEST = Path(__file__).parent / "guest"
@@ -49,16 +49,12 @@ def build(
     release, version = parse_banner(manifest.banner(vmlinuz.read_bytes()))
     tree = unpacked / "initrd"
     _initrd_tree(kernel, release, unpacked, tree, run)
-    run(
-        [
-            "sh",
-            "-c",
-            f"find . | LC_ALL=C sort | {programs.find('cpio')} -o -H newc -R 0:0 "
-            '--reproducible --quiet >"$1"',
-            "sh",
-            str(place / "initrd"),
-        ],
-        cwd=tree,
+    # The kernel's own time: when its package was built.
+    stable.cpio(
+        tree,
+        place / "initrd",
+        int(vmlinuz.stat().st_mtime),
+        run,
         what=f"packing the initrd of {kernel.name}",
     )
     return release, version

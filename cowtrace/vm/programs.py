@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from cowtrace.errors import EXIT_NO_VM, CowtraceError
@@ -17,8 +17,11 @@ PACKAGES = {
     "arch-test": "arch-test",
     "mmdebstrap": "mmdebstrap",
     "mke2fs": "e2fsprogs",
+    "debugfs": "e2fsprogs",
     "cpio": "cpio",
     "depmod": "kmod",
+    "qemu-img": "qemu-utils",
+    "vagrant": "vagrant-libvirt libvirt-daemon-system",
 }
 # A plain user's PATH may lack the sbin folders; mke2fs is in one.
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
@@ -56,13 +59,16 @@ def run(
     *,
     what: str,
     cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    quiet: bool = False,
     keep_open: Sequence[int] = (),
     on_line: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Run a build step: its output goes to the end of `log`, line by line to `on_line` too.
 
-    keep_open: file descriptors that it inherits. Raises CowtraceError when it fails, with its
-    last words; when it is interrupted, it is ended first.
+    env: added to the environment. quiet: nothing of it to `on_line`. keep_open: file descriptors
+    that it inherits. Raises CowtraceError when it fails, with its last words; when it is
+    interrupted, it is ended first.
     """
     last = ""
     with (
@@ -75,7 +81,7 @@ def run(
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            env=os.environ | {"PATH": _PATH, "LC_ALL": "C.UTF-8"},
+            env=os.environ | {"PATH": _PATH, "LC_ALL": "C.UTF-8"} | dict(env or {}),
             pass_fds=keep_open,
         ) as process,
     ):
@@ -85,7 +91,8 @@ def run(
                 out.write(line)
                 if line.strip():
                     last = line.strip()
-                    on_line(last)
+                    if not quiet:
+                        on_line(last)
         except BaseException:
             process.kill()
             process.stdout.read()  # ends when the last of its children has

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cowtrace.vm import manifest, programs
+from cowtrace.vm import manifest, programs, stable
 from cowtrace.vm.definition import Userspace
 
 GUEST = Path(__file__).parent / "guest"
@@ -24,6 +25,7 @@ def build(
     unpacked: an empty folder to work in. run: `programs.run`, log and lock bound.
     Raises CowtraceError when a step fails.
     """
+    begun = time.time()
     run(
         programs.isolated(
             [
@@ -40,15 +42,8 @@ def build(
         what=f"installing the {user.suite} userspace",
     )
     packages = manifest.installed((unpacked / "var/lib/dpkg/status").read_text())
-    image = place / IMAGE
-    run(
-        [
-            *(programs.find("mke2fs"), "-q", "-t", "ext4", "-L", "cowtrace", "-m", "0"),
-            # No journal: every boot starts from the same image. The others: unknown to 5.10.
-            *("-O", "^has_journal,^orphan_file,^metadata_csum_seed"),
-            *("-d", str(unpacked), str(image), f"{user.size_mib}M"),
-        ],
-        what="making the root image",
-    )
+    epoch = stable.newest(unpacked, begun)
+    stable.settle(unpacked, epoch)
+    stable.ext4(unpacked, place / IMAGE, user.size_mib, epoch, run, what="making the root image")
     shutil.rmtree(unpacked)
     return packages
