@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cowtrace.cli.options import json_option
-from cowtrace.vm import accel, arch, build, definition, progress, run
+from cowtrace.cli.options import json_option, notice
+from cowtrace.vm import accel, arch, box, build, definition, progress, run
 
 
 @click.group()
@@ -26,16 +26,35 @@ def vm() -> None:
     """
 
 
-@vm.command("build", epilog="\b\nExample:\n  sudo cowtrace vm build 6.12")
+@vm.command("build", epilog="\b\nExample:\n  sudo cowtrace vm build --box 6.12")
 @click.argument("kernels", nargs=-1, metavar="[KERNEL]...")
 @click.option("--force", is_flag=True, help="Build anew what is already built.")
-def build_command(kernels: Sequence[str], force: bool) -> None:
+@click.option("--box", "with_box", is_flag=True,
+              help="And their Vagrant box, in /var/cache/cowtrace.")  # fmt: skip
+def build_command(kernels: Sequence[str], force: bool, with_box: bool) -> None:
     """Build what these kernels need to run; the usual ones without one named: `vm list`."""
     known = definition.load()
     names = kernels or known.usual
+    if with_box:
+        box.require(known, names)
     _build(known, names, force=force)
+    if with_box:
+        box.publish(known, names, notice, force=force)
     for name in dict.fromkeys(names):
         click.echo(f"kernel {name} is built: cowtrace vm run {name} -- uname -r")
+    if with_box:
+        click.echo(f"its box is made: cd vagrant && COWTRACE_KERNEL={names[-1]} vagrant up")
+
+
+@vm.command("box", epilog="\b\nExample:\n  cowtrace vm box 6.12")
+@click.argument("kernel")
+def box_command(kernel: str) -> None:
+    """Print as JSON what vagrant/Vagrantfile needs to boot that kernel's box."""
+    known = definition.load()
+    found = box.find(known, kernel)
+    chosen = accel.choose()
+    row: dict[str, object] = {key: str(value) for key, value in dataclasses.asdict(found).items()}
+    click.echo(json.dumps(row | {"cmdline": box.CMDLINE, "kvm": chosen.kvm, "accel": str(chosen)}))
 
 
 @vm.command("list", epilog="\b\nExample:\n  cowtrace vm list")

@@ -9,7 +9,7 @@ import struct
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-_NAME = "manifest.json"
+NAME = "manifest.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +24,17 @@ class Manifest:
 
 
 def write(place: Path, manifest: Manifest) -> None:
-    (place / _NAME).write_text(json.dumps(asdict(manifest), indent=2) + "\n")
+    (place / NAME).write_text(f"{text(manifest)}\n")
+
+
+def text(manifest: Manifest) -> str:
+    return json.dumps(asdict(manifest), indent=2)
 
 
 def read(place: Path) -> Manifest | None:
     """The manifest of a finished build; None where there is none."""
     try:
-        data = json.loads((place / _NAME).read_text())
+        data = json.loads((place / NAME).read_text())
     except FileNotFoundError:
         return None
     data["packages"] = tuple(data["packages"])

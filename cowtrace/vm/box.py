@@ -1,0 +1,186 @@
+"""The Vagrant box: the root image as libvirt wants it, and kernels where everyone can read them.
+
+Made by root out of root's own cache, used by whoever runs `vagrant up`: what is published lies in
+a folder of the system's. Vagrant adds the box from there by itself; a kernel boots from there.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cowtrace.errors import EXIT_NO_VM, EXIT_USAGE, CowtraceError
+from cowtrace.vm import arch, build, cache, manifest, programs, root
+from cowtrace.vm.definition import Definition
+
+BOX = "cowtrace.box"
+_IMAGE = "box.img"  # the name that vagrant-libvirt looks for in a box
+_KERNEL_FILES = ("vmlinuz", "initrd")
+CMDLINE = "root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 mitigations=off"
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """What Vagrant needs of one kernel."""
+
+    name: str  # says which root image is in it: another one is another box
+    file: Path
+    vmlinuz: Path
+    initrd: Path
+
+
+def folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where boxes and their kernels are: $COWTRACE_BOXES, or /var/cache/cowtrace."""
+    return Path(environ.get("COWTRACE_BOXES") or "/var/cache/cowtrace")
+
+
+def find(definition: Definition, kernel: str) -> Box:
+    """The box of that kernel. Raises CowtraceError for an unknown kernel, and without a box."""
+    kernel_place, box_place = _places(definition, kernel)
+    made = manifest.read(box_place)
+    if not made or not manifest.read(kernel_place):
+        what = f"kernel {kernel}" if made else "the box"
+        raise CowtraceError(
+            f"{what} is not built for Vagrant",
+            hint=f"run: sudo cowtrace vm build --box {kernel}",
+            exit_code=EXIT_NO_VM,
+        )
+    vmlinuz, initrd = (kernel_place / name for name in _KERNEL_FILES)
+    name = f"cowtrace-{dict(made.sha256)[root.IMAGE][:12]}"
+    return Box(name, box_place / BOX, vmlinuz, initrd)
+
+
+def require(definition: Definition, names: Sequence[str]) -> None:
+    """Raises CowtraceError when there can be no box, or a program is missing for it."""
+    for name in names:
+        _places(definition, name)
+    for program in ("qemu-img", "vagrant"):
+        programs.find(program)
+
+
+def publish(
+    definition: Definition,
+    names: Sequence[str],
+    on_step: Callable[[str], None],
+    *,
+    force: bool = False,
+) -> None:
+    """Make the box, and put these kernels beside it. What is there already, and current, stays.
+
+    They must have been built. Raises CowtraceError when a step fails.
+    """
+    require(definition, names)
+    top = folder()
+
+    def waiting() -> None:
+        on_step("another build is running: waiting for it")
+
+    with cache.locked(top, waiting) as lock:
+        top.chmod(0o755)
+        cache.clean(top, _current(definition))
+        for name in names:
+            item = definition.kernel(name)
+            kernel = build.kernel_artifact(item)
+            image = build.root_artifact(definition.userspace_of(item))
+            kernel_place, box_place = _places(definition, name)
+            if force or _outdated(kernel_place, kernel):
+                on_step(f"copying kernel {name} to {top}")
+                _copy(kernel, kernel_place)
+            if force or _outdated(box_place, image):
+                on_step(f"packing the root image as a box in {top}")
+                _pack(image, box_place, lock, on_step)
+
+
+def _places(definition: Definition, name: str) -> tuple[Path, Path]:
+    """The published folders of a kernel, and of its userspace's box.
+
+    Raises CowtraceError for an unknown kernel, and for one that is not of this machine's kind.
+    """
+    item = definition.kernel(name)
+    if arch.of(item.arch) != arch.native():
+        raise CowtraceError(
+            f"kernel {name} is of {item.arch}: there is no Vagrant box of it on this machine",
+            hint=f"use: cowtrace vm run {name} -- COMMAND",
+            exit_code=EXIT_USAGE,
+        )
+    image = build.root_artifact(definition.userspace_of(item)).place.name
+    return folder() / build.kernel_artifact(item).place.name, folder() / f"box-{image}"
+
+
+def _current(definition: Definition) -> frozenset[str]:
+    """Names of the folders that this definition can have."""
+    kernels = definition.kernels
+    images = {build.root_artifact(definition.userspace_of(item)).place.name for item in kernels}
+    return frozenset(
+        [build.kernel_artifact(item).place.name for item in kernels]
+        + [f"box-{image}" for image in images]
+    )
+
+
+def _outdated(place: Path, artifact: build.Artifact) -> bool:
+    """Whether what is published is not what was built: it was built anew, or never published."""
+    published, built = manifest.read(place), artifact.manifest
+    if not built:
+        raise ValueError(f"the {artifact.name} is not built")
+    return not published or not set(built.sha256) <= set(published.sha256)
+
+
+def _copy(artifact: build.Artifact, place: Path) -> None:
+    cache.require_space(place.parent, 50, f"the {artifact.name}")
+    with cache.staged(place) as new:
+        for name in (*_KERNEL_FILES, "config", manifest.NAME):
+            shutil.copyfile(artifact.place / name, new / name)
+        _readable(new)
+
+
+def _pack(artifact: build.Artifact, place: Path, lock: int, on_step: Callable[[str], None]) -> None:
+    """A box is a tar archive of a disk image and of what to know about it."""
+    made = artifact.manifest
+    assert made
+    cache.require_space(place.parent, 1000, "the box")
+    with cache.staged(place) as new:
+        disk = new / _IMAGE
+        programs.run(
+            [
+                *(programs.find("qemu-img"), "convert", "-c", "-O", "qcow2"),
+                *("-o", "compression_type=zstd", str(artifact.place / root.IMAGE), str(disk)),
+            ],
+            place.parent / "build.log",
+            what="packing the root image",
+            keep_open=(lock,),
+            on_line=on_step,
+        )
+        packed = replace(made, sha256=(*made.sha256, *manifest.digests(disk)))
+        gib = -(-(artifact.place / root.IMAGE).stat().st_size // (1 << 30))
+        about = {"provider": "libvirt", "format": "qcow2", "virtual_size": gib}
+        with tarfile.open(new / BOX, "w", format=tarfile.GNU_FORMAT) as tar:
+            _add(tar, "metadata.json", json.dumps(about))
+            _add(tar, "Vagrantfile", 'Vagrant.configure("2") { |config| }')
+            _add(tar, manifest.NAME, manifest.text(replace(packed, built="")))
+            info = tarfile.TarInfo(_IMAGE)
+            info.size, info.mode = disk.stat().st_size, 0o644
+            with disk.open("rb") as file:
+                tar.addfile(info, file)
+        disk.unlink()
+        manifest.write(new, replace(packed, sha256=(*packed.sha256, *manifest.digests(new / BOX))))
+        _readable(new)
+
+
+def _add(tar: tarfile.TarFile, name: str, text: str) -> None:
+    data = f"{text}\n".encode()
+    info = tarfile.TarInfo(name)  # of root, in 1970: the same bytes each time
+    info.size, info.mode = len(data), 0o644
+    tar.addfile(info, io.BytesIO(data))
+
+
+def _readable(place: Path) -> None:
+    """By everyone, whatever the umask."""
+    place.chmod(0o755)
+    for file in place.iterdir():
+        file.chmod(0o644)
