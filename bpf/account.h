@@ -8,16 +8,16 @@
 #include "race.h"
 
 /* The end of do_wp_page(): a write to a page that is present and not writable. */
-INLINE void account_wp(void *ctx, const struct wp_result *wp, u64 entered)
+INLINE void account_wp(void *ctx, const struct wp_result *wp, u32 current, u64 entered)
 {
 	struct fault_key key = {};
-	u64 bytes = 0, page, task;
+	u64 bytes = 0, task;
 
 	if (!in_region(wp->address))
 		return;
 	key.kind = classify_wp(wp);
 	key.origin = origin_of(wp->flags);
-	task = charge(&key, wp->vma, wp->flags);
+	task = charge(&key, current, wp->vma, wp->flags);
 	if (key.kind == COPIED && wp->mm_users > 1 &&
 	    lost_race(key.tgid, wp->address, pte_frame(wp->after), entered))
 		key.kind = UNCHANGED;
@@ -25,9 +25,8 @@ INLINE void account_wp(void *ctx, const struct wp_result *wp, u64 entered)
 	switch (key.kind) {
 	case COPIED:
 		/* do_wp_page() left the page before there; NULL for the zero page, which has none. */
-		page = read_u64(wp->vmf, VMF_PAGE);
-		if (page || wp->vm_flags & VM_PFNMAP) {
-			key.source = source_of(page);
+		if (wp->page || wp->vm_flags & VM_PFNMAP) {
+			key.source = source_of(wp->page);
 			/*
 			 * Its last holder's copy frees a merged page before it is looked at.
 			 * Nothing else is copied for its only holder.
@@ -57,8 +56,8 @@ INLINE void account_wp(void *ctx, const struct wp_result *wp, u64 entered)
 INLINE void account_finish_fault(void *ctx, u64 vmf, u32 ret, u32 flags)
 {
 	struct fault_key key = { .kind = FAILED };
-	u64 vma = load_u64(vmf, VMF_VMA), vm_flags = load_u64(vma, VMA_FLAGS);
-	u64 address = load_u64(vmf, VMF_ADDRESS);
+	u64 fault = known(vmf), vma = load_u64(fault, VMF_VMA);
+	u64 address = load_u64(fault, VMF_ADDRESS), vm_flags = load_u64(known(vma), VMA_FLAGS);
 	/* Not a direct load: clang ORs the pointer with the flags, which the verifier refuses. */
 	int private = read_u64(vmf, VMF_COW_PAGE) != 0;
 	u64 bytes = 0, task;
@@ -68,7 +67,7 @@ INLINE void account_finish_fault(void *ctx, u64 vmf, u32 ret, u32 flags)
 	if (!private && !(vm_flags & VM_SHARED))
 		return;
 	key.origin = origin_of(flags);
-	task = charge(&key, vma, flags);
+	task = charge(&key, current_tgid(), vma, flags);
 	if (ret & VM_FAULT_NOPAGE) {
 		key.kind = UNCHANGED;	/* another thread mapped it first */
 	} else if (!(ret & VM_FAULT_ERROR)) {

@@ -7,16 +7,43 @@
 
 /* What one call of do_wp_page() left behind. */
 struct wp_result {
-	u64 vmf;	/* struct vm_fault *, as long as the program runs */
 	u64 vma;	/* struct vm_area_struct * */
 	u64 vm_flags;
 	u64 address;
 	u64 before;	/* the page-table entry that faulted */
 	u64 after;	/* the entry now; as before when the page table itself is gone */
+	u64 page;	/* struct page * of another frame than now, NULL for the zero page */
 	u32 ret;	/* vm_fault_t */
 	u32 flags;	/* enum fault_flag */
 	u32 mm_users;	/* 1: nobody but the current thread can fault in this mm */
 };
+
+INLINE int same_frame(const struct wp_result *wp)
+{
+	return !((wp->before ^ wp->after) & PTE_FRAME_MASK);
+}
+
+/*
+ * What do_wp_page() leaves in its struct vm_fault; all but ret and mm_users. The
+ * loads follow one another: 5.10 forgets the type of a pointer that is spilled.
+ */
+INLINE void read_wp(struct wp_result *wp, u64 vmf)
+{
+	u64 fault = known(vmf), pte = load_u64(fault, VMF_PTE);
+
+	wp->vma = load_u64(fault, VMF_VMA);
+	wp->address = load_u64(fault, VMF_ADDRESS);
+	wp->before = load_u64(fault, VMF_ORIG_PTE);
+	wp->flags = load_u32(fault, VMF_FLAGS);
+	wp->vm_flags = load_u64(known(wp->vma), VMA_FLAGS);
+	wp->after = pte ? load_u64(known(pte), 0) : wp->before;
+	wp->page = same_frame(wp) ? 0 : read_u64(vmf, VMF_PAGE);
+}
+
+INLINE u32 read_mm_users(u64 vma)
+{
+	return load_u32(known(load_u64(known(vma), VMA_MM)), MM_USERS);
+}
 
 /*
  * Frame changed: the page was replaced, by its copy unless it was the zero page.
@@ -38,7 +65,7 @@ INLINE u8 classify_wp(const struct wp_result *wp)
 		return UNCHANGED;
 	if (!(wp->after & PTE_PRESENT))
 		return UNCLASSIFIED;	/* zapped or swapped out meanwhile */
-	if (pte_frame(wp->before) != pte_frame(wp->after))
+	if (!same_frame(wp))
 		return COPIED;
 	return wp->after & PTE_WRITABLE ? REUSED : UNCHANGED;
 }
@@ -93,13 +120,12 @@ INLINE u8 origin_of(u32 flags)
 /*
  * The memory's owner: not the current process when another one makes the fault,
  * be it to write or, with FAULT_FLAG_UNSHARE, to read (process_vm_readv).
- * Returns one of its threads, 0 for the current one. For kprobe programs too,
- * in every plan: no direct loads.
+ * `current` is its tgid. Returns one of the owner's threads, 0 for the current one.
+ * For kprobe programs too, in every plan: no direct loads.
  */
-INLINE u64 charge(struct fault_key *key, u64 vma, u32 flags)
+INLINE u64 charge(struct fault_key *key, u32 current, u64 vma, u32 flags)
 {
 	u64 task = 0;
-	u32 current = current_tgid();
 
 	key->tgid = current;
 #ifdef MM_OWNER	/* CONFIG_MEMCG; without it the actor is charged */

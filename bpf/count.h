@@ -113,20 +113,21 @@ INLINE void add_often(struct fault_key *key, u64 task, u64 bytes)
 {
 	u32 now = current_round();
 	u32 index = (now & 1) * CELLS + ((key->tgid * 8 + key->kind) & (CELLS - 1));
-	struct cell *cell = cells.lookup(&index);
+	struct cell *cell = cells.lookup(&index), head = {};
 	struct fault_key last;
 
 	if (!cell)
 		return;
 	key->half = now & 1;
+	head.key = *key;
+	head.round = now;
+	/* Key and round are two words. */
+	if (((u64 *)cell)[0] == ((u64 *)&head)[0] && ((u64 *)cell)[1] == ((u64 *)&head)[1]) {
+		cell->faults++;
+		cell->bytes += bytes;
+		return;
+	}
 	if (cell->round == now) {
-		if (cell->key.tgid == key->tgid && cell->key.actor == key->actor &&
-		    cell->key.kind == key->kind && cell->key.source == key->source &&
-		    cell->key.origin == key->origin) {
-			cell->faults++;
-			cell->bytes += bytes;
-			return;
-		}
 		last = cell->key;
 		add_to_hash(&last, INTRODUCED, cell->faults, cell->bytes);
 	}

@@ -15,7 +15,7 @@ KFUNC_PROBE(do_wp_page)
 	u32 tid, index;
 	struct inflight *slot;
 
-	if (load_u32(load_u64(vma, VMA_MM), MM_USERS) <= 1)
+	if (read_mm_users(vma) <= 1)
 		return 0;
 	tid = current_tid();
 	index = tid & (SLOTS - 1);
@@ -27,9 +27,9 @@ KFUNC_PROBE(do_wp_page)
 	return 0;
 }
 
-INLINE u64 claim_at_entry(void)
+INLINE u64 claim_at_entry(u32 tid)
 {
-	u32 tid = current_tid(), index = tid & (SLOTS - 1);
+	u32 index = tid & (SLOTS - 1);
 	struct inflight *slot = wp_inflight.lookup(&index);
 
 	if (!slot || slot->tid != tid)
@@ -38,23 +38,16 @@ INLINE u64 claim_at_entry(void)
 	return slot->entered;
 }
 
-/* All direct loads come first: 5.10 forgets the type of a pointer that is spilled. */
 KRETFUNC_PROBE(do_wp_page)
 {
-	u64 vmf = ctx[0], vma = load_u64(vmf, VMF_VMA), pte = load_u64(vmf, VMF_PTE);
-	struct wp_result wp = {
-		.vmf = vmf,
-		.vma = vma,
-		.vm_flags = load_u64(vma, VMA_FLAGS),
-		.address = load_u64(vmf, VMF_ADDRESS),
-		.before = load_u64(vmf, VMF_ORIG_PTE),
-		.flags = load_u32(vmf, VMF_FLAGS),
-		.mm_users = load_u32(load_u64(vma, VMA_MM), MM_USERS),
-		.ret = ctx[1],
-	};
+	struct wp_result wp = {};
+	u64 id;
 
-	wp.after = pte ? load_u64(pte, 0) : wp.before;
-	account_wp(ctx, &wp, wp.mm_users > 1 ? claim_at_entry() : 0);
+	read_wp(&wp, ctx[0]);
+	wp.mm_users = read_mm_users(wp.vma);
+	wp.ret = ctx[1];
+	id = bpf_get_current_pid_tgid();
+	account_wp(ctx, &wp, id >> 32, wp.mm_users > 1 ? claim_at_entry(id) : 0);
 	return 0;
 }
 

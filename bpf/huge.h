@@ -35,7 +35,7 @@ INLINE void count_huge(void *ctx, struct inflight *slot, u64 vma, u64 address, u
 	u64 task;
 
 	key.origin = origin_of(slot->flags);
-	task = charge(&key, vma, slot->flags);
+	task = charge(&key, current_tgid(), vma, slot->flags);
 	count_fault(ctx, &key, task, vma, address,
 		    kind == COPIED || kind == ZERO_FILLED ? bytes : 0);
 }

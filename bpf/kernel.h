@@ -13,6 +13,33 @@
 /* linux/compiler_types.h is not there to define __always_inline. */
 #define INLINE static inline __attribute__((always_inline))
 
+/*
+ * The kernel's own memory at any address; 0 where there is none. By
+ * bpf_rdonly_cast(), where there is such a thing, a few instructions instead of
+ * a call: a pointer to numbers, so that what is loaded is one. The compiler knows
+ * calls of helpers only: the mark tells that it is the BTF id of a function.
+ */
+#ifdef RDONLY_CAST
+#define KFUNC_MARK	0x40000000UL
+static u64 (*rdonly_cast)(u64 pointer, u32 type) = (void *)(KFUNC_MARK | RDONLY_CAST);
+
+#define read(width, address) ({							\
+	u64 _read;								\
+	asm volatile("%0 = *(" #width " *)(%1 + 0)"				\
+		     : "=r"(_read) : "r"(rdonly_cast(address, WORDS)));		\
+	_read;									\
+})
+
+INLINE u64 read_u64(u64 base, u64 offset)
+{
+	return read(u64, base + offset);
+}
+
+INLINE u32 read_u32(u64 base, u64 offset)
+{
+	return read(u32, base + offset);
+}
+#else
 INLINE u64 read_u64(u64 base, u64 offset)
 {
 	u64 value = 0;
@@ -28,12 +55,14 @@ INLINE u32 read_u32(u64 base, u64 offset)
 	bpf_probe_read_kernel(&value, sizeof(value), (void *)(base + offset));
 	return value;
 }
+#endif
 
 /*
- * The same from a pointer whose type the verifier knows, in fentry programs: one
- * instruction instead of a call. `offset` is a constant.
+ * The same at a constant offset from a pointer whose type the verifier knows: one
+ * instruction. In fentry programs that is each argument, and what is loaded
+ * through it; in others what known() makes of a pointer.
  */
-#ifdef PLAN_FENTRY
+#if defined(PLAN_FENTRY) || defined(RDONLY_CAST)
 #define load(width, base, offset) ({						\
 	u64 _value;								\
 	asm volatile("%0 = *(" #width " *)(%1 + %2)"				\
@@ -45,6 +74,11 @@ INLINE u32 read_u32(u64 base, u64 offset)
 #else
 #define load_u64(base, offset) read_u64(base, offset)
 #define load_u32(base, offset) read_u32(base, offset)
+#endif
+#if defined(RDONLY_CAST) && !defined(PLAN_FENTRY)
+#define known(pointer) rdonly_cast(pointer, WORDS)
+#else
+#define known(pointer) (pointer)
 #endif
 
 /* vma->vm_flags, include/linux/mm.h: the same in every version. */

@@ -38,27 +38,6 @@ INLINE void check_copying(const struct wp_result *wp, int copying)
 }
 #endif
 
-/* The members of struct vm_fault, by one call instead of seven. */
-INLINE void read_wp_result(struct wp_result *wp, u64 vmf, u32 ret)
-{
-	u8 copy[VMF_BYTES];
-	u64 pte;
-
-	bpf_probe_read_kernel(copy, sizeof(copy), (void *)vmf);
-	wp->vmf = vmf;
-	wp->vma = *(u64 *)(copy + VMF_VMA);
-	wp->address = *(u64 *)(copy + VMF_ADDRESS);
-	wp->before = *(u64 *)(copy + VMF_ORIG_PTE);
-	wp->flags = *(u32 *)(copy + VMF_FLAGS);
-	pte = *(u64 *)(copy + VMF_PTE);
-	wp->after = pte ? read_u64(pte, 0) : wp->before;
-	wp->ret = ret;
-	wp->vm_flags = read_u64(wp->vma, VMA_FLAGS);
-	/* Only a copy can have been raced for. */
-	wp->mm_users = pte_frame(wp->before) == pte_frame(wp->after) ?
-		       1 : read_u32(read_u64(wp->vma, VMA_MM), MM_USERS);
-}
-
 int do_wp_page_enter(struct pt_regs *ctx)
 {
 	u32 tid = current_tid(), index = tid & (SLOTS - 1);
@@ -69,16 +48,19 @@ int do_wp_page_enter(struct pt_regs *ctx)
 		return 0;
 	enter(slot, tid);
 	slot->vmf = vmf;
+#ifdef CROSS_CHECK
 	slot->flags = 0;
+#endif
 	slot->entered = next_claim();
 	return 0;
 }
 
 int do_wp_page_return(struct pt_regs *ctx)
 {
-	u32 tid = current_tid(), index = tid & (SLOTS - 1);
+	u64 id = bpf_get_current_pid_tgid();
+	u32 tid = id, index = tid & (SLOTS - 1);
 	struct inflight *slot = wp_inflight.lookup(&index);
-	struct wp_result wp;
+	struct wp_result wp = {};
 
 	if (!slot)
 		return 0;
@@ -87,8 +69,11 @@ int do_wp_page_return(struct pt_regs *ctx)
 			lose(LOSS_ENTRY_MISSED);
 		return 0;
 	}
-	read_wp_result(&wp, slot->vmf, PT_REGS_RC(ctx));
-	account_wp(ctx, &wp, slot->entered);
+	read_wp(&wp, slot->vmf);
+	/* Only a copy can have been raced for. */
+	wp.mm_users = same_frame(&wp) ? 1 : read_mm_users(wp.vma);
+	wp.ret = PT_REGS_RC(ctx);
+	account_wp(ctx, &wp, id >> 32, slot->entered);
 #ifdef CROSS_CHECK
 	check_copying(&wp, slot->flags & COPYING ? 1 : 0);
 #endif

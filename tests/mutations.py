@@ -59,7 +59,7 @@ OF_FAULT_ENDS = (
     Mutation(
         "the zero page is not told from a page with bytes",
         "account.h",
-        "if (page || wp->vm_flags & VM_PFNMAP)",
+        "if (wp->page || wp->vm_flags & VM_PFNMAP)",
         "if (1)",
         "zero-page",
     ),

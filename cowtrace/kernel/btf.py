@@ -66,6 +66,10 @@ class Btf:
         """Whether a tracepoint is compiled in: each leaves a typedef of its callback's type."""
         return self._find(f"btf_trace_{name}", _TYPEDEF) is not None
 
+    def struct_id(self, structure: str) -> int | None:
+        """BTF id of a struct."""
+        return self._find(structure, _STRUCT)
+
     def function_id(self, function: str) -> int | None:
         """BTF id of a function, by which fentry and fexit programs name their target."""
         return self._find(function, _FUNC)

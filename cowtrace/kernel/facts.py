@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cowtrace.kernel.btf import Btf, vmlinux
+from cowtrace.kernel.casts import Cast, rdonly_cast
 from cowtrace.kernel.libbpf import libbpf
 from cowtrace.kernel.misses import preemptible
 from cowtrace.kernel.trampoline import fexit_refused
@@ -126,6 +127,7 @@ class KernelFacts:
     tracepoints: frozenset[str]  # of TRACEPOINTS, those compiled in
     kprobes: bool  # CONFIG_KPROBES
     fexit_refused: str | None  # why BPF trampolines do not work here; None when they do
+    cast: Cast | None  # bpf_rdonly_cast(), where programs can call it
     preemptible: bool  # a thread can be preempted in the kernel, so in a BPF trampoline
     pid_max: int
     cpus: int  # possible ones
@@ -147,6 +149,7 @@ def kernel_facts() -> KernelFacts:
         # The perf event source by which kprobes are opened: no tracefs needed.
         kprobes=Path("/sys/bus/event_source/devices/kprobe").exists(),
         fexit_refused=fexit_refused(btf, "do_wp_page"),
+        cast=rdonly_cast(btf),
         preemptible=preemptible(),
         pid_max=int(Path("/proc/sys/kernel/pid_max").read_text()),
         cpus=libbpf().libbpf_num_possible_cpus(),

@@ -240,19 +240,18 @@ def _defines(name: PlanName, facts: KernelFacts) -> dict[str, int]:
         offsets.pop("MM_MT", None)
     errors = sum(facts.constants[f"VM_FAULT_{e}"] for e in _ERRORS)
     # Where no other program can come between, sums are kept in cells first: bpf/count.h.
+    cast = facts.cast
     alone = name == "kprobe" or not facts.preemptible
     return {
         f"PLAN_{name.upper()}": 1,
         **({"CELLS": _CELLS} if alone else {"PREEMPTIBLE": 1}),
+        **({"RDONLY_CAST": cast.function, "WORDS": cast.words} if cast else {}),
         "PAGE_SIZE": facts.page_bytes,
         "PMD_SIZE": facts.page_bytes * (facts.page_bytes // 8),  # one table of 8-byte entries
         "PAGE_SHIFT": facts.page_bytes.bit_length() - 1,
         "SLOTS": _SLOTS,
         "CPUS": facts.cpus,
         "VM_FAULT_ERROR": errors,
-        # As much of struct vm_fault as holds all members that are read.
-        "VMF_BYTES": 8
-        + max((offsets[m] for m in _VM_FAULT & offsets.keys() if m[:3] == "VMF"), default=0),
         **offsets,
         **facts.constants,
         **_GFP,

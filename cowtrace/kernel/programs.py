@@ -15,6 +15,7 @@ from cowtrace.kernel.libbpf import libbpf
 KPROBE, RAW_TRACEPOINT, TRACING = 2, 17, 26
 FENTRY, FEXIT = 24, 25
 _NAME_BYTES = 15
+_LOG_BYTES = 1 << 20  # of the verifier; kernels before 6.4 refuse where it does not fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,17 @@ class _LoadOptions(ctypes.Structure):
         ("kern_version", ctypes.c_uint32),
         ("attach_btf_id", ctypes.c_uint32),
         ("attach_prog_fd", ctypes.c_uint32),
+        ("attach_btf_obj_fd", ctypes.c_uint32),
+        ("fd_array", ctypes.c_void_p),
+        ("func_info", ctypes.c_void_p),
+        ("func_info_cnt", ctypes.c_uint32),
+        ("func_info_rec_size", ctypes.c_uint32),
+        ("line_info", ctypes.c_void_p),
+        ("line_info_cnt", ctypes.c_uint32),
+        ("line_info_rec_size", ctypes.c_uint32),
+        ("log_level", ctypes.c_uint32),
+        ("log_size", ctypes.c_uint32),
+        ("log_buf", ctypes.c_char_p),
     )
 
 
@@ -84,15 +96,26 @@ def create_map(spec: MapSpec) -> int:
 
 
 def load_program(kind: int, name: str, code: bytes, attach_type: int = 0, btf_id: int = 0) -> int:
-    """Instructions, past the verifier; `btf_id` of the function that they are for (TRACING)."""
+    """Instructions, past the verifier; `btf_id` of the function that they are for (TRACING).
+
+    The error ends with what the verifier said last, where it said something.
+    """
     options = _LoadOptions(
         sz=ctypes.sizeof(_LoadOptions), expected_attach_type=attach_type, attach_btf_id=btf_id
     )
-    return _checked(
-        libbpf().bpf_prog_load(
-            kind, name[:_NAME_BYTES].encode(), b"GPL", code, len(code) // 8, ctypes.byref(options)
-        )
-    )
+    arguments = (kind, name[:_NAME_BYTES].encode(), b"GPL", code, len(code) // 8)
+    try:
+        return _checked(libbpf().bpf_prog_load(*arguments, ctypes.byref(options)))
+    except OSError as error:
+        log = ctypes.create_string_buffer(_LOG_BYTES)
+        options.log_level, options.log_size = 1, _LOG_BYTES
+        options.log_buf = ctypes.cast(log, ctypes.c_char_p)
+        libbpf().bpf_prog_load(*arguments, ctypes.byref(options))
+        said = log.value.decode(errors="replace").strip().splitlines()
+        reasons = [line for line in said if not line.startswith("processed ")]
+        if not reasons:
+            raise
+        raise OSError(error.errno, f"{error.strerror}: {name}: {reasons[-1]}") from None
 
 
 def open_raw_tracepoint(name: str | None, program: int) -> int:

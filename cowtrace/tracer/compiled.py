@@ -15,6 +15,8 @@ from cowtrace.kernel.programs import MapSpec
 _INSTRUCTION = struct.Struct("<BBhi")  # code, registers, offset, immediate
 _LOAD_64, _CALL = 0x18, 0x85
 _MAP_FD = 1  # BPF_PSEUDO_MAP_FD, as source register of _LOAD_64: the immediate is a map
+_KFUNC = 2  # BPF_PSEUDO_KFUNC_CALL, as source register of _CALL: the immediate is a BTF id
+_KFUNC_MARK = 0x40000000  # as in bpf/kernel.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,20 @@ def with_maps(code: bytes, number: Callable[[int], int]) -> bytes:
         source = registers >> 4
         if operation == _LOAD_64 and source == _MAP_FD:
             _INSTRUCTION.pack_into(changed, at, operation, registers, offset, number(immediate))
-        elif operation in (_LOAD_64, _CALL) and source:
+        elif source and (operation == _LOAD_64 or (operation == _CALL and source != _KFUNC)):
             raise ValueError(f"instruction {at // 8} refers to no map")
+    return bytes(changed)
+
+
+def with_kfuncs(code: bytes) -> bytes:
+    """The instructions with the marked calls as calls of kernel functions.
+
+    BCC's compiler knows calls of helpers only, by their number.
+    """
+    changed = bytearray(code)
+    for at in range(0, len(code), _INSTRUCTION.size):
+        operation, registers, offset, immediate = _INSTRUCTION.unpack_from(code, at)
+        if operation == _CALL and not registers >> 4 and immediate & _KFUNC_MARK:
+            btf_id = immediate & ~_KFUNC_MARK
+            _INSTRUCTION.pack_into(changed, at, operation, _KFUNC << 4, offset, btf_id)
     return bytes(changed)

@@ -1,4 +1,4 @@
-"""A ProbePlan in, running BPF programs out: compiled by BCC, or at an earlier start."""
+"""A ProbePlan in, running BPF programs out: compiled now, or at an earlier start."""
 
 from __future__ import annotations
 
@@ -8,15 +8,27 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cowtrace.bpf_source import bpf_dir
+from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.btf import vmlinux
 from cowtrace.kernel.misses import misses
 from cowtrace.kernel.plan import ProbePlan
 from cowtrace.tracer import store
-from cowtrace.tracer.loader_bcc import Built, Refused, import_bcc
+from cowtrace.tracer.compiler import CompileError, compiled, import_bcc
 from cowtrace.tracer.loader_direct import Direct
 from cowtrace.tracer.source import bpf_text
 
 __all__ = ["Loaded", "Refused"]
+
+
+class Refused(CowtraceError):
+    """This kernel refused to load or attach a plan's programs, or BCC to compile them."""
+
+    def __init__(self, plan: ProbePlan, reason: str) -> None:
+        super().__init__(
+            f"this kernel refused the {plan.name} plan: {reason}",
+            hint="see what it offers: cowtrace doctor",
+            exit_code=EXIT_NO_PLAN,
+        )
 
 
 class Loaded:
@@ -25,7 +37,7 @@ class Loaded:
     def __init__(self, plan: ProbePlan, options: Mapping[str, int]) -> None:
         flags = [f"-D{name}={value}" for name, value in {**plan.defines, **options}.items()]
         key = store.key(*_sources(), repr(plan.hooks), _bcc_version(), *flags)
-        self._loaded = _direct(plan, key) or _built(plan, key, flags)
+        self._loaded = _kept(plan, key) or _built(plan, key, flags)
 
     def map_fd(self, name: str) -> int:
         """File descriptor of a map, for maps.read_*. Raises KeyError: no such map."""
@@ -50,24 +62,26 @@ class Loaded:
         self._loaded.close()
 
 
-def _direct(plan: ProbePlan, key: str) -> Direct | None:
+def _kept(plan: ProbePlan, key: str) -> Direct | None:
     """From an earlier start; None when there is none that this kernel takes."""
-    compiled = store.read(key)
-    if compiled is None:
+    programs = store.read(key)
+    if programs is None:
         return None
     try:
-        return Direct(plan, compiled)
+        return Direct(plan, programs)
     except (OSError, LookupError, ValueError):
         store.forget(key)  # the compiler may do better
         return None
 
 
-def _built(plan: ProbePlan, key: str, flags: list[str]) -> Built:
-    built = Built(plan, bpf_text(bpf_dir()), flags)
-    with suppress(OSError, LookupError, ValueError):
-        store.write(key, built.compiled())
-    built.trim()
-    return built
+def _built(plan: ProbePlan, key: str, flags: list[str]) -> Direct:
+    try:
+        programs = compiled(bpf_text(bpf_dir()), flags)
+        loaded = Direct(plan, programs)
+    except (CompileError, OSError) as error:
+        raise Refused(plan, str(error)) from None
+    store.write(key, programs)
+    return loaded
 
 
 def _sources() -> list[str]:

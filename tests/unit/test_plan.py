@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from cowtrace.kernel.casts import Cast
 from cowtrace.kernel.facts import (
     ENUMERATORS,
     FUNCTIONS,
@@ -38,6 +39,7 @@ COMPLETE = KernelFacts(
     tracepoints=frozenset(TRACEPOINTS),
     kprobes=True,
     fexit_refused=None,
+    cast=None,
     preemptible=False,
     pid_max=32768,
     cpus=2,
@@ -59,6 +61,13 @@ def reasons(name: PlanName, facts: KernelFacts) -> str:
     found = probe_plan(name, facts)
     assert isinstance(found, NoPlan), found
     return "; ".join(found.reasons)
+
+
+def test_what_programs_can_cast_to_is_told_them_where_they_can() -> None:
+    assert plan("kprobe").defines.keys() & {"RDONLY_CAST", "WORDS"} == set()
+    for name in PLAN_NAMES:
+        defines = plan(name, replace(COMPLETE, cast=Cast(function=65477, words=162))).defines
+        assert (defines["RDONLY_CAST"], defines["WORDS"]) == (65477, 162)
 
 
 @pytest.mark.parametrize("name", PLAN_NAMES)

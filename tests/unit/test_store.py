@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cowtrace.kernel.plan import ProbePlan
 from cowtrace.kernel.programs import MapSpec
 from cowtrace.tracer import loader, store
-from cowtrace.tracer.compiled import Compiled, with_maps
+from cowtrace.tracer.compiled import Compiled, with_kfuncs, with_maps
 
 SUMS = MapSpec("sums", 5, 16, 16, 65536, 0)
 RING = MapSpec("events", 27, 0, 0, 4096, 0)
@@ -57,10 +57,19 @@ def test_maps_get_another_number_and_nothing_else_changes() -> None:
     assert moved == load_map(23) + helper + constant + load_map(509) + EXIT
 
 
-@pytest.mark.parametrize("operation", [0x18, 0x85])
-def test_what_exists_only_where_it_was_loaded_is_refused(operation: int) -> None:
+@pytest.mark.parametrize(("operation", "source"), [(0x18, 2), (0x85, 1)])
+def test_what_exists_only_where_it_was_loaded_is_refused(operation: int, source: int) -> None:
     with pytest.raises(ValueError, match="instruction 1"):
-        with_maps(EXIT + instruction(operation, 2), lambda number: number)
+        with_maps(EXIT + instruction(operation, source), lambda number: number)
+
+
+def test_marked_calls_become_calls_of_kernel_functions() -> None:
+    helper, constant = instruction(0x85, 0, 14), instruction(0xB7, 0, 0x40000007)
+    marked = struct.pack("<BBhi", 0x85, 0, 0, 0x40000000 | 65477)
+    call = struct.pack("<BBhi", 0x85, 2 << 4, 0, 65477)
+    code = with_kfuncs(helper + constant + marked + EXIT)
+    assert code == helper + constant + call + EXIT
+    assert with_maps(code, lambda number: number) == code
 
 
 def test_what_is_kept_comes_back_and_is_for_its_owner_only() -> None:
@@ -148,5 +157,5 @@ def test_what_this_kernel_does_not_take_is_compiled_again(monkeypatch: pytest.Mo
         raise OSError("refused")
 
     monkeypatch.setattr(loader, "Direct", refuse)
-    assert loader._direct(ProbePlan("kprobe", (), {}, frozenset(), ()), "key") is None
+    assert loader._kept(ProbePlan("kprobe", (), {}, frozenset(), ()), "key") is None
     assert store.read("key") is None

@@ -1,0 +1,46 @@
+"""Does this kernel take bpf_rdonly_cast()? Tried with a program of four instructions.
+
+With it BPF programs of any kind load kernel memory themselves, checked by the fault handler, where
+they otherwise call bpf_probe_read_kernel(): a tenth of the instructions. "bpf: Add kfunc
+bpf_rdonly_cast", 6.2.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+
+from cowtrace.kernel.btf import Btf
+from cowtrace.kernel.programs import KPROBE, load_program
+
+_INSTRUCTION = struct.Struct("<BBhi")  # code, registers, offset, immediate
+_MOVE, _CALL, _EXIT = 0xB7, 0x85, 0x95
+_KFUNC = 2  # BPF_PSEUDO_KFUNC_CALL, as source register of _CALL
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """How a program calls it: BTF ids of this kernel."""
+
+    function: int
+    words: int  # struct pt_regs: unsigned longs, so whatever is loaded through it is a number
+
+
+def rdonly_cast(btf: Btf) -> Cast | None:
+    """None where kprobe programs cannot call it."""
+    function, words = btf.function_id("bpf_rdonly_cast"), btf.struct_id("pt_regs")
+    if function is None or words is None:
+        return None
+    program = (
+        _INSTRUCTION.pack(_MOVE, 1, 0, 0)
+        + _INSTRUCTION.pack(_MOVE, 2, 0, words)
+        + _INSTRUCTION.pack(_CALL, _KFUNC << 4, 0, function)
+        + _INSTRUCTION.pack(_MOVE, 0, 0, 0)
+        + _INSTRUCTION.pack(_EXIT, 0, 0, 0)
+    )
+    try:
+        os.close(load_program(KPROBE, "trial", program))
+    except OSError:
+        return None
+    return Cast(function, words)

@@ -1,0 +1,97 @@
+"""Source in, compiled programs out: by BCC, which nothing else imports."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from typing import Any
+
+from cowtrace.bpf_source import bpf_dir
+from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
+from cowtrace.kernel.programs import map_spec
+from cowtrace.tracer.compiled import Compiled, with_kfuncs, with_maps
+
+
+class CompileError(Exception):
+    """BCC did not take the source; with the first error that clang wrote to stderr."""
+
+
+def compiled(text: str, flags: Sequence[str]) -> Compiled:
+    """The programs of that source. Raises CompileError, CowtraceError when BCC is missing."""
+    bpf_class = import_bcc()
+    bpf = bpf_class.__new__(bpf_class)
+    bpf._trace_autoload = lambda: None  # BCC would load and attach those that it knows by name
+    with _stderr_to_file() as log:
+        try:
+            bpf.__init__(text=text, cflags=flags)
+            return _taken_from(bpf)
+        except Exception as error:  # BCC raises bare Exception for every failure
+            said = (line for line in log().splitlines() if "error:" in line)
+            raise CompileError(next(said, str(error))) from None
+        finally:
+            with suppress(AttributeError):  # it did not get as far as having something to clean up
+                bpf.cleanup()
+            ctypes.CDLL(None).malloc_trim(0)  # what the compiler used
+
+
+def _taken_from(bpf: Any) -> Compiled:
+    from bcc.libbcc import lib
+
+    # BCC's Python module does not declare these two, which are as old as the others.
+    name_of, fd_of = lib.bpf_table_name, lib.bpf_table_fd_id
+    name_of.argtypes = fd_of.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+    name_of.restype = ctypes.c_char_p
+    module = bpf.module
+    maps = {
+        name_of(module, i).decode(): fd_of(module, i) for i in range(lib.bpf_num_tables(module))
+    }
+    places = {fd: place for place, fd in enumerate(maps.values())}
+    functions = [lib.bpf_function_name(module, i) for i in range(lib.bpf_num_functions(module))]
+    return Compiled(
+        tuple(map_spec(name, fd) for name, fd in maps.items()),
+        tuple(
+            (name.decode(), with_maps(with_kfuncs(bpf.dump_func(name)), places.__getitem__))
+            for name in functions
+        ),
+    )
+
+
+@cache  # symbols are asked for by the thousand
+def import_bcc() -> Any:
+    """BCC's class BPF. Raises CowtraceError when it is not installed."""
+    # BCC reads its "kernel headers" from here: a handful of stubs, see bpf/bcc-headers.
+    os.environ["BCC_KERNEL_SOURCE"] = str(bpf_dir() / "bcc-headers")
+    missing = CowtraceError(
+        "BCC's Python module is missing",
+        hint="apt install python3-bpfcc (PyPI's bcc is another program); "
+        "a venv needs --system-site-packages",
+        exit_code=EXIT_NO_PLAN,
+    )
+    try:
+        import bcc
+    except ImportError:
+        raise missing from None
+    if not hasattr(bcc, "BPF"):
+        raise missing
+    return bcc.BPF
+
+
+@contextmanager
+def _stderr_to_file() -> Iterator[Any]:
+    """Catch what C libraries write to stderr meanwhile; yields a function that reads it."""
+    saved = os.dup(2)
+    with os.fdopen(os.memfd_create("stderr"), "r+b") as file:
+
+        def written() -> str:
+            file.seek(0)
+            return file.read().decode(errors="replace")
+
+        os.dup2(file.fileno(), 2)
+        try:
+            yield written
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
