@@ -21,6 +21,7 @@
  */
 #ifdef RDONLY_CAST
 #define KFUNC_MARK	0x40000000UL
+#define READ_DISABLES_FAULTS	0
 static u64 (*rdonly_cast)(u64 pointer, u32 type) = (void *)(KFUNC_MARK | RDONLY_CAST);
 
 #define read(width, address) ({							\
@@ -40,6 +41,8 @@ INLINE u32 read_u32(u64 base, u64 offset)
 	return read(u32, base + offset);
 }
 #else
+#define READ_DISABLES_FAULTS	1	/* times, in copy_from_kernel_nofault() */
+
 INLINE u64 read_u64(u64 base, u64 offset)
 {
 	u64 value = 0;

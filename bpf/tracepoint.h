@@ -91,11 +91,10 @@ INLINE void fault_begins(void *ctx, u64 address, u64 regs, u64 error_code, u8 or
 #endif
 	/*
 	 * Another BPF program, or perf, reads user memory inside of a fault, for a stack
-	 * say: that is never handled, and must not hide the fault that is pending. To read
-	 * the counter disables page faults as well: copy_from_kernel_nofault().
+	 * say: that is never handled, and must not hide the fault that is pending.
 	 */
 	if (origin == ORIGIN_KERNEL &&
-	    read_u32(bpf_get_current_task(), TASK_PAGEFAULT_DISABLED) > 1)
+	    read_u32(bpf_get_current_task(), TASK_PAGEFAULT_DISABLED) > READ_DISABLES_FAULTS)
 		return;
 	pending->tid = tid;
 	pending->class = NOTHING;
