@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 # Waits for a line, then a child copies 1,009 pages in one function and 503 in another.
+PROGRESS = "cowtrace: compiling and attaching the probes"
 WRITER = """
 #include <stdio.h>
 #include <stdlib.h>
@@ -110,7 +111,8 @@ def test_stacks_name_the_code_that_writes(writer: Path, tmp_path: Path) -> None:
             traced.wait(timeout=PATIENCE)
             stacks.terminate()
             assert stacks.stderr
-            assert stacks.stderr.read() == ""
+            # On a busy machine the compiler takes long enough to be told of.
+            assert set(stacks.stderr.read().splitlines()) <= {PROGRESS}
             assert stacks.wait(timeout=PATIENCE) == 0
     pages = dict.fromkeys(("collect_garbage", "count_references"), 0)
     for line in out.read_text().splitlines():
