@@ -17,6 +17,7 @@ COMMANDS = {
     "demo": "Show live what fork shares and what a write copies.",
     "diff": "Compare two recordings: did my fix help?",
     "doctor": "Show what this kernel offers and which probe plan can run.",
+    "export": "Export metrics to Prometheus; print its rules, a dashboard, a schema.",
     "forks": "Show each fork's sharing: how much of it is lost, and what may come.",
     "latency": "Show how long the faults took, by kind, parent's and child's apart, live.",
     "maps": "Show in which mappings pages are copied: heap, stack, files, live.",

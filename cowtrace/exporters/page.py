@@ -79,7 +79,8 @@ def _sections(recording: Recording, found: Sequence[Answer], tree: Node) -> Iter
         flame.update_layout(height=min(520, 60 + _CALL * deepest))
     yield _chart("flame", "Which code copies", flame,
                  "An estimate, from samples. Width: bytes copied. Click a call to see it alone. "
-                 "Green: Python, blue: kernel.", none=_none(recording, "samples"), axes=False)  # fmt: skip
+                 "Green: Python, blue: kernel.",
+                 none=_none(recording, "samples"), axes=False)  # fmt: skip
     yield _chart("mappings", "In which mapping", charts.treemap(recording), "",
                  none=_none(recording, "mapping"), axes=False)  # fmt: skip
     yield _chart("latency", "How long the faults took", charts.latencies(recording),

@@ -6,31 +6,18 @@ not run for other threads on that CPU. Kprobes run with preemption off and know 
 
 from __future__ import annotations
 
-import ctypes
 import os
-import struct
 from pathlib import Path
 
 from cowtrace.kernel.btf import Btf
-from cowtrace.kernel.libbpf import libbpf
+from cowtrace.kernel.statistics import program_info
 
-_INFO_BYTES = 512  # more than struct bpf_prog_info has in any version
 _PREEMPT = Path("/sys/kernel/debug/sched/preempt")
 
 
 def misses(btf: Btf, program_fd: int) -> int:
     """Calls of one program that were passed over; 0 where the kernel does not count them (5.10)."""
-    offset = btf.offset("bpf_prog_info", "recursion_misses")
-    if offset is None:
-        return 0
-    info = ctypes.create_string_buffer(_INFO_BYTES)
-    size = ctypes.c_uint32(_INFO_BYTES)
-    if libbpf().bpf_obj_get_info_by_fd(program_fd, info, ctypes.byref(size)):
-        return 0
-    if size.value < offset + 8:
-        return 0
-    (count,) = struct.unpack_from("<Q", info.raw, offset)
-    return int(count)
+    return program_info(btf, program_fd, "recursion_misses") or 0
 
 
 def preemptible(version: str | None = None, preempt: Path = _PREEMPT) -> bool:

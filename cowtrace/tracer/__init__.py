@@ -99,6 +99,18 @@ class Tracer:
         assert self._events is not None, "attach(events=True)"
         return self._events.poll(timeout_seconds)
 
+    def forget_ended(self) -> None:
+        """Leave what had ended by the last snapshot out of those to come.
+
+        For tracers that run for long: without it, memory grows with each process and fork.
+        """
+        self._ledger.forget_ended()
+        self._details.forget_ended()
+
+    def bpf_cost(self) -> tuple[int, int] | None:
+        """(ns, runs) of all programs, while BPF statistics are on; None: not known here."""
+        return self._loaded.cost()
+
     def close(self) -> None:
         """Detach and unload. Idempotent."""
         if self._events:

@@ -64,6 +64,15 @@ class DetailLedger:
                 forgotten += [(pid, start) for start in account.mappings]
         return forgotten
 
+    def forget_ended(self) -> None:
+        """Show no more what counted to processes and forks that have ended."""
+        self._ended.clear()
+        gone = self.generations.forget_ended()
+        for account in self._accounts.values() if gone else ():
+            for key in [key for key in account.sums if key[4] in gone]:
+                del account.sums[key]
+                account.rows.pop(key, None)
+
     def rows(self) -> tuple[DetailRow, ...]:
         """Sums since attach; those of processes that have ended first."""
         alive = (row for account in self._accounts.values() for row in self._show(account))

@@ -80,6 +80,15 @@ class Generations:
             self._done.append(self._open.pop(number).shown)
         return gone
 
+    def forget_ended(self) -> set[int]:
+        """Show those no more that no copy can count to; the kernel side's numbers of these."""
+        self._done.clear()
+        gone = self._numbers.keys() - self._open.keys()
+        for number in gone:
+            del self._numbers[number]
+        self._shown = None
+        return gone
+
     def all(self) -> tuple[ForkGeneration, ...]:
         """By number; the same tuple as long as nothing has changed."""
         if self._shown is None:

@@ -65,6 +65,10 @@ class Ledger:
         alive = (self._show(tgid, self._accounts[tgid]) for tgid in sorted(self._accounts))
         return (*self._ended, *alive)
 
+    def forget_ended(self) -> None:
+        """Show those that have ended no more."""
+        self._ended.clear()
+
     def _open(self, tgid: int) -> _Account:
         """A new account; one of an earlier process of that pid is closed."""
         if tgid in self._accounts:

@@ -12,6 +12,7 @@ from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.btf import vmlinux
 from cowtrace.kernel.misses import misses
 from cowtrace.kernel.plan import ProbePlan
+from cowtrace.kernel.statistics import run_time
 from cowtrace.tracer import store
 from cowtrace.tracer.compiler import CompileError, compiled, import_bcc
 from cowtrace.tracer.loader_direct import Direct
@@ -56,6 +57,16 @@ class Loaded:
         """Faults for which the kernel passed a program over, since loading."""
         programs = self._loaded.programs
         return sum(misses(vmlinux(), programs[name]) for name in programs if _counts_faults(name))
+
+    def cost(self) -> tuple[int, int] | None:
+        """(ns, runs) of all programs since loading, while the kernel's statistics were on.
+
+        None: this kernel does not tell.
+        """
+        told = [run_time(vmlinux(), fd) for fd in self._loaded.programs.values()]
+        if None in told:
+            return None
+        return sum(each[0] for each in told if each), sum(each[1] for each in told if each)
 
     def close(self) -> None:
         """Detach and unload. Idempotent."""

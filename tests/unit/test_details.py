@@ -129,3 +129,19 @@ def test_copies_count_to_the_generation_and_re_marks_do_not() -> None:
 def test_names_of_mappings_are_whatever_they_are(raw: bytes, name: str) -> None:
     mapping = as_mapping(GONE, 0x1000, (0x2000, 0, 5, 0, MappingType.FILE, raw + b"\0x"))
     assert mapping.name == name
+
+
+def test_what_counted_to_forks_and_processes_that_ended_can_be_forgotten() -> None:
+    book = DetailLedger(PAGE, no_stack)
+    ended: RawGeneration = (GONE, GONE + 1, 100, 200, 9, 0, 0)
+    alive: RawGeneration = (GONE, GONE + 2, 300, 0, 9, 0, 0)
+    sums = {key(generation=number): (23, 23 * PAGE, 0) for number in (5, 6)}
+    sums[key(pid=GONE + 1, generation=5)] = (11, 11 * PAGE, 0)
+    book.add(counts(sums, generations={5: ended, 6: alive}))
+    book.close([GONE + 1])
+    assert book.generations.close({}) == [5]
+    assert len(book.rows()) == 3
+    book.forget_ended()
+    assert [(row.generation, row.faults) for row in book.rows()] == [(2, 23)]
+    book.add(counts({key(generation=6): (1, PAGE, 0)}, generations={6: alive}))
+    assert [(row.generation, row.faults) for row in book.rows()] == [(2, 24)]

@@ -101,3 +101,16 @@ def test_the_same_tuple_as_long_as_nothing_changes() -> None:
     before = book.all()
     book.update({5: fork()})
     assert book.all() is before
+
+
+def test_those_that_are_done_can_be_forgotten() -> None:
+    book = Generations(PAGE)
+    book.update({5: fork(at=100, ended=200), 6: fork(at=300)})
+    assert book.close({}) == [5]
+    assert [g.number for g in book.all()] == [1, 2]
+    assert book.forget_ended() == {5}
+    assert [g.number for g in book.all()] == [2]
+    assert (book.number(5), book.number(6)) == (None, 2)
+    book.update({6: fork(at=300), 7: fork(at=400)})
+    assert [g.number for g in book.all()] == [2, 3]
+    assert book.forget_ended() == set()

@@ -129,3 +129,15 @@ def test_names_are_whatever_the_process_wrote(comm: bytes) -> None:
     book.add(counts({}, {7: (0, 0, 1, 0, 0, comm)}))
     assert only(book).comm == comm.decode(errors="backslashreplace")
     assert only(book).parent is None
+
+
+def test_what_has_ended_can_be_forgotten_once_it_was_shown() -> None:
+    book = ledger()
+    ended: RawProcess = (1, 1, 123, 0, 0, b"redis")
+    alive: RawProcess = (1, 0, 124, 0, 0, b"alive")
+    other: Key = (8, 0, FaultKind.COPIED, Source.ANON, Origin.USER)
+    for _ in range(2):
+        book.add(counts({ANON_COPY: (1, 4096), other: (1, 4096)}, {7: ended, 8: alive}))
+    assert [process.pid for process in book.processes()] == [7, 8]
+    book.forget_ended()
+    assert [(p.pid, p.faults) for p in book.processes()] == [(8, 2)]

@@ -1,0 +1,183 @@
+"""`cowtrace export`: metrics for Prometheus, and what goes with them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cowtrace import tracer
+from cowtrace.cli import cgroups
+from cowtrace.cli.attach import attach
+from cowtrace.cli.choice import Choice
+from cowtrace.cli.options import attach_option, process_options, verbose_option
+from cowtrace.cli.watching import ending_held, ticks
+from cowtrace.errors import EXIT_USAGE, CowtraceError
+from cowtrace.kernel.statistics import enabled
+
+if TYPE_CHECKING:
+    from cowtrace.exporters.prometheus import Metrics
+    from cowtrace.exporters.webconfig import WebConfig
+
+_FRESH_SECONDS = 0.25  # what was read so lately serves another request as well
+
+
+@click.group()
+def export() -> None:
+    """Export metrics to Prometheus; print its rules, a dashboard, a schema."""
+
+
+@export.command(
+    epilog="\b\nExamples:\n  sudo cowtrace export prometheus\n"
+    "  sudo cowtrace export prometheus --listen :9435 --web-config web.yml",
+)
+@click.option("--listen", default="127.0.0.1:9435", show_default=True, metavar="HOST:PORT",
+              help="Where /metrics is served.")  # fmt: skip
+@click.option("--web-config", metavar="FILE",
+              help="TLS and basic auth, as Prometheus' exporters have it.")  # fmt: skip
+@click.option("--allow-remote", is_flag=True,
+              help="Let anybody who reaches it read names of processes and cgroups.")  # fmt: skip
+@click.option("--groups", type=click.IntRange(min=1, max=10_000), default=100, show_default=True,
+              metavar="N", help="Names and cgroups with metrics of their own.")  # fmt: skip
+@click.option("--interval", type=click.FloatRange(min=0.1), default=5.0, show_default=True,
+              metavar="SECONDS", help="How often to look between scrapes.")  # fmt: skip
+@process_options
+@attach_option
+@verbose_option
+def prometheus(
+    listen: str,
+    web_config: str | None,
+    allow_remote: bool,
+    groups: int,
+    interval: float,
+    choice: Choice,
+    plan: str,
+    verbose: bool,
+) -> None:
+    """Serve metrics for Prometheus until Ctrl-C.
+
+    Counters of faults and bytes by process name, cgroup, kind, source and origin; what live forks
+    share and may still cost; faults lost and unclassified; cowtrace's own cost. Never by PID, and
+    for N names and cgroups at most: what is beyond is summed up under "(rest)".
+
+    It listens on this machine only, unless the web config keeps strangers out by passwords or
+    client certificates, or --allow-remote is given.
+
+    What its BPF programs cost is in it while the kernel measures that: sysctl
+    kernel.bpf_stats_enabled=1. It takes prometheus_client: pip install 'cowtrace[prometheus]'.
+    """
+    exposition, metrics = _library(groups)
+    from cowtrace.exporters import webconfig, webserver
+
+    config = webconfig.read(Path(web_config)) if web_config else webconfig.WebConfig()
+    host, port = webserver.address(listen)
+    _require_local(host, config, allow_remote)
+    with ExitStack() as stack:
+        live = stack.enter_context(
+            attach(
+                plan,
+                verbose=verbose,
+                details=frozenset({"generation"}),
+                optional=True,
+                only=replace(choice.in_kernel(), follow=bool(choice.pids)),
+            )
+        )
+        signals = ending_held(stack)
+        watched = _Watched(live, metrics, replace(choice, names=(), follow=False))
+        watched.look()
+
+        def page(accept: str) -> tuple[bytes, str]:
+            encode, kind = exposition.choose_encoder(accept)
+            return encode(watched), kind
+
+        bound = stack.enter_context(webserver.served(host, port, config, page))
+        scheme = "https" if config.tls else "http"
+        shown = f"[{host}]" if ":" in host else host or "*"
+        click.echo(f"cowtrace: {scheme}://{shown}:{bound}{webserver.PATH}", err=True)
+        for _ in ticks(signals, interval, None, None):
+            watched.look()
+
+
+@export.command(epilog="\b\nExample:\n  cowtrace export dashboard > cowtrace.json")
+def dashboard() -> None:
+    """Print a Grafana dashboard of the metrics: import it in Grafana."""
+    click.echo(_shipped("grafana.json"), nl=False)
+
+
+@export.command(epilog="\b\nExample:\n  cowtrace export rules > cowtrace-alerts.yml")
+def rules() -> None:
+    """Print alert rules for Prometheus: forks that do not level off, a trace with losses."""
+    click.echo(_shipped("alerts.yml"), nl=False)
+
+
+class _Watched:
+    """The metrics of a tracer that several threads ask for; a registry, for the encoders."""
+
+    def __init__(self, live: tracer.Tracer, metrics: Metrics, choice: Choice) -> None:
+        from prometheus_client import ProcessCollector
+
+        self._live, self._metrics, self._choice = live, metrics, choice
+        self._own = ProcessCollector(registry=None)  # type: ignore[arg-type]
+        self._lock = threading.Lock()
+        self._looked = 0.0
+
+    def look(self) -> None:
+        """Bring the metrics up to date."""
+        with self._lock:
+            self._look()
+
+    def collect(self) -> Iterator[Any]:
+        """Up to date, all from one moment."""
+        from cowtrace.exporters.prometheus import bpf_cost
+
+        with self._lock:
+            if time.monotonic() - self._looked > _FRESH_SECONDS:
+                self._look()
+            found = [*self._metrics.collect()]
+            cost = self._live.bpf_cost() if enabled() else None
+        if cost:
+            found += bpf_cost(*cost)
+        yield from found
+        yield from self._own.collect()
+
+    def _look(self) -> None:
+        self._metrics.add(self._choice.of(self._live.snapshot()))
+        self._live.forget_ended()
+        self._looked = time.monotonic()
+
+
+def _library(groups: int) -> tuple[Any, Metrics]:
+    try:
+        from prometheus_client import exposition
+    except ImportError:
+        raise CowtraceError(
+            "the exporter needs prometheus_client, which is not installed",
+            hint="pip install 'cowtrace[prometheus]'; or apt install python3-prometheus-client",
+        ) from None
+    from cowtrace.exporters.prometheus import Metrics
+
+    return exposition, Metrics(cgroups.of, groups)
+
+
+def _require_local(host: str, config: WebConfig, allow_remote: bool) -> None:
+    """Raises CowtraceError where strangers could read what processes call themselves."""
+    from cowtrace.exporters.webserver import is_loopback
+
+    if allow_remote or config.keeps_out or is_loopback(host):
+        return
+    raise CowtraceError(
+        "other machines could read the metrics, and with them names of processes and cgroups",
+        hint="listen on 127.0.0.1, name passwords in a --web-config, or take --allow-remote",
+        exit_code=EXIT_USAGE,
+    )
+
+
+def _shipped(name: str) -> str:
+    return (resources.files("cowtrace.exporters") / name).read_text()
