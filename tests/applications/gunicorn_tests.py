@@ -18,10 +18,10 @@ from cowtrace.workloads.region import PAGE_BYTES
 # The collector writes to the header before each object that it tracks. Its pages are counted in
 # the master, before the fork.
 APP = """
-import gc, json
+import gc, json, mmap
 CATALOGUE = [{"id": n, "tags": [n, n + 1]} for n in range(40_009)]
 HEADERS = [id(item) - 16 for item in CATALOGUE] + [id(item["tags"]) - 16 for item in CATALOGUE]
-PAGES = len({header // 4096 for header in HEADERS})
+PAGES = len({header // mmap.PAGESIZE for header in HEADERS})
 def application(environ, start_response):
     if environ["PATH_INFO"] == "/collect":
         gc.collect()

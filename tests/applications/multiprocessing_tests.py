@@ -18,7 +18,7 @@ from cowtrace.workloads.region import PAGE_BYTES
 # Floats, for the small integers are few, and immortal since 3.12. What is asked of either process
 # comes through files, so that the parent does nothing meanwhile.
 SCRIPT = """
-import multiprocessing, pathlib, time
+import mmap, multiprocessing, pathlib, time
 
 def wait(name):
     while not pathlib.Path(name).exists():
@@ -35,7 +35,7 @@ def read(big):
 
 if __name__ == "__main__":
     big = [float(n) for n in range(300_007)]
-    pages = len({id(number) // 4096 for number in big})
+    pages = len({id(number) // mmap.PAGESIZE for number in big})
     child = multiprocessing.get_context("fork").Process(target=read, args=(big,), daemon=True)
     child.start()
     wait("ready")

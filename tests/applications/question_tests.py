@@ -18,6 +18,7 @@ from applications.application import PATIENCE
 from applications.watching import Watched, astray, birth, need
 from cowtrace.model import ForkGeneration, Snapshot
 from cowtrace.views.generation_rows import Trend, fork_rows
+from cowtrace.workloads.region import PAGE_BYTES
 
 COWTRACE = [sys.executable, "-m", "cowtrace"]
 PAUSE = 0.3  # seconds between two looks
@@ -66,7 +67,7 @@ def test_gunicorn_diff_says_that_freezing_helped(watched: Watched, tmp_path: Pat
     )
     first = told["questions"][0]["measures"][0]
     assert first["name"] == "copied"
-    assert first["before"] >= pages * 4096
+    assert first["before"] >= pages * PAGE_BYTES
     assert first["after"] < 0.2 * first["before"]
     words = output("diff", tmp_path / "plain.cow", tmp_path / "frozen.cow")
     assert "% less than plain.cow: " in " ".join(words.split("\n\n")[0].split())
