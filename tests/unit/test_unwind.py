@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cowtrace.errors import CowtraceError
+from cowtrace.kernel.arch import ARCHES
+from cowtrace.tracer import unwind
 from cowtrace.tracer.libdw import libdw
 from cowtrace.tracer.unwind import Dump, Unwinder
 
@@ -111,6 +113,26 @@ def test_a_trampoline_is_stepped_over(sleeper: int) -> None:
     regs[SP], regs[IP] = sp - 16, jit
     through = unwinder.addresses(Dump(tuple(regs), stack), lambda address: address == jit - 1)
     assert through == (jit, *plain)
+    unwinder.close()
+
+
+def test_arm64s_registers_come_in_dwarfs_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unwind, "_ARCH", ARCHES["aarch64"])
+    found = Dump.of(tuple(range(100, 134)), b"").regs
+    assert found == tuple(range(100, 133))  # x0...x30, sp, pc
+
+
+def test_a_return_address_loses_its_signature(
+    sleeper: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only one that then lies in a file of the process; and on x86-64 nothing is signed."""
+    _, ip = where(sleeper)
+    unwinder = Unwinder(sleeper)
+    signed, other = 0x2D << 48 | ip, 0x2D << 48 | 0x1000
+    assert unwinder._unsigned(signed) == signed
+    monkeypatch.setattr(unwind, "_ARCH", ARCHES["aarch64"])
+    assert unwinder._unsigned(signed) == unwinder._unsigned(ip) == ip
+    assert unwinder._unsigned(other) == other
     unwinder.close()
 
 
