@@ -26,6 +26,8 @@ TWO_HUGE_PAGES = 523 if PAGE_BYTES == 4096 else 2053
 CANNOT = {"hugetlb-gigantic"}
 if os.uname().machine == "aarch64":
     CANNOT.add("soft-dirty")  # x86-64 and a few others have CONFIG_MEM_SOFT_DIRTY
+if "PREEMPT_RT" in os.uname().version:  # CONFIG_TRANSPARENT_HUGEPAGE depends on !PREEMPT_RT
+    CANNOT |= {"huge-zero-page", *(name for name in paths.NAMES if name.startswith("thp-"))}
 
 
 @pytest.fixture(scope="module")
