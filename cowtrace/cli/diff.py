@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import click
 
-from cowtrace.cli.options import json_option
+from cowtrace.cli.options import csv_option, json_option
+from cowtrace.exporters.csvlines import CsvLines
 from cowtrace.recording.reader import read
 from cowtrace.views import diff as view
 from cowtrace.views.answers.compare import compare
@@ -19,7 +21,8 @@ from cowtrace.views.text import printable
 @click.argument("before", metavar="BEFORE")
 @click.argument("after", metavar="AFTER")
 @json_option
-def diff(before: str, after: str, as_json: bool) -> None:
+@csv_option
+def diff(before: str, after: str, as_json: bool, as_csv: bool) -> None:
     """Compare two recordings: did my fix help?
 
     The first line says it in plain words; then what speaks against comparing the two, if
@@ -31,5 +34,7 @@ def diff(before: str, after: str, as_json: bool) -> None:
     found = compare(read(Path(before)), read(Path(after)), (names[0], names[1]))
     if as_json:
         click.echo(json.dumps(view.as_object(found)))
+    elif as_csv:
+        CsvLines(sys.stdout).answers(view.as_object(found)["questions"])
     else:
         show(view.diff(found))

@@ -12,37 +12,69 @@ from cowtrace.cli.attach import attach
 from cowtrace.cli.options import json_option
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.facts import KernelFacts
-from cowtrace.kernel.plan import PLAN_NAMES, NoPlan, PlanName, probe_plan
+from cowtrace.kernel.plan import PLAN_NAMES, Detail, NoPlan, PlanName, probe_plan
 from cowtrace.kernel.requirements import facts_or_none, requirements
+from cowtrace.tracer import Tracer
+from cowtrace.views.cost import Cost, as_object, block
 from cowtrace.views.doctor import Trial, report
 from cowtrace.views.show import show
 
+# Commands, and what they tell faults apart by.
+_WAYS: tuple[tuple[str, frozenset[Detail]], ...] = (
+    ("top, run", frozenset()),
+    ("forks, export", frozenset({"generation"})),
+    ("maps", frozenset({"mapping"})),
+    ("latency", frozenset({"generation", "latency"})),
+    ("record --no-stacks", frozenset({"generation", "mapping", "latency"})),
+)
 
-@click.command(epilog="\b\nExample:\n  sudo cowtrace doctor")
+
+@click.command(epilog="\b\nExamples:\n  sudo cowtrace doctor\n  sudo cowtrace doctor --cost")
+@click.option("--cost", is_flag=True, help="Also measure what tracing costs on this machine.")
 @json_option
-def doctor(as_json: bool) -> None:
+def doctor(cost: bool, as_json: bool) -> None:
     """Show what this kernel offers and which probe plan can run.
 
     Each plan is really attached, and detached at once. Exit code 0 when at least one can run,
     3 when none can.
+
+    --cost lets a process of its own copy pages, with and without a tracer, for some seconds. The
+    kernel's BPF statistics are on meanwhile, and afterwards as they were, however it ends.
     """
     facts = facts_or_none()
     needs = requirements(facts)
     trials = tuple(_try(name, facts) for name in PLAN_NAMES)
+    runs = any(trial.runs for trial in trials)
+    costs = _costs() if cost and runs else ()
     if as_json:
-        print(
-            json.dumps(
-                {
-                    "kernel": os.uname().release,
-                    "requirements": [asdict(need) for need in needs],
-                    "plans": [asdict(trial) for trial in trials],
-                }
-            )
-        )
+        told: dict[str, object] = {
+            "kernel": os.uname().release,
+            "requirements": [asdict(need) for need in needs],
+            "plans": [asdict(trial) for trial in trials],
+        }
+        if cost:
+            told["cost"] = [as_object(each) for each in costs]
+        print(json.dumps(told))
     else:
         show(report(os.uname().release, needs, trials))
-    if not any(trial.runs for trial in trials):
+        if costs:
+            click.echo()
+            show(block(costs))
+    if not runs:
         click.get_current_context().exit(EXIT_NO_PLAN)
+
+
+def _costs() -> tuple[Cost, ...]:
+    from cowtrace.tracer.cost import measure
+
+    def traced(details: frozenset[Detail]) -> Tracer:
+        return attach("auto", details=details, optional=True)
+
+    found: dict[tuple[str, ...], Cost] = {}  # what this plan cannot tell costs nothing
+    for used_by, details in _WAYS:
+        each = measure(traced, used_by, details)
+        found.setdefault(each.details, each)
+    return tuple(found.values())
 
 
 def _try(name: PlanName, facts: KernelFacts | None) -> Trial:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from cowtrace.cli.options import attach_option, process_options, verbose_option
 from cowtrace.cli.watching import ending_held, ticks
 from cowtrace.errors import EXIT_USAGE, CowtraceError
 from cowtrace.kernel.statistics import enabled
+from cowtrace.views.text import printable
 
 if TYPE_CHECKING:
     from cowtrace.exporters.prometheus import Metrics
@@ -115,6 +117,27 @@ def dashboard() -> None:
 def rules() -> None:
     """Print alert rules for Prometheus: forks that do not level off, a trace with losses."""
     click.echo(_shipped("alerts.yml"), nl=False)
+
+
+@export.command(
+    epilog="\b\nExamples:\n  cowtrace export schema > cowtrace.schema.json\n"
+    "  cowtrace export schema maps"
+)
+@click.argument("command", required=False)
+def schema(command: str | None) -> None:
+    """Print the JSON Schema of what commands write with --json.
+
+    Of COMMAND alone, as in top, report or vm-list; of all of them without one.
+    """
+    from cowtrace.exporters.schema import NAMES, of
+
+    if command is not None and command not in NAMES:
+        raise CowtraceError(
+            f"no schema is called {printable(command)}",
+            hint=f"there are: {', '.join(NAMES)}",
+            exit_code=EXIT_USAGE,
+        )
+    click.echo(json.dumps(of(command), indent=2))
 
 
 class _Watched:

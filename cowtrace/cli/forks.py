@@ -12,10 +12,18 @@ import click
 from cowtrace.cli import cgroups
 from cowtrace.cli.attach import attach
 from cowtrace.cli.choice import Choice
-from cowtrace.cli.options import attach_option, interval_arguments, json_option, process_options
+from cowtrace.cli.options import (
+    attach_option,
+    csv_option,
+    interval_arguments,
+    json_option,
+    process_options,
+)
 from cowtrace.cli.screens import screen
 from cowtrace.cli.watching import ending_held, snapshots
 from cowtrace.exporters import detaillines
+from cowtrace.exporters.csvlines import CsvLines
+from cowtrace.exporters.jsonlines import head
 from cowtrace.model import ForkGeneration, Snapshot, descendants
 from cowtrace.tracer.filter import Filter
 from cowtrace.views.generation_rows import WINDOW, fork_rows
@@ -28,12 +36,14 @@ from cowtrace.views.rows import DEFAULT_ROWS
               show_default=True, help="Forks shown at most; --json has them all.")  # fmt: skip
 @attach_option
 @json_option
+@csv_option
 @interval_arguments
 def forks(
     choice: Choice,
     limit: int,
     plan: str,
     as_json: bool,
+    as_csv: bool,
     interval: float,
     count: int | None,
 ) -> None:
@@ -64,7 +74,8 @@ def forks(
             attach(plan, details=frozenset({"generation"}), only=Filter(cgroup=choice.cgroup))
         )
         signals = ending_held(stack)
-        show = None if as_json else stack.enter_context(screen())
+        lines = CsvLines(sys.stdout)
+        show = None if as_json or as_csv else stack.enter_context(screen())
         for now, before in snapshots(live, signals, interval, count, show):
             if choice.cgroup:
                 members |= cgroups.processes(choice.cgroup)
@@ -75,6 +86,8 @@ def forks(
                 from cowtrace.views.forks import block
 
                 show.show(block(kept, rows, limit))
+            elif as_csv:
+                lines.snapshot(head(kept) | detaillines.generations(rows), "generations")
             else:
                 detaillines.write(sys.stdout, kept, detaillines.generations(rows))
 

@@ -9,10 +9,18 @@ import click
 
 from cowtrace.cli.attach import LATENCY, attach
 from cowtrace.cli.choice import Choice
-from cowtrace.cli.options import attach_option, filter_options, interval_arguments, json_option
+from cowtrace.cli.options import (
+    attach_option,
+    csv_option,
+    filter_options,
+    interval_arguments,
+    json_option,
+)
 from cowtrace.cli.screens import screen
 from cowtrace.cli.watching import ending_held, snapshots
 from cowtrace.exporters import detaillines
+from cowtrace.exporters.csvlines import CsvLines
+from cowtrace.exporters.jsonlines import head
 
 
 @click.command(
@@ -22,8 +30,11 @@ from cowtrace.exporters import detaillines
 @filter_options
 @attach_option
 @json_option
+@csv_option
 @interval_arguments
-def latency(choice: Choice, plan: str, as_json: bool, interval: float, count: int | None) -> None:
+def latency(
+    choice: Choice, plan: str, as_json: bool, as_csv: bool, interval: float, count: int | None
+) -> None:
     """Show how long the faults took, by kind, parent's and child's apart, live.
 
     Every INTERVAL seconds (1 by default), COUNT times (until interrupted by default); sums
@@ -38,12 +49,15 @@ def latency(choice: Choice, plan: str, as_json: bool, interval: float, count: in
     with ExitStack() as stack:
         live = stack.enter_context(attach(plan, details=LATENCY, only=choice.in_kernel()))
         signals = ending_held(stack)
-        show = None if as_json else stack.enter_context(screen())
+        lines = CsvLines(sys.stdout)
+        show = None if as_json or as_csv else stack.enter_context(screen())
         for now, _ in snapshots(live, signals, interval, count, show):
             kept = choice.of(now)
             if show:
                 from cowtrace.views.latency import block
 
                 show.show(block(kept))
+            elif as_csv:
+                lines.snapshot(head(kept) | detaillines.latency_of(kept), "latency")
             else:
                 detaillines.write(sys.stdout, kept, detaillines.latency_of(kept))

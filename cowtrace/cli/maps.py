@@ -9,10 +9,18 @@ import click
 
 from cowtrace.cli.attach import attach
 from cowtrace.cli.choice import Choice
-from cowtrace.cli.options import attach_option, filter_options, interval_arguments, json_option
+from cowtrace.cli.options import (
+    attach_option,
+    csv_option,
+    filter_options,
+    interval_arguments,
+    json_option,
+)
 from cowtrace.cli.screens import screen
 from cowtrace.cli.watching import ending_held, snapshots
 from cowtrace.exporters import detaillines
+from cowtrace.exporters.csvlines import CsvLines
+from cowtrace.exporters.jsonlines import head
 from cowtrace.views.mapping_rows import mapping_rows
 from cowtrace.views.rows import DEFAULT_ROWS, SORT_KEYS
 
@@ -30,6 +38,7 @@ from cowtrace.views.rows import DEFAULT_ROWS, SORT_KEYS
               show_default=True, help="Rows shown at most; --json has them all.")  # fmt: skip
 @attach_option
 @json_option
+@csv_option
 @interval_arguments
 def maps(
     choice: Choice,
@@ -38,6 +47,7 @@ def maps(
     limit: int,
     plan: str,
     as_json: bool,
+    as_csv: bool,
     interval: float,
     count: int | None,
 ) -> None:
@@ -54,7 +64,7 @@ def maps(
     +thp, +hugetlb   huge pages were hit
     """
     watch(
-        choice, interval, count, plan=plan, as_json=as_json, limit=limit, sort=sort,
+        choice, interval, count, plan=plan, as_json=as_json, as_csv=as_csv, limit=limit, sort=sort,
         addresses=addresses,
     )  # fmt: skip
 
@@ -66,6 +76,7 @@ def watch(
     *,
     plan: str,
     as_json: bool,
+    as_csv: bool,
     limit: int,
     sort: str,
     addresses: bool = False,
@@ -77,13 +88,16 @@ def watch(
             attach(plan, details=frozenset({"mapping"}), only=choice.in_kernel())
         )
         signals = ending_held(stack)
-        show = None if as_json else stack.enter_context(screen())
+        lines = CsvLines(sys.stdout)
+        show = None if as_json or as_csv else stack.enter_context(screen())
         for now, before in snapshots(live, signals, interval, count, show):
             kept = choice.of(now)
-            rows = mapping_rows(kept, before, addresses=addresses or as_json, sort=sort)
+            rows = mapping_rows(kept, before, addresses=addresses or as_json or as_csv, sort=sort)
             if show:
                 from cowtrace.views.mappings import block
 
                 show.show(block(kept, rows, limit, one=one, addresses=addresses))
+            elif as_csv:
+                lines.snapshot(head(kept) | detaillines.mappings(rows), "mappings")
             else:
                 detaillines.write(sys.stdout, kept, detaillines.mappings(rows))

@@ -37,6 +37,22 @@ attach_option = click.option(
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 
+
+def csv_option(command: Command) -> Command:
+    """--csv, which goes with no --json: the command gets `as_csv`."""
+
+    @functools.wraps(command)
+    def one_format(*args: Any, as_csv: bool, as_json: bool, **kwargs: Any) -> Any:
+        if as_csv and as_json:
+            raise click.UsageError("--csv or --json, one of them")
+        if as_csv and kwargs.get("latency"):
+            raise click.UsageError("--latency is a table of its own: cowtrace latency --csv")
+        return command(*args, as_csv=as_csv, as_json=as_json, **kwargs)
+
+    option = click.option("--csv", "as_csv", is_flag=True, help="CSV, for a spreadsheet.")
+    return option(one_format)  # type: ignore[return-value]
+
+
 verbose_option = click.option(
     "-v",
     "--verbose",

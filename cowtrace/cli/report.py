@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import click
 
-from cowtrace.cli.options import json_option
+from cowtrace.cli.options import csv_option, json_option
+from cowtrace.exporters.csvlines import CsvLines
 from cowtrace.recording.reader import read
 from cowtrace.views.show import show
 from cowtrace.views.text import printable
@@ -20,7 +22,8 @@ from cowtrace.views.text import printable
 @click.argument("file", metavar="FILE")
 @click.option("--html", "page", metavar="OUT", help="Write one page, with charts, to OUT.")
 @json_option
-def report(file: str, page: str | None, as_json: bool) -> None:
+@csv_option
+def report(file: str, page: str | None, as_json: bool, as_csv: bool) -> None:
     """Answer the ten questions from a recording; as a page with charts.
 
     Each number says how far it can be trusted: exact; an upper or lower bound; an estimate, from
@@ -43,5 +46,7 @@ def report(file: str, page: str | None, as_json: bool) -> None:
 
     if as_json:
         click.echo(json.dumps(view.as_object(recording, file)))
+    elif as_csv:
+        CsvLines(sys.stdout).answers(view.as_object(recording, file)["answers"])
     else:
         show(view.report(recording, Path(file).name))

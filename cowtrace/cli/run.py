@@ -15,11 +15,18 @@ from cowtrace import tracer
 from cowtrace.cli import launch
 from cowtrace.cli.attach import LATENCY, attach
 from cowtrace.cli.following import HELD, family, follow
-from cowtrace.cli.options import attach_option, json_option, latency_option, verbose_option
+from cowtrace.cli.options import (
+    attach_option,
+    csv_option,
+    json_option,
+    latency_option,
+    verbose_option,
+)
 from cowtrace.cli.screens import can_redraw
 from cowtrace.cli.signals import Held, held
 from cowtrace.errors import CowtraceError
 from cowtrace.exporters import jsonlines
+from cowtrace.exporters.csvlines import CsvLines
 from cowtrace.model import Snapshot
 from cowtrace.views.rows import DEFAULT_ROWS, Frame, rows
 from cowtrace.views.text import COLUMNS, fit, printable
@@ -37,6 +44,7 @@ from cowtrace.views.text import COLUMNS, fit, printable
 @latency_option
 @attach_option
 @json_option
+@csv_option
 @verbose_option
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
@@ -48,6 +56,7 @@ def run(
     latency: bool,
     plan: str,
     as_json: bool,
+    as_csv: bool,
     verbose: bool,
     command: tuple[str, ...],
 ) -> None:
@@ -58,15 +67,16 @@ def run(
     Its stdin, stdout and stderr stay its own. On a terminal, a live table takes the last lines
     and the command writes above it. The summary goes to stderr, or with -o to FILE.
 
-    With --json the summary is one object on stdout, and what the command writes to stdout goes
-    to stderr, so that the object stands alone; with -o FILE it goes there and stdout stays.
+    With --json, or --csv, the summary is on stdout, and what the command writes to stdout goes
+    to stderr, so that it stands alone; with -o FILE it goes there and stdout stays.
 
     The exit code is the command's, 128 + N if signal N ended it; 127 if it was not found, 126
     if it cannot be executed. SIGTERM, SIGHUP, SIGQUIT and SIGINT sent to cowtrace are passed on.
     """
     program = launch.resolve(command[0])
     live = not quiet and can_redraw(sys.stderr)
-    with _summary_stream(output, as_json) as out:
+    machine = as_json or as_csv
+    with _summary_stream(output, machine) as out:
         with ExitStack() as stack:
             counts = stack.enter_context(
                 attach(
@@ -79,13 +89,15 @@ def run(
             signals = stack.enter_context(held(*HELD))
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would reap the command
             started = time.monotonic()
-            own_stdout = bool(output) or not as_json
+            own_stdout = bool(output) or not machine
             pid = launch.start(program, command, signals, stdout_to_stderr=not own_stdout)
             code = _follow(counts, pid, signals, interval if live else None, verbose)
             took = time.monotonic() - started
             now = family(counts.snapshot(), pid)
         if as_json:
             jsonlines.write(out, now, latency=latency)
+        elif as_csv:
+            CsvLines(out).snapshot(jsonlines.as_object(now), "processes")
         else:
             ending = f": exit code {code} after {took:,.1f} s"
             what = fit(printable(shlex.join(command)), COLUMNS - len(ending))
@@ -133,10 +145,10 @@ def _summary(out: TextIO, title: str, now: Snapshot, verbose: bool, latency: boo
         plain.write(console, table.render(frame))
 
 
-def _summary_stream(output: str | None, as_json: bool) -> AbstractContextManager[TextIO]:
+def _summary_stream(output: str | None, machine: bool) -> AbstractContextManager[TextIO]:
     """Opened before the command starts: its work is not to be lost for want of a file."""
     if output is None:
-        return nullcontext(sys.stdout if as_json else sys.stderr)
+        return nullcontext(sys.stdout if machine else sys.stderr)
     try:
         return open(output, "w", encoding="utf-8", errors="backslashreplace")  # noqa: PTH123
     except OSError as error:

@@ -13,10 +13,11 @@ import click
 from cowtrace import tracer
 from cowtrace.cli.attach import attach
 from cowtrace.cli.choice import Choice
-from cowtrace.cli.options import attach_option, filter_options, json_option
+from cowtrace.cli.options import attach_option, csv_option, filter_options, json_option
 from cowtrace.cli.signals import held
 from cowtrace.cli.watching import ENDING
 from cowtrace.exporters import detaillines
+from cowtrace.exporters.csvlines import CsvLines
 from cowtrace.model import Event
 from cowtrace.views.event_lines import EventLines
 from cowtrace.views.text import COLUMNS
@@ -35,8 +36,11 @@ _ROUND_SECONDS = 1.0  # the tracer's sums are read that often, and what was drop
 @click.option("-n", "--count", type=click.IntRange(min=1), help="End after so many faults.")
 @attach_option
 @json_option
+@csv_option
 @click.option("-v", "--verbose", is_flag=True, help="Every column whole, however wide.")
-def snoop(choice: Choice, count: int | None, plan: str, as_json: bool, verbose: bool) -> None:
+def snoop(
+    choice: Choice, count: int | None, plan: str, as_json: bool, as_csv: bool, verbose: bool
+) -> None:
     """Show each copy-on-write fault by itself, as it happens.
 
     One line for each: the time, the process, the name of the thread that wrote (of another
@@ -58,7 +62,7 @@ def snoop(choice: Choice, count: int | None, plan: str, as_json: bool, verbose: 
             wide=verbose,
             timed="latency" in live.probe_plan.details,
         )
-        printer = _Printer(lines, as_json)
+        printer = _Printer(lines, as_json, as_csv)
         round_ends = time.monotonic() + _ROUND_SECONDS
         polls_left: int | None = None  # counted down once a signal has ended it
         while polls_left != 0 and (count is None or printer.shown < count):
@@ -79,17 +83,21 @@ def snoop(choice: Choice, count: int | None, plan: str, as_json: bool, verbose: 
 class _Printer:
     """Writes lines, and says in between what was dropped."""
 
-    def __init__(self, lines: EventLines, as_json: bool) -> None:
+    def __init__(self, lines: EventLines, as_json: bool, as_csv: bool) -> None:
         self.shown = 0
         self._lines = lines
         self._as_json = as_json
+        self._csv = CsvLines(sys.stdout) if as_csv else None
         self._dropped = 0
-        if not as_json:
+        if not as_json and not as_csv:
             print(lines.head(), flush=True)
 
     def event(self, event: Event) -> None:
         self.shown += 1
-        print(detaillines.event(event) if self._as_json else self._lines.line(event))
+        if self._csv:
+            self._csv.write([detaillines.event_object(event)])
+        else:
+            print(detaillines.event(event) if self._as_json else self._lines.line(event))
 
     def dropped(self, in_all: int) -> None:
         """Say how many more were dropped since the last time."""

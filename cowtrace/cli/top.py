@@ -11,6 +11,7 @@ from cowtrace.cli.attach import LATENCY, attach
 from cowtrace.cli.choice import Choice
 from cowtrace.cli.options import (
     attach_option,
+    csv_option,
     filter_options,
     interval_arguments,
     json_option,
@@ -20,6 +21,7 @@ from cowtrace.cli.options import (
 from cowtrace.cli.screens import screen
 from cowtrace.cli.watching import ending_held, snapshots
 from cowtrace.exporters import jsonlines
+from cowtrace.exporters.csvlines import CsvLines
 from cowtrace.views.rows import DEFAULT_ROWS, SORT_KEYS, Frame, rows
 
 
@@ -37,6 +39,7 @@ from cowtrace.views.rows import DEFAULT_ROWS, SORT_KEYS, Frame, rows
 @latency_option
 @attach_option
 @json_option
+@csv_option
 @verbose_option
 @interval_arguments
 def top(
@@ -47,6 +50,7 @@ def top(
     latency: bool,
     plan: str,
     as_json: bool,
+    as_csv: bool,
     verbose: bool,
     interval: float,
     count: int | None,
@@ -63,7 +67,10 @@ def top(
             raise click.UsageError("--latency goes with --by process; or run: cowtrace latency")
         from cowtrace.cli.maps import watch
 
-        watch(choice, interval, count, plan=plan, as_json=as_json, limit=limit, sort=sort)
+        watch(
+            choice, interval, count, plan=plan, as_json=as_json, as_csv=as_csv,
+            limit=limit, sort=sort,
+        )  # fmt: skip
         return
     names = choice.pids
     with ExitStack() as stack:
@@ -77,7 +84,8 @@ def top(
             )
         )
         signals = ending_held(stack)
-        show = None if as_json else stack.enter_context(screen())
+        lines = CsvLines(sys.stdout)
+        show = None if as_json or as_csv else stack.enter_context(screen())
         for now, before in snapshots(live, signals, interval, count, show):
             kept = choice.of(now)
             if show:
@@ -86,5 +94,7 @@ def top(
                 show.show(
                     Frame(kept, found, len(now.processes), most, verbose=verbose, latency=latency)
                 )
+            elif as_csv:
+                lines.snapshot(jsonlines.as_object(kept, before), "processes")
             else:
                 jsonlines.write(sys.stdout, kept, before, latency=latency)

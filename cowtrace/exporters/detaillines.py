@@ -36,7 +36,7 @@ from cowtrace.model import DetailRow, Event, Snapshot, Source
 from cowtrace.views.generation_rows import ForkRow
 from cowtrace.views.mapping_rows import MappingRow, label, segment
 
-__all__ = ["event", "generations", "latency_of", "mappings", "stacks", "write"]
+__all__ = ["event", "event_object", "generations", "latency_of", "mappings", "stacks", "write"]
 
 
 def write(stream: TextIO, now: Snapshot, answer: dict[str, Any]) -> None:
@@ -63,29 +63,32 @@ def stacks(rows: Iterable[DetailRow], sampled: bool) -> dict[str, Any]:
 
 def event(one: Event) -> str:
     """One line, without its end."""
+    return json.dumps(event_object(one))
+
+
+def event_object(one: Event) -> dict[str, Any]:
+    """One fault."""
     found = one.mapping
-    return json.dumps(
-        {
-            "at_ns": one.at_ns,
-            "pid": one.pid,
-            "tid": one.tid,
-            "comm": one.comm,
-            "kind": one.kind.name.lower(),
-            "source": None if one.source is Source.UNKNOWN else one.source.name.lower(),
-            "origin": one.origin.name.lower(),
-            "address": one.address,
-            "bytes": one.bytes,
-            "mapping": found
-            and {
-                "name": label(found),
-                "segment": segment(found),
-                "start": found.start,
-                "end": found.end,
-                "inode": found.inode or None,
-            },
-            "ns": one.ns,
-        }
-    )
+    return {
+        "at_ns": one.at_ns,
+        "pid": one.pid,
+        "tid": one.tid,
+        "comm": one.comm,
+        "kind": one.kind.name.lower(),
+        "source": None if one.source is Source.UNKNOWN else one.source.name.lower(),
+        "origin": one.origin.name.lower(),
+        "address": one.address,
+        "bytes": one.bytes,
+        "mapping": found
+        and {
+            "name": label(found),
+            "segment": segment(found),
+            "start": found.start,
+            "end": found.end,
+            "inode": found.inode or None,
+        },
+        "ns": one.ns,
+    }
 
 
 def _generation(row: ForkRow) -> dict[str, Any]:
