@@ -9,11 +9,13 @@ import sys
 from importlib import import_module
 
 import click
+from click.shell_completion import CompletionItem
 
 from cowtrace import __version__, errors
 
 # Every command and its line in --help, so that --help imports none of them.
 COMMANDS = {
+    "completion": "Print what makes Tab complete commands and options in a shell.",
     "demo": "Show live what fork shares and what a write copies.",
     "diff": "Compare two recordings: did my fix help?",
     "doctor": "Show what this kernel offers and which probe plan can run.",
@@ -69,6 +71,15 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(sorted(COMMANDS.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands, none of which is imported for it, and this group's own options."""
+        found = [
+            CompletionItem(name, help=words)
+            for name, words in sorted(COMMANDS.items())
+            if name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def invoke(self, ctx: click.Context) -> object:
         try:
