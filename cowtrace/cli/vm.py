@@ -54,7 +54,8 @@ def box_command(kernel: str) -> None:
     found = box.find(known, kernel)
     chosen = accel.choose()
     row: dict[str, object] = {key: str(value) for key, value in dataclasses.asdict(found).items()}
-    click.echo(json.dumps(row | {"cmdline": box.CMDLINE, "kvm": chosen.kvm, "accel": str(chosen)}))
+    row |= {"cmdline": box.CMDLINE, "kvm": chosen.kvm, "accel": str(chosen)}
+    click.echo(json.dumps(row | {"cpu": known.kernel(kernel).emulated_cpu}))
 
 
 @vm.command("list", epilog="\b\nExample:\n  cowtrace vm list")

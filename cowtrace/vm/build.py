@@ -59,9 +59,10 @@ def root_artifact(user: Userspace) -> Artifact:
 
 
 def _content(part: Kernel | Userspace) -> str:
-    """What decides the files: not when it is built. amd64 goes without saying, as it always has."""
+    """What decides the files: not how it is run. amd64 goes without saying, as it always has."""
     content = dataclasses.asdict(part)
-    content.pop("usual", None)
+    for elsewhere in ("usual", "cpu"):
+        content.pop(elsewhere, None)
     if part.arch == AMD64:
         del content["arch"]
     return json.dumps(content, sort_keys=True)

@@ -28,6 +28,12 @@ class Kernel:
     extra_modules: tuple[str, ...]  # there for modprobe
     arch: str = AMD64  # Debian's name: cowtrace.vm.arch.ARCHES
     usual: bool = True  # among those that are built and verified when none is named
+    cpu: tuple[str, ...] = ()  # features that it cannot have where QEMU emulates the processor
+
+    @property
+    def emulated_cpu(self) -> str:
+        """QEMU's -cpu, without KVM."""
+        return ",".join((arch.of(self.arch).cpu, *self.cpu))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,7 @@ def parse(data: dict[str, Any]) -> Definition:
             extra,
             arch.of(item.get("arch", AMD64)).debian,
             not item.get("more", False),
+            _strings(item.get("cpu", []), f"kernels.{name}.cpu"),
         )
         for name, item in data["kernels"].items()
     )

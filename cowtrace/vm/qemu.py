@@ -29,12 +29,13 @@ class Machine:
     state_fd: int | None = None  # a file from saved.save: starts from there, boots nothing
     icount: bool = False  # the guest's clock counts instructions, 2 ns each: emulation, one CPU
     arch: Arch = ARCHES["amd64"]
+    cpu: str = ""  # -cpu without KVM; empty: the architecture's usual one
 
 
 def command_line(qemu: str, machine: Machine) -> list[str]:
     """The arguments to start the machine."""
     guest = machine.arch
-    accel = ("kvm", "host") if machine.accel.kvm else (guest.emulation, guest.cpu)
+    accel = ("kvm", "host") if machine.accel.kvm else (guest.emulation, machine.cpu or guest.cpu)
     if machine.icount:
         accel = ("tcg", accel[1])  # one thread: QEMU counts with no other
     argv = [

@@ -75,6 +75,7 @@ def run(
             cpus=options.cpus,
             icount=options.icount,
             arch=guest,
+            cpu=item.emulated_cpu,
         )
         state = saved.state_path(program, machine)
         if state and state.exists():

@@ -163,6 +163,7 @@ def test_the_vagrantfile_is_told_what_to_boot_and_how() -> None:
         "vmlinuz": str(found.vmlinuz),
         "initrd": str(found.initrd),
         "cmdline": box.CMDLINE,
+        "cpu": "max,xsave=off,avx=off",
         "kvm": False,
         "accel": "software emulation (COWTRACE_ACCEL=tcg)",
     }

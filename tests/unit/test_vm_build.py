@@ -207,6 +207,7 @@ def test_what_decides_no_file_is_not_in_the_key() -> None:
     item = definition.load().kernel("6.12")
     place = build.kernel_artifact(item).place
     assert build.kernel_artifact(dataclasses.replace(item, usual=False)).place == place
+    assert build.kernel_artifact(dataclasses.replace(item, cpu=("cx16=off",))).place == place
     assert build.kernel_artifact(dataclasses.replace(item, arch="arm64")).place != place
 
 

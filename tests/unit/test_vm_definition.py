@@ -33,6 +33,12 @@ def test_the_projects_own_definition() -> None:
     assert known.kernel("6.1").disk_modules == ("virtio_blk",)
 
 
+def test_an_emulated_processor_lacks_what_a_kernel_cannot_have() -> None:
+    known = definition.load()
+    usual = known.kernel("6.12").emulated_cpu
+    assert known.kernel("6.12-backports").emulated_cpu == f"{usual},cx16=off"
+
+
 def test_arm64_in_pages_of_4_and_16_kib() -> None:
     known = definition.load()
     for name in ("6.12-arm64", "6.12-arm64-16k"):

@@ -59,6 +59,7 @@ def test_an_arm64_machine() -> None:
     assert argv[argv.index("-machine") + 1] == "virt"
     assert argv[argv.index("-accel") + 1] == "tcg,thread=multi"
     assert argv[argv.index("-append") + 1].startswith("console=ttyAMA0 ")
+    assert argv[argv.index("-cpu") + 1] == ARCHES["arm64"].cpu
     here = replace(machine(KVM), arch=ARCHES["arm64"])
     assert "host" in qemu.command_line("qemu", here)
 
