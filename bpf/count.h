@@ -21,11 +21,11 @@ INLINE u32 current_round(void)
 }
 
 /*
- * Per-CPU: no atomics, which 5.10 refuses in the form newer compilers emit.
+ * Shared by all CPUs: parts for each would take longer to make than all the rest.
  * Preallocated: a fault may come where memory cannot be had. When it is full,
  * LOSS_SUMS_FULL counts what was not counted.
  */
-BPF_PERCPU_HASH(fault_sums, struct fault_key, struct fault_sum, MAX_ROWS);
+BPF_HASH(fault_sums, struct fault_key, struct fault_sum, MAX_ROWS);
 
 /* Names, parents, ends; written a few times in a process's life. */
 BPF_HASH(processes, u32, struct process, MAX_PROCESSES);
@@ -61,16 +61,6 @@ INLINE void introduce(u32 tgid, u64 task)
 		lose(LOSS_PROCESSES_FULL);
 }
 
-/*
- * Two programs can take turns on one CPU where a thread can be preempted inside
- * one (fentry, and tracepoints of 7.x, on a preemptible kernel).
- */
-#ifdef PREEMPTIBLE
-#define increase(counter, by) atomic_add(&(counter), by)
-#else
-#define increase(counter, by) ((counter) += (by))
-#endif
-
 #define INTRODUCED -1ULL	/* as `task`: that process is known already */
 
 /*
@@ -91,8 +81,8 @@ INLINE void add_to_hash(struct fault_key *key, u64 task, u64 faults, u64 bytes)
 		lose(LOSS_SUMS_FULL);
 		return;
 	}
-	increase(sum->faults, faults);
-	increase(sum->bytes, bytes);
+	atomic_add(&sum->faults, faults);
+	atomic_add(&sum->bytes, bytes);
 }
 
 INLINE void add(struct fault_key *key, u64 task, u64 faults, u64 bytes)

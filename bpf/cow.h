@@ -51,7 +51,7 @@ struct fault_key {
 	u8 half;	/* 0 or 1: the round's parity, see count.h */
 };
 
-/* Value of fault_sums, one a CPU. Sums of one round. */
+/* Value of fault_sums. Sums of one round. */
 struct fault_sum {
 	u64 faults;
 	u64 bytes;	/* written to new frames; 0 for kinds that copy nothing */

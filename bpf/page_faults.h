@@ -5,6 +5,16 @@
 
 #include "count.h"
 
+/*
+ * Two programs can take turns on one CPU where a thread can be preempted inside
+ * one (fentry, and tracepoints of 7.x, on a preemptible kernel).
+ */
+#ifdef PREEMPTIBLE
+#define increase(counter, by) atomic_add(&(counter), by)
+#else
+#define increase(counter, by) ((counter) += (by))
+#endif
+
 /* One a process and round. When it is full, LOSS_PAGE_FAULTS_FULL. */
 BPF_PERCPU_HASH(page_faults, struct page_fault_key, struct page_fault_sum, 2 * MAX_PROCESSES);
 

@@ -14,6 +14,7 @@ from cowtrace.kernel.btf import Btf, vmlinux
 from cowtrace.kernel.casts import Cast, rdonly_cast
 from cowtrace.kernel.libbpf import libbpf
 from cowtrace.kernel.misses import preemptible
+from cowtrace.kernel.symbols import symbols
 from cowtrace.kernel.trampoline import fexit_refused
 
 # Macro of bpf/*.h: the struct, and the member's names, newest first.
@@ -144,7 +145,7 @@ def kernel_facts() -> KernelFacts:
         offsets=_offsets(btf),
         constants=_constants(btf),
         parameters={f: p for f in FUNCTIONS if (p := btf.parameters(f)) is not None},
-        symbols=kallsyms((*FUNCTIONS, *VARIABLES)),
+        symbols=symbols((*FUNCTIONS, *VARIABLES)),
         tracepoints=frozenset(t for t in TRACEPOINTS if btf.has_tracepoint(t)),
         # The perf event source by which kprobes are opened: no tracefs needed.
         kprobes=Path("/sys/bus/event_source/devices/kprobe").exists(),
@@ -177,18 +178,3 @@ def _constants(btf: Btf) -> dict[str, int]:
         for macro, (enum, value) in ENUMERATORS.items()
     }
     return {macro: value for macro, value in values.items() if value is not None}
-
-
-def kallsyms(names: tuple[str, ...], path: Path = Path("/proc/kallsyms")) -> dict[str, int]:
-    """Addresses of kernel symbols that exist under their plain name (not inlined, no .isra).
-
-    An address is 0 where kernel.kptr_restrict hides it.
-    """
-    text = path.read_bytes()
-    found = {}
-    for name in names:
-        end = text.find(b" %s\n" % name.encode())
-        if end >= 0:
-            line = text[text.rfind(b"\n", 0, end) + 1 : end]
-            found[name] = int(line.split()[0], 16)
-    return found

@@ -23,7 +23,7 @@ from cowtrace.tracer.rounds import Rounds
 from cowtrace.tracer.samples import Samples
 from cowtrace.tracer.symbols import Symbols
 
-MAX_ROWS = 1 << 16  # of fault_sums: process x kind x source x origin
+MAX_ROWS = 1 << 17  # of fault_sums: process x kind x source x origin
 MAX_PROCESSES = 1 << 15
 # Maps of bpf/detail.h, made only when they are asked for.
 _DETAIL_SIZES = {

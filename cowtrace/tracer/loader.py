@@ -7,13 +7,14 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+from cowtrace import kept
 from cowtrace.bpf_source import bpf_dir
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.btf import vmlinux
 from cowtrace.kernel.misses import misses
 from cowtrace.kernel.plan import ProbePlan
 from cowtrace.kernel.statistics import run_time
-from cowtrace.tracer import store
+from cowtrace.tracer.compiled import Compiled
 from cowtrace.tracer.compiler import CompileError, compiled, import_bcc
 from cowtrace.tracer.loader_direct import Direct
 from cowtrace.tracer.source import bpf_text
@@ -37,7 +38,7 @@ class Loaded:
 
     def __init__(self, plan: ProbePlan, options: Mapping[str, int]) -> None:
         flags = [f"-D{name}={value}" for name, value in {**plan.defines, **options}.items()]
-        key = store.key(*_sources(), repr(plan.hooks), _bcc_version(), *flags)
+        key = kept.key(*_sources(), repr(plan.hooks), _bcc_version(), *flags)
         self._loaded = _kept(plan, key) or _built(plan, key, flags)
 
     def map_fd(self, name: str) -> int:
@@ -75,13 +76,13 @@ class Loaded:
 
 def _kept(plan: ProbePlan, key: str) -> Direct | None:
     """From an earlier start; None when there is none that this kernel takes."""
-    programs = store.read(key)
-    if programs is None:
+    data = kept.read(key)
+    if data is None:
         return None
     try:
-        return Direct(plan, programs)
-    except (OSError, LookupError, ValueError):
-        store.forget(key)  # the compiler may do better
+        return Direct(plan, Compiled.from_bytes(data))
+    except (OSError, LookupError, TypeError, ValueError):
+        kept.forget(key)  # the compiler may do better
         return None
 
 
@@ -91,7 +92,7 @@ def _built(plan: ProbePlan, key: str, flags: list[str]) -> Direct:
         loaded = Direct(plan, programs)
     except (CompileError, OSError) as error:
         raise Refused(plan, str(error)) from None
-    store.write(key, programs)
+    kept.write(key, programs.to_bytes())
     return loaded
 
 

@@ -67,7 +67,7 @@ class Rounds:
     def _sums(self, ended: int) -> dict[Key, tuple[int, int]]:
         fd = self._fd("fault_sums")
         half = ended & 1
-        found = maps.read_hash(fd, abi.FAULT_KEY, abi.FAULT_SUM, per_cpu=True)
+        found = maps.read_hash(fd, abi.FAULT_KEY, abi.FAULT_SUM, per_cpu=False)
         old = [(key, value) for key, value in found if key[5] == half]
         maps.delete(fd, [abi.FAULT_KEY.pack(*key) for key, _ in old])
         sums: dict[Key, tuple[int, int]] = defaultdict(lambda: (0, 0))

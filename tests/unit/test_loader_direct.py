@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
-from test_store import EXIT, RING, SUMS, load_map
+from test_kept import EXIT, RING, SUMS, load_map
 
 from cowtrace.kernel import programs
 from cowtrace.kernel.hooks import Hook

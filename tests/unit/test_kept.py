@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cowtrace import kept
 from cowtrace.kernel.plan import ProbePlan
 from cowtrace.kernel.programs import MapSpec
-from cowtrace.tracer import loader, store
+from cowtrace.tracer import loader
 from cowtrace.tracer.compiled import Compiled, with_kfuncs, with_maps
 
 SUMS = MapSpec("sums", 5, 16, 16, 65536, 0)
@@ -31,6 +32,7 @@ def load_map(number: int) -> bytes:
 
 EXIT = instruction(0x95)
 PROGRAMS = Compiled((SUMS, RING), (("raw_tracepoint__x", load_map(1) + EXIT), ("y", EXIT)))
+DATA = PROGRAMS.to_bytes()
 
 
 @pytest.fixture(autouse=True)
@@ -38,9 +40,9 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
-def kept() -> Path:
-    store.write("key", PROGRAMS)
-    return store.folder() / "key"
+def stored() -> Path:
+    kept.write("key", DATA)
+    return kept.folder() / "key"
 
 
 @given(st.lists(st.tuples(st.text(max_size=9), st.binary(max_size=64)), max_size=4))
@@ -73,54 +75,54 @@ def test_marked_calls_become_calls_of_kernel_functions() -> None:
 
 
 def test_what_is_kept_comes_back_and_is_for_its_owner_only() -> None:
-    path = kept()
-    assert store.read("key") == PROGRAMS
+    path = stored()
+    assert kept.read("key") == DATA
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert list(path.parent.iterdir()) == [path]  # nothing half-written beside it
-    assert store.read("another key") is None
+    assert kept.read("another key") is None
 
 
 @given(st.integers(min_value=0), st.integers(0, 7))
 def test_a_changed_bit_is_noticed(at: int, bit: int) -> None:
-    path = kept()
+    path = stored()
     data = bytearray(path.read_bytes())
     data[at % len(data)] ^= 1 << bit
     path.write_bytes(data)
-    assert store.read("key") is None
+    assert kept.read("key") is None
 
 
 @given(st.integers(min_value=0))
 def test_a_part_of_it_is_no_use(length: int) -> None:
-    path = kept()
+    path = stored()
     data = path.read_bytes()
     path.write_bytes(data[: length % len(data)])
-    assert store.read("key") is None
+    assert kept.read("key") is None
 
 
 def test_one_key_does_not_answer_for_another() -> None:
-    kept().rename(store.folder() / "other")
-    assert store.read("other") is None
+    stored().rename(kept.folder() / "other")
+    assert kept.read("other") is None
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o620, 0o660])
 def test_a_file_that_others_can_get_at_is_not_taken(mode: int) -> None:
-    kept().chmod(mode)
-    assert store.read("key") is None
+    stored().chmod(mode)
+    assert kept.read("key") is None
 
 
 def test_a_file_of_another_user_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept()
+    stored()
     other = os.geteuid() + 1
     monkeypatch.setattr(os, "geteuid", lambda: other)
-    assert store.read("key") is None
+    assert kept.read("key") is None
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
-    path = kept()
+    path = stored()
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
-    assert store.read("key") is None
+    assert kept.read("key") is None
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(
@@ -128,29 +130,29 @@ def test_a_folder_that_cannot_be_written_is_no_error(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    store.write("key", PROGRAMS)
-    store.forget("key")
-    assert store.read("key") is None
+    kept.write("key", DATA)
+    kept.forget("key")
+    assert kept.read("key") is None
 
 
 def test_those_unused_for_longest_go() -> None:
     for number in range(40):
-        store.write(f"{number}", PROGRAMS)
-        os.utime(store.folder() / f"{number}", (number, number))
-    assert store.read("8") == PROGRAMS  # used again
-    store.write("last", PROGRAMS)
-    left = {path.name for path in store.folder().iterdir()}
+        kept.write(f"{number}", DATA)
+        os.utime(kept.folder() / f"{number}", (number, number))
+    assert kept.read("8") == DATA  # used again
+    kept.write("last", DATA)
+    left = {path.name for path in kept.folder().iterdir()}
     assert len(left) == 32
     assert {"8", "39", "last"} <= left
     assert "9" not in left
 
 
 def test_a_key_depends_on_every_part_and_where_it_ends() -> None:
-    assert len({store.key("a", "bc"), store.key("ab", "c"), store.key("a", "b", "c")}) == 3
+    assert len({kept.key("a", "bc"), kept.key("ab", "c"), kept.key("a", "b", "c")}) == 3
 
 
 def test_what_this_kernel_does_not_take_is_compiled_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept()
+    stored()
 
     def refuse(plan: ProbePlan, compiled: Compiled) -> None:
         assert compiled == PROGRAMS
@@ -158,4 +160,4 @@ def test_what_this_kernel_does_not_take_is_compiled_again(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(loader, "Direct", refuse)
     assert loader._kept(ProbePlan("kprobe", (), {}, frozenset(), ()), "key") is None
-    assert store.read("key") is None
+    assert kept.read("key") is None

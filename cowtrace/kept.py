@@ -1,7 +1,7 @@
-"""Compiled programs in the user's cache folder: lost or damaged, they only cost time.
+"""What takes long to find out, in the user's cache folder: lost or damaged, it only costs time.
 
 A file is taken only if it belongs to this user, nobody else can read or write it, and its
-content has the sum that it says it has. The kernel verifies the programs as ever.
+content has the sum that it says it has.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from cowtrace.tracer.compiled import Compiled
-
-_FORMAT = "1"
+_FORMAT = "2"
 _KEPT = 32  # files; those unused for longest go
 
 
@@ -32,7 +30,7 @@ def folder(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def key(*parts: str) -> str:
-    """Names what was compiled: the SHA-256 of all that it depends on, and of this kernel."""
+    """The SHA-256 of all that it depends on, and of this kernel."""
     uname = os.uname()
     digest = hashlib.sha256()
     for part in (_FORMAT, uname.release, uname.version, uname.machine, *parts):
@@ -41,10 +39,10 @@ def key(*parts: str) -> str:
     return digest.hexdigest()
 
 
-def read(name: str) -> Compiled | None:
+def read(name: str) -> bytes | None:
     """What was kept by that key; None when it is not there or cannot be trusted."""
     path = folder() / name
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    with suppress(OSError):
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
@@ -54,17 +52,16 @@ def read(name: str) -> Compiled | None:
             head, _, data = file.read().partition(b"\n")
         if head == _head(name, data):
             os.utime(path)
-            return Compiled.from_bytes(data)
+            return data
     return None
 
 
-def write(name: str, compiled: Compiled) -> None:
+def write(name: str, data: bytes) -> None:
     """Keep it by that key, whole or not at all; when it cannot be kept, it is not."""
     into = folder()
     staged = into / f".{name}.{os.getpid()}"
     with suppress(OSError):
         into.mkdir(mode=0o700, parents=True, exist_ok=True)
-        data = compiled.to_bytes()
         try:
             with os.fdopen(
                 os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
@@ -79,7 +76,7 @@ def write(name: str, compiled: Compiled) -> None:
 
 
 def forget(name: str) -> None:
-    """This kernel does not take it."""
+    """It was of no use."""
     with suppress(OSError):
         (folder() / name).unlink()
 

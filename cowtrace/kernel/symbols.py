@@ -1,0 +1,38 @@
+"""Where functions and variables are in the running kernel, by /proc/kallsyms."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from cowtrace import kept
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def symbols(names: tuple[str, ...]) -> dict[str, int]:
+    """As kallsyms(); looked up once a boot, for that is a quarter of the time to start."""
+    key = kept.key("kallsyms", _BOOT_ID.read_text(), *names)
+    data = kept.read(key)
+    if data is not None:
+        known: dict[str, int] = json.loads(data)
+        return known
+    found = kallsyms(names)
+    if all(found.values()):
+        kept.write(key, json.dumps(found).encode())
+    return found
+
+
+def kallsyms(names: tuple[str, ...], path: Path = Path("/proc/kallsyms")) -> dict[str, int]:
+    """Addresses of kernel symbols that exist under their plain name (not inlined, no .isra).
+
+    An address is 0 where kernel.kptr_restrict hides it.
+    """
+    text = path.read_bytes()
+    found = {}
+    for name in names:
+        end = text.find(b" %s\n" % name.encode())
+        if end >= 0:
+            line = text[text.rfind(b"\n", 0, end) + 1 : end]
+            found[name] = int(line.split()[0], 16)
+    return found

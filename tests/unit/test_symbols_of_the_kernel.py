@@ -1,0 +1,48 @@
+"""Kernel symbols are looked up once a boot, and not kept where their addresses are hidden."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cowtrace.kernel import symbols
+
+TEXT = b"""\
+ffffffff81000000 T do_wp_page
+ffffffff81000100 t do_wp_page.cold
+ffffffff81000200 t wp_page_copy.isra.0
+ffffffff81000300 D huge_zero_pfn
+"""
+HIDDEN = b"0000000000000000 T do_wp_page\n"
+NAMES = ("do_wp_page", "wp_page_copy", "huge_zero_pfn")
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+def test_only_plain_names_count(tmp_path: Path) -> None:
+    (tmp_path / "kallsyms").write_bytes(TEXT)
+    assert symbols.kallsyms(NAMES, tmp_path / "kallsyms") == {
+        "do_wp_page": 0xFFFFFFFF81000000,
+        "huge_zero_pfn": 0xFFFFFFFF81000300,
+    }
+
+
+@pytest.mark.parametrize(("text", "looked_up"), [(TEXT, 1), (HIDDEN, 2)])
+def test_looked_up_once_unless_hidden(
+    text: bytes, looked_up: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kallsyms").write_bytes(text)
+    asked = []
+
+    def look_up(names: tuple[str, ...]) -> dict[str, int]:
+        asked.append(names)
+        return original(names, tmp_path / "kallsyms")
+
+    original = symbols.kallsyms
+    monkeypatch.setattr(symbols, "kallsyms", look_up)
+    assert symbols.symbols(NAMES) == symbols.symbols(NAMES)
+    assert len(asked) == looked_up
