@@ -39,14 +39,13 @@ INLINE u64 ns_in_fault(void)
 /* 1 + the position of the highest bit that is set; 0 for 0. */
 INLINE u8 log2_slot(u64 ns)
 {
-	u8 slot = 0;
-	int shift;
+	u64 slot = 0, shift, step;
 
+	/* No branches: the verifier would follow each of them, in each round of the loop. */
 	for (shift = 32; shift; shift >>= 1) {
-		if (ns >> shift) {
-			ns >>= shift;
-			slot += shift;
-		}
+		step = (((1ULL << shift) - 1 - ns) >> 63) * shift;
+		ns >>= step;
+		slot += step;
 	}
 	return ns ? slot + 1 : 0;
 }

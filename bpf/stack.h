@@ -36,12 +36,11 @@ INLINE u64 note_stack(void *ctx, u64 flags)
 		lose(LOSS_STACKS_FULL);
 		return 0;
 	}
+	/* No branches: the verifier would follow each of them, in each round of the loop. */
 	NO_UNROLL
 	for (i = 0; i < STACK_DEPTH; i++) {
-		if (8 * i >= bytes)
-			stack->addresses[i] = 0;	/* of an earlier, deeper one */
-		else
-			id = (id ^ stack->addresses[i]) * 1099511628211ULL;
+		stack->addresses[i] &= (8 * i - bytes) >> 63;	/* else of an earlier, deeper one */
+		id = (id ^ stack->addresses[i]) * 1099511628211ULL;
 	}
 	if (!stacks.lookup(&id) && stacks.insert(&id, stack) && !stacks.lookup(&id)) {
 		lose(LOSS_STACKS_FULL);

@@ -44,9 +44,9 @@ class Mutation:
 OF_FAULT_ENDS = (
     Mutation(
         "the upper bits of the frame alone are compared",
-        "arch.h",
-        "(((pte) & PTE_FRAME_MASK) >> PAGE_SHIFT)",
-        "(((pte) & PTE_FRAME_MASK) >> 36)",
+        "classify.h",
+        "return !((wp->before ^ wp->after) & PTE_FRAME_MASK);",
+        "return !((wp->before ^ wp->after) >> 36);",
         "fork-child-writes",
     ),
     Mutation(
