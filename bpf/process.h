@@ -15,17 +15,19 @@ RAW_TRACEPOINT_PROBE(sched_process_fork)
 
 	if (tgid != read_u32(child, TASK_PID))
 		return 0;	/* a thread */
+	process.parent = read_u32(parent, TASK_TGID);
+	inherit_wanted(process.parent, tgid);
+	if (!is_wanted(process.parent))
+		return 0;
 	last = processes.lookup(&tgid);
 	if (last && last->exited)
 		lose(LOSS_PID_REUSED);
-	process.parent = read_u32(parent, TASK_TGID);
 	process.start_ns = read_u64(child, TASK_START_BOOTTIME);
 	bpf_probe_read_kernel(process.comm, sizeof(process.comm),
 			      (void *)(child + TASK_COMM));
 #ifdef GENERATIONS
 	begin_generation(parent, child, &process);
 #endif
-	inherit_wanted(process.parent, tgid);
 	if (processes.update(&tgid, &process))
 		lose(LOSS_PROCESSES_FULL);
 	return 0;
