@@ -18,6 +18,7 @@ from cowtrace import tracer
 from cowtrace.cli import cgroups
 from cowtrace.cli.attach import attach
 from cowtrace.cli.choice import Choice
+from cowtrace.cli.following import families
 from cowtrace.cli.options import attach_option, process_options, verbose_option
 from cowtrace.cli.watching import ending_held, ticks
 from cowtrace.errors import EXIT_USAGE, CowtraceError
@@ -92,7 +93,7 @@ def prometheus(
             )
         )
         signals = ending_held(stack)
-        watched = _Watched(live, metrics, replace(choice, names=(), follow=False))
+        watched = _Watched(live, metrics, choice)
         watched.look()
 
         def page(accept: str) -> tuple[bytes, str]:
@@ -146,7 +147,8 @@ class _Watched:
     def __init__(self, live: tracer.Tracer, metrics: Metrics, choice: Choice) -> None:
         from prometheus_client import ProcessCollector
 
-        self._live, self._metrics, self._choice = live, metrics, choice
+        self._live, self._metrics, self._pids = live, metrics, choice.pids
+        self._choice = replace(choice, names=(), follow=False)  # which `families` has seen to
         self._own = ProcessCollector(registry=None)  # type: ignore[arg-type]
         self._lock = threading.Lock()
         self._looked = 0.0
@@ -171,7 +173,8 @@ class _Watched:
         yield from self._own.collect()
 
     def _look(self) -> None:
-        self._metrics.add(self._choice.of(self._live.snapshot()))
+        chosen = families(self._live.snapshot(), self._pids)
+        self._metrics.add(self._choice.of(chosen))
         self._live.forget_ended()
         self._looked = time.monotonic()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Protocol
 
@@ -54,3 +54,15 @@ def family(now: Snapshot, pid: int) -> Snapshot:
     """The command and all its descendants."""
     pids = descendants(now, pid)
     return now.only(process for process in now.processes if process.pid in pids)
+
+
+def families(now: Snapshot, pids: Collection[int]) -> Snapshot:
+    """These and their descendants, where the kernel's filter lets only their faults pass.
+
+    A descendant that was born before attach is known by its faults alone. Everything without pids.
+    """
+    if not pids:
+        return now
+    roots = {*pids, *(p.pid for p in now.processes if p.parent is None and p.faults)}
+    members = set().union(*(descendants(now, root) for root in roots))
+    return now.only(process for process in now.processes if process.pid in members)

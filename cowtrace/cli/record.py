@@ -18,7 +18,7 @@ from cowtrace import __version__, tracer
 from cowtrace.cli import launch, procfs
 from cowtrace.cli.attach import attach
 from cowtrace.cli.choice import Choice
-from cowtrace.cli.following import HELD, family, follow
+from cowtrace.cli.following import HELD, families, family, follow
 from cowtrace.cli.options import attach_option, process_options, verbose_option
 from cowtrace.cli.signals import held
 from cowtrace.cli.watching import ending_held, ticks
@@ -119,13 +119,12 @@ def record(
             code = _closing(file, status, wait)
         else:
             signals = ending_held(stack)
-            # The kernel's filter has let only them and their descendants pass.
             filtered = replace(choice, names=(), follow=False)
             count = None if seconds is None else max(1, round(seconds / interval))
 
             def watch() -> int:
                 for _ in ticks(signals, interval, count, None):
-                    status.add(file, filtered.of(live.snapshot()))
+                    status.add(file, filtered.of(families(live.snapshot(), choice.pids)))
                     gone = choice.pids and not any(map(procfs.runs, choice.pids))
                     if status.full or gone:
                         break

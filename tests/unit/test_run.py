@@ -16,6 +16,7 @@ import pytest
 from snapshots import process, row, snapshot
 from test_top import FAKED, read_all
 
+from cowtrace.cli.following import families
 from cowtrace.model import FaultKind, descendants
 
 GLIBC_OWN = 3 << 31  # signals 32 and 33: posix_spawn(3) ignores them, nobody else uses them
@@ -160,6 +161,20 @@ def test_a_family_keeps_those_whose_parent_has_exited() -> None:
         process(13, "stranger"),
     )
     assert descendants(now, 10) == {10, 11, 12}
+
+
+def test_families_are_those_named_their_descendants_and_who_was_let_pass() -> None:
+    now = snapshot(
+        process(10, "named"),
+        process(11, "child", parent=10),
+        process(12, "grandchild", row(FaultKind.COPIED, 1), parent=11, exited=True),
+        process(13, "born before", row(FaultKind.COPIED, 1)),
+        process(14, "its child", parent=13),
+        process(15, "stranger", parent=99),
+        process(16, "stranger's parent"),
+    )
+    assert [p.pid for p in families(now, (10,)).processes] == [10, 11, 12, 13, 14]
+    assert families(now, ()) is now
 
 
 @pytest.mark.parametrize(("lines", "drawn"), [(24, True), (10, False)])
