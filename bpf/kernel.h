@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Access to kernel structs by offset. The offsets come from this kernel's BTF
- * as -D macros (cowtrace/kernel/defines.py): VMF_PTE is offsetof(struct
+ * as -D macros (cowtrace/kernel/plan.py): VMF_PTE is offsetof(struct
  * vm_fault, pte). No kernel headers are needed, none are included.
  */
 #ifndef KERNEL_H
