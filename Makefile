@@ -8,7 +8,7 @@ BIN     := .venv/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test test-all vagrant-test reproducible bench unit lint clean
+.PHONY: help install demo test test-all box vagrant-test reproducible bench unit lint clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -25,10 +25,13 @@ test: install ## Unit tests, this kernel's, then in the VM those of KERNELS="5.1
 test-all: install ## The same on every kernel that the VM knows: real-time, arm64, 16 KiB pages...
 	@.ci/test all
 
+box: install ## The Vagrant box of KERNEL=6.12, and what it takes to boot it
+	@.ci/box $(KERNEL)
+
 vagrant-test: install ## Boot the Vagrant box of KERNEL=6.12, run cowtrace in it, remove it all
 	@.ci/vagrant-test $(KERNEL)
 
-reproducible: install ## Build kernel and root image of KERNEL=6.12 twice: the same bytes
+reproducible: install ## Build the images of KERNEL=6.12 once more: the same bytes
 	@.ci/reproducible $(KERNEL)
 
 bench: install ## What tracing costs, next to bpftrace; SECTIONS="native startup"
