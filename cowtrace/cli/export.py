@@ -19,7 +19,7 @@ from cowtrace.cli import cgroups
 from cowtrace.cli.attach import attach
 from cowtrace.cli.choice import Choice
 from cowtrace.cli.following import families
-from cowtrace.cli.options import attach_option, process_options, verbose_option
+from cowtrace.cli.options import attach_option, notice, process_options, verbose_option
 from cowtrace.cli.watching import ending_held, ticks
 from cowtrace.errors import EXIT_USAGE, CowtraceError
 from cowtrace.kernel.statistics import enabled
@@ -104,6 +104,8 @@ def prometheus(
         scheme = "https" if config.tls else "http"
         shown = f"[{host}]" if ":" in host else host or "*"
         click.echo(f"cowtrace: {scheme}://{shown}:{bound}{webserver.PATH}", err=True)
+        if config.users and not config.tls and not webserver.is_loopback(host):
+            notice("without a tls_server_config, passwords can be read on their way")
         for _ in ticks(signals, interval, None, None):
             watched.look()
 

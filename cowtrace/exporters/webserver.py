@@ -16,6 +16,7 @@ from cowtrace.exporters.webconfig import WebConfig
 from cowtrace.views.text import printable
 
 PATH = "/metrics"
+MOST_CLIENTS = 32  # at the same time
 _PATIENCE_SECONDS = 10.0  # for a client that says nothing
 
 Page = Callable[[str], tuple[bytes, str]]  # of an Accept header: the page and its type
@@ -65,6 +66,23 @@ def served(host: str, port: int, config: WebConfig, page: Page) -> Iterator[int]
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False  # a client that hangs must not hold up the end
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._free = threading.BoundedSemaphore(MOST_CLIENTS)
+        super().__init__(*args, **kwargs)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """In a thread of its own; at once closed when too many are being served."""
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away, or speaks no TLS, is its own affair."""

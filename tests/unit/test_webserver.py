@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import shutil
 import socket
 import ssl
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ from cowtrace.cli import main
 from cowtrace.errors import EXIT_USAGE, CowtraceError
 from cowtrace.exporters import webconfig
 from cowtrace.exporters.webconfig import WebConfig
-from cowtrace.exporters.webserver import address, is_loopback, served
+from cowtrace.exporters.webserver import MOST_CLIENTS, address, is_loopback, served
 
 SECRET = "correct horse: battery"
 PAGE = b"cowtrace_faults_total 23\n"
@@ -94,6 +96,23 @@ def test_a_client_that_says_nothing_holds_up_nobody() -> None:
         socket.create_connection(("127.0.0.1", port)),
     ):
         assert get(port) == (200, PAGE)
+
+
+def test_many_clients_that_say_nothing_are_not_waited_for() -> None:
+    with served("127.0.0.1", 0, WebConfig(), page) as port, contextlib.ExitStack() as stack:
+        silent = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+            for _ in range(MOST_CLIENTS)
+        ]
+        late = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+        assert late.recv(1) == b""  # closed at once
+        silent[0].close()
+        for _ in range(100):  # until the server has noticed
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                assert get(port) == (200, PAGE)
+                return
+            time.sleep(0.1)
+    pytest.fail("no place became free")
 
 
 def test_passwords(tmp_path: Path) -> None:
