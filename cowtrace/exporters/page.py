@@ -16,7 +16,7 @@ from cowtrace.views.answers.values import Answer, absent
 from cowtrace.views.answers.words import in_words
 from cowtrace.views.numbers import MISSING, count, percent, size
 from cowtrace.views.report import origin, summary
-from cowtrace.views.stack_tree import Node, leaves, stack_tree
+from cowtrace.views.stack_tree import Node, depth, stack_tree
 from cowtrace.views.text import printable
 
 if TYPE_CHECKING:
@@ -75,8 +75,7 @@ def _sections(recording: Recording, found: Sequence[Answer], tree: Node) -> Iter
                  "Triangles: forks. Crosses: the end of a child, or its exec.")  # fmt: skip
     flame = flame_figure(tree) if tree.total_bytes else None
     if flame:
-        deepest = max(len(calls) for calls, _ in leaves(tree)) + 1
-        flame.update_layout(height=min(520, 60 + _CALL * deepest))
+        flame.update_layout(height=min(520, 60 + _CALL * (depth(tree) + 1)))
     yield _chart("flame", "Which code copies", flame,
                  "An estimate, from samples. Width: bytes copied. Click a call to see it alone. "
                  "Green: Python, blue: kernel.",

@@ -121,21 +121,36 @@ def leaves(root: Node) -> Iterator[tuple[tuple[Call, ...], int]]:
             rest.append(((*above, call), child))
 
 
+def depth(root: Node) -> int:
+    """Calls in the longest path, without the root: 0 when nothing is below it."""
+    level, number = [root], -1
+    while level:
+        level = [child for node in level for child in node.children.values()]
+        number += 1
+    return number
+
+
 def functions(root: Node) -> tuple[Function, ...]:
     """Those that copied most themselves first, then by total. Recursion counts once."""
     own: dict[Call, int] = {}
     total: dict[Call, int] = {}
     faults: dict[Call, int] = {}
 
-    rest = [(child, frozenset[Call]()) for process in root.children.values()
-            for child in process.children.values()]  # fmt: skip
+    rest: list[tuple[Node, bool]] = [
+        (child, False) for process in root.children.values() for child in process.children.values()
+    ]
+    above: set[Call] = set()  # the calls on the way to a node
     while rest:
-        node, above = rest.pop()
+        node, leaving = rest.pop()
+        if leaving:
+            above.discard(node.call)
+            continue
         own[node.call] = own.get(node.call, 0) + node.self_bytes
         if node.call not in above:
             total[node.call] = total.get(node.call, 0) + node.total_bytes
             faults[node.call] = faults.get(node.call, 0) + node.faults
-        inside = above | {node.call}
-        rest += [(child, inside) for child in node.children.values()]
+            above.add(node.call)
+            rest.append((node, True))
+        rest += [(child, False) for child in node.children.values()]
     found = (Function(call, own[call], total[call], faults[call]) for call in total)
     return tuple(sorted(found, key=lambda f: (-f.self_bytes, -f.total_bytes, f.call.name)))

@@ -15,7 +15,7 @@ from snapshots import PAGE, calls, detail, process, row, snapshot, text
 from cowtrace.errors import CowtraceError
 from cowtrace.exporters import flamegraph, folded, speedscope
 from cowtrace.model import DetailRow, FaultKind, StackFrame
-from cowtrace.views.stack_tree import Call, functions, leaves, readable, stack_tree
+from cowtrace.views.stack_tree import Call, depth, functions, leaves, readable, stack_tree
 from cowtrace.views.stacks import block
 
 NOW = snapshot(process(1, "python3", row(FaultKind.COPIED, 41)), process(2, "redis"))
@@ -45,6 +45,11 @@ def test_equal_stacks_add_up() -> None:
     }
 
 
+def test_the_longest_path() -> None:
+    assert depth(stack_tree(NOW, ROWS)) == 4
+    assert depth(stack_tree(NOW, ())) == 0
+
+
 def test_recursion_counts_once() -> None:
     found = {f.call.name: (f.self_bytes // PAGE, f.total_bytes // PAGE, f.faults) for f in
              functions(stack_tree(NOW, ROWS))}  # fmt: skip
@@ -54,6 +59,12 @@ def test_recursion_counts_once() -> None:
         "main": (0, 39, 39),
         "[no stack]": (2, 2, 2),
     }
+    through = detail(1, faults=7, user_stack=calls("a", "b", "a"))  # a calls b, which calls a
+    beside = detail(1, faults=3, user_stack=calls("a", "c"))
+    told = {
+        f.call.name: f.total_bytes // PAGE for f in functions(stack_tree(NOW, (through, beside)))
+    }
+    assert told == {"a": 10, "b": 7, "c": 3}
 
 
 def test_a_list() -> None:
