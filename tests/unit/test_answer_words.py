@@ -91,3 +91,8 @@ def test_intervals_of_unequal_length(tmp_path: Path) -> None:
         pace(replace(made, times=late, points=points, last=last))
         == "▆█ 0 to 60.0 KiB/s, a block: 2.00 s"
     )
+
+
+def test_what_may_come_stands_beside_the_memory_that_is_left(tmp_path: Path) -> None:
+    told = in_words(answers(make(tmp_path / "f", available=(3 << 30) + 12)))
+    assert told.endswith(" may still be copied; 3.00 GiB of memory is available.")

@@ -42,7 +42,9 @@ def _sentences(found: Sequence[Answer]) -> Iterator[str]:
         yield found[4].note
     worst = found[8].measures[1]
     if worst.value:
-        yield f"At most {worst.text} may still be copied."
+        left = found[8].measures[2:3]
+        against = f"; {left[0].text} of memory is available" if left else ""
+        yield f"At most {worst.text} may still be copied{against}."
 
 
 def _most(answer: Answer) -> Measure | None:
