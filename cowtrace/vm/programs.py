@@ -67,10 +67,10 @@ def run(
     """Run a build step: its output goes to the end of `log`, line by line to `on_line` too.
 
     env: added to the environment. quiet: nothing of it to `on_line`. keep_open: file descriptors
-    that it inherits. Raises CowtraceError when it fails, with its last words; when it is
-    interrupted, it is ended first.
+    that it inherits. Raises CowtraceError when it fails, with the first error it names or else
+    its last words; when it is interrupted, it is ended first.
     """
-    last = ""
+    last = error = ""
     with (
         log.open("a", encoding="utf-8") as out,
         subprocess.Popen(
@@ -91,6 +91,8 @@ def run(
                 out.write(line)
                 if line.strip():
                     last = line.strip()
+                    if last.startswith("E: "):  # apt's and mmdebstrap's mark; the rest follows
+                        error = error or last.removeprefix("E: ")
                     if not quiet:
                         on_line(last)
         except BaseException:
@@ -99,7 +101,7 @@ def run(
             raise
     if process.returncode:
         raise CowtraceError(
-            f"{what} failed: {last or f'exit code {process.returncode}'}",
+            f"{what} failed: {error or last or f'exit code {process.returncode}'}",
             hint=f"its whole output is in {log}",
             exit_code=EXIT_NO_VM,
         )

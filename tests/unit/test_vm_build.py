@@ -153,6 +153,12 @@ def test_a_failed_step_shows_its_last_words(tmp_path: Path) -> None:
     assert str(tmp_path / "log") in caught.value.hint
 
 
+def test_a_failed_step_names_the_first_error_of_apt(tmp_path: Path) -> None:
+    script = "echo I: fine; echo E: no such host; echo E: apt-get failed; exit 1"
+    with pytest.raises(CowtraceError, match="the step failed: no such host$"):
+        programs.run(["sh", "-c", script], tmp_path / "log", what="the step")
+
+
 def test_installed_packages_out_of_dpkgs_status() -> None:
     status = (
         "Package: zlib\nStatus: install ok installed\nVersion: 1:1.3\nDescription: a\n b: c\n\n"
