@@ -155,7 +155,7 @@ def test_a_failed_step_shows_its_last_words(tmp_path: Path) -> None:
 
 def test_a_failed_step_names_the_first_error_of_apt(tmp_path: Path) -> None:
     script = "echo I: fine; echo E: no such host; echo E: apt-get failed; exit 1"
-    with pytest.raises(CowtraceError, match="the step failed: no such host$"):
+    with pytest.raises(CowtraceError, match=r"the step failed: no such host$"):
         programs.run(["sh", "-c", script], tmp_path / "log", what="the step")
 
 
