@@ -60,16 +60,24 @@ int hugetlb_wp_enter(struct pt_regs *ctx)
 {
 	u32 tid = current_tid(), index = tid & (SLOTS - 1);
 	struct inflight *slot = huge_inflight.lookup(&index);
+#if HUGETLB_WP == 1 || HUGETLB_WP == 4
+	u64 vmf;
+#endif
 
 	if (!slot)
 		return 0;
 	enter(slot, tid);
+#if HUGETLB_WP == 1 || HUGETLB_WP == 4
 #if HUGETLB_WP == 1	/* hugetlb_wp(vmf) */
-	slot->vmf = read_u64(PT_REGS_PARM1(ctx), VMF_VMA);
-	slot->address = read_u64(PT_REGS_PARM1(ctx), VMF_ADDRESS);
-	slot->entry = read_u64(PT_REGS_PARM1(ctx), VMF_PTE);
-	slot->flags = read_u32(PT_REGS_PARM1(ctx), VMF_FLAGS);
-	if (!(read_u64(PT_REGS_PARM1(ctx), VMF_ORIG_PTE) & PTE_PRESENT))
+	vmf = PT_REGS_PARM1(ctx);
+#else			/* hugetlb_wp(pagecache_folio, vmf) */
+	vmf = PT_REGS_PARM2(ctx);
+#endif
+	slot->vmf = read_u64(vmf, VMF_VMA);
+	slot->address = read_u64(vmf, VMF_ADDRESS);
+	slot->entry = read_u64(vmf, VMF_PTE);
+	slot->flags = read_u32(vmf, VMF_FLAGS);
+	if (!(read_u64(vmf, VMF_ORIG_PTE) & PTE_PRESENT))
 		slot->flags |= FIRST_TOUCH;
 	slot->before = read_u64(slot->entry, 0);
 #else			/* hugetlb_cow or hugetlb_wp(mm, vma, address, ptep, ...) */

@@ -15,6 +15,7 @@ _HUGETLB_SHAPES = {
     ("vmf",): 1,
     ("mm", "vma", "address", "ptep", "pagecache_page"): 2,
     ("mm", "vma", "address", "ptep", "flags"): 3,
+    ("pagecache_folio", "vmf"): 4,  # 6.10 on; not in 6.12.117
 }
 
 

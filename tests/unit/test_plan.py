@@ -150,7 +150,8 @@ def test_pivots_are_counted_from_the_layout() -> None:
 @pytest.mark.parametrize(
     ("function", "parameters", "shape"),
     [
-        ("hugetlb_wp", ("vmf",), 1),  # 6.12
+        ("hugetlb_wp", ("vmf",), 1),  # 6.12.117
+        ("hugetlb_wp", ("pagecache_folio", "vmf"), 4),  # 6.12.95
         ("hugetlb_wp", ("mm", "vma", "address", "ptep", "flags", "pagecache_page", "ptl"), 3),
         ("hugetlb_cow", ("mm", "vma", "address", "ptep", "pagecache_page", "ptl"), 2),  # 5.10
         ("hugetlb_wp", ("mm", "something", "else"), None),
