@@ -19,7 +19,7 @@ from cowtrace.cli import cgroups
 from cowtrace.cli.attach import attach
 from cowtrace.cli.choice import Choice
 from cowtrace.cli.following import families
-from cowtrace.cli.options import attach_option, notice, process_options, verbose_option
+from cowtrace.cli.options import attach_option, notice, notices_option, process_options
 from cowtrace.cli.watching import ending_held, ticks
 from cowtrace.errors import EXIT_USAGE, CowtraceError
 from cowtrace.kernel.statistics import enabled
@@ -53,7 +53,7 @@ def export() -> None:
               metavar="SECONDS", help="How often to look between scrapes.")  # fmt: skip
 @process_options
 @attach_option
-@verbose_option
+@notices_option
 def prometheus(
     listen: str,
     web_config: str | None,
@@ -71,7 +71,7 @@ def prometheus(
     for N names and cgroups at most: what is beyond is summed up under "(rest)".
 
     It listens on this machine only, unless the web config keeps strangers out by passwords or
-    client certificates, or --allow-remote is given.
+    client certificates, or --allow-remote is given. -p takes descendants along.
 
     What its BPF programs cost is in it while the kernel measures that: sysctl
     kernel.bpf_stats_enabled=1. It takes prometheus_client: pip install 'cowtrace[prometheus]'.

@@ -60,6 +60,10 @@ verbose_option = click.option(
     help="Also all page faults, the rarer kinds, and where each fault came from.",
 )
 
+notices_option = click.option(
+    "-v", "--verbose", is_flag=True, help="Say which probe plan is taken, and why."
+)
+
 latency_option = click.option(
     "--latency", is_flag=True, help="Also how long the faults took, by kind and side of the fork."
 )

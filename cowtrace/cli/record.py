@@ -19,7 +19,7 @@ from cowtrace.cli import launch, procfs
 from cowtrace.cli.attach import attach
 from cowtrace.cli.choice import Choice
 from cowtrace.cli.following import HELD, families, family, follow
-from cowtrace.cli.options import attach_option, process_options, verbose_option
+from cowtrace.cli.options import attach_option, notices_option, process_options
 from cowtrace.cli.signals import held
 from cowtrace.cli.watching import ending_held, ticks
 from cowtrace.errors import EXIT_NO_ROOM
@@ -48,7 +48,7 @@ from cowtrace.views.text import printable
 @click.option("--no-latency", is_flag=True, help="Not how long the faults take.")
 @process_options
 @attach_option
-@verbose_option
+@notices_option
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def record(
