@@ -46,7 +46,7 @@ OF_FAULT_ENDS = (
         "the upper bits of the frame alone are compared",
         "classify.h",
         "return !((wp->before ^ wp->after) & PTE_FRAME_MASK);",
-        "return !((wp->before ^ wp->after) & (PTE_FRAME_MASK << 24));",
+        "return !((wp->before ^ wp->after) & PTE_FRAME_MASK & PTE_FRAME_MASK << 24);",
         "fork-child-writes",
     ),
     Mutation(

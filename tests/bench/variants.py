@@ -98,8 +98,11 @@ def cowtrace(plan: str, **options: Any) -> Variant:
     return beside(name, what, lambda: tracer.attach(plan, **options))
 
 
-def empty(name: str, text: str) -> Variant:
-    """Programs of this text, through BCC: what a probe costs before it does anything."""
+def empty(name: str, text: str, *kprobes: str) -> Variant:
+    """Programs of this text, through BCC: what a probe costs before it does anything.
+
+    `kprobes` are attached to do_wp_page(): functions of BPF that do so. BCC attaches the others.
+    """
 
     @contextmanager
     def attached() -> Iterator[None]:
@@ -111,6 +114,8 @@ def empty(name: str, text: str) -> Variant:
         except Exception as error:  # BCC raises bare Exception for every failure
             raise Missing(f"BCC: {str(error).splitlines()[0]}") from error
         try:
+            for attach in kprobes:
+                getattr(programs, attach)(event="do_wp_page", fn_name="nothing")
             yield
         finally:
             programs.cleanup()
@@ -136,6 +141,10 @@ def bpftrace(name: str, script: str) -> Variant:
     return Variant(f"bpftrace {name}", f"bpftrace -e '{script}'", run)
 
 
+_FENTRY = "KFUNC_PROBE(do_wp_page) { return 0; }"
+_FEXIT = "KRETFUNC_PROBE(do_wp_page) { return 0; }"
+_NOTHING = "int nothing(struct pt_regs *ctx) { return 0; }"
+
 REGION = (REGION_START, REGION_END)
 # Each option of `attach`, with the plans that have it.
 OPTIONS: tuple[tuple[tuple[str, ...], Mapping[str, Any]], ...] = (
@@ -157,8 +166,10 @@ def everything() -> list[Variant]:
     plans = ("fentry", "kprobe", "tracepoint")
     return [
         baseline(),
-        empty("empty fentry", "KFUNC_PROBE(do_wp_page) { return 0; }"),
-        empty("empty fexit", "KRETFUNC_PROBE(do_wp_page) { return 0; }"),
+        empty("empty fentry", _FENTRY),
+        empty("empty fexit", _FEXIT),
+        empty("empty fentry + fexit", _FENTRY + _FEXIT),
+        empty("empty kprobe + kretprobe", _NOTHING, "attach_kretprobe", "attach_kprobe"),
         *(cowtrace(plan) for plan in plans),
         *(cowtrace(plan, **options) for having, options in OPTIONS for plan in having),
         bpftrace("fentry count", FENTRY_COUNT),
