@@ -8,13 +8,11 @@ bpf_rdonly_cast", 6.2.
 from __future__ import annotations
 
 import os
-import struct
 from dataclasses import dataclass
 
 from cowtrace.kernel.btf import Btf
-from cowtrace.kernel.programs import KPROBE, load_program
+from cowtrace.kernel.programs import KPROBE, instruction, load_program
 
-_INSTRUCTION = struct.Struct("<BBhi")  # code, registers, offset, immediate
 _MOVE, _CALL, _EXIT = 0xB7, 0x85, 0x95
 _KFUNC = 2  # BPF_PSEUDO_KFUNC_CALL, as source register of _CALL
 
@@ -33,11 +31,11 @@ def rdonly_cast(btf: Btf) -> Cast | None:
     if function is None or words is None:
         return None
     program = (
-        _INSTRUCTION.pack(_MOVE, 1, 0, 0)
-        + _INSTRUCTION.pack(_MOVE, 2, 0, words)
-        + _INSTRUCTION.pack(_CALL, _KFUNC << 4, 0, function)
-        + _INSTRUCTION.pack(_MOVE, 0, 0, 0)
-        + _INSTRUCTION.pack(_EXIT, 0, 0, 0)
+        instruction(_MOVE, to=1)
+        + instruction(_MOVE, to=2, immediate=words)
+        + instruction(_CALL, source=_KFUNC, immediate=function)
+        + instruction(_MOVE, to=0)
+        + instruction(_EXIT)
     )
     try:
         os.close(load_program(KPROBE, "trial", program))

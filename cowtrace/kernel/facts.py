@@ -13,7 +13,7 @@ from pathlib import Path
 from cowtrace.kernel.btf import Btf, vmlinux
 from cowtrace.kernel.casts import Cast, rdonly_cast
 from cowtrace.kernel.libbpf import libbpf
-from cowtrace.kernel.misses import preemptible
+from cowtrace.kernel.preemption import preemptible
 from cowtrace.kernel.symbols import symbols
 from cowtrace.kernel.trampoline import fexit_refused
 

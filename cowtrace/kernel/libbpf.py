@@ -23,6 +23,7 @@ _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
         c.c_int,
         (c.c_uint, c.c_char_p, c.c_uint32, c.c_uint32, c.c_uint32, c.c_void_p),
     ),
+    "bpf_prog_test_run_opts": (c.c_int, (c.c_int, c.c_void_p)),
     "bpf_raw_tracepoint_open": (c.c_int, (c.c_char_p, c.c_int)),
     "bpf_enable_stats": (c.c_int, (c.c_int,)),
     "bpf_map_lookup_batch": (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 from dataclasses import dataclass
 
 from cowtrace.kernel.libbpf import libbpf
@@ -71,6 +72,28 @@ class _LoadOptions(ctypes.Structure):
     )
 
 
+class _RunOptions(ctypes.Structure):
+    """The head of libbpf's struct bpf_test_run_opts, likewise."""
+
+    _fields_ = (
+        ("sz", ctypes.c_size_t),
+        ("data_in", ctypes.c_void_p),
+        ("data_out", ctypes.c_void_p),
+        ("data_size_in", ctypes.c_uint32),
+        ("data_size_out", ctypes.c_uint32),
+        ("ctx_in", ctypes.c_void_p),
+        ("ctx_out", ctypes.c_void_p),
+        ("ctx_size_in", ctypes.c_uint32),
+        ("ctx_size_out", ctypes.c_uint32),
+        ("retval", ctypes.c_uint32),
+        ("repeat", ctypes.c_int),
+        ("duration", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("cpu", ctypes.c_uint32),
+        ("batch_size", ctypes.c_uint32),
+    )
+
+
 def map_spec(name: str, fd: int) -> MapSpec:
     """What an open map is made of."""
     info = (ctypes.c_uint32 * 6)()
@@ -116,6 +139,21 @@ def load_program(kind: int, name: str, code: bytes, attach_type: int = 0, btf_id
         if not reasons:
             raise
         raise OSError(error.errno, f"{error.strerror}: {name}: {reasons[-1]}") from None
+
+
+def instruction(
+    code: int, *, to: int = 0, source: int = 0, offset: int = 0, immediate: int = 0
+) -> bytes:
+    """One instruction: struct bpf_insn."""
+    immediate &= 0xFFFFFFFF
+    return struct.pack("<BBhI", code, source << 4 | to, offset, immediate)
+
+
+def run_once(program: int) -> int:
+    """What a raw tracepoint's program returns when it is run here and now, with no arguments."""
+    options = _RunOptions(sz=ctypes.sizeof(_RunOptions))
+    _checked(libbpf().bpf_prog_test_run_opts(program, ctypes.byref(options)))
+    return int(options.retval)
 
 
 def open_raw_tracepoint(name: str | None, program: int) -> int:

@@ -12,8 +12,8 @@ import pytest
 
 from cowtrace import tracer
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
-from cowtrace.kernel.misses import preemptible
 from cowtrace.kernel.plan import PLAN_NAMES, Detail
+from cowtrace.kernel.preemption import preemptible
 from cowtrace.model import ForkGeneration, Snapshot
 from cowtrace.tracer.filter import Filter
 from cowtrace.workloads.region import PAGE_BYTES

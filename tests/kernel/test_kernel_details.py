@@ -13,8 +13,8 @@ from detail_checks import PRIME_PAGES, generation, kinds, problems, unmapped
 from workload_checks import plans
 
 from cowtrace import tracer
-from cowtrace.kernel.misses import preemptible
 from cowtrace.kernel.plan import Detail
+from cowtrace.kernel.preemption import preemptible
 from cowtrace.model import Ending, Event, FaultKind, Snapshot
 from cowtrace.workloads import REGION_END, REGION_START, Outcome, run_forked
 

@@ -14,7 +14,7 @@ import pytest
 from workload_checks import PRIME_PAGES, path_problems, plans, unaccounted
 
 from cowtrace import tracer
-from cowtrace.kernel.misses import preemptible
+from cowtrace.kernel.preemption import preemptible
 from cowtrace.workloads import REGION_END, REGION_START, CannotHere, paths, run_forked
 from cowtrace.workloads.region import PAGE_BYTES
 

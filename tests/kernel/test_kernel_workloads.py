@@ -13,7 +13,7 @@ import pytest
 from workload_checks import MANY_PAGES, PRIME_PAGES, plans, problems, unaccounted
 
 from cowtrace import tracer
-from cowtrace.kernel.misses import preemptible
+from cowtrace.kernel.preemption import preemptible
 from cowtrace.kernel.symbols import kallsyms
 from cowtrace.model import Snapshot
 from cowtrace.workloads import REGION_END, REGION_START, WORKLOADS, Outcome, paths, run_forked

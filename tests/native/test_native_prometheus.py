@@ -25,7 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cowtrace import tracer
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
-from cowtrace.kernel import misses
+from cowtrace.kernel import preemption
 
 COWTRACE = [sys.executable, "-m", "cowtrace"]
 PATIENCE = 120  # seconds
@@ -159,7 +159,7 @@ def test_counts_of_a_workload_and_they_stay_when_it_has_ended() -> None:
         time.sleep(1.2)
         assert total(url, "cowtrace_bytes_total", comm=busy, kind="copied") == held >= written
         assert total(url, "process_resident_memory_bytes") > 0
-        if not misses.preemptible():
+        if not preemption.preemptible():
             assert lost == 0
 
 
