@@ -135,6 +135,6 @@ def _offers(facts: KernelFacts) -> Iterator[Requirement]:
             tracepoint,
             there,
             "a tracepoint" if there else "not in this kernel",
-            "no totals of page faults" if tracepoint.startswith("page") else "no tracepoint plan",
+            "no tracepoint plan" + (", no totals of page faults" if "fault" in tracepoint else ""),
             "",
         )
