@@ -39,6 +39,11 @@ def key(*parts: str) -> str:
     return digest.hexdigest()
 
 
+def boot_id() -> str:
+    """Of this boot of this kernel: what cannot change before the next one."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text()
+
+
 def read(name: str) -> bytes | None:
     """What was kept by that key; None when it is not there or cannot be trusted."""
     path = folder() / name

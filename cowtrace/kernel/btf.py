@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import struct
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cache, cached_property, wraps
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
+from cowtrace import kept
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.libbpf import libbpf
 
@@ -19,28 +22,62 @@ _MODIFIERS = frozenset((8, 9, 10, 11, 18))  # typedef, volatile, const, restrict
 _HEAD = struct.Struct("<III")  # name_off, info, size or type
 _MEMBER = struct.Struct("<III")  # name_off, type, offset in bits
 _PARAM = struct.Struct("<II")  # name_off, type
+_LookUp = TypeVar("_LookUp", bound=Callable[..., Any])
 _ENUMERATOR = struct.Struct("<Ii")  # name_off, value
 
 
-class Btf:
-    """Type information of one kernel. Look-ups answer None for what this kernel does not have."""
+def _answer(look_up: _LookUp) -> _LookUp:
+    """A method whose answer is remembered."""
 
-    def __init__(self, path: Path = VMLINUX) -> None:
-        self._lib = libbpf()
+    @wraps(look_up)
+    def ask(self: Btf, *names: str) -> Any:
+        question = " ".join((look_up.__name__, *names))
+        if question not in self._known:
+            self._known[question] = look_up(self, *names)
+        return self._known[question]
+
+    return cast(_LookUp, ask)
+
+
+class Btf:
+    """Type information of one kernel. Look-ups answer None for what this kernel does not have.
+
+    They raise CowtraceError where it has no type information. `known` are earlier answers: to read
+    megabytes for a few numbers is a third of the time to start.
+    """
+
+    def __init__(self, path: Path = VMLINUX, known: dict[str, Any] | None = None) -> None:
+        self._path = path
+        self._known = dict(known or {})
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """All answers so far, by what was asked."""
+        return dict(self._known)
+
+    @cached_property
+    def _lib(self) -> ctypes.CDLL:
+        return libbpf()
+
+    @cached_property
+    def _btf(self) -> int:
         # libbpf 1.x: NULL and errno on failure.
-        self._btf = self._lib.btf__parse(str(path).encode(), None)
-        if not self._btf:
+        btf: int | None = self._lib.btf__parse(str(self._path).encode(), None)
+        if not btf:
             raise CowtraceError(
-                f"this kernel has no type information ({path})",
+                f"this kernel has no type information ({self._path})",
                 hint="it needs CONFIG_DEBUG_INFO_BTF=y, as every Debian kernel since 5.10 has",
                 exit_code=EXIT_NO_PLAN,
             )
+        return btf
 
+    @_answer
     def offset(self, structure: str, member: str) -> int | None:
         """Bytes from the start of a struct to a member, through anonymous structs and unions."""
         type_id = self._find(structure, _STRUCT)
         return None if type_id is None else self._offset(type_id, member)
 
+    @_answer
     def size(self, structure: str) -> int | None:
         """Bytes of a struct."""
         type_id = self._find(structure, _STRUCT)
@@ -48,12 +85,18 @@ class Btf:
 
     def parameters(self, function: str) -> tuple[str, ...] | None:
         """Names of a function's parameters in order; None when it has no BTF (inlined, say)."""
+        names = self._parameters(function)
+        return None if names is None else tuple(names)
+
+    @_answer
+    def _parameters(self, function: str) -> list[str] | None:
         type_id = self._find(function, _FUNC)
         if type_id is None:
             return None
         prototype = self._type(type_id)[2]
-        return tuple(self._name(p[0]) for p in self._items(prototype, _PARAM))
+        return [self._name(p[0]) for p in self._items(prototype, _PARAM)]
 
+    @_answer
     def enumerator(self, enum: str, name: str) -> int | None:
         """Value of one name of a named enum."""
         type_id = self._find(enum, _ENUM)
@@ -62,14 +105,17 @@ class Btf:
         values = {self._name(n): value for n, value in self._items(type_id, _ENUMERATOR)}
         return values.get(name)
 
+    @_answer
     def has_tracepoint(self, name: str) -> bool:
         """Whether a tracepoint is compiled in: each leaves a typedef of its callback's type."""
         return self._find(f"btf_trace_{name}", _TYPEDEF) is not None
 
+    @_answer
     def struct_id(self, structure: str) -> int | None:
         """BTF id of a struct."""
         return self._find(structure, _STRUCT)
 
+    @_answer
     def function_id(self, function: str) -> int | None:
         """BTF id of a function, by which fentry and fexit programs name their target."""
         return self._find(function, _FUNC)
@@ -120,5 +166,17 @@ class Btf:
 
 @cache
 def vmlinux() -> Btf:
-    """The running kernel's BTF, read once."""
-    return Btf()
+    """The running kernel's BTF, with what was asked of it before since this kernel was booted."""
+    data = kept.read(_key())
+    return Btf(known=json.loads(data) if data else None)
+
+
+def keep_answers() -> None:
+    """For the next start."""
+    data = json.dumps(vmlinux().known).encode()
+    if data != kept.read(_key()):
+        kept.write(_key(), data)
+
+
+def _key() -> str:
+    return kept.key("btf", kept.boot_id())

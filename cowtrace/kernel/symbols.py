@@ -7,12 +7,10 @@ from pathlib import Path
 
 from cowtrace import kept
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
 
 def symbols(names: tuple[str, ...]) -> dict[str, int]:
     """As kallsyms(); looked up once a boot, for that is a quarter of the time to start."""
-    key = kept.key("kallsyms", _BOOT_ID.read_text(), *names)
+    key = kept.key("kallsyms", kept.boot_id(), *names)
     data = kept.read(key)
     if data is not None:
         known: dict[str, int] = json.loads(data)

@@ -8,6 +8,7 @@ from functools import partial
 from types import TracebackType
 
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
+from cowtrace.kernel.btf import keep_answers
 from cowtrace.kernel.facts import KernelFacts, kernel_facts
 from cowtrace.kernel.plan import Detail, NoPlan, Options, ProbePlan, preference, probe_plan
 from cowtrace.kernel.privileges import require_privileges
@@ -212,6 +213,7 @@ def attach(
             say(str(error))
             continue
         say(f"attached the {name} plan")
+        keep_answers()
         return tracer
     if len(refusals) == 1:
         raise refusals[0]
