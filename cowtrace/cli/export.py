@@ -123,6 +123,15 @@ def rules() -> None:
 
 
 @export.command(
+    epilog="\b\nExample:\n  cowtrace export unit | "
+    "sudo tee /etc/systemd/system/cowtrace-exporter.service"
+)
+def unit() -> None:
+    """Print a systemd unit that runs the exporter: a user of its own, two capabilities."""
+    click.echo(_shipped("cowtrace-exporter.service"), nl=False)
+
+
+@export.command(
     epilog="\b\nExamples:\n  cowtrace export schema > cowtrace.schema.json\n"
     "  cowtrace export schema maps"
 )
