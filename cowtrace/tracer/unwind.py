@@ -104,7 +104,7 @@ class Unwinder:
         if back is None:
             return None
         regs = list(self._last)
-        regs[_SP], regs[_IP] = stack + 16, self._unsigned(back)
+        regs[_SP], regs[_IP] = stack + 16, _bare(back)
         if _ARCH.frame_pointer is not None:
             regs[_ARCH.frame_pointer] = self._dump.word(stack) or 0
         return Dump(tuple(regs), self._dump.stack[regs[_SP] - self._dump.regs[_SP] :])
@@ -130,23 +130,22 @@ class Unwinder:
         return True
 
     def _unsigned(self, word: int) -> int:
-        """A return address without its signature (arm64's pointer authentication).
+        """A word of memory; if it is a signed return address, without its signature.
 
         Taken for one is what has bits above an address, which lies in one of the files.
         """
-        if _ARCH.address_bits is None or not word >> _ARCH.address_bits:
-            return word
-        address = word & (1 << _ARCH.address_bits) - 1
-        return address if self.knows(address) else word
+        address = _bare(word)
+        return address if address != word and self.knows(address) else word
 
     def _frame(self, state: int, arg: None) -> int:
         address, exact = Word(), c.c_bool()
         if not self._lib.dwfl_frame_pc(state, c.byref(address), c.byref(exact)):
             return _STOP
-        self._found.append(address.value)
+        at = _bare(address.value)
+        self._found.append(at)
         self._last = ()
-        if not self.knows(address.value - 1):
-            self._last = self._registers(state, address.value)
+        if not self.knows(at - 1):
+            self._last = self._registers(state, at)
             return _STOP
         return 0 if len(self._found) < _DEPTH else _STOP
 
@@ -159,3 +158,9 @@ class Unwinder:
             if self._lib.dwfl_frame_reg(state, number, c.byref(word)) == 0:
                 regs[number] = word.value
         return tuple(regs)
+
+
+def _bare(address: int) -> int:
+    """A return address without its signature: arm64's pointer authentication."""
+    bits = _ARCH.address_bits
+    return address if bits is None else address & (1 << bits) - 1
