@@ -95,8 +95,8 @@ def _built(artifact: build.Artifact) -> tuple[str, str, str]:
     made = artifact.manifest
     if not made:
         return "-", "no", "-"
-    packages = len(made.packages)
-    version = made.version if packages == 1 else f"{packages} packages"
+    kernel = isinstance(artifact.what, definition.Kernel)
+    version = made.version if kernel else f"{len(made.packages)} packages"
     return version, made.built[:10], f"{artifact.bytes / (1 << 20):.0f}"
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from cowtrace.errors import EXIT_MISMATCH, EXIT_NO_VM, CowtraceError
 from cowtrace.verify.check import Check, from_dict
 from cowtrace.vm import build, programs
-from cowtrace.vm.definition import Definition
+from cowtrace.vm.definition import Definition, Kernel
 
 _LIMIT_SECONDS = 1200  # of a boot and all checks: software emulation takes some 150
 _DIGITS = 16  # of a SHA-256, shown
@@ -65,8 +65,8 @@ def versions(definition: Definition, kernel: str) -> tuple[str, ...]:
         made = artifact.manifest
         if not made:
             continue
-        one = len(made.packages) == 1
-        packages = made.packages[0] if one else f"{len(made.packages)} packages"
+        kernels = isinstance(artifact.what, Kernel)
+        packages = made.packages[0] if kernels else f"{len(made.packages)} packages"
         digests = ", ".join(f"{file} {digest[:_DIGITS]}" for file, digest in made.sha256)
         release = f"{made.version}, " if made.version != made.suite else ""
         lines.append(

@@ -129,8 +129,7 @@ def _build_one(artifact: Artifact, source: str, lock: int, watcher: Watcher) -> 
         unpacked.mkdir()
         packages: tuple[str, ...]
         if isinstance(what, Kernel):
-            release, version = kernel.build(what, source, place, unpacked, run)
-            packages = (f"{what.package}={version}",)
+            release, packages = kernel.build(what, source, place, unpacked, run)
         else:
             release = what.suite
             with foreign.runnable(what.arch):
@@ -138,7 +137,9 @@ def _build_one(artifact: Artifact, source: str, lock: int, watcher: Watcher) -> 
         watcher.detail("computing checksums")
         digests = manifest.digests(*sorted(place.iterdir()))
         built = datetime.now(UTC).isoformat(timespec="seconds")
-        manifest.write(place, manifest.Manifest(what.suite, release, packages, digests, built))
+        tools = manifest.tools()
+        made = manifest.Manifest(what.suite, release, packages, digests, built, tools)
+        manifest.write(place, made)
 
 
 @contextlib.contextmanager

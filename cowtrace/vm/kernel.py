@@ -19,8 +19,10 @@ FILES = ("vmlinuz", "initrd", "config")
 
 def build(
     kernel: Kernel, mirror: str, place: Path, unpacked: Path, run: Callable[..., None]
-) -> tuple[str, str]:
-    """Put FILES into `place`; returns `uname -r` and the package's version.
+) -> tuple[str, tuple[str, ...]]:
+    """Put FILES into `place`; returns `uname -r` and NAME=VERSION of what they were made of.
+
+    The kernel's package first.
 
     unpacked: an empty folder to work in. run: `programs.run`, log and lock bound.
     Raises CowtraceError when a step fails.
@@ -57,7 +59,8 @@ def build(
         run,
         what=f"packing the initrd of {kernel.name}",
     )
-    return release, version
+    busybox = manifest.busybox((tree / "bin/busybox").read_bytes())
+    return release, (f"{kernel.package}={version}", f"busybox-static={busybox}")
 
 
 def suites_of(suite: str) -> tuple[str, ...]:

@@ -6,10 +6,12 @@ import hashlib
 import json
 import re
 import struct
+import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 NAME = "manifest.json"
+_TOOLS = ("cpio", "e2fsprogs", "kmod", "mmdebstrap")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +20,10 @@ class Manifest:
 
     suite: str
     version: str  # a kernel's `uname -r`; the suite's name for the root image
-    packages: tuple[str, ...]  # NAME=VERSION, sorted
+    packages: tuple[str, ...]  # NAME=VERSION; a kernel's own first, a root image's sorted
     sha256: tuple[tuple[str, str], ...]  # by file name
     built: str  # UTC, ISO 8601
+    tools: tuple[str, ...] = ()  # NAME=VERSION of this machine's packages that decide bytes too
 
 
 def write(place: Path, manifest: Manifest) -> None:
@@ -38,6 +41,7 @@ def read(place: Path) -> Manifest | None:
     except FileNotFoundError:
         return None
     data["packages"] = tuple(data["packages"])
+    data["tools"] = tuple(data.get("tools", ()))  # older manifests have none
     data["sha256"] = tuple((name, digest) for name, digest in data["sha256"])
     return Manifest(**data)
 
@@ -49,6 +53,22 @@ def digests(*files: Path) -> tuple[tuple[str, str], ...]:
         with path.open("rb") as file:
             result.append((path.name, hashlib.file_digest(file, "sha256").hexdigest()))
     return tuple(result)
+
+
+def tools() -> tuple[str, ...]:
+    """Debian packages on this machine that make the files; empty where dpkg does not know."""
+    query = ["dpkg-query", "-W", "-f", "${Package}=${Version}\\n", *_TOOLS]
+    try:
+        listing = subprocess.run(query, capture_output=True, text=True, check=False).stdout
+    except FileNotFoundError:
+        return ()
+    return tuple(sorted(line for line in listing.splitlines() if not line.endswith("=")))
+
+
+def busybox(program: bytes) -> str:
+    """The version of the Debian package that a busybox came from; `unknown` where it tells none."""
+    found = re.search(rb"BusyBox v\S+ \(Debian ([^)]+)\)", program)
+    return found[1].decode() if found else "unknown"
 
 
 def installed(status: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import struct
 import subprocess
@@ -166,6 +167,28 @@ def test_installed_packages_out_of_dpkgs_status() -> None:
         "Package: bash\nStatus: install ok installed\nVersion: 5.2-1\n"
     )
     assert manifest.installed(status) == ("bash=5.2-1", "zlib=1:1.3")
+
+
+def test_the_package_that_a_busybox_came_from() -> None:
+    assert manifest.busybox(b"\0BusyBox v1.30.1 (Debian 1:1.30.1-6+b3)\0") == "1:1.30.1-6+b3"
+    assert manifest.busybox(b"\0BusyBox v1.30.1\0") == "unknown"
+
+
+def test_a_manifest_of_before_there_were_tools_in_it(tmp_path: Path) -> None:
+    made = manifest.Manifest("trixie", "6.12", ("a=1",), (("f", "0"),), "now", ("cpio=2",))
+    manifest.write(tmp_path, made)
+    assert manifest.read(tmp_path) == made
+    file = tmp_path / manifest.NAME
+    file.write_text(
+        json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != "tools"})
+    )
+    assert manifest.read(tmp_path) == dataclasses.replace(made, tools=())
+
+
+def test_the_tools_are_those_that_this_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert all("=" in tool for tool in manifest.tools())
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert manifest.tools() == ()
 
 
 def test_the_version_in_a_bzimage() -> None:
