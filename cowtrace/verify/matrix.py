@@ -91,7 +91,7 @@ def _table(kernels: Sequence[KernelChecks]) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("CLAIM OR PATH", width=room - 1, no_wrap=True)
     for one in kernels:
-        table.add_column(Text(fit(printable(one.kernel), _CELL)), width=_CELL, no_wrap=True)
+        table.add_column(Text(_heading(one.kernel)), width=_CELL, no_wrap=True)
     for group in group_names(kernels):
         cells = [verdict_word(of_group(one, group)) for one in kernels]
         table.add_row(
@@ -99,6 +99,12 @@ def _table(kernels: Sequence[KernelChecks]) -> Table:
             *(Text(word, style=STYLES[verdict] if verdict else "dim") for word, verdict in cells),
         )
     return table
+
+
+def _heading(kernel: str) -> str:
+    """A kernel's name, a line for each of its parts: `6.12-`, `arm64-`, `16k`."""
+    *parts, last = printable(kernel).split("-")
+    return "\n".join(fit(part, _CELL) for part in (*(f"{part}-" for part in parts), last))
 
 
 def _remark_list(noted: Iterable[Remark], everywhere: int) -> Table:

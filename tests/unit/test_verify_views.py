@@ -136,6 +136,12 @@ def test_kernels_that_differ_are_named() -> None:
     assert shown[1].split()[-2:] == ["holds", "-"]
 
 
+def test_a_long_name_stands_on_several_lines() -> None:
+    shown = rendered(matrix(kernels(check(), check(), names=("6.12-arm64", "6.12-arm64-16k"))))
+    heads = [line.split() for line in shown.splitlines()[:3]]
+    assert heads == [["6.12-"], ["6.12-", "arm64-"], ["CLAIM", "OR", "PATH", "arm64", "16k"]]
+
+
 @pytest.mark.parametrize("number", [1, 2, 4, 8])
 def test_the_matrix_fits_80_columns(number: int) -> None:
     names = tuple(f"{number}.{'9' * 20}" for number in range(min(number, 6)))
