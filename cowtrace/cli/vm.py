@@ -20,9 +20,10 @@ from cowtrace.vm import accel, arch, box, build, definition, progress, run
 def vm() -> None:
     """Build and run the test VMs, one for each kernel.
 
-    Images are kept in $XDG_CACHE_HOME/cowtrace/vm, or ~/.cache/cowtrace/vm. Packages come from
-    this machine's own Debian mirror, or from the one in COWTRACE_MIRROR. QEMU uses KVM where
-    that works, else software emulation; COWTRACE_ACCEL=kvm or tcg overrides.
+    Images are kept in $XDG_CACHE_HOME/cowtrace/vm, or ~/.cache/cowtrace/vm; Vagrant boxes in
+    $COWTRACE_BOXES, or /var/cache/cowtrace. Packages come from this machine's own Debian mirror,
+    or from the one in COWTRACE_MIRROR. QEMU uses KVM where that works, else software emulation;
+    COWTRACE_ACCEL=kvm or tcg overrides.
     """
 
 
