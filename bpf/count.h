@@ -32,12 +32,17 @@ BPF_HASH(processes, u32, struct process, MAX_PROCESSES);
 
 BPF_PERCPU_ARRAY(losses, u64, LOSS_MAX);
 
-INLINE void lose(u32 cause)
+INLINE void lose_many(u32 cause, u64 by)
 {
 	u64 *count = losses.lookup(&cause);
 
 	if (count)
-		(*count)++;
+		*count += by;
+}
+
+INLINE void lose(u32 cause)
+{
+	lose_many(cause, 1);
 }
 
 /*
@@ -78,7 +83,7 @@ INLINE void add_to_hash(struct fault_key *key, u64 task, u64 faults, u64 bytes)
 		sum = fault_sums.lookup(key);
 	}
 	if (!sum) {
-		lose(LOSS_SUMS_FULL);
+		lose_many(LOSS_SUMS_FULL, faults);
 		return;
 	}
 	atomic_add(&sum->faults, faults);

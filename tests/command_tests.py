@@ -96,8 +96,8 @@ def test_a_later_start_needs_no_compiler_and_counts_the_same(
 
     assert compiles()
     assert not compiles()
-    (kept,) = tmp_path.glob("cowtrace/programs/*")
-    kept.write_bytes(kept.read_bytes()[:-1])
+    for kept in tmp_path.glob("cowtrace/programs/*"):
+        kept.write_bytes(kept.read_bytes()[:-1])
     assert compiles()
     assert not compiles()
 

@@ -45,6 +45,7 @@ _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "bpf_map_lookup_elem": (c.c_int, (c.c_int, c.c_void_p, c.c_void_p)),
     "bpf_map_update_elem": (c.c_int, (c.c_int, c.c_void_p, c.c_void_p, c.c_uint64)),
     "bpf_map_delete_elem": (c.c_int, (c.c_int, c.c_void_p)),
+    "bpf_prog_get_fd_by_id": (c.c_int, (c.c_uint32,)),
     "bpf_obj_get_info_by_fd": (c.c_int, (c.c_int, c.c_void_p, c.POINTER(c.c_uint32))),
     "ring_buffer__new": (c.c_void_p, (c.c_int, c.c_void_p, c.c_void_p, c.c_void_p)),
     "ring_buffer__poll": (c.c_int, (c.c_void_p, c.c_int)),
