@@ -47,11 +47,11 @@ def processes(group: Path) -> set[int]:
 def _roots(mountinfo: str) -> list[Path]:
     """Where cgroup2 is mounted: proc_pid_mountinfo(5)."""
     found = []
-    for line in mountinfo.splitlines():
+    for line in mountinfo.split("\n"):
         before, _, after = line.partition(" - ")
-        if after.split(" ")[0] == "cgroup2":
-            escaped = before.split(" ")[4]
-            found.append(Path(escaped.replace("\\040", " ").replace("\\134", "\\")))
+        fields = before.split(" ")
+        if after.split(" ")[0] == "cgroup2" and len(fields) > 4:
+            found.append(Path(fields[4].replace("\\040", " ").replace("\\134", "\\")))
     return found
 
 

@@ -34,6 +34,8 @@ from cowtrace.views.text import printable
 _KINDS = {kind.label: kind for kind in FaultKind}
 _SOURCES = {source.name.lower(): source for source in Source}
 _ORIGINS = {origin.name.lower(): origin for origin in Origin}
+_MOST = 1 << 62  # of any count, bytes or ns: half of what SQLite holds, so that two can be added
+_YEAR_2200 = 7_258_118_400 * 10**9
 _TYPES = {kind.name.lower(): kind for kind in MappingType}
 
 _HEAD = struct.Struct(">16sH10xI")  # of an SQLite database: magic, page size, pages
@@ -74,7 +76,14 @@ def read(path: Path) -> Recording:
             )
         database.execute("BEGIN")  # one moment, if it is still being written
         return _recording(lambda query: database.execute(query).fetchall(), version)
-    except (sqlite3.Error, LookupError, ValueError, TypeError, AttributeError) as error:
+    except (
+        sqlite3.Error,
+        LookupError,
+        OverflowError,
+        ValueError,
+        TypeError,
+        AttributeError,
+    ) as error:
         raise _damaged(shown, error) from None
     finally:
         database.close()
@@ -108,9 +117,11 @@ def _recording(rows: _Rows, version: int) -> Recording:
     header = _header(meta)
     available = "available_bytes" if version >= 2 else "NULL"
     intervals = rows(f"SELECT at_ns, lost, {available} FROM interval ORDER BY id")
-    times = tuple(at for at, _, _ in intervals)
+    times = tuple(_number(at) for at, _, _ in intervals)
+    if list(times) != sorted(times) or (times and times[0] < header.attached_ns):
+        raise ValueError("times that go back")
     at_ns, lost, _ = intervals[-1] if intervals else (header.attached_ns, 0, None)
-    losses = tuple((str(cause), int(n)) for cause, n in rows("SELECT cause, count FROM loss"))
+    losses = tuple((str(cause), _number(n)) for cause, n in rows("SELECT cause, count FROM loss"))
     series = _all_series(rows)
     counted = _counted(rows, len(times))
     stacks = _stacks(rows)
@@ -125,7 +136,7 @@ def _recording(rows: _Rows, version: int) -> Recording:
         kernel=header.kernel,
         page_bytes=header.page_bytes,
         processes=processes,
-        completeness=Completeness(lost, losses),
+        completeness=Completeness(_number(lost), losses),
         unseen=header.unseen,
         details=_details(rows, 0, mappings, stacks),
         generations=tuple(_generation(*row) for row in rows(_GENERATIONS)),
@@ -137,8 +148,8 @@ def _recording(rows: _Rows, version: int) -> Recording:
         points=_points(series, counted, times),
         times=times,
         closed=bool(meta["closed"]),
-        ended=meta["ended"],
-        available=tuple(None if n is None else int(n) for _, _, n in intervals),
+        ended=None if meta["ended"] is None else str(meta["ended"]),
+        available=tuple(_or_none(n) for _, _, n in intervals),
     )
 
 
@@ -147,11 +158,11 @@ def _header(meta: dict[str, Any]) -> Header:
         version=str(meta["version"]),
         kernel=str(meta["kernel"]),
         plan=str(meta["plan"]),
-        page_bytes=int(meta["page_bytes"]),
-        attached_ns=int(meta["attached_ns"]),
-        started_unix_ns=int(meta["started_unix_ns"]),
-        interval_ns=int(meta["interval_ns"]),
-        command=meta["command"],
+        page_bytes=_number(meta["page_bytes"], least=1),
+        attached_ns=_number(meta["attached_ns"]),
+        started_unix_ns=_number(meta["started_unix_ns"], most=_YEAR_2200),
+        interval_ns=_number(meta["interval_ns"], least=1),
+        command=None if meta["command"] is None else str(meta["command"]),
         unseen=frozenset(_KINDS[word] for word in meta["unseen"].split(",") if word),
         details=frozenset(word for word in meta["details"].split(",") if word),
         asked=frozenset(word for word in str(meta.get("asked") or "").split(",") if word),
@@ -161,7 +172,10 @@ def _header(meta: dict[str, Any]) -> Header:
 def _all_series(rows: _Rows) -> dict[int, tuple[int, FaultRow]]:
     """By number: the process's, and what its faults have in common."""
     return {
-        number: (process, FaultRow(_KINDS[kind], _SOURCES[source], _ORIGINS[origin], actor, 0, 0))
+        number: (
+            process,
+            FaultRow(_KINDS[kind], _SOURCES[source], _ORIGINS[origin], _or_none(actor), 0, 0),
+        )
         for number, process, kind, source, origin, actor in rows(
             "SELECT id, process, kind, source, origin, actor FROM series ORDER BY id"
         )
@@ -175,7 +189,7 @@ def _counted(rows: _Rows, intervals: int) -> list[tuple[int, int, int, int]]:
     """
     step = together(intervals)
     return [
-        (min(intervals, (part + 1) * step) - 1, series, faults, copied)
+        (min(intervals, (_number(part) + 1) * step) - 1, series, _change(faults), _change(copied))
         for part, series, faults, copied in rows(
             f"SELECT (interval - 1) / {step} AS part, series, sum(faults), sum(bytes) "
             "FROM fault GROUP BY part, series ORDER BY part"
@@ -216,14 +230,14 @@ def _processes(
         sums.setdefault(process, []).append(replace(row, faults=faults, bytes=copied))
     return tuple(
         Process(
-            pid=pid,
+            pid=_number(pid),
             comm=str(comm),
-            parent=parent,
+            parent=_or_none(parent),
             exited=bool(exited),
             page_faults=None,
             rows=tuple(row for row in sums.get(number, ()) if row.faults or row.bytes),
             unseen=unseen,
-            start_ns=start_ns,
+            start_ns=_or_none(start_ns),
         )
         for number, pid, start_ns, comm, parent, exited in rows("SELECT * FROM process ORDER BY id")
     )
@@ -242,7 +256,15 @@ def _generation(
 ) -> ForkGeneration:
     ending = Ending(ended_by) if ended_by else None
     return ForkGeneration(
-        number, parent, child, at_ns, shareable, ended_ns, ending, by_parent, by_child
+        _number(number),
+        _number(parent),
+        _number(child),
+        _number(at_ns),
+        _or_none(shareable),
+        _or_none(ended_ns),
+        ending,
+        _number(by_parent),
+        _number(by_child),
     )
 
 
@@ -273,18 +295,38 @@ def _details(
     )
     return tuple(
         DetailRow(
-            pid,
+            _number(pid),
             _KINDS[kind],
             _SOURCES[source],
             _ORIGINS[origin],
-            generation,
+            _or_none(generation),
             None if mapping is None else mappings[mapping],
             None if user is None else stacks[user],
             None if kernel is None else stacks[kernel],
-            *latency_and_sums,
+            _or_none(latency, most=64),
+            _number(faults),
+            _number(copied),
+            _or_none(ns),
         )
-        for pid, kind, source, origin, generation, mapping, user, kernel, *latency_and_sums in found
+        for pid, kind, source, origin, generation, mapping, user, kernel, *sums in found
+        for latency, faults, copied, ns in (sums,)
     )
+
+
+def _number(value: object, *, least: int = 0, most: int = _MOST) -> int:
+    """What it says, if it is a number that cowtrace could have written."""
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(f"{str(value)[:40]!r} where a number should be")
+    return value
+
+
+def _change(value: object) -> int:
+    """The tracepoint plan takes back what it counted too early."""
+    return _number(value, least=-_MOST)
+
+
+def _or_none(value: object, *, most: int = _MOST) -> int | None:
+    return None if value is None else _number(value, most=most)
 
 
 def _word(signed: int) -> int:

@@ -1,0 +1,197 @@
+"""Anything at all, read: it is understood or refused, and acts on nothing.
+
+A short run by itself; `make fuzz` tries COWTRACE_FUZZ cases of each.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from made_recordings import write
+from rich.cells import cell_len
+
+from cowtrace import cli, errors, tracer
+from cowtrace.cli import cgroups
+from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
+from cowtrace.kernel import symbols
+from cowtrace.recording.reader import read
+from cowtrace.tracer import perfmap
+from cowtrace.tracer.compiled import Compiled
+from cowtrace.views import text
+from cowtrace.views.report import as_object, report
+
+CASES = int(os.environ.get("COWTRACE_FUZZ", "200"))
+fuzzed = settings(
+    max_examples=CASES,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize=CASES <= 1000,  # the short run is the same each time
+)
+CODES = {value for name, value in vars(errors).items() if name.startswith("EXIT_")} | {0}
+# Commands that attach before they do anything else; here none can be attached.
+COMMANDS = (
+    *("top", "run", "forks", "maps", "stacks", "latency", "snoop", "record", "workload"),
+    *("report", "diff", "completion", "verify"),
+)
+WORDS = (
+    *("-p", "--pid", "--follow", "--comm", "--cgroup", "--kind", "--json", "--csv", "--attach"),
+    *("--by", "--rows", "--pages", "-o", "-v", "--html", "--for", "--interval", "--list", "--"),
+    *("1", "0", "-1", "0.5", "nan", "inf", "1e400", "auto", "kprobe", "copied", "mapping", "x.cow"),
+)
+hostile = st.text(st.characters(exclude_characters="\0", codec=None), max_size=20)
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recording") / "whole.cow"
+    write(path)
+    return path
+
+
+@fuzzed
+@given(
+    st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=8)),
+             max_size=9),
+    st.floats(0, 1),
+)  # fmt: skip
+def test_a_recording_of_other_bytes(
+    recording: Path, changes: list[tuple[float, bytes]], kept: float
+) -> None:
+    data = bytearray(whole(recording))
+    for where, what in changes:
+        at = int(where * len(data))
+        data[at : at + len(what)] = what
+    damaged = recording.with_name("damaged.cow")
+    damaged.write_bytes(data[: int(kept * len(data))] if kept < 0.2 else data)
+    answered_or_refused(damaged)
+
+
+@fuzzed
+@given(
+    st.integers(0, 1000),
+    st.integers(0, 1000),
+    st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1), st.floats(), hostile, st.binary()),
+)
+def test_a_recording_of_other_values(
+    recording: Path, table: int, column: int, value: object
+) -> None:
+    changed = recording.with_name("changed.cow")
+    changed.write_bytes(whole(recording))
+    with sqlite3.connect(changed) as file:
+        tables = [
+            name for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type='table'")
+        ]
+        chosen = tables[table % len(tables)]
+        columns = [row[1] for row in file.execute(f"PRAGMA table_info({chosen})")]
+        try:
+            file.execute(
+                f"UPDATE {chosen} SET {columns[column % len(columns)]} = ?"
+                " WHERE rowid IN (SELECT rowid FROM "
+                f"{chosen} LIMIT 3)",
+                (encodable(value),),
+            )
+        except sqlite3.Error:
+            return  # a constraint of the schema
+    file.close()
+    answered_or_refused(changed)
+
+
+@fuzzed
+@given(st.one_of(st.binary(), st.text().map(str.encode)), st.integers(0, 2**64))
+def test_a_perf_map(content: bytes, address: int) -> None:
+    found = perfmap._parse(len(content), content)
+    assert len(found.starts) == len(found.entries)
+    assert list(found.starts) == sorted(set(found.starts))
+    name = perfmap.PerfMaps._lookup(found, address)
+    assert name is None or name.encode()  # no lone surrogates
+
+
+@fuzzed
+@given(st.text(st.characters(codec=None)))
+def test_mounts(content: str) -> None:
+    for root in cgroups._roots(content):
+        assert isinstance(root, Path)
+    for root in cgroups._roots(f"36 35 98:0 /r {content} rw - cgroup2 none rw\n"):
+        assert isinstance(root, Path)
+
+
+@fuzzed
+@given(st.binary())
+def test_kallsyms(content: bytes) -> None:
+    path = scratch() / "kallsyms"
+    path.write_bytes(b"ffffffff81000000 T do_wp_page\n" + content)
+    assert symbols.kallsyms(("do_wp_page",), path)["do_wp_page"] >= 0
+
+
+@fuzzed
+@given(st.binary())
+def test_kept_programs(content: bytes) -> None:
+    with suppress(LookupError, TypeError, ValueError):  # then it is compiled again
+        Compiled.from_bytes(content)
+
+
+@fuzzed
+@given(st.text(st.characters(codec=None)), st.integers(2, 90))
+def test_names_in_a_table(name: str, cells: int) -> None:
+    shown = text.printable(name)
+    assert shown.isprintable() or not shown
+    assert "\x1b" not in shown
+    assert bool(shown) is bool(name)
+    shown.encode()  # no lone surrogates
+    for fitted in (text.fit(shown, cells), text.fit_end(shown, cells)):
+        assert cell_len(fitted) <= cells
+
+
+@fuzzed
+@given(
+    st.sampled_from(COMMANDS),
+    st.lists(st.one_of(st.sampled_from(WORDS), hostile), max_size=6),
+)
+def test_the_command_line(command: str, arguments: list[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(scratch())
+        patch.setattr(tracer, "attach", refuse)
+        try:
+            ended = CliRunner().invoke(cli.main, [command, *arguments])
+        except UnicodeEncodeError:
+            return  # of the runner's own output file
+    assert ended.exit_code in CODES, (ended.output, ended.exception)
+    assert ended.exception is None or isinstance(ended.exception, SystemExit | CowtraceError), (
+        ended.exception
+    )
+
+
+def answered_or_refused(path: Path) -> None:
+    try:
+        found = read(path)
+    except CowtraceError:
+        return
+    assert report(found, "x").plain
+    as_object(found, "x")
+
+
+def refuse(*arguments: object, **options: object) -> None:
+    raise CowtraceError("no", hint="no", exit_code=EXIT_NO_PLAN)
+
+
+def encodable(value: object) -> object:
+    return value.encode(errors="surrogatepass") if isinstance(value, str) else value
+
+
+@cache
+def whole(recording: Path) -> bytes:
+    return recording.read_bytes()
+
+
+@cache
+def scratch() -> Path:
+    return Path(tempfile.mkdtemp(prefix="cowtrace-fuzz-"))
