@@ -5,11 +5,12 @@ KERNEL  ?=
 KERNELS ?= 5.10 6.1 6.12 7.2
 SECTIONS ?=
 CASES   ?= 100000
+MINUTES ?= 30
 BIN     := .venv/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test test-all box vagrant-test reproducible bench fuzz unit lint clean
+.PHONY: help install demo test test-all box vagrant-test reproducible bench soak fuzz unit lint clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -37,6 +38,9 @@ reproducible: install ## Build the images of KERNEL=6.12 once more: the same byt
 
 bench: install ## What tracing costs, next to bpftrace; SECTIONS="native startup"
 	@.ci/bench $(SECTIONS)
+
+soak: install ## Processes without end for MINUTES=30: memory flat, nothing lost, sums exact
+	@.ci/soak $(MINUTES)
 
 fuzz: install ## Anything at all, read: CASES=100000 of each
 	COWTRACE_FUZZ=$(CASES) $(BIN)/python -m pytest tests/unit/test_fuzz.py -q --timeout=0

@@ -54,10 +54,10 @@ def run(say: Callable[[str], None]) -> report.Report:
             own = _map_ids() - before
             stages.append(_stage("nothing yet", traced, [], own))
             say(f"{LIVE:,} live processes")
-            with _crowd(crowd, "live", LIVE, traced) as alive:
+            with crowd_of(crowd, "live", LIVE, traced) as alive:
                 stages.append(_stage(f"{LIVE:,} alive", traced, [alive], own))
             say(f"{SHORT:,} short-lived processes")
-            with _crowd(crowd, "short", SHORT, traced) as ended:
+            with crowd_of(crowd, "short", SHORT, traced) as ended:
                 pass
             traced.snapshot()  # an ended process is folded at the second reading after its end
             stages.append(_stage(f"then {SHORT:,} ended", traced, [alive, ended], own))
@@ -107,7 +107,7 @@ class Crowd:
 
 
 @contextmanager
-def _crowd(program: str, how: str, count: int, traced: tracer.Tracer) -> Iterator[Crowd]:
+def crowd_of(program: str, how: str, count: int, traced: tracer.Tracer) -> Iterator[Crowd]:
     """The processes, which have all copied. Meanwhile the tracer refreshes each second."""
     process = subprocess.Popen(
         [program, how, str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -172,12 +172,12 @@ def _stage(name: str, traced: tracer.Tracer, crowds: list[Crowd], own: set[int])
         lost=now.completeness.lost,
         detail=now.completeness.detail,
         refresh_ms=report.spread(times).median,
-        resident_mb=_resident_mb(),
+        resident_mb=resident_mb(),
         maps_mb=_maps_mb(own),
     )
 
 
-def _resident_mb() -> float:
+def resident_mb() -> float:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024 / 1e6
