@@ -9,12 +9,18 @@ from bench import report, variants, writer
 
 ROUNDS = 11
 PAGES, REPETITIONS = 20_000, 5
+# The two that the tracepoint plan needs in a fault: what is below it.
+EMPTY = (
+    "RAW_TRACEPOINT_PROBE(page_fault_user) { return 0; }"
+    " RAW_TRACEPOINT_PROBE(mm_page_alloc) { return 0; }"
+)
 
 
 def candidates() -> list[variants.Variant]:
     """What a kernel without kprobes has, then what it may lack."""
     plans = [variants.cowtrace(plan) for plan in ("tracepoint", "kprobe", "fentry")]
     return [
+        variants.empty("empty tracepoints", EMPTY),
         *plans,
         variants.cowtrace("tracepoint", page_faults=True),
         variants.bpftrace("tracepoint count", variants.TRACEPOINT_COUNT),
