@@ -34,6 +34,7 @@ def _answer(look_up: _LookUp) -> _LookUp:
         question = " ".join((look_up.__name__, *names))
         if question not in self._known:
             self._known[question] = look_up(self, *names)
+            self.has_learnt = True
         return self._known[question]
 
     return cast(_LookUp, ask)
@@ -49,6 +50,7 @@ class Btf:
     def __init__(self, path: Path = VMLINUX, known: dict[str, Any] | None = None) -> None:
         self._path = path
         self._known = dict(known or {})
+        self.has_learnt = False  # something that was not in `known`
 
     @property
     def known(self) -> dict[str, Any]:
@@ -173,9 +175,10 @@ def vmlinux() -> Btf:
 
 def keep_answers() -> None:
     """For the next start."""
-    data = json.dumps(vmlinux().known).encode()
-    if data != kept.read(_key()):
-        kept.write(_key(), data)
+    btf = vmlinux()
+    if btf.has_learnt:
+        kept.write(_key(), json.dumps(btf.known).encode())
+        btf.has_learnt = False
 
 
 def _key() -> str:

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 
 from cowtrace.kernel.btf import Btf
-from cowtrace.kernel.programs import KPROBE, instruction, load_program
+from cowtrace.kernel.programs import KPROBE, instruction, try_program
 
 _MOVE, _CALL, _EXIT = 0xB7, 0x85, 0x95
 _KFUNC = 2  # BPF_PSEUDO_KFUNC_CALL, as source register of _CALL
@@ -38,7 +38,7 @@ def rdonly_cast(btf: Btf) -> Cast | None:
         + instruction(_EXIT)
     )
     try:
-        os.close(load_program(KPROBE, "trial", program))
+        os.close(try_program(KPROBE, program))
     except OSError:
         return None
     return Cast(function, words)

@@ -10,7 +10,7 @@ import os
 from contextlib import closing
 from pathlib import Path
 
-from cowtrace.kernel.programs import RAW_TRACEPOINT, instruction, load_program, run_once
+from cowtrace.kernel.programs import RAW_TRACEPOINT, instruction, run_once, try_program
 from cowtrace.kernel.symbols import symbols
 
 _PREEMPT = Path("/sys/kernel/debug/sched/preempt")
@@ -65,7 +65,7 @@ def _read_s32(address: int) -> int:
         + instruction(0x61, to=0, source=10, offset=-4)  # r0 = *(u32 *)(r10 - 4)
         + instruction(0x95)  # exit
     )
-    program = load_program(RAW_TRACEPOINT, "read", code)
+    program = try_program(RAW_TRACEPOINT, code)
     with closing(os.fdopen(program)):
         value = run_once(program)
     return value - (1 << 32) if value >> 31 else value

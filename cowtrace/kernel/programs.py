@@ -118,27 +118,43 @@ def create_map(spec: MapSpec) -> int:
     )
 
 
+def try_program(kind: int, code: bytes, attach_type: int = 0, btf_id: int = 0) -> int:
+    """A program of a few instructions, to see whether this kernel takes such a one."""
+    return _checked(_load(kind, "trial", code, _load_options(attach_type, btf_id)))
+
+
 def load_program(kind: int, name: str, code: bytes, attach_type: int = 0, btf_id: int = 0) -> int:
     """Instructions, past the verifier; `btf_id` of the function that they are for (TRACING).
 
     The error ends with what the verifier said last, where it said something.
     """
-    options = _LoadOptions(
-        sz=ctypes.sizeof(_LoadOptions), expected_attach_type=attach_type, attach_btf_id=btf_id
-    )
-    arguments = (kind, name[:_NAME_BYTES].encode(), b"GPL", code, len(code) // 8)
+    options = _load_options(attach_type, btf_id)
     try:
-        return _checked(libbpf().bpf_prog_load(*arguments, ctypes.byref(options)))
+        return _checked(_load(kind, name, code, options))
     except OSError as error:
         log = ctypes.create_string_buffer(_LOG_BYTES)
         options.log_level, options.log_size = 1, _LOG_BYTES
         options.log_buf = ctypes.cast(log, ctypes.c_char_p)
-        libbpf().bpf_prog_load(*arguments, ctypes.byref(options))
+        if (program := _load(kind, name, code, options)) >= 0:
+            return program
         said = log.value.decode(errors="replace").strip().splitlines()
         reasons = [line for line in said if not line.startswith("processed ")]
         if not reasons:
             raise
         raise OSError(error.errno, f"{error.strerror}: {name}: {reasons[-1]}") from None
+
+
+def _load_options(attach_type: int, btf_id: int) -> _LoadOptions:
+    return _LoadOptions(
+        sz=ctypes.sizeof(_LoadOptions), expected_attach_type=attach_type, attach_btf_id=btf_id
+    )
+
+
+def _load(kind: int, name: str, code: bytes, options: _LoadOptions) -> int:
+    loaded: int = libbpf().bpf_prog_load(
+        kind, name[:_NAME_BYTES].encode(), b"GPL", code, len(code) // 8, ctypes.byref(options)
+    )
+    return loaded
 
 
 def instruction(

@@ -10,10 +10,9 @@ import os
 from contextlib import closing
 
 from cowtrace.kernel.btf import Btf
-from cowtrace.kernel.programs import FEXIT, TRACING, load_program, open_raw_tracepoint
+from cowtrace.kernel.programs import FEXIT, TRACING, instruction, open_raw_tracepoint, try_program
 
-# r0 = 0; exit
-_RETURN_0 = bytes((0xB7, 0, 0, 0, 0, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0))
+_RETURN_0 = instruction(0xB7) + instruction(0x95)  # r0 = 0; exit
 
 
 def fexit_refused(btf: Btf, function: str) -> str | None:
@@ -23,7 +22,7 @@ def fexit_refused(btf: Btf, function: str) -> str | None:
         return f"BTF has no function {function}()"
     step = "loading"
     try:
-        program = load_program(TRACING, "trial", _RETURN_0, FEXIT, type_id)
+        program = try_program(TRACING, _RETURN_0, FEXIT, type_id)
         with closing(os.fdopen(program)):
             step = "attaching"
             os.close(open_raw_tracepoint(None, program))
