@@ -8,10 +8,26 @@ from collections.abc import Generator
 import hypothesis
 import pytest
 
+from cowtrace import tracer
+from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
+
 IN_VM = os.environ.get("COWTRACE_VM") == "1"  # set by `cowtrace vm run`
 
 hypothesis.settings.register_profile("cowtrace", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("cowtrace")
+
+
+@pytest.fixture(scope="session")
+def can_trace() -> None:
+    """Skips, with the reason, where no plan runs."""
+    if os.geteuid() != 0:
+        pytest.skip("tracing needs root")
+    try:
+        tracer.attach("auto").close()
+    except CowtraceError as error:
+        if error.exit_code != EXIT_NO_PLAN:
+            raise
+        pytest.skip(f"this machine: {error}")
 
 
 def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:

@@ -19,8 +19,7 @@ from detail_command_tests import (
     test_snoop_shows_each_fault_once,
 )
 
-from cowtrace import tracer
-from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
+pytestmark = pytest.mark.usefixtures("can_trace")
 
 __all__ = [
     "seen",
@@ -64,19 +63,6 @@ int main(void)
 	return 0;
 }
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def can_trace() -> None:
-    """Skips, with the reason, where no plan runs."""
-    if os.geteuid() != 0:
-        pytest.skip("tracing needs root")
-    try:
-        tracer.attach("auto").close()
-    except CowtraceError as error:
-        if error.exit_code != EXIT_NO_PLAN:
-            raise
-        pytest.skip(f"this machine: {error}")
 
 
 @pytest.fixture(scope="module")

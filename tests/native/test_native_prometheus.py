@@ -23,9 +23,9 @@ pytest.importorskip("prometheus_client", reason="the extra cowtrace[prometheus] 
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from cowtrace import tracer
-from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel import preemption
+
+pytestmark = pytest.mark.usefixtures("can_trace")
 
 COWTRACE = [sys.executable, "-m", "cowtrace"]
 PATIENCE = 120  # seconds
@@ -52,19 +52,6 @@ for _ in range({CHILDREN}):
 print("end", flush=True)
 sys.stdin.readline()
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def can_trace() -> None:
-    """Skips, with the reason, where no plan runs."""
-    if os.geteuid() != 0:
-        pytest.skip("tracing needs root")
-    try:
-        tracer.attach("auto").close()
-    except CowtraceError as error:
-        if error.exit_code != EXIT_NO_PLAN:
-            raise
-        pytest.skip(f"this machine: {error}")
 
 
 @contextmanager

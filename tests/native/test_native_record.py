@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import sqlite3
@@ -15,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from cowtrace import tracer
-from cowtrace.errors import EXIT_NO_PLAN, EXIT_NO_ROOM, CowtraceError
+from cowtrace.errors import EXIT_NO_ROOM
 from cowtrace.recording.reader import read
+
+pytestmark = pytest.mark.usefixtures("can_trace")
 
 COWTRACE = [sys.executable, "-m", "cowtrace"]
 PATIENCE = 120  # seconds
@@ -33,19 +33,6 @@ while True:
     pages[::4096] = bytes(509)
     os.waitpid(child, 0)
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def can_trace() -> None:
-    """Skips, with the reason, where no plan runs."""
-    if os.geteuid() != 0:
-        pytest.skip("tracing needs root")
-    try:
-        tracer.attach("auto").close()
-    except CowtraceError as error:
-        if error.exit_code != EXIT_NO_PLAN:
-            raise
-        pytest.skip(f"this machine: {error}")
 
 
 @pytest.fixture

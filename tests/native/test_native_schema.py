@@ -17,10 +17,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from schema_checks import check
 
 from cowtrace import tracer
-from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
+from cowtrace.errors import EXIT_NO_PLAN
 from cowtrace.tracer.cost import PAGES, ROUNDS
 
 pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+
+pytestmark = pytest.mark.usefixtures("can_trace")
+
 COWTRACE = [sys.executable, "-m", "cowtrace"]
 PATIENCE = 250  # seconds
 STATISTICS = Path("/proc/sys/kernel/bpf_stats_enabled")
@@ -36,19 +39,6 @@ while True:
     pages[::4096] = bytes(509)
     os.waitpid(child, 0)
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def can_trace() -> None:
-    """Skips, with the reason, where no plan runs."""
-    if os.geteuid() != 0:
-        pytest.skip("tracing needs root")
-    try:
-        tracer.attach("auto").close()
-    except CowtraceError as error:
-        if error.exit_code != EXIT_NO_PLAN:
-            raise
-        pytest.skip(f"this machine: {error}")
 
 
 @pytest.fixture(scope="module")
