@@ -110,6 +110,21 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a process runs, as /proc says."""
+
+    nspid: int | None  # its pid in the innermost PID namespace: in a container, not that of here
+    cgroup: str | None  # its path below the mount. Hostile
+
+    def is_contained(self, pid: int) -> bool:
+        """Whether a process of that pid has another one where it runs."""
+        return self.nspid not in (None, pid)
+
+
+NOWHERE = Place(None, None)  # not known
+
+
+@dataclass(frozen=True, slots=True)
 class Completeness:
     """Whether the counts can be trusted: every way in which one can be lost, counted."""
 

@@ -53,15 +53,3 @@ def _roots(mountinfo: str) -> list[Path]:
         if after.split(" ")[0] == "cgroup2" and len(fields) > 4:
             found.append(Path(fields[4].replace("\\040", " ").replace("\\134", "\\")))
     return found
-
-
-def of(pid: int) -> str | None:
-    """The path of a process's cgroup (v2), as /proc/PID/cgroup has it; None: it has ended."""
-    try:
-        listing = Path(f"/proc/{pid}/cgroup").read_bytes()
-    except OSError:
-        return None
-    for line in listing.decode(errors="backslashreplace").split("\n"):
-        if line.startswith("0::"):
-            return line.removeprefix("0::")
-    return None

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cowtrace import tracer
-from cowtrace.cli import cgroups
 from cowtrace.cli.attach import attach
 from cowtrace.cli.choice import Choice
 from cowtrace.cli.following import families
@@ -23,6 +22,7 @@ from cowtrace.cli.options import attach_option, notice, notices_option, process_
 from cowtrace.cli.watching import ending_held, ticks
 from cowtrace.errors import EXIT_USAGE, CowtraceError
 from cowtrace.kernel.statistics import enabled
+from cowtrace.tracer.places import Places
 from cowtrace.views.text import printable
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def _library(groups: int) -> tuple[Any, Metrics]:
         ) from None
     from cowtrace.exporters.prometheus import Metrics
 
-    return exposition, Metrics(cgroups.of, groups)
+    return exposition, Metrics(Places(), groups)
 
 
 def _require_local(host: str, config: WebConfig, allow_remote: bool) -> None:

@@ -26,6 +26,7 @@ from cowtrace.exporters.csvlines import CsvLines
 from cowtrace.exporters.jsonlines import head
 from cowtrace.model import ForkGeneration, Snapshot, descendants
 from cowtrace.tracer.filter import Filter
+from cowtrace.tracer.places import Places
 from cowtrace.views.generation_rows import WINDOW, fork_rows
 from cowtrace.views.rows import DEFAULT_ROWS
 
@@ -68,6 +69,7 @@ def forks(
     """
     history: deque[Snapshot] = deque(maxlen=WINDOW + 1)
     members: set[int] = set()  # all that were seen in the cgroup
+    places = Places()
     with ExitStack() as stack:
         # Both sides of a fork are to be counted, whichever of them -p names.
         live = stack.enter_context(
@@ -82,14 +84,19 @@ def forks(
             kept = _of(now, choice, members)
             history.append(kept)
             rows = fork_rows(history, before)
+            places.look(now)
             if show:
                 from cowtrace.views.forks import block
 
-                show.show(block(kept, rows, limit))
-            elif as_csv:
-                lines.snapshot(head(kept) | detaillines.generations(rows), "generations")
+                shown = [row.generation for row in rows[:limit]]
+                pids = [pid for fork in shown for pid in (fork.parent, fork.child)]
+                show.show(block(kept, rows, limit, places.of_pids(now, pids)))
+                continue
+            told = detaillines.generations(rows, places.of)
+            if as_csv:
+                lines.snapshot(head(kept) | told, "generations")
             else:
-                detaillines.write(sys.stdout, kept, detaillines.generations(rows))
+                detaillines.write(sys.stdout, kept, told)
 
 
 def _of(now: Snapshot, choice: Choice, members: set[int]) -> Snapshot:

@@ -21,6 +21,7 @@ from cowtrace.cli.watching import ending_held, snapshots
 from cowtrace.exporters import detaillines
 from cowtrace.exporters.csvlines import CsvLines
 from cowtrace.exporters.jsonlines import head
+from cowtrace.tracer.places import Places
 from cowtrace.views.mapping_rows import mapping_rows
 from cowtrace.views.rows import DEFAULT_ROWS, SORT_KEYS
 
@@ -83,6 +84,7 @@ def watch(
 ) -> None:
     """Attach, then show the mappings at each interval."""
     one = len(choice.pids) == 1 and not choice.follow
+    places = Places()
     with ExitStack() as stack:
         live = stack.enter_context(
             attach(plan, details=frozenset({"mapping"}), only=choice.in_kernel())
@@ -96,7 +98,9 @@ def watch(
             if show:
                 from cowtrace.views.mappings import block
 
-                show.show(block(kept, rows, limit, one=one, addresses=addresses))
+                places.look(now)
+                where = places.of_pids(kept, (row.pid for row in rows[:limit]))
+                show.show(block(kept, rows, limit, where, one=one, addresses=addresses))
             elif as_csv:
                 lines.snapshot(head(kept) | detaillines.mappings(rows), "mappings")
             else:

@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TextIO
 
@@ -27,7 +28,8 @@ from cowtrace.cli.signals import Held, held
 from cowtrace.errors import CowtraceError
 from cowtrace.exporters import jsonlines
 from cowtrace.exporters.csvlines import CsvLines
-from cowtrace.model import Snapshot
+from cowtrace.model import Place, Snapshot
+from cowtrace.tracer.places import Places
 from cowtrace.views.rows import DEFAULT_ROWS, Frame, rows
 from cowtrace.views.text import COLUMNS, fit, printable
 
@@ -91,40 +93,65 @@ def run(
             started = time.monotonic()
             own_stdout = bool(output) or not machine
             pid = launch.start(program, command, signals, stdout_to_stderr=not own_stdout)
-            code = _follow(counts, pid, signals, interval if live else None, verbose)
+            places = Places()
+            code = _follow(counts, pid, signals, interval, places, live=live, verbose=verbose)
             took = time.monotonic() - started
-            now = family(counts.snapshot(), pid)
+            last = counts.snapshot()
+            places.look(last)
+            now = family(last, pid)
         if as_json:
-            jsonlines.write(out, now, latency=latency)
+            jsonlines.write(out, now, None, places.of, latency=latency)
         elif as_csv:
-            CsvLines(out).snapshot(jsonlines.as_object(now), "processes")
+            CsvLines(out).snapshot(jsonlines.as_object(now, None, places.of), "processes")
         else:
             ending = f": exit code {code} after {took:,.1f} s"
             what = fit(printable(shlex.join(command)), COLUMNS - len(ending))
-            _summary(out, what + ending, now, verbose, latency)
+            where = places.of_pids(now, (process.pid for process in now.processes))
+            _summary(out, what + ending, now, where, verbose=verbose, latency=latency)
     ctx.exit(code)
 
 
 def _follow(
-    counts: tracer.Tracer, pid: int, signals: Held, interval: float | None, verbose: bool
+    counts: tracer.Tracer,
+    pid: int,
+    signals: Held,
+    interval: float,
+    places: Places,
+    *,
+    live: bool,
+    verbose: bool,
 ) -> int:
-    """Wait for the command, redrawing; its exit code."""
+    """Wait for the command, looking where its processes run and, if `live`, redrawing; its exit
+    code."""
     from cowtrace.views.below import BottomScreen
 
     before: Snapshot | None = None
     with BottomScreen(sys.stderr) as screen:
 
-        def redraw() -> None:
+        def look() -> None:
             nonlocal before
-            now = family(counts.snapshot(), pid)
-            found = rows(now, before, limit=DEFAULT_ROWS)
-            screen.show(Frame(now, found, len(now.processes), verbose=verbose))
+            whole = counts.snapshot()
+            places.look(whole)
+            now = family(whole, pid)
+            where = places.of_pids(now, (process.pid for process in now.processes))
+            if live:
+                found = rows(now, before, limit=DEFAULT_ROWS)
+                total = len(now.processes)
+                screen.show(Frame(now, found, total, verbose=verbose, places=where))
             before = now
 
-        return follow(pid, signals, interval, redraw, screen)
+        return follow(pid, signals, interval, look, screen)
 
 
-def _summary(out: TextIO, title: str, now: Snapshot, verbose: bool, latency: bool) -> None:
+def _summary(
+    out: TextIO,
+    title: str,
+    now: Snapshot,
+    places: Mapping[int, Place],
+    *,
+    verbose: bool,
+    latency: bool,
+) -> None:
     from rich.text import Text
 
     from cowtrace.views import live, plain, table
@@ -133,8 +160,9 @@ def _summary(out: TextIO, title: str, now: Snapshot, verbose: bool, latency: boo
         print(file=out)  # the command may have left its last line unended
     found = rows(now, None)
     frame = Frame(
-        now, found, len(now.processes), total=len(found) > 1, verbose=verbose, latency=latency
-    )
+        now, found, len(now.processes), total=len(found) > 1, verbose=verbose, latency=latency,
+        places=places,
+    )  # fmt: skip
     if can_redraw(out):
         console = live.console(out)
         console.print(Text(title, style="bold"))

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import click
 
+from cowtrace.cli import by_cgroup, maps
 from cowtrace.cli.attach import LATENCY, attach
 from cowtrace.cli.choice import Choice
 from cowtrace.cli.options import (
@@ -22,6 +23,7 @@ from cowtrace.cli.screens import screen
 from cowtrace.cli.watching import ending_held, snapshots
 from cowtrace.exporters import jsonlines
 from cowtrace.exporters.csvlines import CsvLines
+from cowtrace.tracer.places import Places
 from cowtrace.views.rows import DEFAULT_ROWS, SORT_KEYS, Frame, rows
 
 
@@ -30,7 +32,7 @@ from cowtrace.views.rows import DEFAULT_ROWS, SORT_KEYS, Frame, rows
     "  sudo cowtrace top --by mapping --cgroup system.slice"
 )
 @filter_options
-@click.option("--by", type=click.Choice(("process", "mapping")), default="process",
+@click.option("--by", type=click.Choice(("process", "cgroup", "mapping")), default="process",
               show_default=True, help="What a row is; mapping: as cowtrace maps.")  # fmt: skip
 @click.option("--sort", type=click.Choice(SORT_KEYS, case_sensitive=False), default="rate",
               show_default=True, help="Column to sort by; rate is /S.")  # fmt: skip
@@ -61,18 +63,20 @@ def top(
     columns are sums since the start, /S is bytes copied per second in the last interval.
     COPIED holds pages of private files too. Processes without any copy-on-write fault are left
     out unless -p names them. Ctrl-C ends it with the last table.
+
+    Below it stands, for processes in containers, their cgroup and their PIDs there: PID 4711=1.
     """
-    if by == "mapping":
+    if by != "process":
         if latency:
             raise click.UsageError("--latency goes with --by process; or run: cowtrace latency")
-        from cowtrace.cli.maps import watch
-
+        watch = maps.watch if by == "mapping" else by_cgroup.watch
         watch(
             choice, interval, count, plan=plan, as_json=as_json, as_csv=as_csv,
             limit=limit, sort=sort,
         )  # fmt: skip
         return
     names = choice.pids
+    places = Places()
     with ExitStack() as stack:
         live = stack.enter_context(
             attach(
@@ -88,13 +92,16 @@ def top(
         show = None if as_json or as_csv else stack.enter_context(screen())
         for now, before in snapshots(live, signals, interval, count, show):
             kept = choice.of(now)
+            places.look(now)
             if show:
                 most = max(limit, len(names))
                 found = rows(kept, before, sort=sort, always=names, limit=most)
+                where = places.of_pids(kept, (row.pid for row in found))
                 show.show(
-                    Frame(kept, found, len(now.processes), most, verbose=verbose, latency=latency)
-                )
+                    Frame(kept, found, len(now.processes), most, verbose=verbose,
+                          latency=latency, places=where)
+                )  # fmt: skip
             elif as_csv:
-                lines.snapshot(jsonlines.as_object(kept, before), "processes")
+                lines.snapshot(jsonlines.as_object(kept, before, places.of), "processes")
             else:
-                jsonlines.write(sys.stdout, kept, before, latency=latency)
+                jsonlines.write(sys.stdout, kept, before, places.of, latency=latency)

@@ -5,14 +5,16 @@ The objects of `cowtrace forks`, `maps`, `stacks` and `latency` begin with `at_n
 `lost_by_cause` and `unclassified`, as those of `cowtrace top` do: see jsonlines. Then follows
 one list, of the fields below. null: unknown, or not seen by this plan. Sums are since attach.
 
-- `generations`: `number`, `parent`, `parent_comm`, `child`, `child_comm`, `at_ns`,
-  `ended_ns`, `ended_by` (exec, exit), `shareable_bytes` (an upper bound),
-  `parent_copied_bytes`, `child_copied_bytes`, `share_lost` (0 to 1),
-  `copied_bytes_per_second`, `trend` (grows, slows, still, ended), `worst_case_bytes` (still to
-  come, an upper bound)
+- `generations`: `number`, `parent`, `parent_comm`, `child`, `child_comm`, `parent_nspid` and
+  `child_nspid` (their pids where they run), `cgroup` (the child's), `at_ns`, `ended_ns`,
+  `ended_by` (exec, exit), `shareable_bytes` (an upper bound), `parent_copied_bytes`,
+  `child_copied_bytes`, `share_lost` (0 to 1), `copied_bytes_per_second`, `trend` (grows, slows,
+  still, ended), `worst_case_bytes` (still to come, an upper bound)
 - `mappings`: `pid`, `comm`, `exited`, `name`, `segment`, `start`, `mapped_bytes`, `huge` (thp,
   hugetlb), `faults`, `copied`, `zero_filled`, `reused`, `shared`, `copied_bytes`,
   `copied_bytes_per_second`
+- `cgroups` (of `top --by cgroup`): `cgroup`, `processes` (with a fault), `faults`, `copied`,
+  `zero_filled`, `reused`, `shared`, `copied_bytes`, `copied_bytes_per_second`
 - `stacks`: `pid`, `kind`, `frames` (the innermost first: `function`, `module`, `address`),
   `faults`, `copied_bytes`; and beside the list `sampled` (true: the sums are estimates)
 - `latency`: `kind`, `side` (parent, child, other), `faults`, `ns`, `buckets` (b: faults of at
@@ -31,12 +33,22 @@ import json
 from collections.abc import Iterable
 from typing import Any, TextIO
 
-from cowtrace.exporters.jsonlines import head, latency_of
-from cowtrace.model import DetailRow, Event, Snapshot, Source
+from cowtrace.exporters.jsonlines import PlaceOf, head, latency_of, nowhere
+from cowtrace.model import NOWHERE, DetailRow, Event, Snapshot, Source
+from cowtrace.views.cgroup_rows import CgroupRow
 from cowtrace.views.generation_rows import ForkRow
 from cowtrace.views.mapping_rows import MappingRow, label, segment
 
-__all__ = ["event", "event_object", "generations", "latency_of", "mappings", "stacks", "write"]
+__all__ = [
+    "cgroups",
+    "event",
+    "event_object",
+    "generations",
+    "latency_of",
+    "mappings",
+    "stacks",
+    "write",
+]
 
 
 def write(stream: TextIO, now: Snapshot, answer: dict[str, Any]) -> None:
@@ -45,10 +57,15 @@ def write(stream: TextIO, now: Snapshot, answer: dict[str, Any]) -> None:
     stream.flush()
 
 
-def generations(rows: Iterable[ForkRow]) -> dict[str, Any]:
-    """By number."""
+def generations(rows: Iterable[ForkRow], place_of: PlaceOf = nowhere) -> dict[str, Any]:
+    """By number. `place_of`: where a process runs."""
     ordered = sorted(rows, key=lambda row: row.generation.number)
-    return {"generations": [_generation(row) for row in ordered]}
+    return {"generations": [_generation(row, place_of) for row in ordered]}
+
+
+def cgroups(rows: Iterable[CgroupRow]) -> dict[str, Any]:
+    """In their order."""
+    return {"cgroups": [_cgroup(row) for row in rows]}
 
 
 def mappings(rows: Iterable[MappingRow]) -> dict[str, Any]:
@@ -91,14 +108,34 @@ def event_object(one: Event) -> dict[str, Any]:
     }
 
 
-def _generation(row: ForkRow) -> dict[str, Any]:
+def _cgroup(row: CgroupRow) -> dict[str, Any]:
+    sums = row.sums
+    return {
+        "cgroup": row.cgroup,
+        "processes": row.processes,
+        "faults": sums.faults,
+        "copied": sums.copied,
+        "zero_filled": sums.zero,
+        "reused": sums.reused,
+        "shared": sums.shared,
+        "copied_bytes": sums.bytes,
+        "copied_bytes_per_second": sums.rate,
+    }
+
+
+def _generation(row: ForkRow, place_of: PlaceOf) -> dict[str, Any]:
     generation = row.generation
+    parent = place_of(row.parent) if row.parent else NOWHERE
+    child = place_of(row.child) if row.child else NOWHERE
     return {
         "number": generation.number,
         "parent": generation.parent,
         "parent_comm": row.parent and row.parent.comm,
         "child": generation.child,
         "child_comm": row.child and row.child.comm,
+        "parent_nspid": parent.nspid,
+        "child_nspid": child.nspid,
+        "cgroup": child.cgroup,
         "at_ns": generation.at_ns,
         "ended_ns": generation.ended_ns,
         "ended_by": generation.ended_by and generation.ended_by.value,

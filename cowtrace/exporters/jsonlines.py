@@ -9,6 +9,8 @@ Fields of the object (times in nanoseconds of CLOCK_MONOTONIC; counts are sums s
 - `processes`: a list of objects:
     - `pid` (the kernel's tgid), `comm` (as the process wrote it, escaped as JSON),
       `parent` (null when born before attach), `exited`
+    - `nspid` (its pid where it runs, another one in a container), `cgroup` (its path); null
+      when it had ended before it was looked at, `cgroup` is then an ancestor's
     - `faults`: copy-on-write faults; the sum of the next eight
     - `copied`, `file_copied`, `zero_filled`, `reused`, `shared`, `unchanged`, `failed`,
       `unclassified`
@@ -25,12 +27,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from typing import Any, TextIO
 
 from cowtrace.model import (
     COPIES,
+    NOWHERE,
     FaultKind,
     FaultRow,
+    Place,
     Process,
     Rates,
     Snapshot,
@@ -39,23 +44,37 @@ from cowtrace.model import (
 )
 from cowtrace.views.timings import timings
 
+PlaceOf = Callable[[Process], Place]
+
+
+def nowhere(process: Process) -> Place:
+    """It is not known where."""
+    return NOWHERE
+
 
 def write(
-    stream: TextIO, now: Snapshot, before: Snapshot | None = None, *, latency: bool = False
+    stream: TextIO,
+    now: Snapshot,
+    before: Snapshot | None = None,
+    place_of: PlaceOf = nowhere,
+    *,
+    latency: bool = False,
 ) -> None:
     """Write one line and flush it, so that a reader sees each interval at once."""
-    told = as_object(now, before)
+    told = as_object(now, before, place_of)
     if latency:
         told |= latency_of(now)
     stream.write(json.dumps(told) + "\n")
     stream.flush()
 
 
-def as_object(now: Snapshot, before: Snapshot | None = None) -> dict[str, Any]:
-    """The object of one line."""
+def as_object(
+    now: Snapshot, before: Snapshot | None = None, place_of: PlaceOf = nowhere
+) -> dict[str, Any]:
+    """The object of one line. `place_of`: where a process runs."""
     rates = per_second(now, before)
     return head(now) | {
-        "processes": [_process(process, rates) for process in now.processes],
+        "processes": [_process(process, rates, place_of(process)) for process in now.processes],
     }
 
 
@@ -93,7 +112,7 @@ def latency_of(now: Snapshot) -> dict[str, Any]:
     }
 
 
-def _process(process: Process, rates: Rates) -> dict[str, Any]:
+def _process(process: Process, rates: Rates, place: Place) -> dict[str, Any]:
     seen = process.count(*COPIES) is not None
     faults = process.page_faults
     return {
@@ -101,6 +120,8 @@ def _process(process: Process, rates: Rates) -> dict[str, Any]:
         "comm": process.comm,
         "parent": process.parent,
         "exited": process.exited,
+        "nspid": place.nspid,
+        "cgroup": place.cgroup,
         "faults": process.faults,
         **{_field(kind): process.count(kind) for kind in FaultKind},
         "copied_bytes": process.copied_bytes if seen else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -12,6 +12,7 @@ from cowtrace import __version__
 from cowtrace.exporters.changes import Changes, Kind
 from cowtrace.exporters.groups import Group, Groups
 from cowtrace.model import COPIES, FaultKind, ForkGeneration, Snapshot, Source
+from cowtrace.tracer.places import Places
 from cowtrace.views.generation_rows import WINDOW, Trend, trend
 
 TREND_NS = 15_000_000_000  # between two looks at whether a fork's copies level off
@@ -25,8 +26,9 @@ Family = CounterMetricFamily | GaugeMetricFamily
 class Metrics:
     """All sums since it was made. Give it every snapshot; then what has ended may be forgotten."""
 
-    def __init__(self, cgroup_of: Callable[[int], str | None], most: int) -> None:
-        self._changes = Changes(cgroup_of)
+    def __init__(self, places: Places, most: int) -> None:
+        """With a group for each of at most `most` names and cgroups."""
+        self._changes = Changes(places)
         self._groups = Groups[Kind](most)
         # What was shown: a plan that takes counts back must not make a counter fall.
         self._shown: dict[tuple[Group, Kind], tuple[int, int]] = {}

@@ -17,6 +17,7 @@ NAMES = (
     "snoop",
     "stacks",
     "top",
+    "top-by-cgroup",
     "verify",
     "verify-list",
     "vm-list",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from cowtrace.model import Ending, Snapshot
+from cowtrace.model import Ending, Place, Snapshot
 from cowtrace.views.block import Block
 from cowtrace.views.columns import Column, fitted, table
+from cowtrace.views.containers import containers
 from cowtrace.views.generation_rows import ForkRow, TreeLine, tree
 from cowtrace.views.numbers import MISSING, age, percent, size
 from cowtrace.views.table import EXITED, trust
@@ -21,25 +22,35 @@ _NONE = "no fork since the start; those from before it are not known"
 _DISPENSABLE = ("\nTREND", "AT FORK\nSHARED", "\nAGE", "\nLOST", "\n/S")
 
 
-def block(now: Snapshot, rows: tuple[ForkRow, ...], limit: int) -> Block:
-    """The first `limit` of the rows, as a tree."""
+def block(
+    now: Snapshot, rows: tuple[ForkRow, ...], limit: int, places: Mapping[int, Place]
+) -> Block:
+    """The first `limit` of the rows, as a tree. `places`: of their processes, by pid."""
 
     def draw(shown: int, width: int) -> RenderableType:
-        return _view(now, rows, shown, width)
+        return _view(now, rows, shown, width, places)
 
     return Block(min(limit, len(rows)), draw)
 
 
-def _view(now: Snapshot, rows: tuple[ForkRow, ...], shown: int, width: int) -> RenderableType:
+def _view(
+    now: Snapshot,
+    rows: tuple[ForkRow, ...],
+    shown: int,
+    width: int,
+    places: Mapping[int, Place],
+) -> RenderableType:
+    drawn = tree(rows[:shown])
     lines = table(
         fitted(_COLUMNS, width, _DISPENSABLE, least=14),
-        ((line, _has_ended(line)) for line in tree(rows[:shown])),
+        ((line, _has_ended(line)) for line in drawn),
     )
+    inside = containers((line.pid for line in drawn), places, width)
     living = sum(row.generation.ended_ns is None for row in rows)
     exited = any(row.generation.ended_by is Ending.EXIT for row in rows[:shown])
     text = f"{min(shown, len(rows)):,} of {len(rows):,} forks, {living:,} alive"
     footer = trust(now, text, exited=exited, of_details=True)
-    return Group(lines, Text(_SOUND if rows else _NONE, "dim"), footer)
+    return Group(lines, *inside, Text(_SOUND if rows else _NONE, "dim"), footer)
 
 
 def _process(line: TreeLine, cells: int) -> str:

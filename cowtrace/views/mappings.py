@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from cowtrace.model import Snapshot
+from cowtrace.model import Place, Snapshot
 from cowtrace.views.block import Block
 from cowtrace.views.columns import Column, fitted, table
+from cowtrace.views.containers import containers
 from cowtrace.views.mapping_rows import MappingRow
 from cowtrace.views.numbers import MISSING, count, size
 from cowtrace.views.table import EXITED, trust
@@ -18,14 +21,24 @@ _DISPENSABLE = ("SIZE", "REUSED", "/S", " COMM", " SEG")
 
 
 def block(
-    now: Snapshot, rows: tuple[MappingRow, ...], limit: int, *, one: bool, addresses: bool
+    now: Snapshot,
+    rows: tuple[MappingRow, ...],
+    limit: int,
+    places: Mapping[int, Place],
+    *,
+    one: bool,
+    addresses: bool,
 ) -> Block:
-    """`one`: all rows are of one process, which needs to be named only once."""
+    """`one`: all rows are of one process, which needs to be named only once.
+
+    `places`: where the processes run, by pid.
+    """
 
     def draw(shown: int, width: int) -> RenderableType:
         columns = fitted(_columns(one, addresses), width, _DISPENSABLE, least=13)
         lines = table(columns, ((row, row.exited) for row in rows[:shown]))
-        return Group(lines, _footer(now, rows, min(shown, len(rows)), one=one))
+        inside = containers((row.pid for row in rows[:shown]), places, width)
+        return Group(lines, *inside, _footer(now, rows, min(shown, len(rows)), one=one))
 
     return Block(min(limit, len(rows)), draw)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from operator import attrgetter
 
-from cowtrace.model import COPIES, FaultKind, Process, Rates, Snapshot, per_second
+from cowtrace.model import COPIES, FaultKind, Place, Process, Rates, Snapshot, per_second
 
 SORT_KEYS = ("rate", "bytes", "faults", "copied", "zero", "reused", "shared", "pid", "comm")
 DEFAULT_ROWS = 20
@@ -23,7 +23,7 @@ _KINDS: dict[str, tuple[FaultKind, ...]] = {
 class Row:
     """One line of the table. None: the plan cannot see it."""
 
-    pid: int | None  # None for the total
+    pid: int | None  # None for sums over several
     comm: str  # hostile: see views.text
     exited: bool
     faults: int
@@ -46,6 +46,7 @@ class Frame:
     total: bool = False  # with a row of sums over all of the snapshot's processes
     verbose: bool = False
     latency: bool = False  # with the time in the faults below the table
+    places: Mapping[int, Place] = field(default_factory=dict)  # by pid, of the rows' processes
 
 
 def rows(
@@ -72,12 +73,16 @@ def rows(
 
 def total(now: Snapshot, before: Snapshot | None) -> Row:
     """The sums over all processes of the snapshot."""
-    rates = per_second(now, before)
-    each = [_row(p, rates) for p in now.processes]
+    return summed(now.processes, per_second(now, before), "total")
+
+
+def summed(processes: Iterable[Process], rates: Rates, comm: str) -> Row:
+    """The sums over some processes, under a name."""
+    each = [_row(p, rates) for p in processes]
     rate = [row.rate for row in each if row.rate is not None]
     return Row(
         pid=None,
-        comm="total",
+        comm=comm,
         exited=False,
         faults=sum(row.faults for row in each),
         copied=_sum(row.copied for row in each),

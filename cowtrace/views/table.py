@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cowtrace.model import Snapshot
+from cowtrace.views.containers import containers
 from cowtrace.views.numbers import WIDTH, count, size
 from cowtrace.views.rows import Frame, Row, total
 from cowtrace.views.text import COLUMNS, fit, printable
@@ -20,24 +21,26 @@ _PID = 7  # pid_max is 4,194,304
 
 
 @dataclass(frozen=True, slots=True)
-class _Column:
+class Number:
+    """A column of one number of a row."""
+
     header: str
     text: Callable[[Row], str]
 
 
-_NUMBERS = (
-    _Column("FAULTS", lambda row: count(row.faults)),
-    _Column("COPIED", lambda row: count(row.copied)),
-    _Column("ZERO", lambda row: count(row.zero)),
-    _Column("REUSED", lambda row: count(row.reused)),
-    _Column("SHARED", lambda row: count(row.shared)),
-    _Column("BYTES", lambda row: size(row.bytes)),
-    _Column("/S", lambda row: size(row.rate)),
+NUMBERS = (
+    Number("FAULTS", lambda row: count(row.faults)),
+    Number("COPIED", lambda row: count(row.copied)),
+    Number("ZERO", lambda row: count(row.zero)),
+    Number("REUSED", lambda row: count(row.reused)),
+    Number("SHARED", lambda row: count(row.shared)),
+    Number("BYTES", lambda row: size(row.bytes)),
+    Number("/S", lambda row: size(row.rate)),
 )
 
 
 # What a terminal of less than 80 columns loses, in this order.
-_DISPENSABLE = ("SHARED", "ZERO", "REUSED", "FAULTS")
+DISPENSABLE = ("SHARED", "ZERO", "REUSED", "FAULTS")
 
 
 def render(frame: Frame, width: int = COLUMNS) -> RenderableType:
@@ -51,7 +54,8 @@ def render(frame: Frame, width: int = COLUMNS) -> RenderableType:
         from cowtrace.views.latency import summary
 
         parts += [Text(), summary(frame.snapshot), Text()]
-    return Group(*parts, footer(frame))
+    shown = (row.pid for row in frame.rows[: frame.limit] if row.pid is not None)
+    return Group(*parts, *containers(shown, frame.places, width), footer(frame))
 
 
 def fault_table(frame: Frame, width: int = COLUMNS) -> Table:
@@ -123,9 +127,9 @@ def name(comm: str, exited: bool) -> Text:
     return Text(f" {shown}{EXITED if exited else ''}")
 
 
-def _fitting(width: int) -> list[_Column]:
-    columns = list(_NUMBERS)
-    for header in _DISPENSABLE:
+def _fitting(width: int) -> list[Number]:
+    columns = list(NUMBERS)
+    for header in DISPENSABLE:
         if _PID + 1 + _COMM + len(columns) * (WIDTH + 1) > width:
             columns = [column for column in columns if column.header != header]
     return columns

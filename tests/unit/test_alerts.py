@@ -18,7 +18,8 @@ pytest.importorskip("prometheus_client", reason="the extra cowtrace[prometheus] 
 
 from cowtrace.cli import main
 from cowtrace.exporters.prometheus import Metrics, bpf_cost
-from cowtrace.model import FaultKind
+from cowtrace.model import FaultKind, Place
+from cowtrace.tracer.places import Places
 
 TESTS = Path(__file__).with_name("alerts_test.yml")
 
@@ -67,7 +68,7 @@ def test_a_loss_fires_at_once(tmp_path: Path) -> None:
 
 def names() -> set[str]:
     """Of all metrics that the exporter can give."""
-    metrics = Metrics(lambda pid: "/", 9)
+    metrics = Metrics(Places(lambda pid: Place(None, "/")), 9)
     now = snapshot(process(1, "a", row(FaultKind.COPIED, 23)))
     metrics.add(replace(now, generations=(fork(),)))
     found = {

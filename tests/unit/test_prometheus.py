@@ -18,7 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cowtrace.exporters.groups import REST, Groups
 from cowtrace.exporters.prometheus import Metrics, bpf_cost
-from cowtrace.model import Completeness, FaultKind, Snapshot, Source
+from cowtrace.model import Completeness, FaultKind, Place, Snapshot, Source
+from cowtrace.tracer.places import Places
 
 Sample = dict[str, str]
 FAULTS, BYTES = "cowtrace_faults_total", "cowtrace_bytes_total"
@@ -31,7 +32,7 @@ def nowhere(pid: int) -> str | None:
 def made(
     *snapshots: Snapshot, most: int = 100, cgroup_of: Callable[[int], str | None] = nowhere
 ) -> Metrics:
-    metrics = Metrics(cgroup_of, most)
+    metrics = Metrics(Places(lambda pid: Place(None, cgroup_of(pid))), most)
     for each in snapshots:
         metrics.add(each)
     return metrics

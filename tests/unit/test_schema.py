@@ -103,6 +103,11 @@ def test_live_views(cowtrace: Command, name: str) -> None:
     assert check(name, cowtrace(name, "--json", "0.05", "2").stdout.splitlines()) == 2
 
 
+def test_top_by_cgroup(cowtrace: Command) -> None:
+    lines = cowtrace("top", "--by", "cgroup", "--json", "0.05", "2").stdout.splitlines()
+    assert check("top-by-cgroup", lines) == 2
+
+
 def test_top_with_latency(cowtrace: Command) -> None:
     (line,) = cowtrace("top", "--json", "--latency", "0.05", "1").stdout.splitlines()
     assert json.loads(line)["latency"]

@@ -132,6 +132,8 @@ def test_fields() -> None:
                 "comm": "a\n",
                 "parent": 1,
                 "exited": True,
+                "nspid": None,
+                "cgroup": None,
                 "faults": 7,
                 "copied": 7,
                 "file_copied": 0,

@@ -1,0 +1,48 @@
+"""`cowtrace top --by cgroup`: which container, or which service, copies."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+
+from cowtrace.cli.attach import attach
+from cowtrace.cli.choice import Choice
+from cowtrace.cli.screens import screen
+from cowtrace.cli.watching import ending_held, snapshots
+from cowtrace.exporters import detaillines
+from cowtrace.exporters.csvlines import CsvLines
+from cowtrace.exporters.jsonlines import head
+from cowtrace.tracer.places import Places
+from cowtrace.views.cgroup_rows import cgroup_rows
+
+
+def watch(
+    choice: Choice,
+    interval: float,
+    count: int | None,
+    *,
+    plan: str,
+    as_json: bool,
+    as_csv: bool,
+    limit: int,
+    sort: str,
+) -> None:
+    """Attach, then show the cgroups at each interval."""
+    places = Places()
+    with ExitStack() as stack:
+        live = stack.enter_context(attach(plan, only=choice.in_kernel()))
+        signals = ending_held(stack)
+        lines = CsvLines(sys.stdout)
+        show = None if as_json or as_csv else stack.enter_context(screen())
+        for now, before in snapshots(live, signals, interval, count, show):
+            places.look(now)
+            kept = choice.of(now)
+            rows = cgroup_rows(kept, before, lambda p: places.of(p).cgroup, sort=sort)
+            if show:
+                from cowtrace.views.cgroups import block
+
+                show.show(block(kept, rows, limit))
+            elif as_csv:
+                lines.snapshot(head(kept) | detaillines.cgroups(rows), "cgroups")
+            else:
+                detaillines.write(sys.stdout, kept, detaillines.cgroups(rows))

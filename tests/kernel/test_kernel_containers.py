@@ -1,0 +1,17 @@
+"""Containers on the VM's kernel."""
+
+from __future__ import annotations
+
+from container_tests import (
+    container,
+    test_forks_and_tables_say_it_below,
+    test_pids_as_the_container_knows_them_and_its_cgroup,
+    test_sums_by_cgroup,
+)
+
+__all__ = [
+    "container",
+    "test_forks_and_tables_say_it_below",
+    "test_pids_as_the_container_knows_them_and_its_cgroup",
+    "test_sums_by_cgroup",
+]
