@@ -17,6 +17,7 @@ import pytest
 from command_tests import COWTRACE, PATIENCE
 
 from cowtrace.cli import cgroups
+from cowtrace.errors import EXIT_NO_PLAN
 
 PAGES = 509
 # At each line of its input a child of it writes all its pages; it says their pids, as they know
@@ -95,12 +96,25 @@ def test_pids_as_the_container_knows_them_and_its_cgroup(container: Container) -
 
 def test_forks_and_tables_say_it_below(container: Container) -> None:
     for command in ("top", "forks", "maps"):
-        shown = _watched(container, command)
+        shown = _watched(container, command, "--cgroup", container.cgroup)
         (line,) = [line for line in shown.splitlines() if container.cgroup in line]
         pairs = dict(pair.split("=") for pair in line.partition(": PID ")[2].split())
         assert {int(pid) for pid in pairs} <= container.pids()
         assert str(max(container.pids())) in pairs
         assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_from_within_one_it_is_refused() -> None:
+    for command in (["top", "0.2", "1"], ["workload", "fork-child-writes"], ["run", "--", "true"]):
+        ended = subprocess.run(
+            ["unshare", "--pid", "--fork", "--mount-proc", *COWTRACE, *command],
+            capture_output=True, text=True, timeout=PATIENCE,
+        )  # fmt: skip
+        assert ended.returncode == EXIT_NO_PLAN
+        said = ended.stderr.splitlines()
+        assert len(said) == 2
+        assert "PID namespace" in said[0]
+        assert "--pid=host" in said[1]
 
 
 def test_sums_by_cgroup(container: Container) -> None:

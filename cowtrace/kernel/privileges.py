@@ -1,4 +1,4 @@
-"""May this process load BPF programs and read frame numbers? Capabilities and lockdown."""
+"""May this process load BPF programs, and does it know processes by the kernel's own pids?"""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 _BITS = {"CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
 _STATUS = Path("/proc/self/status")
 _LOCKDOWN = Path("/sys/kernel/security/lockdown")
+_PID_NAMESPACE = Path("/proc/self/ns/pid")
+_INITIAL = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 
 
 def capabilities(status: Path = _STATUS) -> frozenset[str]:
@@ -33,8 +35,20 @@ def lockdown(path: Path = _LOCKDOWN) -> str | None:
     return text.partition("[")[2].partition("]")[0] or None
 
 
+def in_initial_pid_namespace(own: Path = _PID_NAMESPACE) -> bool:
+    """Whether pids here are those that the kernel counts by; not in most containers."""
+    return own.stat().st_ino == _INITIAL
+
+
 def require_privileges() -> None:
-    """Raises CowtraceError when no plan can run whatever the kernel offers."""
+    """Raises CowtraceError when no plan can run, or would not say the truth, whatever the kernel
+    offers."""
+    if not in_initial_pid_namespace():
+        raise CowtraceError(
+            "this is a PID namespace of its own: the kernel counts by other PIDs than those here",
+            hint="run it on the host, or in a container that shares the host's PIDs: --pid=host",
+            exit_code=EXIT_NO_PLAN,
+        )
     if not may_trace(capabilities()):
         raise CowtraceError(
             "loading BPF programs needs root, or CAP_BPF and CAP_PERFMON",

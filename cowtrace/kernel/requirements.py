@@ -11,7 +11,12 @@ from cowtrace.errors import CowtraceError
 from cowtrace.kernel.btf import VMLINUX
 from cowtrace.kernel.facts import KernelFacts, kernel_facts
 from cowtrace.kernel.libbpf import libbpf
-from cowtrace.kernel.privileges import capabilities, lockdown, may_trace
+from cowtrace.kernel.privileges import (
+    capabilities,
+    in_initial_pid_namespace,
+    lockdown,
+    may_trace,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,14 @@ def _privileges() -> Iterator[Requirement]:
         "readable in /proc/PID/pagemap" if "CAP_SYS_ADMIN" in held else "hidden",
         "demo and workload have no independent evidence",
         "run as root",
+    )
+    host = in_initial_pid_namespace()
+    yield Requirement(
+        "PID namespace",
+        host,
+        "the host's" if host else "one of its own, as in a container",
+        "no plan can run: the kernel counts by other PIDs than those here",
+        "share the host's PIDs: --pid=host",
     )
     mode = lockdown()
     yield Requirement(
