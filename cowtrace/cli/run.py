@@ -25,9 +25,9 @@ from cowtrace.cli.options import (
 )
 from cowtrace.cli.screens import can_redraw
 from cowtrace.cli.signals import Held, held
-from cowtrace.errors import CowtraceError
 from cowtrace.exporters import jsonlines
 from cowtrace.exporters.csvlines import CsvLines
+from cowtrace.exporters.output import private_file
 from cowtrace.model import Place, Snapshot
 from cowtrace.tracer.places import Places
 from cowtrace.views.rows import DEFAULT_ROWS, Frame, rows
@@ -177,10 +177,4 @@ def _summary_stream(output: str | None, machine: bool) -> AbstractContextManager
     """Opened before the command starts: its work is not to be lost for want of a file."""
     if output is None:
         return nullcontext(sys.stdout if machine else sys.stderr)
-    try:
-        return open(output, "w", encoding="utf-8", errors="backslashreplace")  # noqa: PTH123
-    except OSError as error:
-        raise CowtraceError(
-            f"cannot write {printable(output)}: {error.strerror}",
-            hint="name a file in a folder that you may write to: -o FILE",
-        ) from None
+    return private_file(output)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
+from contextlib import ExitStack
 
 import click
 from rich.text import Text
@@ -16,21 +15,20 @@ from cowtrace.cli.attach import attach
 from cowtrace.cli.in_vms import in_vms
 from cowtrace.cli.options import attach_option, json_option
 from cowtrace.errors import EXIT_MISMATCH, CowtraceError
+from cowtrace.exporters.output import private_file
 from cowtrace.verify import junit, matrix, page, report, session
 from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.groups import Group, choose, groups
 from cowtrace.views.show import show
 from cowtrace.vm import definition
 
-_REPORT = click.Path(dir_okay=False, path_type=Path)
-
 
 @click.command(epilog="\b\nExample:\n  sudo cowtrace verify C1 C6 --kernel 5.10 --kernel 6.12")
 @click.argument("claims", nargs=-1, metavar="[CLAIM]...")
 @click.option("--kernel", "kernels", multiple=True, metavar="K",
               help="In the test VM, on this kernel; may be repeated.")  # fmt: skip
-@click.option("--html", type=_REPORT, metavar="FILE", help="Also write a page of it all.")
-@click.option("--junit", "xml", type=_REPORT, metavar="FILE", help="Also write JUnit XML, for CI.")
+@click.option("--html", metavar="FILE", help="Also write a page of it all.")
+@click.option("--junit", "xml", metavar="FILE", help="Also write JUnit XML, for CI.")
 @click.option("--list", "show_list", is_flag=True, help="Name all claims and paths.")
 @click.option("-v", "--verbose", is_flag=True, help="Each check with all of its evidence.")
 @attach_option
@@ -40,8 +38,8 @@ def verify(
     ctx: click.Context,
     claims: Sequence[str],
     kernels: Sequence[str],
-    html: Path | None,
-    xml: Path | None,
+    html: str | None,
+    xml: str | None,
     show_list: bool,
     verbose: bool,
     plan: str,
@@ -64,21 +62,23 @@ def verify(
     known = definition.load() if kernels else None
     for kernel in kernels:
         known and known.kernel(kernel)
-    for path in (html, xml):
-        if path:
-            _try_to_write(path)
     failures: list[CowtraceError] = []
-    if known:
-        in_order = tuple(dict.fromkeys(kernels))
-        made = in_vms(known, in_order, (*claims, "--attach", plan), as_json, failures)
-        if not as_json:
-            show(matrix.matrix(made))
-    else:
-        made = (_here(chosen, plan, as_json, verbose),)
-    if html:
-        _write(html, page.page(made))
-    if xml:
-        _write(xml, junit.junit(made))
+    # Opened before anything is checked: it is not to be lost for want of a file.
+    with ExitStack() as files:
+        reports = [
+            (files.enter_context(private_file(name)), text)
+            for name, text in ((html, page.page), (xml, junit.junit))
+            if name
+        ]
+        if known:
+            in_order = tuple(dict.fromkeys(kernels))
+            made = in_vms(known, in_order, (*claims, "--attach", plan), as_json, failures)
+            if not as_json:
+                show(matrix.matrix(made))
+        else:
+            made = (_here(chosen, plan, as_json, verbose),)
+        for stream, text in reports:
+            stream.write(text(made))
     if failures:
         raise failures[0]
     if any(check.verdict is Verdict.FAILS for one in made for check in one.checks):
@@ -114,29 +114,3 @@ def _list(chosen: Sequence[Group], as_json: bool) -> None:
         show(Text(group.title, style="bold"))
         for workload in group.workloads:
             show(Text(f"  {workload.name}: {workload.claim}"))
-
-
-def _try_to_write(path: Path) -> None:
-    """Raise CowtraceError unless a report can be written there; leaves all as it was."""
-    existed = path.exists()
-    try:
-        path.open("a").close()
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    if not existed:
-        with suppress(OSError):
-            path.unlink()
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> CowtraceError:
-    return CowtraceError(
-        f"cannot write {path}: {error.strerror}",
-        hint="name a file in a folder that exists and can be written",
-    )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from cowtrace.errors import CowtraceError
+from cowtrace.links import PROC, without_links
 from cowtrace.views.text import printable
 
 
@@ -18,12 +17,13 @@ from cowtrace.views.text import printable
 def private_file(name: str) -> Iterator[TextIO]:
     """Written beside the file, with mode 0600, and put in its place at the end if all went well.
 
-    A link of this user or of root is followed, a terminal or pipe is written to as it is.
-    Raises CowtraceError when it cannot be written, or is a link of another user.
+    A link of this user or of root is followed; a terminal, a pipe or an open descriptor
+    (/dev/stdout) is written to as it is.
+    Raises CowtraceError when it cannot be written, or a link of another user is on the way.
     """
     try:
-        path = _target(Path(name))
-        if path.exists() and not path.is_file():
+        path = without_links(Path(name))
+        if _is_descriptor(path) or (path.exists() and not path.is_file()):
             with path.open("w", encoding="utf-8", errors="backslashreplace") as stream:
                 yield stream
             return
@@ -44,15 +44,6 @@ def private_file(name: str) -> Iterator[TextIO]:
         ) from None
 
 
-def _target(path: Path) -> Path:
-    """Where a link leads to, if it may be followed."""
-    with suppress(FileNotFoundError):
-        status = path.lstat()
-        if stat.S_ISLNK(status.st_mode):
-            if status.st_uid not in (0, os.geteuid()):
-                raise CowtraceError(
-                    f"cannot write {printable(str(path))}: it is a link of another user",
-                    hint="name a file of your own: -o FILE",
-                )
-            return path.resolve()
-    return path
+def _is_descriptor(path: Path) -> bool:
+    """Whether it is one that is open already, as /dev/stdout is; perhaps on a file."""
+    return path.is_relative_to(PROC) and path.parent.name == "fd"

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cowtrace.errors import EXIT_NO_ROOM, CowtraceError
+from cowtrace.links import without_links
 from cowtrace.model import FaultRow, Process, Snapshot
 from cowtrace.recording.detail_writer import DetailWriter
 from cowtrace.recording.schema import APPLICATION_ID, SCHEMA, VERSION, text
@@ -37,7 +38,7 @@ class Writer:
     def __init__(self, path: Path, header: Header, *, force: bool = False) -> None:
         """Raises CowtraceError: the file is there already, or cannot be made."""
         self._path = path
-        self._lock = _create(path, force=force)
+        self._lock, path = _create(path, force=force)
         self._database = sqlite3.connect(path, isolation_level=None)
         self._closed = False
         self._processes: dict[tuple[int, int | None], tuple[int, Process]] = {}
@@ -161,25 +162,33 @@ class Writer:
         return self._series[key]
 
 
-def _create(path: Path, *, force: bool) -> int:
+def _create(path: Path, *, force: bool) -> tuple[int, Path]:
     """An empty file of this user's, 0600, at a place where nothing else was; locked while open.
 
-    The lock is flock(2)'s, which SQLite's do not meet.
+    The lock is flock(2)'s, which SQLite's do not meet. The path is without links: SQLite opens
+    the file by its name once more.
     """
     shown = printable(str(path))
     try:
+        path = without_links(path.parent) / path.name
+        beside = [path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal")]
         if force and path.exists() and stat.S_ISREG(path.lstat().st_mode):
             if _is_locked(path):
                 raise CowtraceError(
                     f"{shown} is being recorded to", hint="name another file, or end that recorder"
                 )
-            for name in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
+            path.unlink()
+        for name in beside:
+            if force and not os.path.lexists(path):
                 name.unlink(missing_ok=True)
+            elif os.path.lexists(name):  # whoever put it there could read what SQLite writes to it
+                shown = printable(str(name))
+                raise FileExistsError
         # O_EXCL also does not follow a link.
         fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         with suppress(OSError):  # a file system without locks
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return fd
+        return fd, path
     except FileExistsError:
         raise CowtraceError(
             f"{shown} is there already", hint="name another file, or take --force to replace it"

@@ -72,3 +72,15 @@ def test_a_full_disk() -> None:
         pytest.skip("no /dev/full")
     with pytest.raises(CowtraceError, match="No space left"), private_file("/dev/full") as stream:
         stream.write("x" * 100_000)
+
+
+def test_an_open_descriptor_is_written_to_as_it_is(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    with (tmp_path / "file").open("w") as file:
+        for fd in (writer, file.fileno()):
+            with private_file(f"/dev/fd/{fd}") as stream:
+                stream.write("x")
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        assert pipe.read() == "x"
+    assert (tmp_path / "file").read_text() == "x"
