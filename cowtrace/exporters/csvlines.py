@@ -2,8 +2,8 @@
 
 The columns are the fields of a row, under the names that --json has; before them those of the
 whole: `now_ns` (its `at_ns`), `lost`, `unclassified`. A missing value is empty, never 0; a list
-or an object in a field is JSON. A text that a spreadsheet would take for a formula gets an
-apostrophe before it.
+or an object in a field is JSON. What could act on a terminal is an escape, as in tables, so that a
+row is a line; a text that a spreadsheet would take for a formula gets an apostrophe before it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
+from cowtrace.views.text import printable
+
 _HEAD = {"now_ns": "at_ns", "lost": "lost", "unclassified": "unclassified"}
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = (*"=+-@", *"\uff1d\uff0b\uff0d\uff20")  # and their wide forms
 _LEFT_OUT = {"rows"}  # lists that would have to be tables of their own
 
 
@@ -57,6 +59,6 @@ def _cell(value: Any) -> str:
     if isinstance(value, list | dict):
         return json.dumps(value)
     if isinstance(value, str):
-        shown = value.encode(errors="backslashreplace").decode()
+        shown = printable(value)
         return f"'{shown}" if shown.startswith(_FORMULA) else shown
     return str(value)

@@ -40,6 +40,7 @@ from cowtrace.model import (
 )
 from cowtrace.verify import session
 from cowtrace.views.cost import Cost, as_object
+from cowtrace.views.text import printable
 
 ME = os.getpid()
 COST = Cost("top, run", "kprobe", (), 23, 23, 31, 9300, 40, 1000.0, 1100.0, 0.5)
@@ -205,19 +206,20 @@ def cell(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, list | dict):
         return json.dumps(value)
-    return "" if value is None else str(value)
+    return "" if value is None else printable(str(value))
 
 
 def test_csv_of_hostile_names(cowtrace: Command) -> None:
     shown = cowtrace("top", "--csv", "0.05", "1").stdout
     names = {each["comm"] for each in csv.DictReader(io.StringIO(shown))}
-    assert names == {EVIL, "'=1+1"}
+    assert names == {printable(EVIL), "'=1+1"}
+    assert "\x1b" not in shown
     stream = io.StringIO()
-    hostile = ['a"b', "c,d", "e\nf", "g\udc80", "@h", "\ti", "+j", "-k"]
+    hostile = ['a"b', "c,d", "e\nf", "g\udc80", "@h", "\ti", "+j", "-k", "\uff1dl"]
     CsvLines(stream).write({"name": name, "count": None} for name in hostile)
     read = [*csv.DictReader(io.StringIO(stream.getvalue()))]
     assert [each["name"] for each in read] == [
-        'a"b', "c,d", "e\nf", "g\\udc80", "'@h", "'\ti", "'+j", "'-k"
+        'a"b', "c,d", "e\\x0af", "g\\x80", "'@h", "\\x09i", "'+j", "'-k", "'\uff1dl"
     ]  # fmt: skip
     assert {each["count"] for each in read} == {""}
     assert CliRunner().invoke(main, ["top", "--csv", "--json"]).exit_code == EXIT_USAGE
