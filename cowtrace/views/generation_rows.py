@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from cowtrace.model import ForkGeneration, Process, Snapshot
 
 WINDOW = 3  # intervals
+_WIDEST = 64  # cells of indentation: a tree deeper than 32 forks is indented no further
 
 
 class Trend(enum.Enum):
@@ -104,20 +105,26 @@ def tree(rows: Iterable[ForkRow]) -> tuple[TreeLine, ...]:
         forks = [row for row in below[pid] if row.generation.number not in placed]
         if forks:
             lines.append(TreeLine("", pid, forks[0].parent, None))
-            _place(forks, "", below, placed, lines)
+            _place(forks, below, placed, lines)
     return tuple(lines)
 
 
 def _place(
     forks: list[ForkRow],
-    indent: str,
     below: dict[int, list[ForkRow]],
     placed: set[int],
     lines: list[TreeLine],
 ) -> None:
-    placed |= {row.generation.number for row in forks}
-    for row in forks:
-        last = row is forks[-1]
+    """These and all below them. No recursion: who is traced decides how deep it is."""
+
+    def put(rows: list[ForkRow], indent: str) -> None:
+        placed.update(row.generation.number for row in rows)
+        rest.extend((row, indent, row is rows[-1]) for row in reversed(rows))
+
+    rest: list[tuple[ForkRow, str, bool]] = []
+    put(forks, "")
+    while rest:
+        row, indent, last = rest.pop()
         lines.append(
             TreeLine(indent + ("└─" if last else "├─"), row.generation.child, row.child, row)
         )
@@ -127,7 +134,7 @@ def _place(
             if later.generation.number > row.generation.number
             and later.generation.number not in placed
         ]
-        _place(own, indent + ("  " if last else "│ "), below, placed, lines)
+        put(own, (indent + ("  " if last else "│ "))[:_WIDEST])
 
 
 def _rate(

@@ -105,3 +105,14 @@ def test_levelling_off(copied: tuple[int, ...], expected: Trend | None) -> None:
 
 def test_an_ended_fork_has_no_trend() -> None:
     assert trend(fork(at=0, ended=1), looks(1, 2)) is Trend.ENDED
+
+
+def test_whoever_forks_on_and_on_does_not_end_the_tracer() -> None:
+    """Each child forks the next one: deeper than Python's own stack."""
+    depth = 5009
+    now = at(3, *(fork(n, n, n + 1, at=1 + n / 1e5, ended=2) for n in range(1, depth + 1)))
+    lines = tree(fork_rows([now], None))
+    assert [line.pid for line in lines] == list(range(1, depth + 2))
+    assert max(len(line.branch) for line in lines) < 80
+    shown = text(block(now, fork_rows([now], None), depth, {}))
+    assert f"{depth:,} of {depth:,} forks" in shown
