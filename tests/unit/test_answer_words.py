@@ -70,6 +70,8 @@ def test_the_pace_rises_from_0_to_the_highest(tmp_path: Path) -> None:
     made = make(tmp_path / "f")
     assert pace(paced(made, 0, 1, 35, 70, 0)) == "▁▂▅█▁ 0 to 280 KiB/s, a block: 1.00 s"
     assert pace(paced(made, 7)) is None  # one interval tells no pace
+    # What a damaged file says was taken back.
+    assert (pace(paced(made, 70, -35, 35)) or "").startswith("█▁▅ 0 to ")
     for pages in (1, 3, 7, 23, 1 << 40):  # equal rates must not round above the highest
         assert (pace(paced(made, *[pages] * 9)) or "").startswith("█" * 9 + " ")
 

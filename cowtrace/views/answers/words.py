@@ -62,7 +62,7 @@ def pace(recording: Recording) -> str | None:
         return None
     top = len(_BLOCKS) - 1
     # Up, not to the nearest: what copied at all stands above what copied nothing.
-    drawn = "".join(_BLOCKS[min(top, ceil(rate / highest * top))] for rate in cells)
+    drawn = "".join(_BLOCKS[min(top, max(0, ceil(rate / highest * top)))] for rate in cells)
     block = duration((recording.last.at_ns - recording.last.attached_ns) / len(cells))
     return f"{drawn} 0 to {amount(highest, Unit.BYTES_PER_SECOND)}, a block: {block}"
 
