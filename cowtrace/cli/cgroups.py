@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from cowtrace.errors import CowtraceError
 from cowtrace.views.text import printable
 
 _MOUNTS = Path("/proc/self/mountinfo")
+_OCTAL = re.compile(r"\\(040|011|012|134)")  # what mangle_path() in fs/seq_file.c escapes
 
 
 def folder(name: str, mounts: Path = _MOUNTS) -> Path:
@@ -51,5 +53,5 @@ def _roots(mountinfo: str) -> list[Path]:
         before, _, after = line.partition(" - ")
         fields = before.split(" ")
         if after.split(" ")[0] == "cgroup2" and len(fields) > 4:
-            found.append(Path(fields[4].replace("\\040", " ").replace("\\134", "\\")))
+            found.append(Path(_OCTAL.sub(lambda code: chr(int(code[1], 8)), fields[4])))
     return found

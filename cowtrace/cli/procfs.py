@@ -49,8 +49,8 @@ def comm(pid: int) -> str:
 def available_bytes() -> int | None:
     """Memory that the system can still give out before it must swap; None: unknown."""
     try:
-        told = (_PROC / "meminfo").read_text()
+        told = (_PROC / "meminfo").read_bytes()
     except OSError:
         return None
-    found = re.search(r"^MemAvailable:\s+(\d+) kB$", told, re.MULTILINE)
+    found = re.search(rb"^MemAvailable: +(\d+) kB$", told, re.MULTILINE)
     return int(found[1]) * 1024 if found else None

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+_MAPPING = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) ")
+_SIZE = re.compile(rb"(\w+): +(\d+) kB")
 
-def of_range(start: int, size: int) -> dict[str, int]:
+
+def of_range(start: int, size: int, path: Path = Path("/proc/self/smaps")) -> dict[str, int]:
     """Sizes in bytes, by smaps' own names (Private_Dirty), of the mappings that lie in a range."""
     sizes: dict[str, int] = {}
     inside = False
-    for line in Path("/proc/self/smaps").read_text(encoding="utf-8", errors="replace").splitlines():
-        name, _, rest = line.partition(":")
-        if "-" in line.split(maxsplit=1)[0]:
-            first, _, last = line.split()[0].partition("-")
-            inside = start <= int(first, 16) and int(last, 16) <= start + size
-        elif inside and rest.endswith("kB"):
-            sizes[name] = sizes.get(name, 0) + int(rest.split()[0]) * 1024
+    # Bytes: names hold anything but a newline, and str.splitlines() knows more ends of a line.
+    for line in path.read_bytes().split(b"\n"):
+        if found := _MAPPING.match(line):
+            inside = start <= int(found[1], 16) and int(found[2], 16) <= start + size
+        elif inside and (found := _SIZE.fullmatch(line)):
+            name = found[1].decode()
+            sizes[name] = sizes.get(name, 0) + int(found[2]) * 1024
     return sizes
