@@ -19,6 +19,7 @@ VMLINUX = Path("/sys/kernel/btf/vmlinux")
 # include/uapi/linux/btf.h
 _STRUCT, _UNION, _ENUM, _TYPEDEF, _FUNC = 4, 5, 6, 8, 12
 _MODIFIERS = frozenset((8, 9, 10, 11, 18))  # typedef, volatile, const, restrict, type tag
+_DEEPEST = 32  # structs in structs, and names of a type: so that what is damaged has an end
 _HEAD = struct.Struct("<III")  # name_off, info, size or type
 _MEMBER = struct.Struct("<III")  # name_off, type, offset in bits
 _PARAM = struct.Struct("<II")  # name_off, type
@@ -132,7 +133,9 @@ class Btf:
         return info >> 24 & 31, info & 0xFFFF, size
 
     def _address(self, type_id: int) -> int:
-        address: int = self._lib.btf__type_by_id(self._btf, type_id)
+        address: int | None = self._lib.btf__type_by_id(self._btf, type_id)
+        if not address:
+            raise self._damaged()
         return address
 
     def _items(self, type_id: int, item: struct.Struct) -> Iterator[tuple[int, ...]]:
@@ -142,10 +145,21 @@ class Btf:
         return item.iter_unpack(raw)
 
     def _name(self, offset: int) -> str:
-        name: bytes = self._lib.btf__name_by_offset(self._btf, offset)
-        return name.decode()
+        name: bytes | None = self._lib.btf__name_by_offset(self._btf, offset)
+        if name is None:
+            raise self._damaged()
+        return name.decode(errors="backslashreplace")
 
-    def _offset(self, type_id: int, member: str) -> int | None:
+    def _damaged(self) -> CowtraceError:
+        return CowtraceError(
+            f"this kernel's type information ({self._path}) is damaged",
+            hint="report this with the output of `cowtrace doctor`",
+            exit_code=EXIT_NO_PLAN,
+        )
+
+    def _offset(self, type_id: int, member: str, depth: int = 0) -> int | None:
+        if depth > _DEEPEST:
+            raise self._damaged()
         _, info, _ = _HEAD.unpack(ctypes.string_at(self._address(type_id), _HEAD.size))
         mask = 0xFFFFFF if info >> 31 else 0xFFFFFFFF  # kind_flag: the high byte is a bit width
         for name_offset, inner, bits in self._items(type_id, _MEMBER):
@@ -153,17 +167,19 @@ class Btf:
             if name == member:
                 return (bits & mask) // 8
             if not name:
-                found = self._nested(inner, member)
+                found = self._nested(inner, member, depth + 1)
                 if found is not None:
                     return (bits & mask) // 8 + found
         return None
 
-    def _nested(self, type_id: int, member: str) -> int | None:
+    def _nested(self, type_id: int, member: str, depth: int) -> int | None:
         kind, _, target = self._type(type_id)
-        while kind in _MODIFIERS:
+        for _ in range(_DEEPEST):
+            if kind not in _MODIFIERS:
+                break
             type_id = target
             kind, _, target = self._type(type_id)
-        return self._offset(type_id, member) if kind in (_STRUCT, _UNION) else None
+        return self._offset(type_id, member, depth) if kind in (_STRUCT, _UNION) else None
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,27 @@ def test_answers_are_the_same_when_they_come_back() -> None:
     answers = asked(first)
     assert answers[0] is not None
     assert asked(Btf(NOWHERE, json.loads(json.dumps(first.known)))) == answers
+
+
+def made(*types: bytes, strings: bytes = b"\0pair\0one\0") -> bytes:
+    body = b"".join(types)
+    head = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(body), len(body), len(strings))
+    return head + body + strings
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        (0x7FFF, 1, 0),  # its name lies outside of the names
+        (0, 1, 0),  # nameless, of the very struct that it is in
+        (0, 999, 0),  # nameless, of a type that is not there
+    ],
+)
+def test_damaged_type_information_is_said_to_be(
+    tmp_path: Path, member: tuple[int, int, int]
+) -> None:
+    path = tmp_path / "btf"
+    path.write_bytes(made(struct.pack("<III", 1, 4 << 24 | 1, 8), struct.pack("<III", *member)))
+    with pytest.raises(CowtraceError, match=r"damaged|no type information") as error:
+        Btf(path).offset("pair", "one")
+    assert error.value.exit_code == EXIT_NO_PLAN
