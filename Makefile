@@ -43,7 +43,7 @@ soak: install ## Processes without end for MINUTES=30: memory flat, nothing lost
 	@.ci/soak $(MINUTES)
 
 fuzz: install ## Anything at all, read: CASES=100000 of each
-	COWTRACE_FUZZ=$(CASES) $(BIN)/python -m pytest tests/unit/test_fuzz.py -q --timeout=0
+	@.ci/fuzz $(CASES)
 
 unit: install ## The tests that need no root, no BCC and no kernel
 	$(BIN)/python -m pytest tests/unit -q

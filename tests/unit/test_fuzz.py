@@ -5,16 +5,15 @@ A short run by itself; `make fuzz` tries COWTRACE_FUZZ cases of each.
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import tempfile
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import HealthCheck, given, settings
+from fuzzing import fuzzed, hostile, scratch
+from hypothesis import given
 from hypothesis import strategies as st
 from made_recordings import write
 from rich.cells import cell_len
@@ -29,13 +28,6 @@ from cowtrace.tracer.compiled import Compiled
 from cowtrace.views import text
 from cowtrace.views.report import as_object, report
 
-CASES = int(os.environ.get("COWTRACE_FUZZ", "200"))
-fuzzed = settings(
-    max_examples=CASES,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    derandomize=CASES <= 1000,  # the short run is the same each time
-)
 CODES = {value for name, value in vars(errors).items() if name.startswith("EXIT_")} | {0}
 # Commands that attach before they do anything else; here none can be attached.
 COMMANDS = (
@@ -47,7 +39,6 @@ WORDS = (
     *("--by", "--rows", "--pages", "-o", "-v", "--html", "--for", "--interval", "--list", "--"),
     *("1", "0", "-1", "0.5", "nan", "inf", "1e400", "auto", "kprobe", "copied", "mapping", "x.cow"),
 )
-hostile = st.text(st.characters(exclude_characters="\0", codec=None), max_size=20)
 
 
 @pytest.fixture(scope="module")
@@ -190,8 +181,3 @@ def encodable(value: object) -> object:
 @cache
 def whole(recording: Path) -> bytes:
     return recording.read_bytes()
-
-
-@cache
-def scratch() -> Path:
-    return Path(tempfile.mkdtemp(prefix="cowtrace-fuzz-"))
