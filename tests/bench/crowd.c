@@ -4,7 +4,8 @@
  *   crowd live N    forks N, each writes its pages and sleeps; says `ready`, and
  *                   ends them all when its stdin ends
  *   crowd short N   forks N one after another, at most 64 at a time, each writes
- *                   its pages and exits; says `ready` at the end
+ *                   its pages and exits; says `ready` at the end, and before it
+ *                   `faults N`: what getrusage counted in all of them while they wrote
  *
  * The process forked as number i (from 0) writes 1 + i % 7 pages. Prints `I PID` for
  * each. The memory is where cowtrace.workloads.region puts it.
@@ -16,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -30,26 +32,46 @@ static void fail(const char *what)
 	exit(1);
 }
 
+static long page_faults(void)
+{
+	static struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return usage.ru_minflt;
+}
+
 static pid_t born(long i, int stays)
 {
 	pid_t pid = fork();
+	long before;
 
 	if (pid < 0)
 		fail("fork");
 	if (pid > 0)
 		return pid;
+	page_faults(); /* so that its own memory faults no more */
+	before = page_faults();
 	for (int page = 0; page <= i % MOST; page++)
 		START[page * PAGE] = 2;
 	while (stays)
 		pause();
-	_exit(0);
+	_exit(page_faults() - before);
+}
+
+/* Waits for one of them: the page faults that it took, or -1 when there is none. */
+static int ended(void)
+{
+	int status = 0;
+
+	return wait(&status) > 0 ? WEXITSTATUS(status) : -1;
 }
 
 int main(int argc, char **argv)
 {
 	long count = argc == 3 ? atol(argv[2]) : 0;
 	int stays = count && !strcmp(argv[1], "live");
-	int living = 0;
+	int living = 0, took;
+	long faults = 0;
 	pid_t *pids = calloc(count + 1, sizeof(*pids));
 
 	prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
@@ -62,12 +84,14 @@ int main(int argc, char **argv)
 		pids[i] = born(i, stays);
 		printf("%ld %d\n", i, pids[i]);
 		if (!stays && ++living > AT_ONCE) {
-			wait(NULL);
+			faults += ended();
 			living--;
 		}
 	}
-	while (!stays && wait(NULL) > 0)
-		;
+	while (!stays && (took = ended()) >= 0)
+		faults += took;
+	if (!stays)
+		printf("faults %ld\n", faults);
 	puts("ready");
 	fflush(stdout);
 	while (stays && getchar() != EOF)

@@ -96,6 +96,7 @@ class Crowd:
 
     parent: int
     pages: Counter[int] = field(default_factory=Counter)  # by pid; a pid may come twice
+    rusage: list[int] = field(default_factory=list)  # the kernel's own count, of those that ended
 
     def counted(self, now: Snapshot) -> Counter[int]:
         """What the tracer says that they have copied."""
@@ -121,6 +122,9 @@ def crowd_of(program: str, how: str, count: int, traced: tracer.Tracer) -> Itera
             if line == "ready\n":
                 break
             number, pid = line.split()
+            if number == "faults":
+                crowd.rusage.append(int(pid))
+                continue
             crowd.pages[int(pid)] += 1 + int(number) % 7
         ready.set()
 

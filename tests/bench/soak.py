@@ -26,6 +26,7 @@ class Round:
     """So many processes, which have all ended."""
 
     expected: int  # pages that they copied
+    page_faults: int  # that their writes took, by getrusage
     counted: int
     lost: int
     resident_mb: float
@@ -36,7 +37,7 @@ def main(minutes: float) -> int:
     deadline = time.monotonic() + 60 * minutes
     with compiled("crowd") as program, tracer.attach(region=variants.REGION) as traced:
         while len(rounds) < 4 or time.monotonic() < deadline:
-            rounds.append(_round(program, traced))
+            rounds.append(one_round(program, traced))
             if not len(rounds) % 25:
                 print(f"soak: {_words(rounds)}", file=sys.stderr, flush=True)
     quarter = len(rounds) // 4
@@ -47,11 +48,14 @@ def main(minutes: float) -> int:
     )
     print(_words(rounds))
     print(f"resident: {first:.1f} MB in the first quarter, {last:.1f} MB in the last")
-    exact = all(each.counted == each.expected and not each.lost for each in rounds)
+    exact = all(
+        each.counted == each.expected == each.page_faults and not each.lost for each in rounds
+    )
     return 0 if exact and last <= first * MOST_GROWTH else 1
 
 
-def _round(program: str, traced: tracer.Tracer) -> Round:
+def one_round(program: str, traced: tracer.Tracer) -> Round:
+    """Forks PROCESSES of them. What came before is forgotten."""
     lost = traced.snapshot().completeness.lost
     with crowd_of(program, "short", PROCESSES, traced) as crowd:
         pass
@@ -59,7 +63,8 @@ def _round(program: str, traced: tracer.Tracer) -> Round:
     now = traced.snapshot()
     traced.forget_ended()
     counted = crowd.counted(now).total()
-    return Round(crowd.pages.total(), counted, now.completeness.lost - lost, resident_mb())
+    faults = sum(crowd.rusage)
+    return Round(crowd.pages.total(), faults, counted, now.completeness.lost - lost, resident_mb())
 
 
 def _words(rounds: list[Round]) -> str:
