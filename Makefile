@@ -10,7 +10,7 @@ BIN     := .venv/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test test-all box vagrant-test reproducible bench soak fuzz unit lint clean
+.PHONY: help install demo test test-all box vagrant-test reproducible deb deb-test container bench soak fuzz unit lint clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -36,6 +36,16 @@ vagrant-test: install ## Boot the Vagrant box of KERNEL=6.12, run cowtrace in it
 reproducible: install ## Build the images of KERNEL=6.12 once more: the same bytes
 	@.ci/reproducible $(KERNEL)
 
+deb: install ## The Debian package: dist/cowtrace_VERSION_all.deb, for Debian 12 and 13
+	@.ci/install deb
+	@.ci/deb
+
+deb-test: install ## Build it twice, install it in a fresh Debian and in the VM of KERNEL=6.12, run it
+	@.ci/deb-test $(KERNEL)
+
+container: install ## The container image `cowtrace`, of that package
+	@.ci/container
+
 bench: install ## What tracing costs, next to bpftrace; SECTIONS="native startup"
 	@.ci/bench $(SECTIONS)
 
@@ -52,7 +62,7 @@ lint: install ## ruff and mypy --strict
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	bash -n .ci/*
+	for script in $$(find .ci -maxdepth 1 -type f -perm /1); do bash -n $$script || exit; done
 
 clean: ## Remove .venv/ and caches; the VM's images stay in root's cache folder
 	rm -rf .venv .install.log build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
