@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,7 +64,11 @@ def waiting(what: str) -> Iterator[None]:
     stderr = os.dup(2)
     timer = threading.Timer(_PATIENCE_SECONDS, os.write, (stderr, f"cowtrace: {what}\n".encode()))
     timer.daemon = True
+    # The thread lives for a moment after join(): a signal that is held for later by then, as
+    # SIGCHLD in `cowtrace run`, must not come to it.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     timer.start()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
         yield
     finally:
