@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import asdict
 
 import click
 
 from cowtrace.cli.attach import attach
-from cowtrace.cli.options import json_option
+from cowtrace.cli.options import csv_option, json_option
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
+from cowtrace.exporters.csvlines import CsvLines
 from cowtrace.kernel.facts import KernelFacts
 from cowtrace.kernel.plan import PLAN_NAMES, Detail, NoPlan, PlanName, probe_plan
 from cowtrace.kernel.requirements import facts_or_none, requirements
@@ -32,7 +34,8 @@ _WAYS: tuple[tuple[str, frozenset[Detail]], ...] = (
 @click.command(epilog="\b\nExamples:\n  sudo cowtrace doctor\n  sudo cowtrace doctor --cost")
 @click.option("--cost", is_flag=True, help="Also measure what tracing costs on this machine.")
 @json_option
-def doctor(cost: bool, as_json: bool) -> None:
+@csv_option
+def doctor(cost: bool, as_json: bool, as_csv: bool) -> None:
     """Show what this kernel offers and which probe plan can run.
 
     Each plan is really attached, and detached at once. Exit code 0 when at least one can run,
@@ -40,6 +43,8 @@ def doctor(cost: bool, as_json: bool) -> None:
 
     --cost lets a process of its own copy pages, with and without a tracer, for some seconds. The
     kernel's BPF statistics are on meanwhile, and afterwards as they were, however it ends.
+
+    --csv has the requirements, with --cost the costs.
     """
     facts = facts_or_none()
     needs = requirements(facts)
@@ -55,6 +60,9 @@ def doctor(cost: bool, as_json: bool) -> None:
         if cost:
             told["cost"] = [as_object(each) for each in costs]
         print(json.dumps(told))
+    elif as_csv:
+        rows = [as_object(each) for each in costs] if cost else [asdict(need) for need in needs]
+        CsvLines(sys.stdout).write(rows)
     else:
         show(report(os.uname().release, needs, trials))
         if costs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.text import Text
 
-from cowtrace.cli.options import notice
+from cowtrace.cli.options import Lines, notice
 from cowtrace.errors import CowtraceError
 from cowtrace.verify import vms
 from cowtrace.verify.check import Check
@@ -25,13 +24,13 @@ def in_vms(
     known: Definition,
     kernels: Sequence[str],
     arguments: Sequence[str],
-    as_json: bool,
+    lines: Lines | None,
     failures: list[CowtraceError],
 ) -> tuple[KernelChecks, ...]:
     """Build what is missing, then verify on one kernel after the other with these arguments.
 
     A kernel that fails keeps the checks that it made; why is added to `failures`, and the next
-    one runs. as_json: each check to stdout as it comes, with `vm`, the kernel's name here.
+    one runs. `lines` gets each check as it comes, with `vm`, the kernel's name here.
     """
     missing = build.missing(known, kernels)
     with progress.shown(len(missing)) as watcher:
@@ -45,8 +44,8 @@ def in_vms(
                 for check in vms.checks_on(kernel, arguments):
                     seen.append(check)
                     say(title(check.group))
-                    if as_json:
-                        print(json.dumps({**check.as_dict(), "vm": kernel}), flush=True)
+                    if lines:
+                        lines({**check.as_dict(), "vm": kernel})
         except CowtraceError as error:
             failures.append(error)
             notice(str(error))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import json
+import sys
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -51,6 +53,21 @@ def csv_option(command: Command) -> Command:
 
     option = click.option("--csv", "as_csv", is_flag=True, help="CSV, for a spreadsheet.")
     return option(one_format)  # type: ignore[return-value]
+
+
+Lines = Callable[[Mapping[str, Any]], None]
+
+
+def lines_of(as_json: bool, as_csv: bool) -> Lines | None:
+    """What writes each object on stdout in the format that was asked for; None: a table was."""
+    if as_csv:
+        from cowtrace.exporters.csvlines import CsvLines
+
+        lines = CsvLines(sys.stdout)
+        return lambda told: lines.write([told])
+    if as_json:
+        return lambda told: print(json.dumps(told), flush=True)
+    return None
 
 
 verbose_option = click.option(

@@ -10,9 +10,18 @@ import click
 
 from cowtrace.cli.attach import attach
 from cowtrace.cli.choice import Choice
-from cowtrace.cli.options import attach_option, filter_options, interval_arguments, json_option
+from cowtrace.cli.options import (
+    attach_option,
+    csv_option,
+    filter_options,
+    interval_arguments,
+    json_option,
+)
 from cowtrace.cli.screens import screen
 from cowtrace.cli.watching import ending_held, snapshots
+from cowtrace.exporters import detaillines
+from cowtrace.exporters.csvlines import CsvLines
+from cowtrace.exporters.jsonlines import head
 from cowtrace.kernel.plan import Detail
 from cowtrace.model import COPIES, DetailRow, Snapshot
 from cowtrace.views.numbers import count as short_count
@@ -47,6 +56,7 @@ _SUFFIXES = {
               show_default=True, help="Functions listed at most.")  # fmt: skip
 @attach_option
 @json_option
+@csv_option
 @interval_arguments
 def stacks(
     choice: Choice,
@@ -57,6 +67,7 @@ def stacks(
     limit: int,
     plan: str,
     as_json: bool,
+    as_csv: bool,
     interval: float,
     count: int | None,
 ) -> None:
@@ -72,8 +83,10 @@ def stacks(
     Python functions are named if it runs with python3 -X perf (3.12 and later).
     """
     form = form or _by_suffix(output)
-    if as_json and form != "top":
-        raise click.UsageError(f"--json is a format of its own, and so is {form}")
+    machine = as_json or as_csv
+    if machine and form != "top":
+        name = "--json" if as_json else "--csv"
+        raise click.UsageError(f"{name} is a format of its own, and so is {form}")
     exact = frame_pointers or kernel
     details: set[Detail] = {"stack"} if exact else set()
     if kernel:
@@ -85,7 +98,8 @@ def stacks(
             attach(plan, details=frozenset(details), samples=not exact, only=choice.in_kernel())
         )
         signals = ending_held(stack)
-        show = stack.enter_context(screen()) if live_list and not as_json else None
+        show = stack.enter_context(screen()) if live_list and not machine else None
+        lines = CsvLines(out)
         now: Snapshot | None = None
         for moment, _ in snapshots(live, signals, interval, count, show, look=True):
             now = choice.of(moment)
@@ -93,11 +107,13 @@ def stacks(
                 from cowtrace.views.stacks import block
 
                 show.show(block(now, _tree(now, exact), limit, sampled=not exact))
-            elif as_json:
-                from cowtrace.exporters import detaillines
-
-                detaillines.write(out, now, detaillines.stacks(_rows(now, exact), not exact))
-        if now and not as_json and not show:
+            elif machine:
+                told = detaillines.stacks(_rows(now, exact), not exact)
+                if as_csv:
+                    lines.snapshot(head(now) | told, "stacks")
+                else:
+                    detaillines.write(out, now, told)
+        if now and not machine and not show:
             live.close()
             _write(out, form, now, _tree(now, exact), limit, sampled=not exact)
 

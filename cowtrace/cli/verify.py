@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -13,7 +12,7 @@ from rich.text import Text
 from cowtrace import workloads
 from cowtrace.cli.attach import attach
 from cowtrace.cli.in_vms import in_vms
-from cowtrace.cli.options import attach_option, json_option
+from cowtrace.cli.options import Lines, attach_option, csv_option, json_option, lines_of
 from cowtrace.errors import EXIT_MISMATCH, CowtraceError
 from cowtrace.exporters.output import private_file
 from cowtrace.verify import junit, matrix, page, report, session
@@ -33,6 +32,7 @@ from cowtrace.vm import definition
 @click.option("-v", "--verbose", is_flag=True, help="Each check with all of its evidence.")
 @attach_option
 @json_option
+@csv_option
 @click.pass_context
 def verify(
     ctx: click.Context,
@@ -44,6 +44,7 @@ def verify(
     verbose: bool,
     plan: str,
     as_json: bool,
+    as_csv: bool,
 ) -> None:
     """Check what is said about fork and copy-on-write, on this kernel.
 
@@ -56,8 +57,9 @@ def verify(
     not hold.
     """
     chosen = choose(groups(workloads.WORKLOADS), claims)
+    lines = lines_of(as_json, as_csv)
     if show_list:
-        _list(chosen, as_json)
+        _list(chosen, lines)
         return
     known = definition.load() if kernels else None
     for kernel in kernels:
@@ -72,11 +74,11 @@ def verify(
         ]
         if known:
             in_order = tuple(dict.fromkeys(kernels))
-            made = in_vms(known, in_order, (*claims, "--attach", plan), as_json, failures)
-            if not as_json:
+            made = in_vms(known, in_order, (*claims, "--attach", plan), lines, failures)
+            if not lines:
                 show(matrix.matrix(made))
         else:
-            made = (_here(chosen, plan, as_json, verbose),)
+            made = (_here(chosen, plan, lines, verbose),)
         for stream, text in reports:
             stream.write(text(made))
     if failures:
@@ -85,7 +87,9 @@ def verify(
         ctx.exit(EXIT_MISMATCH)
 
 
-def _here(chosen: Sequence[Group], plan: str, as_json: bool, verbose: bool) -> matrix.KernelChecks:
+def _here(
+    chosen: Sequence[Group], plan: str, lines: Lines | None, verbose: bool
+) -> matrix.KernelChecks:
     """All checks under one attachment; each is shown when it has been made."""
     region = (workloads.REGION_START, workloads.REGION_END)
     made: list[Check] = []
@@ -93,23 +97,23 @@ def _here(chosen: Sequence[Group], plan: str, as_json: bool, verbose: bool) -> m
         group = ""
         for check in session.checks(chosen, live):
             made.append(check)
-            if as_json:
-                print(json.dumps(check.as_dict()), flush=True)
+            if lines:
+                lines(check.as_dict())
                 continue
             if check.group != group:
                 group = check.group
                 show(report.heading(group))
             show(report.entry(check, verbose=verbose))
-    if not as_json:
+    if not lines:
         show(report.summary(made))
     return matrix.KernelChecks(os.uname().release, tuple(made), ())
 
 
-def _list(chosen: Sequence[Group], as_json: bool) -> None:
+def _list(chosen: Sequence[Group], lines: Lines | None) -> None:
     for group in chosen:
-        if as_json:
+        if lines:
             names = [workload.name for workload in group.workloads]
-            print(json.dumps({"group": group.name, "title": group.title, "workloads": names}))
+            lines({"group": group.name, "title": group.title, "workloads": names})
             continue
         show(Text(group.title, style="bold"))
         for workload in group.workloads:

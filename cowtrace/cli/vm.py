@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cowtrace.cli.options import json_option, notice
+from cowtrace.cli.options import csv_option, json_option, lines_of, notice
 from cowtrace.vm import accel, arch, box, build, definition, progress, run
 
 
@@ -61,19 +61,24 @@ def box_command(kernel: str) -> None:
 
 @vm.command("list", epilog="\b\nExample:\n  cowtrace vm list")
 @json_option
-def list_command(as_json: bool) -> None:
+@csv_option
+def list_command(as_json: bool, as_csv: bool) -> None:
     """List the kernels and what is built of them, with exact versions."""
     known = definition.load()
     users = dict.fromkeys(map(known.userspace_of, known.kernels))
     roots = [(_root(user), build.root_artifact(user)) for user in users]
     named = [(kernel.name, build.kernel_artifact(kernel)) for kernel in known.kernels]
-    if as_json:
+    if lines := lines_of(as_json, as_csv):
         for name, artifact in [*named, *roots]:
             made = artifact.manifest
-            row = {"name": name, "suite": artifact.what.suite, "built": made is not None}
+            row: dict[str, object] = {
+                "name": name,
+                "suite": artifact.what.suite,
+                "built": made is not None,
+            }
             row |= {"folder": str(artifact.place), "bytes": artifact.bytes}
             row["manifest"] = dataclasses.asdict(made) if made else None
-            click.echo(json.dumps(row))
+            lines(row)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("KERNEL", "SUITE", "VERSION", "BUILT", "MIB"):

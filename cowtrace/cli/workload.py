@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import click
 
 from cowtrace import workloads
 from cowtrace.cli.attach import attach
-from cowtrace.cli.options import attach_option, json_option, verbose_option
+from cowtrace.cli.options import (
+    Lines,
+    attach_option,
+    csv_option,
+    json_option,
+    lines_of,
+    verbose_option,
+)
 from cowtrace.errors import EXIT_MISMATCH, EXIT_USAGE, CowtraceError
+from cowtrace.exporters.csvlines import CsvLines
 from cowtrace.views.show import show
 from cowtrace.workloads import table
 from cowtrace.workloads.compare import comparison
@@ -24,9 +33,16 @@ DEFAULT_PAGES = 509  # a prime: counts that double, or that halve, show
 @click.option("--list", "show_list", is_flag=True, help="Name all workloads and what they do.")
 @attach_option
 @json_option
+@csv_option
 @verbose_option
 def workload(
-    name: str | None, pages: int, show_list: bool, plan: str, as_json: bool, verbose: bool
+    name: str | None,
+    pages: int,
+    show_list: bool,
+    plan: str,
+    as_json: bool,
+    as_csv: bool,
+    verbose: bool,
 ) -> None:
     """Run a workload whose counts are known; compare them with the trace.
 
@@ -35,7 +51,7 @@ def workload(
     workload's own pages count. Exit code 4 if anything differs, or if the trace was not complete.
     """
     if show_list:
-        _list(as_json)
+        _list(lines_of(as_json, as_csv))
         return
     if name is None:
         raise CowtraceError(
@@ -52,6 +68,8 @@ def workload(
         compared = comparison(outcome, live.snapshot())
     if as_json:
         print(json.dumps(compared.as_dict()))
+    elif as_csv:
+        CsvLines(sys.stdout).write(compared.as_dict()["rows"])
     else:
         click.echo(f"{name}, {pages:,} pages of {outcome.page_bytes:,} bytes:")
         click.echo(f"{chosen.summary}\n")
@@ -64,9 +82,9 @@ def workload(
         click.get_current_context().exit(EXIT_MISMATCH)
 
 
-def _list(as_json: bool) -> None:
-    if as_json:
+def _list(lines: Lines | None) -> None:
+    if lines:
         for known in workloads.WORKLOADS.values():
-            print(json.dumps({"name": known.name, "summary": known.summary}))
+            lines({"name": known.name, "summary": known.summary})
     else:
         show(table.catalogue(workloads.WORKLOADS.values()))

@@ -96,10 +96,11 @@ LIVE = {
     "maps": ("mappings", ("0.05", "2")),
     "forks": ("generations", ("0.05", "2")),
     "latency": ("latency", ("0.05", "2")),
+    "stacks": ("stacks", ("0.05", "2")),
 }
 
 
-@pytest.mark.parametrize("name", [*LIVE, "stacks"])
+@pytest.mark.parametrize("name", LIVE)
 def test_live_views(cowtrace: Command, name: str) -> None:
     assert check(name, cowtrace(name, "--json", "0.05", "2").stdout.splitlines()) == 2
 
@@ -222,6 +223,8 @@ def test_csv_of_hostile_names(cowtrace: Command) -> None:
         'a"b', "c,d", "e\\x0af", "g\\x80", "'@h", "\\x09i", "'+j", "'-k", "'\uff1dl"
     ]  # fmt: skip
     assert {each["count"] for each in read} == {""}
+    CsvLines(stream := io.StringIO()).write([{"what": ({"a": 1},)}])
+    assert stream.getvalue() == 'what\n"[{""a"": 1}]"\n'
     assert CliRunner().invoke(main, ["top", "--csv", "--json"]).exit_code == EXIT_USAGE
     assert CliRunner().invoke(main, ["top", "--csv", "--latency"]).exit_code == EXIT_USAGE
 
@@ -231,6 +234,28 @@ def test_csv_of_single_faults(cowtrace: Command) -> None:
     assert [each["kind"] for each in rows] == ["copied", "copied"]
     assert [each["ns"] for each in rows] == ["2710", ""]
     assert json.loads(rows[1]["mapping"])["name"] == f"[anon:{EVIL}]"
+
+
+def test_csv_of_cgroups(cowtrace: Command) -> None:
+    shown = cowtrace("top", "--by", "cgroup", "--csv", "0.05", "1").stdout
+    (told,) = map(
+        json.loads, cowtrace("top", "--by", "cgroup", "--json", "0.05", "1").stdout.splitlines()
+    )
+    rows = [*csv.DictReader(io.StringIO(shown))]
+    assert [row["faults"] for row in rows] == [str(each["faults"]) for each in told["cgroups"]]
+
+
+@pytest.mark.parametrize("command", [("workload", "--list"), ("verify", "--list"), ("vm", "list")])
+def test_csv_of_lists(cowtrace: Command, command: tuple[str, ...]) -> None:
+    rows = [*csv.DictReader(io.StringIO(cowtrace(*command, "--csv").stdout))]
+    told = [json.loads(line) for line in cowtrace(*command, "--json").stdout.splitlines()]
+    assert rows == [{name: cell(value) for name, value in each.items()} for each in told]
+
+
+def test_csv_of_the_doctor(cowtrace: Command) -> None:
+    needs = [*csv.DictReader(io.StringIO(CliRunner().invoke(main, ["doctor", "--csv"]).stdout))]
+    assert needs[0]["name"] == "privileges"
+    assert {need["found"] for need in needs} <= {"true", "false"}
 
 
 def test_csv_of_report_and_diff(cowtrace: Command, tmp_path: Path) -> None:
