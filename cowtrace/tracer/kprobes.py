@@ -43,7 +43,8 @@ class Kprobes:
         while self._attached:
             fd, name = self._attached.pop()
             os.close(fd)
-            _library().bpf_detach_kprobe(name)
+            if kprobe_events():  # else there is no event to remove, and BCC complains on stderr
+                _library().bpf_detach_kprobe(name)
         if self._guardian:
             self._guardian.close()
 
