@@ -15,7 +15,9 @@ from cowtrace.views.rows import Row
 from cowtrace.views.table import DISPENSABLE, NUMBERS, trust
 from cowtrace.views.text import fit_end, printable
 
-_LEAST = 17  # cells of a path
+# Cells of a path, which is told by its end: half of a container's 64 digits. For these, 80 columns
+# lose ZERO and SHARED.
+_LEAST = 33
 
 
 def block(now: Snapshot, rows: tuple[CgroupRow, ...], limit: int) -> Block:

@@ -145,9 +145,9 @@ def test_sums_by_cgroup() -> None:
     assert (
         text(cgroups.block(now, found, 2))
         == """\
-CGROUP             PROCS  FAULTS  COPIED    ZERO  REUSED  SHARED   BYTES      /S
-/user.slice            1     509     509       0       0       0 1.99MiB 1.99MiB
-…erd-4f2a9c.scope      2      60      53       0       7       0  212KiB  120KiB
+CGROUP                             PROCS  FAULTS  COPIED  REUSED   BYTES      /S
+/user.slice                            1     509     509       0 1.99MiB 1.99MiB
+…lice/cri-containerd-4f2a9c.scope      2      60      53       7  212KiB  120KiB
 plan kprobe, kernel 6.12.43+deb13-cloud-amd64, 2.0 s: 2 of 3 cgroups
 unclassified 0, lost 0
 """
