@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from cowtrace.errors import CowtraceError
 from cowtrace.kernel.btf import VMLINUX
@@ -76,13 +76,13 @@ def _privileges() -> Iterator[Requirement]:
         "boot with lockdown=integrity or none",
     )
     mounts = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
-    tracefs = next((at for at in mounts if Path(at, "events").is_dir()), None)
+    tracefs = next((at for at in mounts if os.access(f"{at}/events", os.R_OK)), None)
     yield Requirement(
         "tracefs",
         tracefs is not None,
-        tracefs or "not mounted",
+        tracefs or "not mounted, or only root may look",
         "the kprobe plan loses faults when many threads sleep in one; it counts them",
-        "mount -t tracefs nodev /sys/kernel/tracing",
+        "mount -t tracefs nodev /sys/kernel/tracing, as root",
     )
 
 

@@ -27,9 +27,9 @@ done
 
 
 def kprobe_events() -> Path | None:
-    """The file in tracefs by which kprobes are defined; None when it is not mounted."""
+    """The file in tracefs by which kprobes are defined; None: not mounted, or only root's."""
     candidates = (Path("/sys/kernel", at, "kprobe_events") for at in ("tracing", "debug/tracing"))
-    return next((path for path in candidates if path.exists()), None)
+    return next((path for path in candidates if os.access(path, os.R_OK | os.W_OK)), None)
 
 
 class Guardian:

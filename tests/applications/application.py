@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cowtrace.workloads.settings import restored_by
 
-PATIENCE = 120  # seconds: an emulated machine with other work to do takes a quarter of it
+PATIENCE = 300  # seconds: an emulated machine with others beside it took more than 120
 PYTHON = "/usr/bin/python3"  # Debian's, which sees Debian's gunicorn
 # A folder of an application that still writes when its end has come is not empty at once.
 _REMOVE = 'for try in 1 2 3 4 5; do rm -rf "$1" && exit; sleep 1; done'

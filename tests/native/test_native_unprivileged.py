@@ -72,6 +72,19 @@ def test_top() -> None:
     assert json.loads(ended.stdout)["lost"] == 0
 
 
+def test_the_doctor_says_what_only_root_may_see() -> None:
+    for capabilities in ("", ",+bpf,+perfmon"):
+        ended = subprocess.run(
+            as_nobody("doctor", "--json", capabilities=capabilities),
+            capture_output=True, text=True, timeout=PATIENCE,
+        )  # fmt: skip
+        assert "Traceback" not in ended.stderr
+        assert ended.returncode == (0 if capabilities else EXIT_NO_PLAN)
+        found = {need["name"]: need["found"] for need in json.loads(ended.stdout)["requirements"]}
+        assert found["privileges"] is bool(capabilities)
+        assert not found["frame numbers"]
+
+
 def test_the_exporter_counts_a_workload_of_another_user() -> None:
     pytest.importorskip("prometheus_client", reason="the extra cowtrace[prometheus] is missing")
     with subprocess.Popen(
