@@ -47,7 +47,9 @@ def test_nothing_is_left_of_a_tracer_that_is_ended_at_any_moment() -> None:
                 held = programs_of(top.pid)
                 top.send_signal(ending)
                 _, said = top.communicate(timeout=PATIENCE)
-            assert b"Traceback" not in said, (ending, moment, said)
+            # Before that, it is the interpreter that is being started.
+            if b"/cowtrace/" in said:
+                assert b"Traceback" not in said, (ending, moment, said)
             assert_gone(held)
 
 

@@ -54,6 +54,7 @@ def test_man_shows_it_without_complaint(tmp_path: Path, name: str) -> None:
 
 def test_it_says_what_help_says() -> None:
     page = PAGES["cowtrace-forks.1"].replace("\\-", "-").replace("\\&", "")
+    assert isinstance(cli.main, click.Group)  # which older releases of click do not say
     command = cli.main.get_command(click.Context(cli.main), "forks")
     assert command is not None
     for parameter in command.params:
