@@ -2,6 +2,7 @@
 
 On a preemptible kernel a thread can be preempted inside a program; meanwhile the program does
 not run for other threads on that CPU. Kprobes run with preemption off and know no such loss.
+Elsewhere it is an interrupt that came between, and no fault: see ProbePlan.misses_faults.
 """
 
 from __future__ import annotations

@@ -100,6 +100,15 @@ class ProbePlan:
     blind_spots: tuple[str, ...]  # what its counts do not hold, in plain words
     details: frozenset[Detail] = frozenset()  # of those asked for, the ones it can tell
 
+    @property
+    def misses_faults(self) -> bool:
+        """Whether a program that is passed over, since it is running on that CPU, misses a fault.
+
+        Not where no thread is preempted in it: then only an interrupt comes between, whose
+        allocations are no fault's.
+        """
+        return self.name == "kprobe" or "PREEMPTIBLE" in self.defines
+
 
 @dataclass(frozen=True, slots=True)
 class Options:

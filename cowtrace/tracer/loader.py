@@ -39,6 +39,7 @@ class Loaded:
     def __init__(self, plan: ProbePlan, options: Mapping[str, int]) -> None:
         flags = [f"-D{name}={value}" for name, value in {**plan.defines, **options}.items()]
         key = kept.key(*_sources(), repr(plan.hooks), _bcc_version(), *flags)
+        self._misses_faults = plan.misses_faults
         self._loaded = _kept(plan, key) or _built(plan, key, flags)
 
     def map_fd(self, name: str) -> int:
@@ -56,6 +57,8 @@ class Loaded:
 
     def missed(self) -> int:
         """Faults for which the kernel passed a program over, since loading."""
+        if not self._misses_faults:
+            return 0
         programs = self._loaded.programs
         return sum(misses(vmlinux(), programs[name]) for name in programs if _counts_faults(name))
 

@@ -190,6 +190,15 @@ def test_auto_takes_the_cheapest_plan_that_loses_nothing() -> None:
     assert not any("preemptible" in spot for spot in plan("fentry").blind_spots)
 
 
+@pytest.mark.parametrize("name", PLAN_NAMES)
+def test_a_program_in_an_interrupt_sees_no_fault(name: PlanName) -> None:
+    preemptible = replace(COMPLETE, preemptible=True)
+    assert plan(name, preemptible).misses_faults
+    assert plan(name).misses_faults is (
+        name == "kprobe"
+    )  # for its page-fault tracepoints, which -v takes
+
+
 def test_what_is_off_is_compiled_out() -> None:
     for name in PLAN_NAMES:
         bare = plan(name).defines
