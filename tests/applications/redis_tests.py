@@ -103,9 +103,9 @@ def test_redis_parents_copies_during_bgsave(watched: Watched, thp: str | None) -
         smaps = private_after - private_before
         assert_smaps_agrees(first, then, smaps, astray(end))
         assert_redis_agrees(last, last_cow_size, astray(end))
-        # Enough was written for this to mean something.
+        # Enough was written for this to mean something; khugepaged makes the heap larger meanwhile.
         assert last.shareable_bytes
-        assert last.parent_copied_bytes > last.shareable_bytes / 2
+        assert last.parent_copied_bytes > last.shareable_bytes / 4
         rows = [row for row in end.details if row.pid == parent and row.generation == last.number]
         copies = [row for row in rows if row.kind in COPIES]
         assert_small(copies, last)
