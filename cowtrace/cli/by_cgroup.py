@@ -10,8 +10,6 @@ from cowtrace.cli.choice import Choice
 from cowtrace.cli.screens import screen
 from cowtrace.cli.watching import ending_held, snapshots
 from cowtrace.exporters import detaillines
-from cowtrace.exporters.csvlines import CsvLines
-from cowtrace.exporters.jsonlines import head
 from cowtrace.tracer.places import Places
 from cowtrace.views.cgroup_rows import cgroup_rows
 
@@ -32,7 +30,7 @@ def watch(
     with ExitStack() as stack:
         live = stack.enter_context(attach(plan, only=choice.in_kernel()))
         signals = ending_held(stack)
-        lines = CsvLines(sys.stdout)
+        tell = detaillines.writer(sys.stdout, "cgroups", as_csv=as_csv)
         show = None if as_json or as_csv else stack.enter_context(screen())
         for now, before in snapshots(live, signals, interval, count, show):
             places.look(now)
@@ -42,7 +40,5 @@ def watch(
                 from cowtrace.views.cgroups import block
 
                 show.show(block(kept, rows, limit))
-            elif as_csv:
-                lines.snapshot(head(kept) | detaillines.cgroups(rows), "cgroups")
             else:
-                detaillines.write(sys.stdout, kept, detaillines.cgroups(rows))
+                tell(kept, detaillines.cgroups(rows))

@@ -22,8 +22,6 @@ from cowtrace.cli.options import (
 from cowtrace.cli.screens import screen
 from cowtrace.cli.watching import ending_held, snapshots
 from cowtrace.exporters import detaillines
-from cowtrace.exporters.csvlines import CsvLines
-from cowtrace.exporters.jsonlines import head
 from cowtrace.model import ForkGeneration, Snapshot, descendants
 from cowtrace.tracer.filter import Filter
 from cowtrace.tracer.places import Places
@@ -76,7 +74,7 @@ def forks(
             attach(plan, details=frozenset({"generation"}), only=Filter(cgroup=choice.cgroup))
         )
         signals = ending_held(stack)
-        lines = CsvLines(sys.stdout)
+        tell = detaillines.writer(sys.stdout, "generations", as_csv=as_csv)
         show = None if as_json or as_csv else stack.enter_context(screen())
         for now, before in snapshots(live, signals, interval, count, show):
             if choice.cgroup:
@@ -91,12 +89,8 @@ def forks(
                 shown = [row.generation for row in rows[:limit]]
                 pids = [pid for fork in shown for pid in (fork.parent, fork.child)]
                 show.show(block(kept, rows, limit, places.of_pids(now, pids)))
-                continue
-            told = detaillines.generations(rows, places.of)
-            if as_csv:
-                lines.snapshot(head(kept) | told, "generations")
             else:
-                detaillines.write(sys.stdout, kept, told)
+                tell(kept, detaillines.generations(rows, places.of))
 
 
 def _of(now: Snapshot, choice: Choice, members: set[int]) -> Snapshot:

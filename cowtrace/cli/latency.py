@@ -19,8 +19,6 @@ from cowtrace.cli.options import (
 from cowtrace.cli.screens import screen
 from cowtrace.cli.watching import ending_held, snapshots
 from cowtrace.exporters import detaillines
-from cowtrace.exporters.csvlines import CsvLines
-from cowtrace.exporters.jsonlines import head
 
 
 @click.command(
@@ -49,7 +47,7 @@ def latency(
     with ExitStack() as stack:
         live = stack.enter_context(attach(plan, details=LATENCY, only=choice.in_kernel()))
         signals = ending_held(stack)
-        lines = CsvLines(sys.stdout)
+        tell = detaillines.writer(sys.stdout, "latency", as_csv=as_csv)
         show = None if as_json or as_csv else stack.enter_context(screen())
         for now, _ in snapshots(live, signals, interval, count, show):
             kept = choice.of(now)
@@ -57,7 +55,5 @@ def latency(
                 from cowtrace.views.latency import block
 
                 show.show(block(kept))
-            elif as_csv:
-                lines.snapshot(head(kept) | detaillines.latency_of(kept), "latency")
             else:
-                detaillines.write(sys.stdout, kept, detaillines.latency_of(kept))
+                tell(kept, detaillines.latency_of(kept))

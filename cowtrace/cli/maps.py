@@ -19,8 +19,6 @@ from cowtrace.cli.options import (
 from cowtrace.cli.screens import screen
 from cowtrace.cli.watching import ending_held, snapshots
 from cowtrace.exporters import detaillines
-from cowtrace.exporters.csvlines import CsvLines
-from cowtrace.exporters.jsonlines import head
 from cowtrace.tracer.places import Places
 from cowtrace.views.mapping_rows import mapping_rows
 from cowtrace.views.rows import DEFAULT_ROWS, SORT_KEYS
@@ -90,7 +88,7 @@ def watch(
             attach(plan, details=frozenset({"mapping"}), only=choice.in_kernel())
         )
         signals = ending_held(stack)
-        lines = CsvLines(sys.stdout)
+        tell = detaillines.writer(sys.stdout, "mappings", as_csv=as_csv)
         show = None if as_json or as_csv else stack.enter_context(screen())
         for now, before in snapshots(live, signals, interval, count, show):
             kept = choice.of(now)
@@ -101,7 +99,5 @@ def watch(
                 places.look(now)
                 where = places.of_pids(kept, (row.pid for row in rows[:limit]))
                 show.show(block(kept, rows, limit, where, one=one, addresses=addresses))
-            elif as_csv:
-                lines.snapshot(head(kept) | detaillines.mappings(rows), "mappings")
             else:
-                detaillines.write(sys.stdout, kept, detaillines.mappings(rows))
+                tell(kept, detaillines.mappings(rows))

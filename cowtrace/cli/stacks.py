@@ -20,8 +20,6 @@ from cowtrace.cli.options import (
 from cowtrace.cli.screens import screen
 from cowtrace.cli.watching import ending_held, snapshots
 from cowtrace.exporters import detaillines
-from cowtrace.exporters.csvlines import CsvLines
-from cowtrace.exporters.jsonlines import head
 from cowtrace.kernel.plan import Detail
 from cowtrace.model import COPIES, DetailRow, Snapshot
 from cowtrace.views.numbers import count as short_count
@@ -99,7 +97,7 @@ def stacks(
         )
         signals = ending_held(stack)
         show = stack.enter_context(screen()) if live_list and not machine else None
-        lines = CsvLines(out)
+        tell = detaillines.writer(out, "stacks", as_csv=as_csv)
         now: Snapshot | None = None
         for moment, _ in snapshots(live, signals, interval, count, show, look=True):
             now = choice.of(moment)
@@ -108,11 +106,7 @@ def stacks(
 
                 show.show(block(now, _tree(now, exact), limit, sampled=not exact))
             elif machine:
-                told = detaillines.stacks(_rows(now, exact), not exact)
-                if as_csv:
-                    lines.snapshot(head(now) | told, "stacks")
-                else:
-                    detaillines.write(out, now, told)
+                tell(now, detaillines.stacks(_rows(now, exact), not exact))
         if now and not machine and not show:
             live.close()
             _write(out, form, now, _tree(now, exact), limit, sampled=not exact)

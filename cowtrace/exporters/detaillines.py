@@ -30,9 +30,10 @@ Fields are added, never renamed.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TextIO
 
+from cowtrace.exporters.csvlines import CsvLines
 from cowtrace.exporters.jsonlines import PlaceOf, head, latency_of, nowhere
 from cowtrace.model import NOWHERE, DetailRow, Event, Snapshot, Source
 from cowtrace.views.cgroup_rows import CgroupRow
@@ -48,6 +49,7 @@ __all__ = [
     "mappings",
     "stacks",
     "write",
+    "writer",
 ]
 
 
@@ -55,6 +57,21 @@ def write(stream: TextIO, now: Snapshot, answer: dict[str, Any]) -> None:
     """Write one line and flush it, so that a reader sees each interval at once."""
     stream.write(json.dumps(head(now) | answer) + "\n")
     stream.flush()
+
+
+def writer(
+    stream: TextIO, field: str, *, as_csv: bool
+) -> Callable[[Snapshot, dict[str, Any]], None]:
+    """What writes an answer at each interval: a line of JSON, or the rows of its list as CSV."""
+    lines = CsvLines(stream)
+
+    def tell(now: Snapshot, answer: dict[str, Any]) -> None:
+        if as_csv:
+            lines.snapshot(head(now) | answer, field)
+        else:
+            write(stream, now, answer)
+
+    return tell
 
 
 def generations(rows: Iterable[ForkRow], place_of: PlaceOf = nowhere) -> dict[str, Any]:

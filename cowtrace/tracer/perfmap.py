@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from cowtrace.tracer.places import nspid
+
 _MOST_BYTES = 64 << 20  # of one file; what is beyond is not read
 
 
@@ -68,8 +70,7 @@ class PerfMaps:
         """Also by the name that the process has in its own container."""
         paths = [self._folder / f"perf-{pid}.map"]
         with suppress(OSError):
-            text = Path("/proc", str(pid), "status").read_bytes()
-            inside = int(text.partition(b"\nNSpid:")[2].partition(b"\n")[0].split()[-1])
+            inside = nspid(Path("/proc", str(pid), "status").read_bytes())
             paths.insert(0, Path("/proc", str(pid), "root/tmp", f"perf-{inside}.map"))
         return paths
 

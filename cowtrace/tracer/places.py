@@ -19,7 +19,7 @@ def read(pid: int, proc: Path = _PROC) -> Place | None:
         groups = (proc / str(pid) / "cgroup").read_bytes()
     except OSError:
         return None
-    return Place(_nspid(status), _cgroup(groups.decode(errors="backslashreplace")))
+    return Place(nspid(status), _cgroup(groups.decode(errors="backslashreplace")))
 
 
 class Places:
@@ -73,7 +73,7 @@ class Places:
         return (self._read(parent) or NOWHERE).cgroup
 
 
-def _nspid(status: bytes) -> int | None:
+def nspid(status: bytes) -> int | None:
     """NSpid of /proc/PID/status: its pid in each PID namespace, the innermost last."""
     listing = status.partition(b"\nNSpid:")[2].partition(b"\n")[0].split()
     return int(listing[-1]) if listing and listing[-1].isdigit() else None

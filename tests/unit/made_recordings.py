@@ -8,9 +8,12 @@ from typing import Any
 
 from snapshots import SECOND, calls, detail, fork, mapping, process, row, snapshot
 
+from cowtrace.errors import CowtraceError
 from cowtrace.model import Completeness, FaultKind, MappingType, Source
+from cowtrace.recording.reader import read
 from cowtrace.recording.values import Header, Recording
 from cowtrace.recording.writer import Writer
+from cowtrace.views.report import as_object, report
 
 EVIL = "</script><b>\x1b[31m"
 HEADER = Header(
@@ -82,3 +85,13 @@ def make(path: Path, **options: Any) -> Recording:
     from cowtrace.recording.reader import read
 
     return read(write(path, **options))
+
+
+def answered_or_refused(path: Path) -> None:
+    """Whatever is in the file."""
+    try:
+        found = read(path)
+    except CowtraceError:
+        return
+    assert report(found, "x").plain
+    as_object(found, "x")

@@ -15,18 +15,16 @@ from click.testing import CliRunner
 from fuzzing import fuzzed, hostile, scratch
 from hypothesis import given
 from hypothesis import strategies as st
-from made_recordings import write
+from made_recordings import answered_or_refused, write
 from rich.cells import cell_len
 
 from cowtrace import cli, errors, tracer
 from cowtrace.cli import cgroups
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel import symbols
-from cowtrace.recording.reader import read
 from cowtrace.tracer import perfmap
 from cowtrace.tracer.compiled import Compiled
 from cowtrace.views import text
-from cowtrace.views.report import as_object, report
 
 CODES = {value for name, value in vars(errors).items() if name.startswith("EXIT_")} | {0}
 # Commands that attach before they do anything else; here none can be attached.
@@ -159,15 +157,6 @@ def test_the_command_line(command: str, arguments: list[str]) -> None:
     assert ended.exception is None or isinstance(ended.exception, SystemExit | CowtraceError), (
         ended.exception
     )
-
-
-def answered_or_refused(path: Path) -> None:
-    try:
-        found = read(path)
-    except CowtraceError:
-        return
-    assert report(found, "x").plain
-    as_object(found, "x")
 
 
 def refuse(*arguments: object, **options: object) -> None:
