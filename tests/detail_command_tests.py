@@ -46,6 +46,11 @@ class Seen:
     def child(self) -> int:
         return self.outcome.processes[1].pid
 
+    def losses(self, name: str) -> dict[str, Any]:
+        """What a failed test needs to say: whether the command knew."""
+        last = self.lines[name][-1]
+        return {key: last[key] for key in ("plan", "lost_by_cause", "unclassified")}
+
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
@@ -104,7 +109,7 @@ def test_maps_tells_the_mapping_page_for_page(seen: Seen) -> None:
         for row in seen.lines["maps"][-1]["mappings"]
         if row["start"] == REGION_START and row["pid"] in (seen.parent, seen.child)
     }
-    assert found[seen.child]["copied"] == PAGES
+    assert found[seen.child]["copied"] == PAGES, seen.losses("maps")
     assert found[seen.child]["copied_bytes"] == PAGES * seen.outcome.page_bytes
     assert found[seen.child]["mapped_bytes"] == PAGES * seen.outcome.page_bytes
     assert found[seen.child]["segment"] == "rw-p"
@@ -142,4 +147,7 @@ def test_snoop_shows_each_fault_once(seen: Seen) -> None:
             for line in seen.lines["snoop"]
             if line["pid"] == pid and line["kind"] == kind and line["address"] & -page in region
         ]
-        assert sorted(addresses) == list(region), kind
+        missing = [hex(address) for address in sorted(set(region) - set(addresses))]
+        assert sorted(addresses) == list(region), (
+            f"{kind}: without {missing}; {seen.losses('maps')}"
+        )

@@ -105,7 +105,7 @@ class ProbePlan:
         """Whether a program that is passed over, since it is running on that CPU, misses a fault.
 
         Not where no thread is preempted in it: then only an interrupt comes between, whose
-        allocations are no fault's.
+        allocations are no fault's. (The entry of a kprobe's pair always misses one.)
         """
         return self.name == "kprobe" or "PREEMPTIBLE" in self.defines
 
@@ -292,6 +292,11 @@ def _limits(
     if name == "fentry" and facts.preemptible:
         spots.append(
             "on a preemptible kernel, threads that take turns on one CPU can miss faults: lost"
+        )
+    if name == "kprobe" and facts.preemptible:
+        spots.append(
+            "on a preemptible kernel, faults beside other users of BPF maps can be missed: lost, "
+            "which kernels before 6.7 do not count"
         )
     if "HUGETLB_WP" not in defines and name != "tracepoint":
         spots.append("copies of hugetlb pages are not seen")

@@ -145,7 +145,7 @@ class Tracer:
         return as_mapping(pid, start, found) if found else None
 
     def _losses(self) -> tuple[int, ...]:
-        return (*self._rounds.losses(), self._loaded.missed())
+        return (*self._rounds.losses(), *self._loaded.passed_over())
 
 
 def attach(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,8 +39,13 @@ class Loaded:
     def __init__(self, plan: ProbePlan, options: Mapping[str, int]) -> None:
         flags = [f"-D{name}={value}" for name, value in {**plan.defines, **options}.items()]
         key = kept.key(*_sources(), repr(plan.hooks), _bcc_version(), *flags)
-        self._misses_faults = plan.misses_faults
         self._loaded = _kept(plan, key) or _built(plan, key, flags)
+        programs = self._loaded.programs
+        self._counting = [name for name in programs if plan.misses_faults and _counts_faults(name)]
+        paired = {hook.target for hook in plan.hooks if hook.kind == "kretprobe"}
+        self._entering = [
+            hook.program for hook in plan.hooks if hook.kind == "kprobe" and hook.target in paired
+        ]
 
     def map_fd(self, name: str) -> int:
         """File descriptor of a map, for maps.read_*. Raises KeyError: no such map."""
@@ -55,12 +60,14 @@ class Loaded:
         symbol, _, module = name.decode(errors="backslashreplace").rpartition(" [")
         return symbol or module, module.removesuffix("]") if symbol else ""
 
-    def missed(self) -> int:
-        """Faults for which the kernel passed a program over, since loading."""
-        if not self._misses_faults:
-            return 0
-        programs = self._loaded.programs
-        return sum(misses(vmlinux(), programs[name]) for name in programs if _counts_faults(name))
+    def passed_over(self) -> tuple[int, int]:
+        """What the kernel did not run, since loading: (programs that count a fault by themselves,
+        entries of pairs). Of the second, those whose return did run were noticed there already.
+        """
+        return self._misses(self._counting), self._misses(self._entering)
+
+    def _misses(self, names: Iterable[str]) -> int:
+        return sum(misses(vmlinux(), self._loaded.programs[name]) for name in names)
 
     def cost(self) -> tuple[int, int] | None:
         """(ns, runs) of all programs since loading, while the kernel's statistics were on.
@@ -112,7 +119,7 @@ def _bcc_version() -> str:
 
 
 def _counts_faults(program: str) -> bool:
-    """The programs that see a fault's end by themselves; kprobe pairs notice a lack themselves."""
+    """The programs that see a fault's end by themselves."""
     return program.startswith("kretfunc__") or program.endswith(
         ("page_fault_user", "page_fault_kernel", "mm_page_alloc")
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 from cowtrace.errors import CowtraceError
 from cowtrace.kernel.libbpf import libbpf
+from cowtrace.tracer.unpreempted import unpreempted
 
 _BATCH = 4096  # elements a system call
 
@@ -40,36 +41,45 @@ def read_array(fd: int, length: int, value: struct.Struct) -> list[tuple[Any, ..
     lib = libbpf()
     raw = ctypes.create_string_buffer(lib.libbpf_num_possible_cpus() * (value.size + 7 & ~7))
     elements: list[tuple[Any, ...]] = []
-    for index in range(length):
-        if lib.bpf_map_lookup_elem(fd, ctypes.byref(ctypes.c_uint32(index)), raw):
-            raise CowtraceError(
-                f"cannot read BPF array element {index}", hint="report this with `cowtrace doctor`"
-            )
-        elements.append(sum_cpus(raw.raw, value))
+    with unpreempted():
+        for index in range(length):
+            if lib.bpf_map_lookup_elem(fd, ctypes.byref(ctypes.c_uint32(index)), raw):
+                raise CowtraceError(
+                    f"cannot read BPF array element {index}",
+                    hint="report this with `cowtrace doctor`",
+                )
+            elements.append(sum_cpus(raw.raw, value))
     return elements
 
 
-def read_parts(fd: int, start: int, length: int, value: struct.Struct) -> Iterator[tuple[Any, ...]]:
+def read_parts(fd: int, start: int, length: int, value: struct.Struct) -> list[tuple[Any, ...]]:
     """Elements of a per-CPU array, each CPU's apart; those that are all zero are left out."""
     lib = libbpf()
     raw = ctypes.create_string_buffer(lib.libbpf_num_possible_cpus() * value.size)
     empty = bytes(len(raw))
     index = ctypes.c_uint32()
-    for index.value in range(start, start + length):
-        if not lib.bpf_map_lookup_elem(fd, ctypes.byref(index), raw) and raw.raw != empty:
-            yield from value.iter_unpack(raw.raw)
+    parts: list[tuple[Any, ...]] = []
+    with unpreempted():
+        for index.value in range(start, start + length):
+            if not lib.bpf_map_lookup_elem(fd, ctypes.byref(index), raw) and raw.raw != empty:
+                parts.extend(value.iter_unpack(raw.raw))
+    return parts
 
 
 def read_element(fd: int, key: bytes, value: struct.Struct) -> tuple[Any, ...] | None:
     """One element of a map that is not per-CPU; None when it is not there."""
     raw = ctypes.create_string_buffer(value.size)
-    return None if libbpf().bpf_map_lookup_elem(fd, key, raw) else value.unpack(raw.raw)
+    with unpreempted():
+        failed = libbpf().bpf_map_lookup_elem(fd, key, raw)
+    return None if failed else value.unpack(raw.raw)
 
 
 def write_element(fd: int, index: int, value: bytes) -> None:
     """Set one element of an array."""
     key = ctypes.c_uint32(index)
-    if libbpf().bpf_map_update_elem(fd, ctypes.byref(key), value, 0):
+    with unpreempted():
+        failed = libbpf().bpf_map_update_elem(fd, ctypes.byref(key), value, 0)
+    if failed:
         raise CowtraceError(
             "cannot write to a BPF map", hint="report this with the output of `cowtrace doctor`"
         )
@@ -79,8 +89,10 @@ def delete(fd: int, keys: list[bytes]) -> None:
     """Remove elements, by BPF_MAP_DELETE_BATCH; those already gone are no error."""
     lib = libbpf()
     while keys:
-        count = ctypes.c_uint32(len(keys))
-        if not lib.bpf_map_delete_batch(fd, b"".join(keys), ctypes.byref(count), None):
+        packed, count = b"".join(keys), ctypes.c_uint32(len(keys))
+        with unpreempted():
+            failed = lib.bpf_map_delete_batch(fd, packed, ctypes.byref(count), None)
+        if not failed:
             return
         keys = keys[count.value + 1 :]  # it stops at one that is gone
 
@@ -108,10 +120,11 @@ def _batches(fd: int, key_bytes: int, value_bytes: int) -> Iterator[tuple[bytes,
     while True:
         count = ctypes.c_uint32(size)
         previous = cursor if started else None
-        failed = lib.bpf_map_lookup_batch(
-            fd, previous, cursor, keys, values, ctypes.byref(count), None
-        )
-        error = ctypes.get_errno() if failed else 0
+        with unpreempted():
+            failed = lib.bpf_map_lookup_batch(
+                fd, previous, cursor, keys, values, ctypes.byref(count), None
+            )
+            error = ctypes.get_errno() if failed else 0
         if error == errno.ENOSPC:  # one bucket holds more than fits: ask for more at once
             size *= 2
             keys = ctypes.create_string_buffer(size * key_bytes)

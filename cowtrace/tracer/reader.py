@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from cowtrace.model import Completeness
 from cowtrace.tracer.abi import LOSSES, LOST
 
-PASSED_OVER = "program busy"  # the kernel's own count: cowtrace.kernel.misses
+# The kernel's own counts, cowtrace.kernel.misses: programs, and entries of pairs, that did not run.
+PASSED_OVER, ENTRY_PASSED_OVER = "program busy", "entry passed over"
 Key = tuple[int, int, int, int, int]  # struct fault_key: tgid, actor, kind, source, origin
 # struct process: parent, exited, start_ns, born_in, last_fork, comm
 RawProcess = tuple[int, int, int, int, int, bytes]
@@ -42,12 +43,12 @@ class RawCounts:
 def completeness(losses: Iterable[int], baseline: Iterable[int]) -> Completeness:
     """What was lost since `baseline`, read when the last probe was attached.
 
-    Both are `enum loss`, then the calls that were passed over.
+    Both are `enum loss`, then the two counts of what was passed over.
     """
-    since = {
-        name: now - then
-        for name, now, then in zip((*LOSSES, PASSED_OVER), losses, baseline, strict=True)
-    }
+    names = (*LOSSES, PASSED_OVER, ENTRY_PASSED_OVER)
+    since = {name: now - then for name, now, then in zip(names, losses, baseline, strict=True)}
+    # Neither entry nor return of these ran. The others' return did: "entry missed".
+    since[PASSED_OVER] += max(0, since.pop(ENTRY_PASSED_OVER) - since["entry missed"])
     return Completeness(
         lost=sum(since[name] for name in (*LOST, PASSED_OVER)),
         checked=since["checked"] - since["check failed"],

@@ -5,13 +5,14 @@ from __future__ import annotations
 from cowtrace.tracer.abi import LOSSES
 from cowtrace.tracer.reader import completeness, signed
 
-NONE = [0] * (len(LOSSES) + 1)
+NAMES = (*LOSSES, "program busy", "entry passed over")
+NONE = [0] * len(NAMES)
 
 
 def counters(**lost: int) -> list[int]:
     found = list(NONE)
     for name, count in lost.items():
-        found[[*LOSSES, "program busy"].index(name.replace("_", " "))] = count
+        found[NAMES.index(name.replace("_", " "))] = count
     return found
 
 
@@ -33,6 +34,18 @@ def test_a_program_passed_over_is_a_lost_fault() -> None:
     found = completeness(counters(program_busy=7), counters(program_busy=2))
     assert found.lost == 5
     assert found.detail == (("program busy", 5),)
+
+
+def test_an_entry_passed_over_is_one_lost_fault_also_if_its_return_noticed() -> None:
+    then = counters(entry_passed_over=2, entry_missed=1)
+    found = completeness(counters(entry_passed_over=9, entry_missed=4), then)
+    assert found.lost == 7
+    assert found.detail == (("entry missed", 3), ("program busy", 4))
+
+
+def test_an_entry_missed_for_another_cause_takes_nothing_away() -> None:
+    found = completeness(counters(entry_passed_over=1, entry_missed=3), NONE)
+    assert found.lost == 3
 
 
 def test_a_disagreement_with_wp_page_copy_is_a_lost_fault() -> None:

@@ -1,0 +1,45 @@
+"""System calls on BPF maps, during which this CPU runs no thread but the one that makes them.
+
+For as long as such a call lasts, kprobes and tracepoints on its CPU run no program: "bpf: Provide
+bpf_prog_active-safe helpers", bpf_disable_instrumentation(). That hurts nobody while the thread
+runs. But since "sched: Make migrate_disable/enable() independent of RT" (5.11) it can be preempted
+there, where threads are preempted in the kernel at all: then the faults of all threads that run in
+its place are passed over, a whole time slice of them. A real-time thread they do not preempt.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+from cowtrace.kernel.preemption import preemptible
+
+_NOT_REAL_TIME = (os.SCHED_OTHER, os.SCHED_BATCH, os.SCHED_IDLE)
+
+
+@contextmanager
+def unpreempted() -> Iterator[None]:
+    """No ordinary thread preempts this one in the block, where these privileges allow it.
+
+    Without CAP_SYS_NICE and RLIMIT_RTPRIO they do not: what is passed over is counted as lost.
+    """
+    policy = os.sched_getscheduler(0) if _can_be_preempted() else None
+    if policy not in _NOT_REAL_TIME:
+        yield
+        return
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except PermissionError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, os.sched_param(0))
+
+
+@cache
+def _can_be_preempted() -> bool:
+    return preemptible()
