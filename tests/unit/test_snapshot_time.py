@@ -29,7 +29,7 @@ def test_a_slow_look_does_not_move_its_moment(monkeypatch: pytest.MonkeyPatch) -
     losses = (0,) * len(abi.LOSSES)
     raw = Mock(details=None, processes={})
     tracer._rounds = Mock(losses=lambda: losses, read=lambda: raw)
-    tracer._loaded = Mock(missed=lambda: 0)
+    tracer._loaded = Mock(passed_over=lambda: (0, 0))
     tracer._details = Mock(add=slow)
     tracer._samples = Mock(read=slow)
     tracer._ledger = Mock(add=slow)
