@@ -49,8 +49,8 @@ container: install ## The container image `cowtrace`, of that package
 bench: install ## What tracing costs, next to bpftrace; SECTIONS="native startup"
 	@.ci/bench $(SECTIONS)
 
-soak: install ## Processes without end for MINUTES=30: memory flat, nothing lost, sums exact
-	@.ci/soak $(MINUTES)
+soak: install ## Processes without end for MINUTES=30; KERNEL=6.12: in the VM
+	@.ci/soak $(MINUTES) $(KERNEL)
 
 fuzz: install ## Anything at all, read: CASES=100000 of each
 	@.ci/fuzz $(CASES)

@@ -18,6 +18,7 @@ from bench.scale import crowd_of, resident_mb
 from cowtrace import tracer
 
 PROCESSES = 2000  # a round
+SAY_SECONDS = 20
 MOST_GROWTH = 1.05  # from the first quarter of the time to the last
 
 
@@ -34,11 +35,12 @@ class Round:
 
 def main(minutes: float) -> int:
     rounds: list[Round] = []
-    deadline = time.monotonic() + 60 * minutes
+    began = told = time.monotonic()
     with compiled("crowd") as program, tracer.attach(region=variants.REGION) as traced:
-        while len(rounds) < 4 or time.monotonic() < deadline:
+        while len(rounds) < 4 or time.monotonic() < began + 60 * minutes:
             rounds.append(one_round(program, traced))
-            if not len(rounds) % 25:
+            if time.monotonic() > told + SAY_SECONDS:
+                told = time.monotonic()
                 print(f"soak: {_words(rounds)}", file=sys.stderr, flush=True)
     quarter = len(rounds) // 4
     # The first rounds fill what is filled once.
