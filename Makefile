@@ -10,7 +10,7 @@ BIN     := .venv/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test test-all box vagrant-test reproducible deb deb-test container bench soak fuzz unit lint clean
+.PHONY: help install demo test test-all box vagrant-test reproducible deb deb-test container container-test bench soak fuzz unit lint clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -45,6 +45,9 @@ deb-test: install ## Build it twice, install it in a fresh Debian and in the VM 
 
 container: install ## The container image `cowtrace`, of that package
 	@.ci/container
+
+container-test: install ## Build it on a fresh Debian and run it with podman
+	@.ci/container-test
 
 bench: install ## What tracing costs, next to bpftrace; SECTIONS="native startup"
 	@.ci/bench $(SECTIONS)

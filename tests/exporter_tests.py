@@ -74,7 +74,7 @@ def page(url: str) -> str:
 
 
 def total(url: str, name: str, **labels: str) -> float:
-    families = text_string_to_metric_families(page(url))
+    families = text_string_to_metric_families(page(url))  # type: ignore[no-untyped-call]
     found: float = sum(
         sample.value
         for family in families
