@@ -59,11 +59,15 @@ def main(minutes: float) -> int:
     soak = Soak()
     began = told = time.monotonic()
     with compiled("crowd") as program, tracer.attach(region=variants.REGION) as traced:
-        while len(soak.resident_mb) < 4 or time.monotonic() < began + 60 * minutes:
-            soak.add_round(program, traced)
-            if time.monotonic() > told + SAY_SECONDS:
-                told = time.monotonic()
-                print(f"soak: {soak}", file=sys.stderr, flush=True)
+        try:
+            while len(soak.resident_mb) < 4 or time.monotonic() < began + 60 * minutes:
+                soak.add_round(program, traced)
+                if time.monotonic() > told + SAY_SECONDS:
+                    told = time.monotonic()
+                    print(f"soak: {soak}", file=sys.stderr, flush=True)
+        except KeyboardInterrupt:
+            print(f"soak: interrupted after {soak}" if soak.resident_mb else "soak: interrupted")
+            return 130
     print(soak)
     quarter = len(soak.resident_mb) // 4
     # The first rounds fill what is filled once.
