@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import compress, count
 from operator import attrgetter, is_not
@@ -122,6 +122,12 @@ class Place:
 
 
 NOWHERE = Place(None, None)  # not known
+PlaceOf = Callable[[Process], Place]
+
+
+def nowhere(process: Process) -> Place:
+    """A PlaceOf that knows of none."""
+    return NOWHERE
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ import pytest
 from command_tests import COWTRACE, PATIENCE
 
 from cowtrace.cli import cgroups
-from cowtrace.errors import EXIT_NO_PLAN
+from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
+from cowtrace.recording.reader import read
 
 PAGES = 509
 # At each line of its input a child of it writes all its pages; it says their pids, as they know
@@ -104,6 +105,29 @@ def test_forks_and_tables_say_it_below(container: Container) -> None:
         assert max(map(len, shown.splitlines())) <= 80
 
 
+def test_a_recording_keeps_it(container: Container, tmp_path: Path) -> None:
+    file = tmp_path / "f"
+    outside = container.pids()
+    with subprocess.Popen(
+        [*COWTRACE, "record", "-o", file, "--cgroup", container.cgroup, "--interval", "0.5"],
+        stderr=subprocess.PIPE, text=True,
+    ) as recorder:  # fmt: skip
+        deadline = time.monotonic() + PATIENCE
+        while not _intervals(file) and recorder.poll() is None:
+            assert time.monotonic() < deadline, "it does not begin"
+            time.sleep(0.1)
+        container.fork()
+        (copier,) = container.pids() - outside
+        time.sleep(1)
+        recorder.send_signal(signal.SIGINT)
+        _, errors = recorder.communicate(timeout=PATIENCE)
+    assert recorder.returncode == 0, errors
+    told = subprocess.run([*COWTRACE, "report", file, "--json"], capture_output=True, check=True)
+    found = {each["pid"]: each for each in json.loads(told.stdout)["contained"]}
+    assert found[copier]["cgroup"] == container.cgroup
+    assert found[copier]["nspid"] == 2
+
+
 def test_from_within_one_it_is_refused() -> None:
     for command in (["top", "0.2", "1"], ["workload", "fork-child-writes"], ["run", "--", "true"]):
         ended = subprocess.run(
@@ -123,6 +147,13 @@ def test_sums_by_cgroup(container: Container) -> None:
     assert row["copied"] >= PAGES
     assert row["copied_bytes"] == row["copied"] * os.sysconf("SC_PAGESIZE")
     assert row["processes"] == 2
+
+
+def _intervals(file: Path) -> int:
+    """That are in a recording which is being written."""
+    with suppress(CowtraceError):
+        return len(read(file).times)
+    return 0
 
 
 def _watched(container: Container, *command: str) -> str:

@@ -28,6 +28,7 @@ from cowtrace.model import Snapshot
 from cowtrace.recording.values import Header
 from cowtrace.recording.writer import NoRoom, Writer
 from cowtrace.tracer.filter import Filter
+from cowtrace.tracer.places import Places
 from cowtrace.views.numbers import size
 from cowtrace.views.text import printable
 
@@ -186,13 +187,15 @@ class _Status:
         self._name = printable(name)
         self._live = live and sys.stderr.isatty()
         self._now: Snapshot | None = None
+        self._places = Places()
         self._shown = False
         self.full = False  # the disk is: nothing more is recorded
 
     def add(self, file: Writer, now: Snapshot) -> None:
         """One interval into the file, and the line anew. A full disk is said once."""
         try:
-            file.add(now, procfs.available_bytes())
+            self._places.look(now)
+            file.add(now, procfs.available_bytes(), self._places.of)
         except NoRoom as error:
             self.full = True
             self.release()

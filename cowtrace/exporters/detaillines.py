@@ -34,8 +34,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, TextIO
 
 from cowtrace.exporters.csvlines import CsvLines
-from cowtrace.exporters.jsonlines import PlaceOf, head, latency_of, nowhere
-from cowtrace.model import NOWHERE, DetailRow, Event, Snapshot, Source
+from cowtrace.exporters.jsonlines import head, latency_of
+from cowtrace.model import NOWHERE, DetailRow, Event, PlaceOf, Snapshot, Source, nowhere
 from cowtrace.views.cgroup_rows import CgroupRow
 from cowtrace.views.generation_rows import ForkRow
 from cowtrace.views.mapping_rows import MappingRow, label, segment

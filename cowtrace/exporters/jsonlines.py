@@ -27,29 +27,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
 from typing import Any, TextIO
 
 from cowtrace.model import (
     COPIES,
-    NOWHERE,
     FaultKind,
     FaultRow,
     Place,
+    PlaceOf,
     Process,
     Rates,
     Snapshot,
     Source,
+    nowhere,
     per_second,
 )
 from cowtrace.views.timings import timings
-
-PlaceOf = Callable[[Process], Place]
-
-
-def nowhere(process: Process) -> Place:
-    """It is not known where."""
-    return NOWHERE
 
 
 def write(

@@ -21,6 +21,7 @@ from cowtrace.model import (
     Mapping,
     MappingType,
     Origin,
+    Place,
     Process,
     Snapshot,
     Source,
@@ -150,6 +151,7 @@ def _recording(rows: _Rows, version: int) -> Recording:
         closed=bool(meta["closed"]),
         ended=None if meta["ended"] is None else str(meta["ended"]),
         available=tuple(_or_none(n) for _, _, n in intervals),
+        places=_places(rows) if version >= 3 else (),
     )
 
 
@@ -239,7 +241,16 @@ def _processes(
             unseen=unseen,
             start_ns=_or_none(start_ns),
         )
-        for number, pid, start_ns, comm, parent, exited in rows("SELECT * FROM process ORDER BY id")
+        for number, pid, start_ns, comm, parent, exited in rows(
+            "SELECT id, pid, start_ns, comm, parent, exited FROM process ORDER BY id"
+        )
+    )
+
+
+def _places(rows: _Rows) -> tuple[Place, ...]:
+    return tuple(
+        Place(_or_none(nspid), None if cgroup is None else str(cgroup))
+        for nspid, cgroup in rows("SELECT nspid, cgroup FROM process ORDER BY id")
     )
 
 

@@ -7,8 +7,9 @@ one transaction: whoever reads sees whole intervals.
 from __future__ import annotations
 
 APPLICATION_ID = 0x636F7774  # "cowt": PRAGMA application_id
-# PRAGMA user_version; a reader takes its own and older ones. 2: interval.available_bytes
-VERSION = 2
+# PRAGMA user_version; a reader takes its own and older ones. 2: interval.available_bytes;
+# 3: process.nspid, process.cgroup
+VERSION = 3
 
 SCHEMA = """
 -- What is known of the whole: version, kernel, plan, page_bytes, attached_ns, started_unix_ns,
@@ -25,9 +26,10 @@ CREATE TABLE interval (
 CREATE TABLE loss (cause TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
 
 -- pid is the kernel's tgid; parent NULL: born before the recording. The process chose comm.
+-- nspid: its pid where it runs, in a container; cgroup: the path. NULL: not known.
 CREATE TABLE process (
     id INTEGER PRIMARY KEY, pid INTEGER NOT NULL, start_ns INTEGER, comm TEXT NOT NULL,
-    parent INTEGER, exited INTEGER NOT NULL
+    parent INTEGER, exited INTEGER NOT NULL, nspid INTEGER, cgroup TEXT
 );
 
 -- kind, source and origin are words; actor is the pid that made a remote fault.

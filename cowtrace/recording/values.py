@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from cowtrace.model import FaultKind, Process, Snapshot
+from cowtrace.model import NOWHERE, FaultKind, Place, Process, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,7 @@ class Recording:
     ended: str | None  # why it ended, when it was not as asked: the disk was full
     # Bytes that the system could still give out, at the end of each interval; None: not known.
     available: tuple[int | None, ...] = ()
+    places: tuple[Place, ...] = ()  # of last.processes, where they are known
 
     @property
     def seconds(self) -> float:
@@ -61,6 +62,10 @@ class Recording:
         """CLOCK_MONOTONIC: the times that points can have, so also those without any."""
         step = together(len(self.times))
         return (*self.times[step - 1 : -1 : step], *self.times[-1:])
+
+    def place(self, process: int) -> Place:
+        """By index in last.processes."""
+        return self.places[process] if self.places else NOWHERE
 
     def process(self, point: Point) -> Process:
         return self.last.processes[point.process]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cowtrace.errors import EXIT_NO_ROOM, CowtraceError
 from cowtrace.links import without_links
-from cowtrace.model import FaultRow, Process, Snapshot
+from cowtrace.model import FaultRow, PlaceOf, Process, Snapshot, nowhere
 from cowtrace.recording.detail_writer import DetailWriter
 from cowtrace.recording.schema import APPLICATION_ID, SCHEMA, VERSION, text
 from cowtrace.recording.values import Header
@@ -52,14 +52,18 @@ class Writer:
             os.close(self._lock)
             raise NoRoom(path) from None
 
-    def add(self, now: Snapshot, available_bytes: int | None = None) -> None:
+    def add(
+        self, now: Snapshot, available_bytes: int | None = None, place_of: PlaceOf = nowhere
+    ) -> None:
         """One interval, and the memory that the system could still give out then.
+
+        `place_of`: where a process runs.
 
         Raises NoRoom: it is not in, those before are.
         """
         try:
             self._database.execute("BEGIN")
-            self._add(now, available_bytes)
+            self._add(now, available_bytes, place_of)
             self._database.execute("COMMIT")
         except sqlite3.OperationalError as error:
             with suppress(sqlite3.OperationalError):
@@ -108,7 +112,7 @@ class Writer:
             values.items(),
         )
 
-    def _add(self, now: Snapshot, available_bytes: int | None) -> None:
+    def _add(self, now: Snapshot, available_bytes: int | None, place_of: PlaceOf) -> None:
         done = now.completeness
         interval = self._database.execute(
             "INSERT INTO interval (at_ns, lost, available_bytes) VALUES (?, ?, ?)",
@@ -120,20 +124,22 @@ class Writer:
         )
         self._database.executemany(
             "INSERT INTO fault VALUES (?, ?, ?, ?)",
-            [(interval, *changed) for p in now.processes for changed in self._changes(p)],
+            [(interval, *changed) for p in now.processes for changed in self._changes(p, place_of)],
         )
         self._details.add(now)
 
-    def _changes(self, process: Process) -> Iterable[tuple[int, int, int]]:
+    def _changes(self, process: Process, place_of: PlaceOf) -> Iterable[tuple[int, int, int]]:
         """(series, faults, bytes) of what came since the interval before."""
         known = self._processes.get(process.identity)
         if known and known[1] is process:
             return
         number = known[0] if known else len(self._processes) + 1
         self._processes[process.identity] = number, process
+        place = place_of(process)
         self._database.execute(
-            "INSERT INTO process VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
-            "comm = excluded.comm, parent = excluded.parent, exited = excluded.exited",
+            "INSERT INTO process VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+            "comm = excluded.comm, parent = excluded.parent, exited = excluded.exited, "
+            "nspid = excluded.nspid, cgroup = excluded.cgroup",
             (
                 number,
                 process.pid,
@@ -141,6 +147,8 @@ class Writer:
                 text(process.comm),
                 process.parent,
                 process.exited,
+                place.nspid,
+                None if place.cgroup is None else text(place.cgroup),
             ),
         )
         for row in process.rows:

@@ -12,12 +12,15 @@ from cowtrace.recording.values import Recording
 from cowtrace.views.answers import answers
 from cowtrace.views.answers.sums import copied_size, ending
 from cowtrace.views.answers.values import Answer, Measure, Quality
+from cowtrace.views.answers.where import contained, contained_objects
 from cowtrace.views.answers.words import in_words, pace
+from cowtrace.views.containers import containers
 from cowtrace.views.numbers import MISSING, count
 from cowtrace.views.text import fit, padded, printable, wrap
 
 _NAME = 33
-_SPEED = 5  # the number of the question how fast
+_WIDTH = 72  # of what stands below an answer
+_WHOM, _SPEED = 2, 5  # the numbers of the questions by whom, and how fast
 _STYLES = {
     Quality.EXACT: "green",
     Quality.UPPER_BOUND: "yellow",
@@ -40,6 +43,10 @@ def report(recording: Recording, name: str) -> Text:
         text.append("\n")
         for piece, style in _answer(answer):
             text.append(piece, style=style)
+        if answer.number == _WHOM:
+            inside = contained(recording)
+            for line in containers(inside, inside, _WIDTH):
+                text.append("    ").append_text(line).append("\n")
         if answer.number == _SPEED and (drawn := pace(recording)):
             text.append(f"    {drawn}\n")
     text.rstrip()
@@ -85,6 +92,7 @@ def as_object(recording: Recording, name: str) -> dict[str, Any]:
         "closed": recording.closed,
         "ended": recording.ended,
         "in_words": in_words(found),
+        "contained": contained_objects(recording),
         "answers": [
             {
                 "number": answer.number,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from container_tests import (
     container,
+    test_a_recording_keeps_it,
     test_forks_and_tables_say_it_below,
     test_from_within_one_it_is_refused,
     test_pids_as_the_container_knows_them_and_its_cgroup,
@@ -12,6 +13,7 @@ from container_tests import (
 
 __all__ = [
     "container",
+    "test_a_recording_keeps_it",
     "test_forks_and_tables_say_it_below",
     "test_from_within_one_it_is_refused",
     "test_pids_as_the_container_knows_them_and_its_cgroup",

@@ -9,7 +9,7 @@ from typing import Any
 from snapshots import SECOND, calls, detail, fork, mapping, process, row, snapshot
 
 from cowtrace.errors import CowtraceError
-from cowtrace.model import Completeness, FaultKind, MappingType, Source
+from cowtrace.model import Completeness, FaultKind, MappingType, PlaceOf, Source, nowhere
 from cowtrace.recording.reader import read
 from cowtrace.recording.values import Header, Recording
 from cowtrace.recording.writer import Writer
@@ -38,6 +38,7 @@ def write(
     lost: int = 0,
     close: bool = True,
     available: int | None = None,
+    place_of: PlaceOf = nowhere,
     **header: Any,
 ) -> Path:
     """A parent and a child that copy `scale` times 23 and 11 pages an interval, in the heap.
@@ -74,6 +75,7 @@ def write(
                 generations=(fork(by_parent=by_parent, by_child=by_child, shareable=4096),),
             ),
             None if available is None else available - at,
+            place_of,
         )
     if close:
         file.close()

@@ -17,6 +17,8 @@ from made_recordings import EVIL, make, write
 from snapshots import PAGE, calls, detail
 
 from cowtrace.cli import main
+from cowtrace.model import Place
+from cowtrace.recording.reader import read
 from cowtrace.recording.values import Recording
 from cowtrace.views.answers import answers
 from cowtrace.views.answers.compare import compare
@@ -31,6 +33,25 @@ def cowtrace(*arguments: str | Path) -> Result:
 
 def measures(recording: Recording, number: int) -> dict[str, Measure]:
     return {each.name: each for each in answers(recording)[number - 1].measures}
+
+
+def test_containers_and_cgroups_are_told(tmp_path: Path) -> None:
+    places = {1: Place(1, "/plain"), 2: Place(7, f"/docker/{EVIL}")}
+    path = write(tmp_path / "f", place_of=lambda process: places[process.pid])
+    told = json.loads(cowtrace("report", path, "--json").output)
+    assert told["contained"] == [{"pid": 2, "nspid": 7, "cgroup": f"/docker/{EVIL}"}]
+    shown = cowtrace("report", path).output
+    assert ": PID 2=7\n" in shown
+    assert "\x1b" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    by_whom = measures(read(path), 2)
+    assert by_whom["in /plain"].value == 12 * 23 * PAGE
+    assert sum(m.value or 0 for name, m in by_whom.items() if name[:3] == "in ") == PAGES * PAGE
+
+
+def test_of_one_cgroup_nothing_is_told(tmp_path: Path) -> None:
+    found = make(tmp_path / "f", place_of=lambda process: Place(process.pid, "/one"))
+    assert not [name for name in measures(found, 2) if name.startswith("in ")]
 
 
 def test_all_ten_questions_have_an_answer(tmp_path: Path) -> None:

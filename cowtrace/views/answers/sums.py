@@ -17,6 +17,7 @@ from cowtrace.views.answers.values import (
     missing,
     quality,
 )
+from cowtrace.views.answers.where import by_cgroup
 from cowtrace.views.numbers import percent, size
 from cowtrace.views.text import printable
 
@@ -72,6 +73,7 @@ def by_whom(recording: Recording) -> Answer:
             seconds = (each.at_ns - now.attached_ns) / 1e9
             name = f"fork {each.number} ({seconds:,.1f} s): {each.parent} > {each.child}"
             found.append(Measure(name, each.copied_bytes, Unit.BYTES, told, one_off=True))
+    found += by_cgroup(recording)
     number = len(now.generations)
     return Answer(2, question, tuple(found), f"{number:,} fork{'s' * (number != 1)} recorded.")
 
