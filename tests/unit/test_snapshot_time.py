@@ -33,5 +33,5 @@ def test_a_slow_look_does_not_move_its_moment(monkeypatch: pytest.MonkeyPatch) -
     tracer._details = Mock(add=slow)
     tracer._samples = Mock(read=slow)
     tracer._ledger = Mock(add=slow)
-    tracer._attached_ns, tracer._baseline = 0, (*losses, 0)
+    tracer._attached_ns, tracer._baseline = 0, (*losses, 0, 0)
     assert tracer.snapshot().at_ns == 7 * SECOND
