@@ -56,6 +56,14 @@ class Soak:
 
 
 def main(minutes: float) -> int:
+    try:
+        return _soak(minutes)
+    except variants.Missing as reason:
+        print(f"soak: {reason}", file=sys.stderr)
+        return 1
+
+
+def _soak(minutes: float) -> int:
     soak = Soak()
     began = told = time.monotonic()
     with compiled("crowd") as program, tracer.attach(region=variants.REGION) as traced:
