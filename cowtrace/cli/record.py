@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import signal
@@ -122,12 +123,14 @@ def record(
             signals = ending_held(stack)
             filtered = replace(choice, names=(), follow=False)
             count = None if seconds is None else max(1, round(seconds / interval))
+            end = math.inf if seconds is None else time.monotonic() + seconds
 
             def watch() -> int:
                 for _ in ticks(signals, interval, count, None):
                     status.add(file, filtered.of(families(live.snapshot(), choice.pids)))
                     gone = choice.pids and not any(map(procfs.runs, choice.pids))
-                    if status.full or gone:
+                    # Not by count alone: where very much is going on, intervals take longer.
+                    if status.full or gone or time.monotonic() >= end:
                         break
                 return 0
 

@@ -18,7 +18,7 @@ from cowtrace.recording.schema import APPLICATION_ID, SCHEMA, VERSION, text
 from cowtrace.recording.values import Header
 from cowtrace.views.text import printable
 
-_Series = tuple[int, FaultRow]  # the process's id, and the row with its sums left out
+_Series = tuple[int, int, int, int, int | None]  # the process's id, and the row without its sums
 
 
 class NoRoom(CowtraceError):
@@ -159,7 +159,7 @@ class Writer:
                 yield series, row.faults - before[0], row.bytes - before[1]
 
     def _number(self, process: int, row: FaultRow) -> int:
-        key = process, FaultRow(row.kind, row.source, row.origin, row.actor, 0, 0)
+        key = process, row.kind, row.source, row.origin, row.actor
         if key not in self._series:
             self._series[key] = len(self._series) + 1
             words = row.kind.label, row.source.name.lower(), row.origin.name.lower()

@@ -46,6 +46,7 @@ def test_containers_and_cgroups_are_told(tmp_path: Path) -> None:
     assert max(map(len, shown.splitlines())) <= 80
     by_whom = measures(read(path), 2)
     assert by_whom["in /plain"].value == 12 * 23 * PAGE
+    assert "by side: parents" in told["in_words"]
     assert sum(m.value or 0 for name, m in by_whom.items() if name[:3] == "in ") == PAGES * PAGE
 
 

@@ -12,6 +12,7 @@ from cowtrace.views.answers.values import Measure, Unit, copies
 from cowtrace.views.containers import UNKNOWN
 from cowtrace.views.text import fit_end, printable
 
+IN = "in "  # before the cgroup
 _CGROUPS = 5  # shown at most
 _NAME = 30
 
@@ -29,10 +30,10 @@ def by_cgroup(recording: Recording) -> Iterator[Measure]:
         return
     first = sums.most_common(_CGROUPS)
     for where, copied in first:
-        yield Measure(f"in {where}", copied, Unit.BYTES, told)
+        yield Measure(f"{IN}{where}", copied, Unit.BYTES, told)
     rest = sums.total() - sum(copied for _, copied in first)
     if rest:
-        others = f"in {len(sums) - len(first):,} other cgroups"
+        others = f"{IN}{len(sums) - len(first):,} other cgroups"
         yield Measure(others, rest, Unit.BYTES, told, one_off=True)
 
 

@@ -8,6 +8,7 @@ from math import ceil
 from cowtrace.recording.values import Recording
 from cowtrace.views.answers.sums import rates
 from cowtrace.views.answers.values import Answer, Measure, Unit, amount
+from cowtrace.views.answers.where import IN
 from cowtrace.views.numbers import duration, percent
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -50,6 +51,7 @@ def _sentences(found: Sequence[Answer]) -> Iterator[str]:
 def _most(answer: Answer) -> Measure | None:
     """The largest; of code the phase, if names told one that is no less than any function."""
     held = [m for m in answer.measures if m.value and m.unit is Unit.BYTES and not m.one_off]
+    held = [measure for measure in held if not measure.name.startswith(IN)]  # another division
     held.sort(key=lambda measure: not measure.name.startswith(_PHASE))
     return max(held, key=lambda measure: measure.value or 0, default=None)  # the first of equals
 
