@@ -13,7 +13,7 @@ BIN     := .venv/bin
 .PHONY: help install demo test test-all box vagrant-test reproducible deb deb-test container container-test bench soak fuzz unit lint clean
 
 help: ## List these targets
-	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 install: ## Install what is missing: Debian packages through apt, .venv/
 	@.ci/install
@@ -21,32 +21,32 @@ install: ## Install what is missing: Debian packages through apt, .venv/
 demo: install ## Fork and its copies, live, on this kernel; KERNEL=6.12: in the VM
 	@.ci/demo $(KERNEL)
 
-test: install ## Unit tests, this kernel's, then in the VM those of KERNELS="5.10 6.1"
+test: install ## Unit tests, this kernel's, then in the VM KERNELS="5.10 6.1"
 	@.ci/test $(KERNELS)
 
-test-all: install ## The same on every kernel that the VM knows: real-time, arm64, 16 KiB pages...
+test-all: install ## The same on every kernel: real-time, arm64, 16 KiB pages...
 	@.ci/test all
 
 box: install ## The Vagrant box of KERNEL=6.12, and what it takes to boot it
 	@.ci/box $(KERNEL)
 
-vagrant-test: install ## Boot the Vagrant box of KERNEL=6.12, run cowtrace in it, remove it all
+vagrant-test: install ## Boot KERNEL=6.12's Vagrant box, run cowtrace in it, remove it
 	@.ci/vagrant-test $(KERNEL)
 
 reproducible: install ## Build the images of KERNEL=6.12 once more: the same bytes
 	@.ci/reproducible $(KERNEL)
 
-deb: install ## The Debian package: dist/cowtrace_VERSION_all.deb, for Debian 12 and 13
+deb: install ## The Debian package, for 12 and 13: dist/cowtrace_VERSION_all.deb
 	@.ci/install deb
 	@.ci/deb
 
-deb-test: install ## Build it twice, install it in a fresh Debian and in the VM of KERNEL=6.12, run it
+deb-test: install ## Install it in a fresh Debian and in the VM, run it, remove it
 	@.ci/deb-test $(KERNEL)
 
 container: install ## The container image `cowtrace`, of that package
 	@.ci/container
 
-container-test: install ## Build it on a fresh Debian and run it with podman
+container-test: install ## Build that on a fresh Debian and run it with podman
 	@.ci/container-test
 
 bench: install ## What tracing costs, next to bpftrace; SECTIONS="native startup"
@@ -67,6 +67,6 @@ lint: install ## ruff and mypy --strict
 	$(BIN)/mypy
 	for script in $$(find .ci -maxdepth 1 -type f -perm /1); do bash -n $$script || exit; done
 
-clean: ## Remove .venv/ and caches; the VM's images stay in root's cache folder
+clean: ## Remove .venv/ and caches; the VM's images stay
 	rm -rf .venv .install.log build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find cowtrace tests -name __pycache__ -type d -prune -exec rm -rf {} +
