@@ -36,7 +36,7 @@ vagrant-test: install ## Boot KERNEL=6.12's Vagrant box, run cowtrace in it, rem
 reproducible: install ## Build the images of KERNEL=6.12 once more: the same bytes
 	@.ci/reproducible $(KERNEL)
 
-deb: install ## The Debian package, for 12 and 13: dist/cowtrace_VERSION_all.deb
+deb: install ## The Debian package, for 12 and 13: dist/cowtrace_*_all.deb
 	@.ci/install deb
 	@.ci/deb
 
