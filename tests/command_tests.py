@@ -15,12 +15,19 @@ from typing import Any
 import pytest
 from workload_checks import plans
 
+from cowtrace import tracer
 from cowtrace.kernel.facts import kernel_facts
 from cowtrace.kernel.plan import NoPlan, PlanName, probe_plan
 from cowtrace.kernel.preemption import preemptible
 
 COWTRACE = [sys.executable, "-m", "cowtrace"]
 PATIENCE = 200  # seconds: an emulated machine with other work to do takes a quarter of it
+
+
+def test_the_doctor_names_the_plan_that_auto_takes() -> None:
+    told = subprocess.run([*COWTRACE, "doctor", "--json"], capture_output=True, timeout=PATIENCE)
+    with tracer.attach("auto") as live:
+        assert json.loads(told.stdout)["auto"] == live.plan
 
 
 def test_run_passes_on_the_exit_code() -> None:

@@ -14,7 +14,7 @@ from cowtrace.cli.options import csv_option, json_option
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.exporters.csvlines import CsvLines
 from cowtrace.kernel.facts import KernelFacts
-from cowtrace.kernel.plan import PLAN_NAMES, Detail, NoPlan, PlanName, probe_plan
+from cowtrace.kernel.plan import PLAN_NAMES, Detail, NoPlan, PlanName, preference, probe_plan
 from cowtrace.kernel.requirements import facts_or_none, requirements
 from cowtrace.tracer import Tracer
 from cowtrace.views.cost import Cost, as_object, block
@@ -48,7 +48,8 @@ def doctor(cost: bool, as_json: bool, as_csv: bool) -> None:
     """
     facts = facts_or_none()
     needs = requirements(facts)
-    trials = tuple(_try(name, facts) for name in PLAN_NAMES)
+    # In the order in which `auto` tries them.
+    trials = tuple(_try(name, facts) for name in (preference(facts) if facts else PLAN_NAMES))
     runs = any(trial.runs for trial in trials)
     costs = _costs() if cost and runs else ()
     if as_json:
@@ -56,6 +57,7 @@ def doctor(cost: bool, as_json: bool, as_csv: bool) -> None:
             "kernel": os.uname().release,
             "requirements": [asdict(need) for need in needs],
             "plans": [asdict(trial) for trial in trials],
+            "auto": next((trial.plan for trial in trials if trial.runs), None),
         }
         if cost:
             told["cost"] = [as_object(each) for each in costs]

@@ -289,14 +289,14 @@ def _limits(
             spots.append("a swapped-out page of a private file counts as file-copied on write")
         else:
             unseen.add(FaultKind.FILE_COPIED)
-    if name == "fentry" and facts.preemptible:
+    if name != "kprobe" and facts.preemptible:
         spots.append(
             "on a preemptible kernel, threads that take turns on one CPU can miss faults: lost"
         )
     if name == "kprobe" and facts.preemptible:
         spots.append(
             "on a preemptible kernel, faults beside other users of BPF maps can be missed: lost, "
-            "which kernels before 6.7 do not count"
+            "and not counted before Linux 6.7"
         )
     if "HUGETLB_WP" not in defines and name != "tracepoint":
         spots.append("copies of hugetlb pages are not seen")

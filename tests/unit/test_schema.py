@@ -151,7 +151,7 @@ def test_verify(cowtrace: Command, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_costs() -> None:
     needs: list[dict[str, Any]] = []
     blind = replace(COST, bpf_ns=None, bpf_runs=None, faults=0)
-    told = {"kernel": "6.12", "requirements": needs, "plans": needs}
+    told = {"kernel": "6.12", "requirements": needs, "plans": needs, "auto": None}
     assert check("doctor", [told, {**told, "cost": [as_object(COST), as_object(blind)]}]) == 2
     assert as_object(COST)["ns_per_fault"] == 300
     assert as_object(COST)["cpu_share"] == pytest.approx(9300e-9 / 0.5)
