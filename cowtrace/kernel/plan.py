@@ -10,63 +10,13 @@ from cowtrace.kernel import hooks
 from cowtrace.kernel.arch import ARCHES
 from cowtrace.kernel.facts import KernelFacts
 from cowtrace.kernel.hooks import Hook, Part
+from cowtrace.kernel.limits import SLOTS, limits
+from cowtrace.kernel.members import MAPLE, MAPPING, TASK, VM_FAULT
 from cowtrace.model import FaultKind
 
 PlanName = Literal["fentry", "kprobe", "tracepoint"]
 PLAN_NAMES: tuple[PlanName, ...] = ("fentry", "kprobe", "tracepoint")
 
-_TASK = frozenset(
-    (
-        "TASK_PID",
-        "TASK_TGID",
-        "TASK_COMM",
-        "TASK_GROUP_LEADER",
-        "TASK_START_BOOTTIME",
-        "TASK_SIGNAL",
-        "TASK_PAGEFAULT_DISABLED",
-        "TASK_MM",
-        "SIGNAL_LIVE",
-    )
-)
-_VM_FAULT = frozenset(
-    (
-        "VMF_VMA",
-        "VMF_ADDRESS",
-        "VMF_FLAGS",
-        "VMF_ORIG_PTE",
-        "VMF_PTE",
-        "VMF_PAGE",
-        "VMF_COW_PAGE",
-        "VMA_MM",
-        "VMA_FLAGS",
-        "MM_USERS",
-    )
-)
-# To find a mapping by its address: 6.1 and later.
-_MAPLE = frozenset(
-    ("MM_MT", "MT_ROOT", "RANGE_PIVOT", "RANGE_SLOT", "ARANGE_SLOT", "VMA_FILE", "VMA_FLAGS")
-)
-# What a fault's mapping is called.
-_MAPPING = frozenset(
-    (
-        "VMA_MM",
-        "VMA_START",
-        "VMA_END",
-        "VMA_FLAGS",
-        "VMA_FILE",
-        "FILE_PATH",
-        "PATH_DENTRY",
-        "DENTRY_QSTR",
-        "QSTR_NAME",
-        "FILE_INODE",
-        "INODE_NUMBER",
-        "INODE_SB",
-        "SB_DEVICE",
-        "MM_BRK",
-        "MM_START_BRK",
-        "MM_START_STACK",
-    )
-)
 _PROCESS_TRACEPOINTS = ("sched_process_fork", "sched_process_exit", "task_rename")
 _FAULT_TRACEPOINTS = ("page_fault_user", "page_fault_kernel")
 _DETAIL_MACROS: dict[str, str] = {
@@ -79,8 +29,6 @@ _ERRORS = ("OOM", "SIGBUS", "HWPOISON", "HWPOISON_LARGE", "SIGSEGV", "FALLBACK")
 
 # include/linux/gfp_types.h: the same bits in every version so far.
 _GFP = {"GFP_MOVABLE": 0x8, "GFP_ZERO": 0x100}
-# Pairing slots, by the low bits of a thread id: bpf/pair.h.
-_SLOTS = 1 << 16
 _CELLS = 1 << 10  # a round and CPU: 32 bytes each, twice
 
 
@@ -174,7 +122,7 @@ def probe_plan(
     for part in parts:
         defines |= part.defines
     attached = tuple(hook for part in parts for hook in part.hooks)
-    return ProbePlan(name, attached, defines, *_limits(name, facts, defines), details)
+    return ProbePlan(name, attached, defines, *limits(name, facts, defines), details)
 
 
 def _details(name: PlanName, facts: KernelFacts, options: Options) -> frozenset[Detail]:
@@ -182,7 +130,7 @@ def _details(name: PlanName, facts: KernelFacts, options: Options) -> frozenset[
     can: set[Detail] = {"stack", "kernel-stack"}
     if "sched_process_exec" in facts.tracepoints:
         can.add("generation")
-    needed = _MAPPING | _MAPLE if name == "tracepoint" else _MAPPING
+    needed = MAPPING | MAPLE if name == "tracepoint" else MAPPING
     if facts.offsets.keys() >= needed:
         can.add("mapping")
     if hooks.latency(name, facts) is not hooks.NOTHING:
@@ -222,7 +170,7 @@ def _missing(name: PlanName, facts: KernelFacts) -> list[str]:
         reasons.append("kernel built without CONFIG_KPROBES")
     if name == "fentry" and facts.fexit_refused:
         reasons.append(facts.fexit_refused)
-    members = _TASK if name == "tracepoint" else _TASK | _VM_FAULT
+    members = TASK if name == "tracepoint" else TASK | VM_FAULT
     reasons += [f"BTF has no member for {m}" for m in sorted(members - facts.offsets.keys())]
     if name == "tracepoint":
         needed: tuple[str, ...] = (*_FAULT_TRACEPOINTS, "mm_page_alloc", *_PROCESS_TRACEPOINTS)
@@ -241,7 +189,7 @@ def _defines(name: PlanName, facts: KernelFacts) -> dict[str, int]:
     offsets = dict(facts.offsets)
     if address := facts.symbols.get("__per_cpu_offset"):
         offsets["PER_CPU_OFFSETS"] = address
-    if offsets.keys() >= _MAPLE:
+    if offsets.keys() >= MAPLE:
         # struct maple_arange_64: parent, pivots, then slots.
         pivots = (offsets["ARANGE_SLOT"] - offsets["RANGE_PIVOT"]) // 8
         offsets["ARANGE_PIVOTS"] = pivots
@@ -258,58 +206,10 @@ def _defines(name: PlanName, facts: KernelFacts) -> dict[str, int]:
         "PAGE_SIZE": facts.page_bytes,
         "PMD_SIZE": facts.page_bytes * (facts.page_bytes // 8),  # one table of 8-byte entries
         "PAGE_SHIFT": facts.page_bytes.bit_length() - 1,
-        "SLOTS": _SLOTS,
+        "SLOTS": SLOTS,
         "CPUS": facts.cpus,
         "VM_FAULT_ERROR": errors,
         **offsets,
         **facts.constants,
         **_GFP,
     }
-
-
-def _limits(
-    name: PlanName, facts: KernelFacts, defines: Mapping[str, int]
-) -> tuple[frozenset[FaultKind], tuple[str, ...]]:
-    spots = []
-    unseen: set[FaultKind] = set()
-    if name == "tracepoint":
-        unseen |= {FaultKind.SHARED, FaultKind.UNCHANGED}
-        spots = [
-            "writes to shared mappings cannot be told apart: those that re-mark count as reused",
-            "reused is an upper bound: spurious and retried faults are in it",
-            "copied is an upper bound when threads race for one page: each that lost is in it",
-            "faults made by another process (ptrace, process_vm_writev) are not seen",
-            "copies of hugetlb pages, huge pages of zeroes, and faults that userfaultfd handles "
-            "count as reused",
-            "pages copied since they are pinned for reading are not seen",
-        ]
-        if "USER_STACKS" in defines:
-            spots.append("copies that the kernel makes for a process have no stack")
-        if facts.offsets.keys() >= _MAPLE:
-            spots.append("a swapped-out page of a private file counts as file-copied on write")
-        else:
-            unseen.add(FaultKind.FILE_COPIED)
-    if name != "kprobe" and facts.preemptible:
-        spots.append(
-            "on a preemptible kernel, threads that take turns on one CPU can miss faults: lost"
-        )
-    if name == "kprobe" and facts.preemptible:
-        spots.append(
-            "on a preemptible kernel, faults beside other users of BPF maps can be missed: lost, "
-            "and not counted before Linux 6.7"
-        )
-    if "HUGETLB_WP" not in defines and name != "tracepoint":
-        spots.append("copies of hugetlb pages are not seen")
-    if "FORK_COPIES" not in defines:
-        spots.append("pages that fork itself copies, since they are pinned, are not seen")
-    in_parts = "GENERATIONS" in defines and "PERCPU_COUNTER_BYTES" in defines
-    if in_parts and "PER_CPU_OFFSETS" not in defines:
-        # percpu_counter_batch in lib/percpu_counter.c, for each CPU
-        off = max(32, 2 * facts.cpus) * facts.cpus * facts.page_bytes
-        spots.append(f"memory shareable at fork is off by up to {off >> 10} KiB")
-    if name == "tracepoint" and facts.pid_max > _SLOTS:
-        spots.append(
-            f"thread ids that differ by a multiple of {_SLOTS} share a slot: if both fault at "
-            "the same moment, a copy may count as reused"
-        )
-    return frozenset(unseen), tuple(spots)
