@@ -1,17 +1,18 @@
 """System calls on BPF maps, during which this CPU runs no thread but the one that makes them.
 
 For as long as such a call lasts, kprobes and tracepoints on its CPU run no program: "bpf: Provide
-bpf_prog_active-safe helpers", bpf_disable_instrumentation(). That hurts nobody while the thread
-runs. But since "sched: Make migrate_disable/enable() independent of RT" (5.11) it can be preempted
-there, where threads are preempted in the kernel at all: then the faults of all threads that run in
-its place are passed over, a whole time slice of them. A real-time thread they do not preempt.
+recursion prevention helpers" (5.7), bpf_disable_instrumentation(). That hurts nobody while the
+thread runs. But since "sched: Make migrate_disable/enable() independent of RT" (5.11) it can be
+preempted there, where threads are preempted in the kernel at all: then the faults of all threads
+that run in its place are passed over, a whole time slice of them. A real-time thread they do not
+preempt.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 
 from cowtrace.kernel.preemption import preemptible
@@ -30,14 +31,15 @@ def unpreempted() -> Iterator[None]:
         yield
         return
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-    except PermissionError:
-        yield
-        return
-    try:
+        _take(os.SCHED_FIFO, 1)
         yield
     finally:
-        os.sched_setscheduler(0, policy, os.sched_param(0))
+        _take(policy, 0)
+
+
+def _take(policy: int, priority: int) -> None:
+    with suppress(OSError):
+        os.sched_setscheduler(0, policy, os.sched_param(priority))
 
 
 @cache
