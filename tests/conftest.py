@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 
 import hypothesis
@@ -12,6 +13,10 @@ from cowtrace import tracer
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 
 IN_VM = os.environ.get("COWTRACE_VM") == "1"  # set by `cowtrace vm run`
+
+# Started in the background, or by nohup, they are ignored, and so by all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 hypothesis.settings.register_profile("cowtrace", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("cowtrace")
