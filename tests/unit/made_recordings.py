@@ -84,8 +84,6 @@ def write(
 
 def make(path: Path, **options: Any) -> Recording:
     """The same, read."""
-    from cowtrace.recording.reader import read
-
     return read(write(path, **options))
 
 

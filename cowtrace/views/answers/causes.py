@@ -15,6 +15,7 @@ from cowtrace.views.answers.values import (
     Unit,
     absent,
     copies,
+    largest,
     missing,
 )
 from cowtrace.views.mapping_rows import label
@@ -35,13 +36,7 @@ def by_mapping(recording: Recording, most: int | None = MOST) -> Answer:
     for row in recording.last.details:
         if row.kind in COPIES:
             sums[mapping_name(label(row.mapping) if row.mapping else None)] += row.bytes
-    told = copies(recording)
-    first = sums.most_common(most)
-    found = [Measure(name, copied, Unit.BYTES, told) for name, copied in first]
-    rest = sums.total() - sum(copied for _, copied in first)
-    if rest:
-        others = f"{len(sums) - len(first):,} others"
-        found.append(Measure(others, rest, Unit.BYTES, told, one_off=True))
+    found = largest(sums, most, copies(recording), "{:,} others")
     return Answer(3, question, tuple(found), None if found else "Nothing was copied.")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections import Counter
 from dataclasses import dataclass
 
 from cowtrace.model import COPIES, FaultKind
@@ -42,6 +43,7 @@ class Measure:
     quality: Quality
     faults: int | None = None  # beside bytes
     one_off: bool = False  # of this recording only: a fork by its number
+    aside: bool = False  # divides the answer's bytes once more, by something else
 
     @property
     def text(self) -> str:
@@ -89,6 +91,17 @@ def quality(recording: Recording, *kinds: FaultKind) -> Quality:
 def copies(recording: Recording) -> Quality:
     """Of copied bytes."""
     return quality(recording, *COPIES)
+
+
+def largest(sums: Counter[str], most: int | None, told: Quality, others: str) -> list[Measure]:
+    """The largest sums of bytes by name, and the rest as one: `others` with its number put in."""
+    first = sums.most_common(most)
+    found = [Measure(name, copied, Unit.BYTES, told) for name, copied in first]
+    rest = sums.total() - sum(copied for _, copied in first)
+    if rest:
+        name = others.format(len(sums) - len(first))
+        found.append(Measure(name, rest, Unit.BYTES, told, one_off=True))
+    return found
 
 
 def absent(recording: Recording, detail: str) -> Quality:

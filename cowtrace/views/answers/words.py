@@ -8,7 +8,6 @@ from math import ceil
 from cowtrace.recording.values import Recording
 from cowtrace.views.answers.sums import rates
 from cowtrace.views.answers.values import Answer, Measure, Unit, amount
-from cowtrace.views.answers.where import IN
 from cowtrace.views.numbers import duration, percent
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -50,8 +49,8 @@ def _sentences(found: Sequence[Answer]) -> Iterator[str]:
 
 def _most(answer: Answer) -> Measure | None:
     """The largest; of code the phase, if names told one that is no less than any function."""
-    held = [m for m in answer.measures if m.value and m.unit is Unit.BYTES and not m.one_off]
-    held = [measure for measure in held if not measure.name.startswith(IN)]  # another division
+    parts = (measure for measure in answer.measures if not (measure.one_off or measure.aside))
+    held = [measure for measure in parts if measure.value and measure.unit is Unit.BYTES]
     held.sort(key=lambda measure: not measure.name.startswith(_PHASE))
     return max(held, key=lambda measure: measure.value or 0, default=None)  # the first of equals
 
