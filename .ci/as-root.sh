@@ -4,8 +4,8 @@ as_root() {
     if [ "$(id -u)" = 0 ]; then
         "$@"
     elif command -v sudo >/dev/null; then
-        local settings # sudo drops the environment; what is set for cowtrace stays
-        mapfile -t settings < <(env | grep '^COWTRACE_')
+        local settings # sudo drops the environment; what is set for cowtrace, or podman, stays
+        mapfile -t settings < <(env | grep -E '^(COWTRACE|CONTAINERS)_')
         # Python run as root would leave root's files in a user's checkout.
         sudo env PYTHONDONTWRITEBYTECODE=1 "${settings[@]}" "$@"
     else

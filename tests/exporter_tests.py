@@ -9,15 +9,17 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("prometheus_client", reason="the extra cowtrace[prometheus] is not installed")
 
 from prometheus_client.parser import text_string_to_metric_families
+from sources import writes
 
 from cowtrace.kernel import preemption
 
@@ -25,16 +27,9 @@ COWTRACE = [sys.executable, "-m", "cowtrace"]
 PATIENCE = 120  # seconds
 PAGES, CHILDREN = 23, 11
 # The parent writes memory, forks; each child writes all of it, and lives until its stdin ends.
-# An anonymous mapping of its own, so that nothing else is on its pages.
 WORK = f"""
-import ctypes, mmap, os, sys
+{writes(PAGES)}
 ctypes.CDLL(None).prctl(15, b"{{name}}")
-memory = mmap.mmap(-1, {PAGES} << 12, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-def write():
-    for page in range({PAGES}):
-        memory[page << 12] = 1
-write()
-ready, done = os.pipe()
 print("begin", flush=True)
 sys.stdin.readline()
 for _ in range({CHILDREN}):
@@ -105,6 +100,13 @@ def go(running: subprocess.Popen[str]) -> None:
     assert running.stdin is not None
     running.stdin.write("\n")
     running.stdin.flush()
+
+
+def eventually(what: Callable[[], Any], deadline_seconds: float = PATIENCE) -> Any:
+    deadline = time.monotonic() + deadline_seconds
+    while not (found := what()) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return found
 
 
 def test_counts_of_a_workload_and_they_stay_when_it_has_ended() -> None:

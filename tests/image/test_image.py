@@ -10,26 +10,22 @@ import re
 import shlex
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from exporter_tests import PAGES, PATIENCE, eventually, page
+from sources import writes
+
+from cowtrace.errors import EXIT_NO_PLAN
+
 RUN = ["podman", "run", "--rm"]
 README = Path(__file__).parents[2] / "README.md"
-PATIENCE = 120  # seconds
-PAGES = 23
 NAME = "cow-outside"
 # Forks a child that writes all of its memory, and ends when its stdin does. Says the child's pid.
 WORK = f"""
-import ctypes, mmap, os, sys
-memory = mmap.mmap(-1, {PAGES} << 12, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-def write():
-    for page in range({PAGES}):
-        memory[page << 12] = 1
-write()
+{writes(PAGES)}
 child = os.fork()
 if not child:
     ctypes.CDLL(None).prctl(15, b"{NAME}")
@@ -55,22 +51,11 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_it_traces_a_process_outside(tmp_path: Path) -> None:
-    lines = tmp_path / "lines"
+    lines, watch = tmp_path / "lines", ("top", "--json", "0.5")
     with (
         lines.open("w") as out,
         subprocess.Popen(
-            [
-                "podman",
-                "run",
-                "--rm",
-                "--name",
-                "tracing",
-                *readme_options(),
-                "cowtrace",
-                "top",
-                "--json",
-                "0.5",
-            ],
+            [*RUN, "--name", "tracing", *readme_options(), "cowtrace", *watch],
             stdout=out,
         ) as traced,
     ):
@@ -90,7 +75,7 @@ def test_it_traces_a_process_outside(tmp_path: Path) -> None:
 def test_without_the_hosts_pids_it_refuses() -> None:
     options = [option for option in readme_options() if option != "--pid=host"]
     ended = run(*options, "cowtrace", "top", "1", "1")
-    assert ended.returncode == 3
+    assert ended.returncode == EXIT_NO_PLAN
     assert "PID namespace" in ended.stderr
     assert "\nHint: " in ended.stderr
 
@@ -98,7 +83,7 @@ def test_without_the_hosts_pids_it_refuses() -> None:
 def test_without_capabilities_it_refuses() -> None:
     options = " ".join(readme_options()).replace("BPF,PERFMON,", "").split()
     ended = run(*options, "cowtrace", "top", "1", "1")
-    assert ended.returncode != 0
+    assert ended.returncode == EXIT_NO_PLAN
     assert "CAP_BPF and CAP_PERFMON" in ended.stderr
 
 
@@ -131,14 +116,6 @@ def seen(lines: Path, pid: int) -> Any:
 
 def scraped() -> str:
     try:
-        with urllib.request.urlopen("http://127.0.0.1:9435/metrics", timeout=PATIENCE) as answer:
-            return str(answer.read().decode())
+        return page("http://127.0.0.1:9435/metrics")
     except OSError:
         return ""
-
-
-def eventually(what: Any) -> Any:
-    deadline = time.monotonic() + PATIENCE
-    while not (found := what()) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    return found

@@ -9,10 +9,9 @@ import shutil
 import subprocess
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from exporter_tests import (
@@ -20,6 +19,7 @@ from exporter_tests import (
     COWTRACE,
     PAGES,
     PATIENCE,
+    eventually,
     exported,
     go,
     page,
@@ -37,13 +37,6 @@ __all__ = [
     "test_sums_are_those_of_another_trace_of_the_same",
 ]
 pytestmark = pytest.mark.usefixtures("can_trace")
-
-
-def eventually(what: Callable[[], Any], deadline_seconds: float = PATIENCE) -> Any:
-    deadline = time.monotonic() + deadline_seconds
-    while not (found := what()) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    return found
 
 
 def test_promtool_takes_the_metrics() -> None:

@@ -14,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+from sources import writes
 
 from cowtrace.errors import EXIT_NO_PLAN
 
@@ -29,13 +30,8 @@ from cowtrace.cli import main
 main(sys.argv[1:], prog_name="cowtrace")
 """
 WORK = f"""
-import ctypes, mmap, os
+{writes(PAGES)}
 ctypes.CDLL(None).prctl(15, b"cow-nobody")
-memory = mmap.mmap(-1, {PAGES} << 12, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-def write():
-    for page in range({PAGES}):
-        memory[page << 12] = 1
-write()
 child = os.fork()
 if not child:
     write()
