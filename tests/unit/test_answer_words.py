@@ -8,7 +8,7 @@ from pathlib import Path
 from made_recordings import make
 from snapshots import PAGE, SECOND, calls, detail, fork, mapping, process, row, snapshot
 
-from cowtrace.model import FaultKind
+from cowtrace.model import FaultKind, MappingType
 from cowtrace.recording.values import Point, Recording
 from cowtrace.views.answers import answers
 from cowtrace.views.answers.words import in_words, pace
@@ -35,6 +35,14 @@ def test_by_whom_where_and_by_which_code(tmp_path: Path) -> None:
         "by code: garbage collection (about 67.6%). Not levelling off: the last quarter brought "
         "25.0% of the copies. At most 14.4 MiB may still be copied."
     )
+
+
+def test_a_mapping_can_be_called_like_a_cgroup(tmp_path: Path) -> None:
+    made = make(tmp_path / "f")
+    box = mapping("in box", MappingType.FILE)
+    details = tuple(replace(each, mapping=box) for each in made.last.details)
+    found = answers(replace(made, last=replace(made.last, details=details)))
+    assert "by mapping: in box (100%)" in in_words(found)
 
 
 def test_what_was_not_recorded_is_not_spoken_of(tmp_path: Path) -> None:
