@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 from cowtrace.errors import CowtraceError
-from cowtrace.views.text import printable
+from cowtrace.text import printable
 
 PROC = Path("/proc")
 _MOST_LINKS = 40  # as the kernel's MAXSYMLINKS

@@ -78,7 +78,7 @@ class Process:
     """One process (the kernel's thread group) and its copy-on-write faults since attach."""
 
     pid: int  # the kernel's tgid
-    comm: str  # as the process named itself: hostile, see views.text
+    comm: str  # as the process named itself: hostile, see text
     parent: int | None  # None when it was born before attach
     exited: bool
     page_faults: PageFaults | None  # None when the page-fault tracepoints are not attached

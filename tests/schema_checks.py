@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cowtrace.exporters import schema
+from cowtrace.machine import schema
 
 
 def check(name: str, objects: Iterable[str | dict[str, Any]]) -> int:

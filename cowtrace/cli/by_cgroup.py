@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 
+from cowtrace.analysis.cgroups import cgroup_rows
 from cowtrace.cli.attach import attach
-from cowtrace.cli.choice import Choice
-from cowtrace.cli.screens import screen
+from cowtrace.cli.filters import Choice
+from cowtrace.cli.screen import screen
 from cowtrace.cli.watching import ending_held, snapshots
-from cowtrace.exporters import detaillines
-from cowtrace.tracer.places import Places
-from cowtrace.views.cgroup_rows import cgroup_rows
+from cowtrace.machine import detail_objects as detaillines
+from cowtrace.places import Places
 
 
 def watch(
@@ -37,7 +37,7 @@ def watch(
             kept = choice.of(now)
             rows = cgroup_rows(kept, before, lambda p: places.of(p).cgroup, sort=sort)
             if show:
-                from cowtrace.views.cgroups import block
+                from cowtrace.terminal.cgroups import block
 
                 show.show(block(kept, rows, limit))
             else:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cowtrace.errors import CowtraceError
-from cowtrace.views.text import printable
+from cowtrace.text import printable
 
 _MOUNTS = Path("/proc/self/mountinfo")
 _OCTAL = re.compile(r"\\(040|011|012|134)")  # what mangle_path() in fs/seq_file.c escapes

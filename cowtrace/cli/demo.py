@@ -10,14 +10,14 @@ from dataclasses import replace
 
 import click
 
+from cowtrace.analysis.processes import Frame, rows
 from cowtrace.cli.attach import attach
 from cowtrace.cli.options import attach_option
-from cowtrace.cli.screens import can_redraw
-from cowtrace.demo import tale
-from cowtrace.demo.story import Act, Played, Stage, check_pages
+from cowtrace.cli.screen import can_redraw
+from cowtrace.demo import screen as tale
+from cowtrace.demo.acts import Act, Played, Stage, check_pages
 from cowtrace.errors import EXIT_MISMATCH
 from cowtrace.model import Snapshot
-from cowtrace.views.rows import Frame, rows
 from cowtrace.workloads import REGION_END, REGION_START
 
 PAGES = 20_000

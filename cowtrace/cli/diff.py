@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
+from cowtrace.analysis.questions.compare import compare
 from cowtrace.cli.options import csv_option, json_option
-from cowtrace.exporters.csvlines import CsvLines
+from cowtrace.machine.csv import CsvLines
 from cowtrace.recording.reader import read
-from cowtrace.views import diff as view
-from cowtrace.views.answers.compare import compare
-from cowtrace.views.show import show
-from cowtrace.views.text import printable
+from cowtrace.terminal import diff as view
+from cowtrace.terminal.show import show
+from cowtrace.text import printable
 
 
 @click.command(epilog="\b\nExample:\n  cowtrace diff before.cow after.cow")

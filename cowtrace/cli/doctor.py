@@ -9,17 +9,18 @@ from dataclasses import asdict
 
 import click
 
+from cowtrace.analysis.cost import Cost
 from cowtrace.cli.attach import attach
 from cowtrace.cli.options import csv_option, json_option
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
-from cowtrace.exporters.csvlines import CsvLines
 from cowtrace.kernel.facts import KernelFacts
 from cowtrace.kernel.plan import PLAN_NAMES, Detail, NoPlan, PlanName, preference, probe_plan
 from cowtrace.kernel.requirements import facts_or_none, requirements
+from cowtrace.machine.csv import CsvLines
+from cowtrace.terminal.cost import as_object, block
+from cowtrace.terminal.doctor import Trial, report
+from cowtrace.terminal.show import show
 from cowtrace.tracer import Tracer
-from cowtrace.views.cost import Cost, as_object, block
-from cowtrace.views.doctor import Trial, report
-from cowtrace.views.show import show
 
 # Commands, and what they tell faults apart by.
 _WAYS: tuple[tuple[str, frozenset[Detail]], ...] = (
@@ -75,7 +76,7 @@ def doctor(cost: bool, as_json: bool, as_csv: bool) -> None:
 
 
 def _costs() -> tuple[Cost, ...]:
-    from cowtrace.tracer.cost import measure
+    from cowtrace.cli.cost import measure
 
     def traced(details: frozenset[Detail]) -> Tracer:
         return attach("auto", details=details, optional=True)

@@ -16,18 +16,18 @@ import click
 
 from cowtrace import tracer
 from cowtrace.cli.attach import attach
-from cowtrace.cli.choice import Choice
+from cowtrace.cli.filters import Choice
 from cowtrace.cli.following import families
 from cowtrace.cli.options import attach_option, notice, notices_option, process_options
 from cowtrace.cli.watching import ending_held, ticks
 from cowtrace.errors import EXIT_USAGE, CowtraceError
 from cowtrace.kernel.statistics import enabled
-from cowtrace.tracer.places import Places
-from cowtrace.views.text import printable
+from cowtrace.places import Places
+from cowtrace.text import printable
 
 if TYPE_CHECKING:
-    from cowtrace.exporters.prometheus import Metrics
-    from cowtrace.exporters.webconfig import WebConfig
+    from cowtrace.prometheus.metrics import Metrics
+    from cowtrace.prometheus.webconfig import WebConfig
 
 _FRESH_SECONDS = 0.25  # what was read so lately serves another request as well
 
@@ -77,7 +77,8 @@ def prometheus(
     kernel.bpf_stats_enabled=1. It takes prometheus_client: pip install 'cowtrace[prometheus]'.
     """
     exposition, metrics = _library(groups)
-    from cowtrace.exporters import webconfig, webserver
+    from cowtrace.prometheus import server as webserver
+    from cowtrace.prometheus import webconfig
 
     config = webconfig.read(Path(web_config)) if web_config else webconfig.WebConfig()
     host, port = webserver.address(listen)
@@ -141,7 +142,7 @@ def schema(command: str | None) -> None:
 
     Of COMMAND alone, as in top, report or vm-list; of all of them without one.
     """
-    from cowtrace.exporters.schema import NAMES, of
+    from cowtrace.machine.schema import NAMES, of
 
     if command is not None and command not in NAMES:
         raise CowtraceError(
@@ -171,7 +172,7 @@ class _Watched:
 
     def collect(self) -> Iterator[Any]:
         """Up to date, all from one moment."""
-        from cowtrace.exporters.prometheus import bpf_cost
+        from cowtrace.prometheus.metrics import bpf_cost
 
         with self._lock:
             if time.monotonic() - self._looked > _FRESH_SECONDS:
@@ -198,14 +199,14 @@ def _library(groups: int) -> tuple[Any, Metrics]:
             "the exporter needs prometheus_client, which is not installed",
             hint="pip install 'cowtrace[prometheus]'; or apt install python3-prometheus-client",
         ) from None
-    from cowtrace.exporters.prometheus import Metrics
+    from cowtrace.prometheus.metrics import Metrics
 
     return exposition, Metrics(Places(), groups)
 
 
 def _require_local(host: str, config: WebConfig, allow_remote: bool) -> None:
     """Raises CowtraceError where strangers could read what processes call themselves."""
-    from cowtrace.exporters.webserver import is_loopback
+    from cowtrace.prometheus.server import is_loopback
 
     if allow_remote or config.keeps_out or is_loopback(host):
         return
@@ -217,4 +218,4 @@ def _require_local(host: str, config: WebConfig, allow_remote: bool) -> None:
 
 
 def _shipped(name: str) -> str:
-    return (resources.files("cowtrace.exporters") / name).read_text()
+    return (resources.files("cowtrace.prometheus") / name).read_text()

@@ -9,9 +9,11 @@ from dataclasses import replace
 
 import click
 
+from cowtrace.analysis.forks import WINDOW, fork_rows
+from cowtrace.analysis.processes import DEFAULT_ROWS
 from cowtrace.cli import cgroups
 from cowtrace.cli.attach import attach
-from cowtrace.cli.choice import Choice
+from cowtrace.cli.filters import Choice
 from cowtrace.cli.options import (
     attach_option,
     csv_option,
@@ -19,14 +21,12 @@ from cowtrace.cli.options import (
     json_option,
     process_options,
 )
-from cowtrace.cli.screens import screen
+from cowtrace.cli.screen import screen
 from cowtrace.cli.watching import ending_held, snapshots
-from cowtrace.exporters import detaillines
+from cowtrace.machine import detail_objects as detaillines
 from cowtrace.model import ForkGeneration, Snapshot, descendants
+from cowtrace.places import Places
 from cowtrace.tracer.filter import Filter
-from cowtrace.tracer.places import Places
-from cowtrace.views.generation_rows import WINDOW, fork_rows
-from cowtrace.views.rows import DEFAULT_ROWS
 
 
 @click.command(epilog="\b\nExample:\n  sudo cowtrace forks -p $(pidof redis-server)")
@@ -84,7 +84,7 @@ def forks(
             rows = fork_rows(history, before)
             places.look(now)
             if show:
-                from cowtrace.views.forks import block
+                from cowtrace.terminal.forks import block
 
                 shown = [row.generation for row in rows[:limit]]
                 pids = [pid for fork in shown for pid in (fork.parent, fork.child)]

@@ -11,11 +11,11 @@ from rich.text import Text
 
 from cowtrace.cli.options import Lines, notice
 from cowtrace.errors import CowtraceError
+from cowtrace.text import printable
 from cowtrace.verify import vms
 from cowtrace.verify.check import Check
 from cowtrace.verify.groups import title
 from cowtrace.verify.matrix import KernelChecks
-from cowtrace.views.text import printable
 from cowtrace.vm import build, progress
 from cowtrace.vm.definition import Definition
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import click
 
 from cowtrace.cli.attach import LATENCY, attach
-from cowtrace.cli.choice import Choice
+from cowtrace.cli.filters import Choice
 from cowtrace.cli.options import (
     attach_option,
     csv_option,
@@ -16,9 +16,9 @@ from cowtrace.cli.options import (
     interval_arguments,
     json_option,
 )
-from cowtrace.cli.screens import screen
+from cowtrace.cli.screen import screen
 from cowtrace.cli.watching import ending_held, snapshots
-from cowtrace.exporters import detaillines
+from cowtrace.machine import detail_objects as detaillines
 
 
 @click.command(
@@ -52,7 +52,7 @@ def latency(
         for now, _ in snapshots(live, signals, interval, count, show):
             kept = choice.of(now)
             if show:
-                from cowtrace.views.latency import block
+                from cowtrace.terminal.latency import block
 
                 show.show(block(kept))
             else:

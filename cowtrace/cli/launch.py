@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cowtrace.cli.signals import Held
 from cowtrace.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, CowtraceError
-from cowtrace.views.text import printable
+from cowtrace.text import printable
 
 
 def resolve(command: str) -> str:

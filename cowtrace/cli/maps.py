@@ -7,8 +7,10 @@ from contextlib import ExitStack
 
 import click
 
+from cowtrace.analysis.mappings import mapping_rows
+from cowtrace.analysis.processes import DEFAULT_ROWS, SORT_KEYS
 from cowtrace.cli.attach import attach
-from cowtrace.cli.choice import Choice
+from cowtrace.cli.filters import Choice
 from cowtrace.cli.options import (
     attach_option,
     csv_option,
@@ -16,12 +18,10 @@ from cowtrace.cli.options import (
     interval_arguments,
     json_option,
 )
-from cowtrace.cli.screens import screen
+from cowtrace.cli.screen import screen
 from cowtrace.cli.watching import ending_held, snapshots
-from cowtrace.exporters import detaillines
-from cowtrace.tracer.places import Places
-from cowtrace.views.mapping_rows import mapping_rows
-from cowtrace.views.rows import DEFAULT_ROWS, SORT_KEYS
+from cowtrace.machine import detail_objects as detaillines
+from cowtrace.places import Places
 
 
 @click.command(
@@ -94,7 +94,7 @@ def watch(
             kept = choice.of(now)
             rows = mapping_rows(kept, before, addresses=addresses or as_json or as_csv, sort=sort)
             if show:
-                from cowtrace.views.mappings import block
+                from cowtrace.terminal.mappings import block
 
                 places.look(now)
                 where = places.of_pids(kept, (row.pid for row in rows[:limit]))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from cowtrace.cli.choice import Choice
+    from cowtrace.cli.filters import Choice
 
 PLANS = ("auto", "fentry", "kprobe", "tracepoint")
 # As cowtrace.model.FaultKind labels them; a test compares. So that --help imports nothing.
@@ -61,7 +61,7 @@ Lines = Callable[[Mapping[str, Any]], None]
 def lines_of(as_json: bool, as_csv: bool) -> Lines | None:
     """What writes each object on stdout in the format that was asked for; None: a table was."""
     if as_csv:
-        from cowtrace.exporters.csvlines import CsvLines
+        from cowtrace.machine.csv import CsvLines
 
         lines = CsvLines(sys.stdout)
         return lambda told: lines.write([told])
@@ -144,8 +144,9 @@ def _choice(
     cgroup: str | None,
     kinds: tuple[str, ...],
 ) -> Choice:
-    from cowtrace.cli import cgroups, procfs
-    from cowtrace.cli.choice import Choice
+    from cowtrace import proc as procfs
+    from cowtrace.cli import cgroups
+    from cowtrace.cli.filters import Choice
     from cowtrace.model import FaultKind
 
     if follow and not pids:

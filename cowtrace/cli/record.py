@@ -16,9 +16,10 @@ from pathlib import Path
 import click
 
 from cowtrace import __version__, tracer
-from cowtrace.cli import launch, procfs
+from cowtrace import proc as procfs
+from cowtrace.cli import launch
 from cowtrace.cli.attach import attach
-from cowtrace.cli.choice import Choice
+from cowtrace.cli.filters import Choice
 from cowtrace.cli.following import HELD, families, family, follow
 from cowtrace.cli.options import attach_option, notices_option, process_options
 from cowtrace.cli.signals import held
@@ -26,12 +27,12 @@ from cowtrace.cli.watching import ending_held, ticks
 from cowtrace.errors import EXIT_NO_ROOM
 from cowtrace.kernel.plan import Detail
 from cowtrace.model import Snapshot
+from cowtrace.numbers import size
+from cowtrace.places import Places
 from cowtrace.recording.values import Header
 from cowtrace.recording.writer import NoRoom, Writer
+from cowtrace.text import printable
 from cowtrace.tracer.filter import Filter
-from cowtrace.tracer.places import Places
-from cowtrace.views.numbers import size
-from cowtrace.views.text import printable
 
 
 @click.command(

@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 
 from cowtrace.cli.options import csv_option, json_option
-from cowtrace.exporters.csvlines import CsvLines
+from cowtrace.machine.csv import CsvLines
 from cowtrace.recording.reader import read
-from cowtrace.views.show import show
-from cowtrace.views.text import printable
+from cowtrace.terminal.show import show
+from cowtrace.text import printable
 
 
 @click.command(
@@ -34,15 +34,15 @@ def report(file: str, page: str | None, as_json: bool, as_csv: bool) -> None:
     """
     recording = read(Path(file))
     if page is not None:
-        from cowtrace.exporters.output import private_file
-        from cowtrace.exporters.page import document
+        from cowtrace.files import private_file
+        from cowtrace.html.report import document
 
         text = document(recording, Path(file).name)
         with private_file(page) as stream:
             stream.write(text)
         click.echo(f"cowtrace: wrote {printable(page)}", err=True)
         return
-    from cowtrace.views import report as view
+    from cowtrace.terminal import report as view
 
     if as_json:
         click.echo(json.dumps(view.as_object(recording, file)))

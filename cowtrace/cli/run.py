@@ -13,6 +13,7 @@ from typing import TextIO
 import click
 
 from cowtrace import tracer
+from cowtrace.analysis.processes import DEFAULT_ROWS, Frame, rows
 from cowtrace.cli import launch
 from cowtrace.cli.attach import LATENCY, attach
 from cowtrace.cli.following import HELD, family, follow
@@ -23,15 +24,14 @@ from cowtrace.cli.options import (
     latency_option,
     verbose_option,
 )
-from cowtrace.cli.screens import can_redraw
+from cowtrace.cli.screen import can_redraw
 from cowtrace.cli.signals import Held, held
-from cowtrace.exporters import jsonlines
-from cowtrace.exporters.csvlines import CsvLines
-from cowtrace.exporters.output import private_file
+from cowtrace.files import private_file
+from cowtrace.machine import objects as jsonlines
+from cowtrace.machine.csv import CsvLines
 from cowtrace.model import Place, Snapshot
-from cowtrace.tracer.places import Places
-from cowtrace.views.rows import DEFAULT_ROWS, Frame, rows
-from cowtrace.views.text import COLUMNS, fit, printable
+from cowtrace.places import Places
+from cowtrace.text import COLUMNS, fit, printable
 
 
 @click.command(
@@ -123,7 +123,7 @@ def _follow(
 ) -> int:
     """Wait for the command, looking where its processes run and, if `live`, redrawing; its exit
     code."""
-    from cowtrace.views.below import BottomScreen
+    from cowtrace.terminal.bottom_screen import BottomScreen
 
     before: Snapshot | None = None
     with BottomScreen(sys.stderr) as screen:
@@ -154,7 +154,9 @@ def _summary(
 ) -> None:
     from rich.text import Text
 
-    from cowtrace.views import live, plain, table
+    from cowtrace.terminal import plain
+    from cowtrace.terminal import processes as table
+    from cowtrace.terminal import screen as live
 
     if out is sys.stderr:
         print(file=out)  # the command may have left its last line unended

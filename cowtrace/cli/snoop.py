@@ -12,15 +12,15 @@ import click
 
 from cowtrace import tracer
 from cowtrace.cli.attach import attach
-from cowtrace.cli.choice import Choice
+from cowtrace.cli.filters import Choice
 from cowtrace.cli.options import attach_option, csv_option, filter_options, json_option
 from cowtrace.cli.signals import held
 from cowtrace.cli.watching import ENDING
-from cowtrace.exporters import detaillines
-from cowtrace.exporters.csvlines import CsvLines
+from cowtrace.machine import detail_objects as detaillines
+from cowtrace.machine.csv import CsvLines
 from cowtrace.model import Event
-from cowtrace.views.event_lines import EventLines
-from cowtrace.views.text import COLUMNS
+from cowtrace.terminal.events import EventLines
+from cowtrace.text import COLUMNS
 
 _DROPPED = "events dropped"
 _WAIT_SECONDS = 0.1

@@ -8,8 +8,10 @@ from typing import TextIO
 
 import click
 
+from cowtrace.analysis.processes import DEFAULT_ROWS
+from cowtrace.analysis.stacks import Node, stack_tree
 from cowtrace.cli.attach import attach
-from cowtrace.cli.choice import Choice
+from cowtrace.cli.filters import Choice
 from cowtrace.cli.options import (
     attach_option,
     csv_option,
@@ -17,15 +19,13 @@ from cowtrace.cli.options import (
     interval_arguments,
     json_option,
 )
-from cowtrace.cli.screens import screen
+from cowtrace.cli.screen import screen
 from cowtrace.cli.watching import ending_held, snapshots
-from cowtrace.exporters import detaillines
 from cowtrace.kernel.plan import Detail
+from cowtrace.machine import detail_objects as detaillines
 from cowtrace.model import COPIES, DetailRow, Snapshot
-from cowtrace.views.numbers import count as short_count
-from cowtrace.views.numbers import size
-from cowtrace.views.rows import DEFAULT_ROWS
-from cowtrace.views.stack_tree import Node, stack_tree
+from cowtrace.numbers import count as short_count
+from cowtrace.numbers import size
 
 FORMATS = ("top", "folded", "speedscope", "flamegraph")
 _SUFFIXES = {
@@ -102,7 +102,7 @@ def stacks(
         for moment, _ in snapshots(live, signals, interval, count, show, look=True):
             now = choice.of(moment)
             if show:
-                from cowtrace.views.stacks import block
+                from cowtrace.terminal.stacks import block
 
                 show.show(block(now, _tree(now, exact), limit, sampled=not exact))
             elif machine:
@@ -127,7 +127,7 @@ def _output(stack: ExitStack, output: str | None) -> TextIO:
     """Opened before anything is traced: it is not to be lost for want of a file."""
     if output is None:
         return sys.stdout
-    from cowtrace.exporters.output import private_file
+    from cowtrace.files import private_file
 
     return stack.enter_context(private_file(output))
 
@@ -144,21 +144,21 @@ def _write(out: TextIO, form: str, now: Snapshot, root: Node, limit: int, *, sam
     seconds = (now.at_ns - now.attached_ns) / 1e9
     title = f"{size(root.total_bytes, ' ')} copied in {seconds:,.1f} s, by code"
     if form == "folded":
-        from cowtrace.exporters import folded
+        from cowtrace.machine import folded
 
         folded.write(out, root)
     elif form == "speedscope":
-        from cowtrace.exporters import speedscope
+        from cowtrace.machine import speedscope
 
         speedscope.write(out, root, title)
     elif form == "flamegraph":
-        from cowtrace.exporters import flamegraph
+        from cowtrace.html import flamegraph
 
         flamegraph.write(out, root, title, _subtitle(now, root, sampled))
     else:
-        from cowtrace.views import plain
-        from cowtrace.views.stacks import block
-        from cowtrace.views.text import COLUMNS
+        from cowtrace.terminal import plain
+        from cowtrace.terminal.stacks import block
+        from cowtrace.text import COLUMNS
 
         plain.write(
             plain.console(out), block(now, root, limit, sampled=sampled).draw(limit, COLUMNS)

@@ -7,9 +7,10 @@ from contextlib import ExitStack
 
 import click
 
+from cowtrace.analysis.processes import DEFAULT_ROWS, SORT_KEYS, Frame, rows
 from cowtrace.cli import by_cgroup, maps
 from cowtrace.cli.attach import LATENCY, attach
-from cowtrace.cli.choice import Choice
+from cowtrace.cli.filters import Choice
 from cowtrace.cli.options import (
     attach_option,
     csv_option,
@@ -19,12 +20,11 @@ from cowtrace.cli.options import (
     latency_option,
     verbose_option,
 )
-from cowtrace.cli.screens import screen
+from cowtrace.cli.screen import screen
 from cowtrace.cli.watching import ending_held, snapshots
-from cowtrace.exporters import jsonlines
-from cowtrace.exporters.csvlines import CsvLines
-from cowtrace.tracer.places import Places
-from cowtrace.views.rows import DEFAULT_ROWS, SORT_KEYS, Frame, rows
+from cowtrace.machine import objects as jsonlines
+from cowtrace.machine.csv import CsvLines
+from cowtrace.places import Places
 
 
 @click.command(

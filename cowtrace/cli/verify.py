@@ -14,11 +14,12 @@ from cowtrace.cli.attach import attach
 from cowtrace.cli.in_vms import in_vms
 from cowtrace.cli.options import Lines, attach_option, csv_option, json_option, lines_of
 from cowtrace.errors import EXIT_MISMATCH, CowtraceError
-from cowtrace.exporters.output import private_file
-from cowtrace.verify import junit, matrix, page, report, session
+from cowtrace.files import private_file
+from cowtrace.terminal.show import show
+from cowtrace.verify import junit, matrix, page, session
+from cowtrace.verify import text_report as report
 from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.groups import Group, choose, groups
-from cowtrace.views.show import show
 from cowtrace.vm import definition
 
 

@@ -18,8 +18,8 @@ from cowtrace.cli.options import (
     verbose_option,
 )
 from cowtrace.errors import EXIT_MISMATCH, EXIT_USAGE, CowtraceError
-from cowtrace.exporters.csvlines import CsvLines
-from cowtrace.views.show import show
+from cowtrace.machine.csv import CsvLines
+from cowtrace.terminal.show import show
 from cowtrace.workloads import table
 from cowtrace.workloads.compare import comparison
 

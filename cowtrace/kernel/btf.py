@@ -10,7 +10,7 @@ from functools import cache, cached_property, wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from cowtrace import kept
+from cowtrace import cache as kept
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.libbpf import libbpf
 

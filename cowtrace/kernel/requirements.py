@@ -11,12 +11,7 @@ from cowtrace.errors import CowtraceError
 from cowtrace.kernel.btf import VMLINUX
 from cowtrace.kernel.facts import KernelFacts, kernel_facts
 from cowtrace.kernel.libbpf import libbpf
-from cowtrace.kernel.privileges import (
-    capabilities,
-    in_initial_pid_namespace,
-    lockdown,
-    may_trace,
-)
+from cowtrace.kernel.privileges import capabilities, in_initial_pid_namespace, lockdown, may_trace
 
 
 @dataclass(frozen=True, slots=True)

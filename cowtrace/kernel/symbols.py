@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from cowtrace import kept
+from cowtrace import cache as kept
 
 
 def symbols(names: tuple[str, ...]) -> dict[str, int]:

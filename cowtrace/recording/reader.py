@@ -13,7 +13,7 @@ from cowtrace.recording import checked, counts, detail_reader
 from cowtrace.recording.checked import Rows
 from cowtrace.recording.schema import APPLICATION_ID, VERSION
 from cowtrace.recording.values import Header, Recording
-from cowtrace.views.text import printable
+from cowtrace.text import printable
 
 _YEAR_2200 = 7_258_118_400 * 10**9
 

@@ -16,7 +16,7 @@ from cowtrace.model import FaultRow, PlaceOf, Process, Snapshot, nowhere
 from cowtrace.recording.detail_writer import DetailWriter
 from cowtrace.recording.schema import APPLICATION_ID, SCHEMA, VERSION, text
 from cowtrace.recording.values import Header
-from cowtrace.views.text import printable
+from cowtrace.text import printable
 
 _Series = tuple[int, int, int, int, int | None]  # the process's id, and the row without its sums
 

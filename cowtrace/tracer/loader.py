@@ -7,12 +7,12 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from cowtrace import kept
+from cowtrace import cache as kept
 from cowtrace.bpf_source import bpf_dir
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.btf import vmlinux
-from cowtrace.kernel.misses import misses
 from cowtrace.kernel.plan import ProbePlan
+from cowtrace.kernel.skipped import misses
 from cowtrace.kernel.statistics import run_time
 from cowtrace.tracer.compiled import Compiled
 from cowtrace.tracer.compiler import CompileError, compiled, import_bcc

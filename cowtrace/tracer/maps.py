@@ -11,7 +11,7 @@ from typing import Any
 
 from cowtrace.errors import CowtraceError
 from cowtrace.kernel.libbpf import libbpf
-from cowtrace.tracer.unpreempted import unpreempted
+from cowtrace.tracer.realtime import unpreempted
 
 _BATCH = 4096  # elements a system call
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cowtrace.tracer.places import nspid
+from cowtrace.places import nspid
 
 _MOST_BYTES = 64 << 20  # of one file; what is beyond is not read
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cowtrace.model import Completeness
 from cowtrace.tracer.abi import LOSSES, LOST
 
-# The kernel's own counts, cowtrace.kernel.misses: programs, and entries of pairs, that did not run.
+# Counted by the kernel (cowtrace.kernel.skipped): programs, and entries of pairs, that did not run.
 PASSED_OVER, ENTRY_PASSED_OVER = "program busy", "entry passed over"
 Key = tuple[int, int, int, int, int]  # struct fault_key: tgid, actor, kind, source, origin
 # struct process: parent, exited, start_ns, born_in, last_fork, comm

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from cowtrace.model import Snapshot
-from cowtrace.verify import other_side
+from cowtrace.verify import claim_c6 as other_side
 from cowtrace.verify.check import Check, Verdict
-from cowtrace.verify.rows import wrong as wrong_rows
-from cowtrace.verify.words import expected_words, observed_words
+from cowtrace.verify.invariants import wrong as wrong_rows
+from cowtrace.verify.prose import expected_words, observed_words
 from cowtrace.workloads.compare import Detail, Row, comparison
 from cowtrace.workloads.counts import Evidence, Outcome
 from cowtrace.workloads.workload import Workload

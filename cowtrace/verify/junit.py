@@ -5,11 +5,11 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
 
+from cowtrace.text import printable
 from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.groups import title
 from cowtrace.verify.matrix import KernelChecks
-from cowtrace.verify.report import details
-from cowtrace.views.text import printable
+from cowtrace.verify.text_report import details
 
 
 def junit(kernels: Iterable[KernelChecks]) -> str:

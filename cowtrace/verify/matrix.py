@@ -9,10 +9,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cowtrace.text import COLUMNS, fit, printable
 from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.groups import title
-from cowtrace.verify.report import STYLES
-from cowtrace.views.text import COLUMNS, fit, printable
+from cowtrace.verify.text_report import STYLES
 
 MISSING = "-"  # this kernel made no such check
 PARTLY = "partly"  # what can be seen holds

@@ -5,11 +5,11 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 
+from cowtrace.text import printable
 from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.groups import title
 from cowtrace.verify.matrix import KernelChecks, group_names, of_group, remarks, verdict_word
-from cowtrace.verify.report import details
-from cowtrace.views.text import printable
+from cowtrace.verify.text_report import details
 
 _STYLE = """
 :root { color-scheme: light dark; --good: #1a7f37; --bad: #cf222e; --unseen: #9a6700 }

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cowtrace.errors import EXIT_NO_VM, CowtraceError
-from cowtrace.views.text import printable
+from cowtrace.text import printable
 from cowtrace.vm import arch, build, cache, programs, qemu, saved, tree
 from cowtrace.vm.accel import Accel
 from cowtrace.vm.definition import Definition

@@ -16,7 +16,6 @@ from pathlib import Path
 import cowtrace
 from cowtrace.errors import CowtraceError
 from cowtrace.workloads import claims, forks, mappings, paths, settings
-from cowtrace.workloads.cannot import EXIT_CANNOT, CannotHere
 from cowtrace.workloads.counts import (
     Counts,
     Evidence,
@@ -27,7 +26,8 @@ from cowtrace.workloads.counts import (
     outcome_from_json,
 )
 from cowtrace.workloads.region import REGION_END, REGION_START, Backing
-from cowtrace.workloads.turns import Child
+from cowtrace.workloads.stepped_child import Child
+from cowtrace.workloads.unsupported import EXIT_CANNOT, CannotHere
 from cowtrace.workloads.workload import WORKLOADS, Workload, check_pages, find
 
 __all__ = [

@@ -9,13 +9,13 @@ from array import array
 from pathlib import Path
 
 from cowtrace.workloads import pagemap
-from cowtrace.workloads.actor import Actor
 from cowtrace.workloads.counts import Evidence, Expected
-from cowtrace.workloads.foretell import child, parent
+from cowtrace.workloads.expectations import child, parent
 from cowtrace.workloads.forks import BEFORE, CHILD, PARENT
 from cowtrace.workloads.oracles.writes import Writes
 from cowtrace.workloads.region import PAGE_BYTES, REGION_START, Region
 from cowtrace.workloads.workload import workload
+from cowtrace.workloads.writer import Actor
 
 _AT_PAGESZ = 6  # include/uapi/linux/auxvec.h
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from cowtrace.workloads.cannot import CannotHere
+from cowtrace.workloads.unsupported import CannotHere
 
 _RESTORE = 'while [ $# -gt 1 ]; do printf %s "$2" >"$1"; shift 2; done'
 

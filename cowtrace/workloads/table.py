@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cowtrace.model import FaultKind
-from cowtrace.views.numbers import MISSING, count, duration
+from cowtrace.numbers import MISSING, count, duration
 from cowtrace.workloads.compare import Comparison, Row
 from cowtrace.workloads.counts import Outcome
 from cowtrace.workloads.workload import Workload

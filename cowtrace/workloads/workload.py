@@ -9,17 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cowtrace.errors import EXIT_FAILURE, EXIT_USAGE, CowtraceError
-from cowtrace.workloads import pagemap, report
-from cowtrace.workloads.actor import Actor
-from cowtrace.workloads.cannot import CannotHere
+from cowtrace.workloads import evidence as report
+from cowtrace.workloads import pagemap
 from cowtrace.workloads.counts import Expected, Outcome
-from cowtrace.workloads.region import (
-    REGION_END,
-    REGION_START,
-    Backing,
-    map_region,
-    touch_scratch,
-)
+from cowtrace.workloads.region import REGION_END, REGION_START, Backing, map_region, touch_scratch
+from cowtrace.workloads.unsupported import CannotHere
+from cowtrace.workloads.writer import Actor
 
 __all__ = [
     "WORKLOADS",

@@ -17,8 +17,8 @@ from typing import Any
 from applications import gunicorn_tests, redis_tests
 from applications.application import PATIENCE
 from applications.watching import Watched, astray, birth, need
+from cowtrace.analysis.forks import Trend, fork_rows
 from cowtrace.model import ForkGeneration, Snapshot
-from cowtrace.views.generation_rows import Trend, fork_rows
 from cowtrace.workloads.region import PAGE_BYTES
 
 COWTRACE = [sys.executable, "-m", "cowtrace"]

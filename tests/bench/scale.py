@@ -21,9 +21,9 @@ from pathlib import Path
 from bench import report, variants
 from bench.programs import compiled
 from cowtrace import tracer
+from cowtrace.analysis.processes import Frame, rows
 from cowtrace.model import FaultKind, Snapshot
-from cowtrace.views.plain import PlainScreen
-from cowtrace.views.rows import Frame, rows
+from cowtrace.terminal.plain import PlainScreen
 
 LIVE, SHORT = 10_000, 100_000
 SHOWN = 50

@@ -20,11 +20,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 with atheris.instrument_imports(include=["cowtrace"], enable_loader_override=False):
     from made_recordings import answered_or_refused, write
 
-    from cowtrace.cli import cgroups, procfs
+    from cowtrace import places
+    from cowtrace import proc as procfs
+    from cowtrace.cli import cgroups
     from cowtrace.errors import CowtraceError
     from cowtrace.kernel import symbols
     from cowtrace.kernel.btf import Btf
-    from cowtrace.tracer import perfmap, places
+    from cowtrace.tracer import perfmap
     from cowtrace.tracer.compiled import Compiled, with_kfuncs, with_maps
     from cowtrace.workloads.oracles import smaps
 

@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
 from snapshots import calls, detail, process, snapshot
 
-from cowtrace.exporters import flamegraph
-from cowtrace.views.stack_tree import stack_tree
+from cowtrace.analysis.stacks import stack_tree
+from cowtrace.html import flamegraph
 
 EVIL = "</script><img src=x onerror=console.error(1)><b>&amp;"
 PATIENCE = 120  # seconds

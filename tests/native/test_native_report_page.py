@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
 from made_recordings import make
 
-from cowtrace.exporters.page import document
+from cowtrace.html.report import document
 
 PATIENCE = 120  # seconds
 

@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from schema_checks import check
 
 from cowtrace import tracer
+from cowtrace.cli.cost import PAGES, ROUNDS
 from cowtrace.errors import EXIT_NO_PLAN
-from cowtrace.tracer.cost import PAGES, ROUNDS
 
 pytest.importorskip("jsonschema", reason="jsonschema is not installed")
 

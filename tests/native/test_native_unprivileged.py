@@ -20,7 +20,7 @@ from cowtrace.errors import EXIT_NO_PLAN
 
 PATIENCE = 120  # seconds
 PAGES = 509
-UNIT = resources.files("cowtrace.exporters") / "cowtrace-exporter.service"
+UNIT = resources.files("cowtrace.prometheus") / "cowtrace-exporter.service"
 CAPABILITIES = (1 << 38) | (1 << 39)  # CAP_PERFMON, CAP_BPF
 # As the unit has it, where this kernel knows it (6.3): PR_SET_MDWE. Then the command line.
 START = """

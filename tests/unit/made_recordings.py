@@ -13,7 +13,7 @@ from cowtrace.model import Completeness, FaultKind, MappingType, PlaceOf, Source
 from cowtrace.recording.reader import read
 from cowtrace.recording.values import Header, Recording
 from cowtrace.recording.writer import Writer
-from cowtrace.views.report import as_object, report
+from cowtrace.terminal.report import as_object, report
 
 EVIL = "</script><b>\x1b[31m"
 HEADER = Header(

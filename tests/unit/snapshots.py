@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from types import SimpleNamespace, TracebackType
 from typing import Any
 
+from cowtrace.analysis.processes import Frame
 from cowtrace.kernel.plan import DETAILS
 from cowtrace.model import (
     Completeness,
@@ -25,8 +26,7 @@ from cowtrace.model import (
     Source,
     StackFrame,
 )
-from cowtrace.views.block import Block
-from cowtrace.views.rows import Frame
+from cowtrace.terminal.view import Block
 
 PAGE = 4096
 SECOND = 1_000_000_000
@@ -160,7 +160,7 @@ def event(address: int = 0x7F0000001234, **fields: Any) -> Event:
 
 def text(frame: Frame | Block) -> str:
     """The frame as plain.py writes it."""
-    from cowtrace.views import plain
+    from cowtrace.terminal import plain
 
     stream = io.StringIO()
     plain.PlainScreen(stream).show(frame)

@@ -17,9 +17,9 @@ from snapshots import fork, process, row, snapshot
 pytest.importorskip("prometheus_client", reason="the extra cowtrace[prometheus] is not installed")
 
 from cowtrace.cli import main
-from cowtrace.exporters.prometheus import Metrics, bpf_cost
 from cowtrace.model import FaultKind, Place
-from cowtrace.tracer.places import Places
+from cowtrace.places import Places
+from cowtrace.prometheus.metrics import Metrics, bpf_cost
 
 TESTS = Path(__file__).with_name("alerts_test.yml")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from made_recordings import make
 from snapshots import PAGE, SECOND, calls, detail, fork, mapping, process, row, snapshot
 
+from cowtrace.analysis.questions import answers
+from cowtrace.analysis.questions.prose import in_words, pace
 from cowtrace.model import FaultKind, MappingType
 from cowtrace.recording.values import Point, Recording
-from cowtrace.views.answers import answers
-from cowtrace.views.answers.words import in_words, pace
 
 
 def paced(made: Recording, *pages: int) -> Recording:

@@ -8,13 +8,13 @@ from pathlib import Path
 from made_recordings import make
 from snapshots import PAGE, calls, detail, fork, mapping, process, row
 
+from cowtrace.analysis.questions import answers
+from cowtrace.analysis.questions.causes import MOST, by_code, by_mapping
+from cowtrace.analysis.questions.compare import Change, compare
+from cowtrace.analysis.questions.sums import risk
 from cowtrace.model import DetailRow, FaultKind, MappingType
 from cowtrace.recording.values import Recording
-from cowtrace.views.answers import answers
-from cowtrace.views.answers.causes import MOST, by_code, by_mapping
-from cowtrace.views.answers.compare import Change, compare
-from cowtrace.views.answers.sums import risk
-from cowtrace.views.diff import diff
+from cowtrace.terminal.diff import diff
 
 FUNCTIONS = 11  # more than are shown
 

@@ -9,9 +9,9 @@ import pytest
 from made_recordings import make
 from snapshots import PAGE, SECOND, process, row
 
+from cowtrace.html import charts
 from cowtrace.model import FaultKind
 from cowtrace.recording.values import Point, Recording
-from cowtrace.views import charts
 
 pytest.importorskip("plotly", reason="the extra cowtrace[report] is not installed")
 

@@ -12,13 +12,14 @@ from click.testing import CliRunner
 from snapshots import PAGE, FakeTracer, process, row, snapshot
 
 from cowtrace import tracer
+from cowtrace.analysis.processes import Frame, rows
 from cowtrace.cli import main
-from cowtrace.demo import tale, words
-from cowtrace.demo.player import Answer
-from cowtrace.demo.story import KINDS, Act, Played, Stage, check_pages
+from cowtrace.demo import narration as words
+from cowtrace.demo import screen as tale
+from cowtrace.demo.acts import KINDS, Act, Played, Stage, check_pages
+from cowtrace.demo.processes import Answer
 from cowtrace.errors import CowtraceError
 from cowtrace.model import FaultKind, Snapshot
-from cowtrace.views.rows import Frame, rows
 from cowtrace.workloads import Counts
 
 COPIED, ZERO_FILLED, REUSED, SHARED = KINDS
@@ -164,7 +165,7 @@ def test_a_kind_that_the_plan_cannot_see() -> None:
     assert "shared" not in words.tell(played(Act.SHARED_CHILD_WRITES, 200, shared=None))
     story = [dataclasses.replace(one, traced=one.traced | {SHARED: None}) for one in USUAL]
     stream = io.StringIO()
-    from cowtrace.views import plain
+    from cowtrace.terminal import plain
 
     plain.write(plain.console(stream), tale.summary_table(story))
     assert stream.getvalue().splitlines()[-1].split()[:4] == ["shared", "-", "-", "-"]

@@ -18,13 +18,12 @@ from hypothesis import strategies as st
 from made_recordings import answered_or_refused, write
 from rich.cells import cell_len
 
-from cowtrace import cli, errors, tracer
+from cowtrace import cli, errors, text, tracer
 from cowtrace.cli import cgroups
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel import symbols
 from cowtrace.tracer import perfmap
 from cowtrace.tracer.compiled import Compiled
-from cowtrace.views import text
 
 CODES = {value for name, value in vars(errors).items() if name.startswith("EXIT_")} | {0}
 # Commands that attach before they do anything else; here none can be attached.

@@ -23,26 +23,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 from snapshots import calls, detail, process, snapshot
 
-from cowtrace.cli import cgroups, procfs
+from cowtrace import places
+from cowtrace import proc as procfs
+from cowtrace.analysis.forks import fork_rows
+from cowtrace.analysis.mappings import mapping_rows
+from cowtrace.analysis.processes import Frame, rows
+from cowtrace.analysis.stacks import stack_tree
+from cowtrace.cli import cgroups
 from cowtrace.errors import CowtraceError
-from cowtrace.exporters import detaillines, folded, jsonlines, speedscope
-from cowtrace.exporters.csvlines import CsvLines
-from cowtrace.exporters.prometheus import Metrics
 from cowtrace.kernel.plan import PLAN_NAMES, ProbePlan
+from cowtrace.machine import detail_objects as detaillines
+from cowtrace.machine import folded, speedscope
+from cowtrace.machine import objects as jsonlines
+from cowtrace.machine.csv import CsvLines
 from cowtrace.model import FaultKind, MappingType, Origin, Place, Snapshot, Source
-from cowtrace.tracer import abi, maps, places, unwind
+from cowtrace.prometheus.metrics import Metrics
+from cowtrace.terminal import forks, mappings, plain, stacks
+from cowtrace.terminal.events import EventLines
+from cowtrace.tracer import abi, maps, unwind
 from cowtrace.tracer.details import DetailLedger
 from cowtrace.tracer.events import Events
 from cowtrace.tracer.ledger import Ledger
 from cowtrace.tracer.libdw import libdw
 from cowtrace.tracer.reader import RawCounts, RawDetails
 from cowtrace.tracer.symbols import Symbols
-from cowtrace.views import forks, mappings, plain, stacks
-from cowtrace.views.event_lines import EventLines
-from cowtrace.views.generation_rows import fork_rows
-from cowtrace.views.mapping_rows import mapping_rows
-from cowtrace.views.rows import Frame, rows
-from cowtrace.views.stack_tree import stack_tree
 from cowtrace.workloads.oracles import smaps
 
 PAGE = 4096
@@ -204,7 +208,7 @@ class Tags(HTMLParser):
 @given(spelled, spelled, spelled)
 def test_a_flame_graph_of_any_names(comm: str, symbol: str, module: str) -> None:
     pytest.importorskip("plotly", reason="the extra cowtrace[report] is not installed")
-    from cowtrace.views.flame import flame_figure
+    from cowtrace.html.flame import flame_figure
 
     now = snapshot(process(1, comm))
     stack = calls(symbol, "main", module=module)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cowtrace import kept
+from cowtrace import cache as kept
 from cowtrace.kernel.plan import ProbePlan
 from cowtrace.kernel.programs import MapSpec
 from cowtrace.tracer import loader

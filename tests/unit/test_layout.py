@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -66,10 +67,73 @@ def test_only_the_compiler_imports_bcc() -> None:
     assert importers("bcc") == {"tracer/compiler.py"}
 
 
-@pytest.mark.parametrize("library", ["bcc", "click"])
-def test_what_is_downstream_of_the_tracer_needs_no(library: str) -> None:
-    downstream = ("model", "views/", "exporters/")
-    assert {path for path in importers(library) if path.startswith(downstream)} == set()
+# A room and what it must not import, at a module's head or inside a function.
+ARROWS = {
+    "analysis": {"rich", "bcc", "click", "tracer", "terminal", "machine", "html", "prometheus"},
+    "terminal": {"bcc", "click", "tracer", "machine", "html", "prometheus"},
+    "machine": {"rich", "bcc", "click", "tracer", "terminal", "html", "prometheus"},
+    "html": {"bcc", "click", "tracer", "machine", "prometheus"},
+    "prometheus": {"rich", "bcc", "click", "tracer", "terminal", "machine", "html"},
+    "recording": {"rich", "bcc", "click", "tracer", "analysis", "terminal", "machine", "html"},
+    "tracer": {"rich", "click", "analysis", "terminal", "machine", "html", "recording"},
+    "kernel": {"rich", "bcc", "click", "tracer", "analysis", "terminal", "machine", "html"},
+}
+
+
+def modules() -> dict[str, Path]:
+    """Each module of the package by its dotted name, `cowtrace.tracer.maps`."""
+    named = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        named[".".join(parts).removesuffix(".__init__")] = path
+    return named
+
+
+def dependencies(path: Path, named: dict[str, Path], *, at_run_time: bool = False) -> set[str]:
+    """Full names of the modules that one imports.
+
+    `at_run_time`: without those that only a type checker imports.
+    """
+    found: set[str] = set()
+    rest: list[ast.AST] = [ast.parse(path.read_bytes())]
+    while rest:
+        node = rest.pop()
+        if at_run_time and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            rest += node.orelse
+            continue
+        rest += ast.iter_child_nodes(node)
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            for alias in node.names:
+                member = f"{node.module}.{alias.name}"
+                found.add(member if member in named else node.module)
+    return found
+
+
+@pytest.mark.parametrize("room", ARROWS)
+def test_data_goes_one_way(room: str) -> None:
+    named = modules()
+    inside = {name for name in named if name.startswith(f"cowtrace.{room}.")}
+    assert inside, f"there is no cowtrace/{room}/"
+    against = {
+        (name, wanted)
+        for name in inside
+        for wanted in dependencies(named[name], named)
+        if wanted.removeprefix("cowtrace.").partition(".")[0] in ARROWS[room]
+    }
+    assert against == set()
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    named = modules()
+    graph = {
+        name: dependencies(path, named, at_run_time=True) & named.keys() - {name}
+        for name, path in named.items()
+    }
+    # A command group imports its commands; nothing is told by that circle.
+    circles = TopologicalSorter(graph)
+    circles.prepare()  # raises CycleError, which names the circle
 
 
 def test_no_registry_is_named() -> None:

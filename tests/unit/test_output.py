@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cowtrace.errors import CowtraceError
-from cowtrace.exporters.output import private_file
+from cowtrace.files import private_file
 
 
 def test_nobody_else_can_read_it(tmp_path: Path) -> None:

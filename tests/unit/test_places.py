@@ -1,4 +1,4 @@
-"""tracer/places.py, and what views show of it: pids in containers, and sums by cgroup."""
+"""places.py, and what views show of it: pids in containers, and sums by cgroup."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from snapshots import PAGE, process, row, snapshot, text
 
+from cowtrace.analysis.cgroups import cgroup_rows
+from cowtrace.analysis.processes import Frame, rows
 from cowtrace.model import FaultKind, Place
-from cowtrace.tracer.places import Places, read
-from cowtrace.views import cgroups
-from cowtrace.views.cgroup_rows import cgroup_rows
-from cowtrace.views.containers import containers
-from cowtrace.views.rows import Frame, rows
+from cowtrace.places import Places, read
+from cowtrace.terminal import cgroups
+from cowtrace.terminal.footer import containers
 
 POD = "/kubepods.slice/kubepods-burstable.slice/cri-containerd-4f2a9c.scope"
 

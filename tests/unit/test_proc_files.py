@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cowtrace.cli import cgroups, procfs
+from cowtrace import proc as procfs
+from cowtrace.cli import cgroups
 from cowtrace.workloads.oracles import smaps
 
 

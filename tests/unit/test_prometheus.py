@@ -16,10 +16,10 @@ pytest.importorskip("prometheus_client", reason="the extra cowtrace[prometheus] 
 from prometheus_client import exposition
 from prometheus_client.parser import text_string_to_metric_families
 
-from cowtrace.exporters.groups import REST, Groups
-from cowtrace.exporters.prometheus import Metrics, bpf_cost
 from cowtrace.model import Completeness, FaultKind, Place, Snapshot, Source
-from cowtrace.tracer.places import Places
+from cowtrace.places import Places
+from cowtrace.prometheus.groups import REST, Groups
+from cowtrace.prometheus.metrics import Metrics, bpf_cost
 
 Sample = dict[str, str]
 FAULTS, BYTES = "cowtrace_faults_total", "cowtrace_bytes_total"

@@ -16,13 +16,13 @@ from click.testing import CliRunner, Result
 from made_recordings import EVIL, make, write
 from snapshots import PAGE, calls, detail
 
+from cowtrace.analysis.questions import answers
+from cowtrace.analysis.questions.answer import Measure, Quality
+from cowtrace.analysis.questions.compare import compare
 from cowtrace.cli import main
 from cowtrace.model import Place
 from cowtrace.recording.reader import read
 from cowtrace.recording.values import Recording
-from cowtrace.views.answers import answers
-from cowtrace.views.answers.compare import compare
-from cowtrace.views.answers.values import Measure, Quality
 
 PAGES = 12 * (23 + 11)
 

@@ -11,12 +11,12 @@ from made_recordings import EVIL, make
 from rich.cells import cell_len
 from snapshots import calls, detail, mapping, process, row
 
-from cowtrace.exporters.page import document
+from cowtrace.analysis.questions.compare import compare
+from cowtrace.html.report import document
 from cowtrace.model import FaultKind
 from cowtrace.recording.values import Recording
-from cowtrace.views.answers.compare import compare
-from cowtrace.views.diff import diff
-from cowtrace.views.report import report
+from cowtrace.terminal.diff import diff
+from cowtrace.terminal.report import report
 
 WHOLE = """\
 f: 12.0 s, 2 processes, 1 fork: 1.59 MiB copied.

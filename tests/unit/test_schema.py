@@ -23,10 +23,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from schema_checks import check
 
 from cowtrace import tracer
+from cowtrace.analysis.cost import Cost
 from cowtrace.cli import main
 from cowtrace.errors import EXIT_USAGE
-from cowtrace.exporters import schema
-from cowtrace.exporters.csvlines import CsvLines
+from cowtrace.machine import schema
+from cowtrace.machine.csv import CsvLines
 from cowtrace.model import (
     Completeness,
     Event,
@@ -38,9 +39,9 @@ from cowtrace.model import (
     Snapshot,
     Source,
 )
+from cowtrace.terminal.cost import as_object
+from cowtrace.text import printable
 from cowtrace.verify import session
-from cowtrace.views.cost import Cost, as_object
-from cowtrace.views.text import printable
 
 ME = os.getpid()
 COST = Cost("top, run", "kprobe", (), 23, 23, 31, 9300, 40, 1000.0, 1100.0, 0.5)

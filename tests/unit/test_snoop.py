@@ -18,7 +18,7 @@ from snapshots import FakeTracer, event, mapping, snapshot
 from cowtrace import tracer
 from cowtrace.cli import main
 from cowtrace.model import Completeness, FaultKind, MappingType, Origin, Source
-from cowtrace.views.event_lines import EventLines
+from cowtrace.terminal.events import EventLines
 
 HEAP = mapping(type=MappingType.HEAP)
 EVENTS = (

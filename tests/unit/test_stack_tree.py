@@ -1,4 +1,4 @@
-"""views/stack_tree.py and what is made of it: a list, folded stacks, speedscope, a flame graph."""
+"""analysis/stacks.py and what is made of it: a list, folded stacks, speedscope, a flame graph."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import pytest
 from rich.cells import cell_len
 from snapshots import PAGE, calls, detail, process, row, snapshot, text
 
+from cowtrace.analysis.stacks import Call, depth, functions, leaves, readable, stack_tree
 from cowtrace.errors import CowtraceError
-from cowtrace.exporters import flamegraph, folded, speedscope
+from cowtrace.html import flamegraph
+from cowtrace.machine import folded, speedscope
 from cowtrace.model import DetailRow, FaultKind, StackFrame
-from cowtrace.views.stack_tree import Call, depth, functions, leaves, readable, stack_tree
-from cowtrace.views.stacks import block
+from cowtrace.terminal.stacks import block
 
 NOW = snapshot(process(1, "python3", row(FaultKind.COPIED, 41)), process(2, "redis"))
 COLLECT = calls("gc_collect", "gc_main", "main")
@@ -194,7 +195,7 @@ def test_a_hostile_name_cannot_leave_its_string() -> None:
 
 def test_narrow_calls_are_left_out_of_the_figure_not_of_the_sum() -> None:
     many = [detail(1, faults=1, user_stack=calls(f"f{n}", "main")) for n in range(5000)]
-    flame = pytest.importorskip("cowtrace.views.flame")
+    flame = pytest.importorskip("cowtrace.html.flame")
     pytest.importorskip("plotly", reason="the extra cowtrace[report] is not installed")
     (trace,) = flame.flame_figure(stack_tree(NOW, many)).data
     assert len(trace.ids) == 3

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from cowtrace.tracer import unpreempted as module
-from cowtrace.tracer.unpreempted import unpreempted
+from cowtrace.tracer import realtime as module
+from cowtrace.tracer.realtime import unpreempted
 
 
 class Scheduler:

@@ -12,7 +12,7 @@ from snapshots import row
 from cowtrace.model import Completeness, FaultKind, FaultRow, Origin, Source
 from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.judge import during, judge, unmade
-from cowtrace.workloads import foretell
+from cowtrace.workloads import expectations as foretell
 from cowtrace.workloads.counts import Counts, Evidence, ExpectedRow
 
 LOST = Completeness(lost=3, detail=(("slot taken", 3),))

@@ -11,11 +11,12 @@ import pytest
 from made_checks import HOSTILE, check
 from rich.console import RenderableType
 
-from cowtrace.verify import page, report
+from cowtrace.terminal import plain
+from cowtrace.verify import page
+from cowtrace.verify import text_report as report
 from cowtrace.verify.check import Check, Verdict, from_dict
 from cowtrace.verify.junit import junit
 from cowtrace.verify.matrix import KernelChecks, matrix, remarks, verdict_word
-from cowtrace.views import plain
 from cowtrace.workloads.counts import Evidence
 
 FAILING = check("C2", Verdict.FAILS, name="whole-page", why="child copied: 23 expected, 22 traced")

@@ -1,4 +1,4 @@
-"""views/columns.py: what a narrow terminal loses, and that nothing in a cell acts."""
+"""terminal/columns.py: what a narrow terminal loses, and that nothing in a cell acts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from cowtrace.views.columns import Column, fitted, table
+from cowtrace.terminal.columns import Column, fitted, table
 
 COLUMNS: tuple[Column[int], ...] = (
     Column("PID", lambda row, _: str(row), 7),

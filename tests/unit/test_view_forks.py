@@ -1,4 +1,4 @@
-"""views/generation_rows.py and views/forks.py: the tree of forks, its rates, and its table."""
+"""analysis/forks.py and terminal/forks.py: the tree of forks, its rates, and its table."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from snapshots import PAGE, SECOND, fork, process, snapshot, text
 
+from cowtrace.analysis.forks import Trend, fork_rows, tree, trend
 from cowtrace.model import Ending, ForkGeneration, Snapshot
-from cowtrace.views.forks import block
-from cowtrace.views.generation_rows import Trend, fork_rows, tree, trend
+from cowtrace.terminal.forks import block
 
 REDIS = process(1, "redis-server")
 CHILD = process(4_194_304, "redis-rdb-bgsave", parent=1)

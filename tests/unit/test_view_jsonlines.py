@@ -1,4 +1,4 @@
-"""exporters/jsonlines.py: nothing of a snapshot is lost in its line."""
+"""machine/objects.py: nothing of a snapshot is lost in its line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from snapshots import process, row, snapshot
 
-from cowtrace.exporters import jsonlines
+from cowtrace.machine import objects as jsonlines
 from cowtrace.model import (
     Completeness,
     FaultKind,

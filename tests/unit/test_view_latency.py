@@ -1,4 +1,4 @@
-"""views/timings.py and views/latency.py: histograms by kind and side, and their tables."""
+"""analysis/latency.py and terminal/latency.py: histograms by kind and side, and their tables."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 from snapshots import detail, fork, process, row, snapshot, text
 
+from cowtrace.analysis.latency import Timing, timings
+from cowtrace.analysis.processes import Frame, rows
 from cowtrace.model import DetailRow, FaultKind
-from cowtrace.views.latency import block
-from cowtrace.views.live import fitted
-from cowtrace.views.rows import Frame, rows
-from cowtrace.views.timings import Timing, timings
+from cowtrace.terminal.latency import block
+from cowtrace.terminal.screen import fitted
 
 
 def timed(

@@ -1,4 +1,4 @@
-"""views/mapping_rows.py and views/mappings.py: which mappings are one row, and their table."""
+"""analysis/mappings.py and terminal/mappings.py: which mappings are one row, and their table."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from rich.cells import cell_len
 from rich.console import Console
 from snapshots import PAGE, detail, mapping, process, row, snapshot, text
 
+from cowtrace.analysis.mappings import mapping_rows, segment
 from cowtrace.model import DetailRow, FaultKind, MappingType, Snapshot, Source
-from cowtrace.views.mapping_rows import mapping_rows, segment
-from cowtrace.views.mappings import block
+from cowtrace.terminal.mappings import block
 
 HEAP = mapping(type=MappingType.HEAP, start=0x555500000000)
 ARENA = mapping("glibc: malloc arena")

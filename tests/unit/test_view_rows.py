@@ -1,4 +1,4 @@
-"""views/rows.py: which rows, in which order, with which rates."""
+"""analysis/processes.py: which rows, in which order, with which rates."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from snapshots import PAGE, process, row, snapshot
 
+from cowtrace.analysis.processes import SORT_KEYS, rows
 from cowtrace.model import FaultKind, Process, per_second
-from cowtrace.views.rows import SORT_KEYS, rows
 
 
 def copying(pid: int, pages: int, **fields: object) -> Process:

@@ -1,4 +1,4 @@
-"""views/table.py and views/detail.py: whole tables at 80 columns, as a pipe gets them."""
+"""terminal/processes.py and process_details.py: whole tables at 80 columns, as on a pipe."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rich.cells import cell_len
 from rich.console import Console
 from snapshots import PAGE, process, row, snapshot, text
 
+from cowtrace.analysis.processes import SORT_KEYS, Frame, rows
 from cowtrace.model import Completeness, FaultKind, FaultRow, Origin, PageFaults, Source
-from cowtrace.views import plain
-from cowtrace.views.live import fitted
-from cowtrace.views.rows import SORT_KEYS, Frame, rows
-from cowtrace.views.table import fault_table, render
+from cowtrace.terminal import plain
+from cowtrace.terminal.processes import fault_table, render
+from cowtrace.terminal.screen import fitted
 
 REDIS = process(
     4_194_304,

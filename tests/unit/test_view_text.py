@@ -1,4 +1,4 @@
-"""views/text.py and views/numbers.py: hostile names, and widths that never grow."""
+"""text.py and numbers.py: hostile names, and widths that never grow."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from cowtrace.views.numbers import WIDTH, count, duration, size
-from cowtrace.views.text import COLUMNS, fit, padded, printable, wrap
+from cowtrace.numbers import WIDTH, count, duration, size
+from cowtrace.text import COLUMNS, fit, padded, printable, wrap
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,9 @@ import bcrypt
 
 from cowtrace.cli import main
 from cowtrace.errors import EXIT_USAGE, CowtraceError
-from cowtrace.exporters import webconfig
-from cowtrace.exporters.webconfig import WebConfig
-from cowtrace.exporters.webserver import MOST_CLIENTS, address, is_loopback, served
+from cowtrace.prometheus import webconfig
+from cowtrace.prometheus.server import MOST_CLIENTS, address, is_loopback, served
+from cowtrace.prometheus.webconfig import WebConfig
 
 SECRET = "correct horse: battery"
 PAGE = b"cowtrace_faults_total 23\n"

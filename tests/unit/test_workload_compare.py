@@ -8,16 +8,8 @@ from typing import Any
 
 import pytest
 
-from cowtrace.model import (
-    Completeness,
-    FaultKind,
-    FaultRow,
-    Origin,
-    Process,
-    Snapshot,
-    Source,
-)
-from cowtrace.views import plain
+from cowtrace.model import Completeness, FaultKind, FaultRow, Origin, Process, Snapshot, Source
+from cowtrace.terminal import plain
 from cowtrace.workloads import WORKLOADS, table
 from cowtrace.workloads.compare import Comparison, comparison
 from cowtrace.workloads.counts import Counts, Expected, Observed, Outcome

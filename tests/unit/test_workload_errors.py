@@ -13,7 +13,7 @@ from cowtrace import workloads
 from cowtrace.errors import EXIT_FAILURE, EXIT_USAGE, CowtraceError
 from cowtrace.workloads import workload
 from cowtrace.workloads.region import PAGE_BYTES
-from cowtrace.workloads.turns import Child
+from cowtrace.workloads.stepped_child import Child
 
 
 def test_an_unknown_name_suggests_the_nearest() -> None:
@@ -102,7 +102,7 @@ def test_a_childs_failure_is_the_parents(action: object, message: str, hint: str
 def test_children_end_with_their_parent() -> None:
     """No process may outlive an interrupted workload."""
     script = (
-        "import os; from cowtrace.workloads.turns import Child;"
+        "import os; from cowtrace.workloads.stepped_child import Child;"
         "pids = [Child(object).pid for _ in range(3)];"
         "print(*pids, flush=True); os.kill(os.getpid(), 9)"
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cowtrace.workloads import settings
-from cowtrace.workloads.cannot import CannotHere
+from cowtrace.workloads.unsupported import CannotHere
 
 HOLD = """
 import sys, time

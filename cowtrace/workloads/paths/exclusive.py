@@ -6,13 +6,13 @@ import mmap
 import os
 
 from cowtrace.workloads import calls
-from cowtrace.workloads.actor import Actor
 from cowtrace.workloads.counts import Expected
-from cowtrace.workloads.foretell import child, parent
+from cowtrace.workloads.expectations import child, parent
 from cowtrace.workloads.forks import BEFORE, PARENT
 from cowtrace.workloads.oracles.writes import Writes
 from cowtrace.workloads.region import PAGE_BYTES, scratch_region
 from cowtrace.workloads.workload import workload
+from cowtrace.workloads.writer import Actor
 
 _PROBED_PAGES = 64
 

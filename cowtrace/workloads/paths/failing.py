@@ -9,12 +9,12 @@ from pathlib import Path
 
 from cowtrace.model import FaultKind, Origin, Source
 from cowtrace.workloads import settings
-from cowtrace.workloads.actor import Actor
 from cowtrace.workloads.counts import ExpectedRow
-from cowtrace.workloads.foretell import child, parent
+from cowtrace.workloads.expectations import child, parent
 from cowtrace.workloads.forks import BEFORE, CHILD
 from cowtrace.workloads.region import PAGE_BYTES
 from cowtrace.workloads.workload import workload
+from cowtrace.workloads.writer import Actor
 
 _LIMIT_PAGES = 512  # what the child's interpreter writes of its own is less
 _PAGES = 2048

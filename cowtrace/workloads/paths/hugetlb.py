@@ -8,13 +8,13 @@ from contextlib import AbstractContextManager, contextmanager
 
 from cowtrace.model import FaultKind, Origin, Source
 from cowtrace.workloads import settings
-from cowtrace.workloads.actor import Actor
-from cowtrace.workloads.cannot import CannotHere
 from cowtrace.workloads.counts import ExpectedRow
-from cowtrace.workloads.foretell import child, copied, parent
+from cowtrace.workloads.expectations import child, copied, parent
 from cowtrace.workloads.forks import BEFORE, CHILD, PARENT
 from cowtrace.workloads.region import GIGANTIC_BYTES, HUGE_BYTES, Backing
+from cowtrace.workloads.unsupported import CannotHere
 from cowtrace.workloads.workload import workload
+from cowtrace.workloads.writer import Actor
 
 _UNSEEN = {"tracepoint": "it does not see huge pages: their copies count as reused"}
 # Huge pages at most, whatever was asked for: 46 MiB on x86-64; 160 MiB where they have 32 MiB.

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 
 from cowtrace.model import Source
 from cowtrace.workloads import calls, settings
-from cowtrace.workloads.actor import Actor
-from cowtrace.workloads.cannot import CannotHere
-from cowtrace.workloads.foretell import copied, parent
+from cowtrace.workloads.expectations import copied, parent
 from cowtrace.workloads.forks import BEFORE, PARENT
 from cowtrace.workloads.oracles import vmstat
+from cowtrace.workloads.unsupported import CannotHere
 from cowtrace.workloads.workload import workload
+from cowtrace.workloads.writer import Actor
 
 _SYSFS = "/sys/kernel/mm/ksm"
 _PATIENCE = 30  # seconds for ksmd

@@ -8,13 +8,13 @@ import tempfile
 
 from cowtrace.model import FaultKind, Origin, Source
 from cowtrace.workloads import calls, features
-from cowtrace.workloads.actor import Actor
-from cowtrace.workloads.cannot import CannotHere
 from cowtrace.workloads.counts import Expected, ExpectedRow
-from cowtrace.workloads.foretell import child, copied, parent
+from cowtrace.workloads.expectations import child, copied, parent
 from cowtrace.workloads.forks import BEFORE, CHILD, PARENT
 from cowtrace.workloads.region import PAGE_BYTES, Region
+from cowtrace.workloads.unsupported import CannotHere
 from cowtrace.workloads.workload import workload
+from cowtrace.workloads.writer import Actor
 
 _UNSEEN = {"tracepoint": "no exception is raised when the kernel pins a page"}
 

@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 from cowtrace.model import Origin
 from cowtrace.workloads import calls
-from cowtrace.workloads.actor import Actor
 from cowtrace.workloads.counts import Expected
-from cowtrace.workloads.foretell import child, copied, parent
+from cowtrace.workloads.expectations import child, copied, parent
 from cowtrace.workloads.forks import BEFORE, CHILD
 from cowtrace.workloads.oracles.writes import Writes
 from cowtrace.workloads.region import PAGE_BYTES, REGION_START, Region
-from cowtrace.workloads.turns import Child
+from cowtrace.workloads.stepped_child import Child
 from cowtrace.workloads.workload import workload
+from cowtrace.workloads.writer import Actor
 
 _UNSEEN = {"tracepoint": "no exception is raised when another process makes the fault"}
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ctypes
 
-from cowtrace.workloads.actor import Actor
-from cowtrace.workloads.foretell import child, parent
+from cowtrace.workloads.expectations import child, parent
 from cowtrace.workloads.forks import BEFORE, CHILD
 from cowtrace.workloads.region import PAGE_BYTES, Backing
 from cowtrace.workloads.workload import workload
+from cowtrace.workloads.writer import Actor
 
 
 @workload(

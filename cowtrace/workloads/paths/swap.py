@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cowtrace.workloads import calls, pagemap, settings
-from cowtrace.workloads.actor import Actor
-from cowtrace.workloads.cannot import CannotHere
-from cowtrace.workloads.foretell import child, parent
+from cowtrace.workloads.expectations import child, parent
 from cowtrace.workloads.forks import BEFORE, CHILD
 from cowtrace.workloads.region import PAGE_BYTES
+from cowtrace.workloads.unsupported import CannotHere
 from cowtrace.workloads.workload import workload
+from cowtrace.workloads.writer import Actor
 
 _SWAPPED = 1 << 62  # of a pagemap entry
 _LEAST_BYTES = 16 << 20

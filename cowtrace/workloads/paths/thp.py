@@ -10,14 +10,14 @@ from contextlib import contextmanager
 
 from cowtrace.model import FaultKind, Origin, Source
 from cowtrace.workloads import calls, features, pagemap, settings
-from cowtrace.workloads.actor import Actor
-from cowtrace.workloads.cannot import CannotHere
 from cowtrace.workloads.counts import Expected, ExpectedRow
-from cowtrace.workloads.foretell import child, copied, parent
+from cowtrace.workloads.expectations import child, copied, parent
 from cowtrace.workloads.forks import BEFORE, CHILD, PARENT
 from cowtrace.workloads.oracles import smaps, vmstat
 from cowtrace.workloads.region import HUGE_BYTES, PAGE_BYTES, Backing
+from cowtrace.workloads.unsupported import CannotHere
 from cowtrace.workloads.workload import workload
+from cowtrace.workloads.writer import Actor
 
 _SYSFS = "/sys/kernel/mm/transparent_hugepage"
 _GROUP = "transparent huge page"

@@ -9,13 +9,13 @@ import threading
 from pathlib import Path
 
 from cowtrace.workloads import calls, features, pagemap
-from cowtrace.workloads.actor import Actor
-from cowtrace.workloads.cannot import CannotHere
 from cowtrace.workloads.counts import Expected
-from cowtrace.workloads.foretell import parent
+from cowtrace.workloads.expectations import parent
 from cowtrace.workloads.forks import BEFORE, PARENT
 from cowtrace.workloads.region import PAGE_BYTES
+from cowtrace.workloads.unsupported import CannotHere
 from cowtrace.workloads.workload import workload
+from cowtrace.workloads.writer import Actor
 
 _EVENT_BYTES = 32  # struct uffd_msg; the address is at 16
 _SOFT_DIRTY = 1 << 55  # of a pagemap entry

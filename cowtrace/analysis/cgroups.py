@@ -1,0 +1,46 @@
+"""A Snapshot and where its processes run -> one row for each cgroup, summed and sorted."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cowtrace.analysis.processes import Row, summed
+from cowtrace.model import Process, Snapshot, per_second
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupRow:
+    """What the processes of one cgroup did, those that have ended included."""
+
+    cgroup: str | None  # hostile; None: not known
+    processes: int  # with any copy-on-write fault
+    sums: Row
+
+
+def cgroup_rows(
+    now: Snapshot,
+    before: Snapshot | None,
+    cgroup_of: Callable[[Process], str | None],
+    *,
+    sort: str = "rate",
+) -> tuple[CgroupRow, ...]:
+    """One row for each cgroup with a fault. `sort`: of processes.SORT_KEYS; pid and comm: the path.
+
+    A process that was moved counts where it is now, with all that it did.
+    """
+    members: dict[str | None, list[Process]] = defaultdict(list)
+    for process in now.processes:
+        if process.faults:
+            members[cgroup_of(process)].append(process)
+    rates = per_second(now, before)
+    found = [CgroupRow(path, len(each), summed(each, rates, "")) for path, each in members.items()]
+    return tuple(sorted(found, key=lambda row: _order(row, sort)))
+
+
+def _order(row: CgroupRow, sort: str) -> tuple[object, ...]:
+    name = row.cgroup or ""
+    if sort in ("pid", "comm"):
+        return (name,)
+    return (-(getattr(row.sums, sort) or 0), -(row.sums.bytes or 0), -row.sums.faults, name)

@@ -1,0 +1,32 @@
+"""Hold what tracing cost on this machine, as `cowtrace doctor --cost` measured it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """One way to trace, measured while a process of cowtrace's own copied pages."""
+
+    used_by: str  # commands that trace so
+    plan: str
+    details: tuple[str, ...]  # what it tells apart
+    copies: int  # that the workload must have made
+    traced: int  # copies of the workload that the trace counted
+    faults: int  # copy-on-write faults of the whole machine meanwhile, as traced
+    bpf_ns: int | None  # in all of its programs meanwhile; None: this kernel does not tell
+    bpf_runs: int | None
+    ns_per_copy_without: float  # what a copy takes with nothing attached
+    ns_per_copy_with: float  # with it, and no statistics
+    seconds: float  # while the programs' time was measured
+
+    @property
+    def ns_per_fault(self) -> float | None:
+        """In BPF programs. Runs for what turned out to be no such fault are in it."""
+        return self.bpf_ns / self.faults if self.bpf_ns is not None and self.faults else None
+
+    @property
+    def cpu_share(self) -> float | None:
+        """Of one CPU, while the workload did little but copy; of all faults of the machine."""
+        return self.bpf_ns / 1e9 / self.seconds if self.bpf_ns is not None else None

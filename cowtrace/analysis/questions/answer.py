@@ -1,0 +1,115 @@
+"""What an answer is made of: frozen values that a terminal, a page and a comparison show."""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from dataclasses import dataclass
+
+from cowtrace.model import COPIES, FaultKind
+from cowtrace.numbers import MISSING, brief, count, percent, size
+from cowtrace.recording.values import Recording
+
+
+class Unit(enum.Enum):
+    """Of a measure's value."""
+
+    BYTES = "bytes"
+    BYTES_PER_SECOND = "bytes/s"
+    FAULTS = "faults"
+    SHARE = "share"  # 0 to 1
+    NS = "ns"
+
+
+class Quality(enum.Enum):
+    """How far a number can be trusted."""
+
+    EXACT = "exact"
+    UPPER_BOUND = "upper bound"
+    LOWER_BOUND = "lower bound"  # something was lost, or could not be classified
+    INCOMPLETE = "incomplete"  # some was lost, some may count twice: neither bound
+    ESTIMATE = "estimate"  # from samples
+    NOT_RECORDED = "not recorded"
+    NOT_SEEN = "not seen by this plan"
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One number of an answer. None: not recorded, or this plan cannot see it; never 0."""
+
+    name: str  # safe to print; the same in every recording, so that two can be compared
+    value: float | None
+    unit: Unit
+    quality: Quality
+    faults: int | None = None  # beside bytes
+    one_off: bool = False  # of this recording only: a fork by its number
+    aside: bool = False  # divides the answer's bytes once more, by something else
+
+    @property
+    def text(self) -> str:
+        """`45.0 MiB`, `12.3 %`."""
+        return amount(self.value, self.unit)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to one question."""
+
+    number: int  # 1 to 10, as users ask most
+    question: str
+    measures: tuple[Measure, ...]
+    note: str | None = None  # a sentence
+
+
+def amount(value: float | None, unit: Unit) -> str:
+    """A value as it is read."""
+    if value is None:
+        return MISSING
+    if unit is Unit.BYTES:
+        return size(value, " ")
+    if unit is Unit.BYTES_PER_SECOND:
+        return f"{size(value, ' ')}/s"
+    if unit is Unit.SHARE:
+        return percent(value)
+    return brief(value) if unit is Unit.NS else count(round(value))
+
+
+def quality(recording: Recording, *kinds: FaultKind) -> Quality:
+    """Of the counts of these kinds together."""
+    now = recording.last
+    if now.unseen.issuperset(kinds):
+        return Quality.NOT_SEEN
+    # kernel/plan.py: threads that race for one page, and spurious faults, are in its counts.
+    bounded = {FaultKind.COPIED, FaultKind.REUSED}
+    above = now.plan == "tracepoint" and bool(bounded & set(kinds))
+    if now.completeness.lost or now.unclassified:
+        # There, a copy whose allocation was missed counts as reused, besides.
+        return Quality.INCOMPLETE if above else Quality.LOWER_BOUND
+    return Quality.UPPER_BOUND if above else Quality.EXACT
+
+
+def copies(recording: Recording) -> Quality:
+    """Of copied bytes."""
+    return quality(recording, *COPIES)
+
+
+def largest(sums: Counter[str], most: int | None, told: Quality, others: str) -> list[Measure]:
+    """The largest sums of bytes by name, and the rest as one: `others` with its number put in."""
+    first = sums.most_common(most)
+    found = [Measure(name, copied, Unit.BYTES, told) for name, copied in first]
+    rest = sums.total() - sum(copied for _, copied in first)
+    if rest:
+        name = others.format(len(sums) - len(first))
+        found.append(Measure(name, rest, Unit.BYTES, told, one_off=True))
+    return found
+
+
+def absent(recording: Recording, detail: str) -> Quality:
+    """Why a recording does not have it: nobody asked, or the plan cannot tell."""
+    asked = detail in recording.header.asked
+    return Quality.NOT_SEEN if asked else Quality.NOT_RECORDED
+
+
+def missing(name: str, unit: Unit = Unit.BYTES, why: Quality = Quality.NOT_RECORDED) -> Measure:
+    """A number that is not there."""
+    return Measure(name, None, unit, why)

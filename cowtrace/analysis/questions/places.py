@@ -1,0 +1,48 @@
+"""A recording -> in which cgroups was copied, and which pids its processes have in containers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+from cowtrace.analysis.questions.answer import Measure, copies, largest
+from cowtrace.model import Place
+from cowtrace.recording.values import Recording
+from cowtrace.text import UNKNOWN_CGROUP, fit_end, printable
+
+_CGROUPS = 5  # shown at most
+_NAME = 30
+
+
+def by_cgroup(recording: Recording) -> list[Measure]:
+    """Bytes copied in each, the most first; nothing where all were copied in one."""
+    sums = Counter[str]()  # by the end of the path, which is what there is room for
+    for index, process in enumerate(recording.last.processes):
+        if process.copied_bytes:
+            path = recording.place(index).cgroup
+            where = UNKNOWN_CGROUP if path is None else fit_end(printable(path), _NAME)
+            sums[f"in {where}"] += process.copied_bytes
+    if len(sums) < 2:
+        return []
+    found = largest(sums, _CGROUPS, copies(recording), "in {:,} other cgroups")
+    return [replace(measure, aside=True) for measure in found]
+
+
+def contained(recording: Recording) -> dict[int, Place]:
+    """By pid: those that have another one where they run; the one that copied most first."""
+    found = [
+        (process, place)
+        for index, process in enumerate(recording.last.processes)
+        if (place := recording.place(index)).is_contained(process.pid)
+    ]
+    found.sort(key=lambda each: -each[0].copied_bytes)
+    return {process.pid: place for process, place in found}
+
+
+def contained_objects(recording: Recording) -> list[dict[str, Any]]:
+    """The same for --json."""
+    return [
+        {"pid": pid, "nspid": place.nspid, "cgroup": place.cgroup}
+        for pid, place in contained(recording).items()
+    ]

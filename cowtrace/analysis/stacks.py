@@ -1,0 +1,156 @@
+"""Detail rows with stacks -> one tree of calls, and from it lists, paths and figures."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import posixpath
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from cowtrace.model import DetailRow, Snapshot, StackFrame
+from cowtrace.text import printable
+
+_PYTHON = "py::"  # CPython's perf trampoline: py::NAME:FILE
+_KERNEL = "[kernel]"
+NO_STACK = "[no stack]"
+# What the kernel runs to get to the tracer's own program: on top of every kernel stack.
+_TRACING = (
+    "bpf_prog_",
+    "bpf_trace_run",
+    "bpf_trampoline_",
+    "bpf_get_stack",
+    "__bpf_",
+    "__traceiter_",
+    "trace_call_bpf",
+    "kprobe_",
+    "kretprobe_",
+    "__kretprobe_",
+    "ftrace_",
+    "arch_ftrace_",
+    "arch_rethook_",
+    "rethook_",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A function as it is shown: safe to print, and without addresses, so that calls add up."""
+
+    name: str
+    module: str  # file; `[kernel]`; empty when unknown
+
+    @property
+    def label(self) -> str:
+        """`name (file)`, with the last part of the path."""
+        if not self.module or self.module == _KERNEL:
+            return self.name + ("_[k]" if self.module else "")
+        return f"{self.name} ({posixpath.basename(self.module)})"
+
+
+@dataclass(slots=True)
+class Node:
+    """A call in its place in the tree, with what was copied in it and below it."""
+
+    call: Call
+    self_bytes: int = 0
+    total_bytes: int = 0
+    faults: int = 0  # in it and below it
+    children: dict[Call, Node] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """All calls of one function together."""
+
+    call: Call
+    self_bytes: int  # copied by its own instructions
+    total_bytes: int  # and by what it called
+    faults: int  # total
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def readable(frame: StackFrame) -> Call:
+    """A frame's function; those of Python are shown as Python names them."""
+    symbol, module = frame.symbol, frame.module
+    if symbol.startswith(_PYTHON):
+        name, _, file = symbol.removeprefix(_PYTHON).partition(":")
+        symbol, module = name, file or module
+    return Call(printable(symbol), printable(module))
+
+
+def path(row: DetailRow) -> tuple[Call, ...]:
+    """The calls of a row, the outermost first, those of the kernel last."""
+    kernel = itertools.dropwhile(_is_tracing, row.kernel_stack or ())
+    frames = (*kernel, *(row.user_stack or ()))
+    if not frames:
+        return (Call(NO_STACK, ""),)
+    return tuple(readable(frame) for frame in reversed(frames))
+
+
+def _is_tracing(frame: StackFrame) -> bool:
+    return frame.symbol.startswith(_TRACING)
+
+
+def stack_tree(now: Snapshot, rows: Iterable[DetailRow]) -> Node:
+    """The root is all of them; below it a node for each process name, then the calls."""
+    names = {process.pid: printable(process.comm) for process in now.processes}
+    root = Node(Call("all", ""))
+    for row in rows:
+        if row.bytes <= 0:
+            continue
+        node = root
+        process = Call(names.get(row.pid, "?"), "")
+        for call in (None, process, *path(row)):
+            if call is not None:
+                node = node.children.setdefault(call, Node(call))
+            node.total_bytes += row.bytes
+            node.faults += row.faults
+        node.self_bytes += row.bytes
+    return root
+
+
+def leaves(root: Node) -> Iterator[tuple[tuple[Call, ...], int]]:
+    """Every path that ends in copies of its own, without the root, and their bytes."""
+    rest: list[tuple[tuple[Call, ...], Node]] = [((), root)]
+    while rest:
+        above, node = rest.pop()
+        if node.self_bytes:
+            yield above, node.self_bytes
+        for call, child in sorted(node.children.items(), key=lambda item: item[1].total_bytes):
+            rest.append(((*above, call), child))
+
+
+def depth(root: Node) -> int:
+    """Calls in the longest path, without the root: 0 when nothing is below it."""
+    level, number = [root], -1
+    while level:
+        level = [child for node in level for child in node.children.values()]
+        number += 1
+    return number
+
+
+def functions(root: Node) -> tuple[Function, ...]:
+    """Those that copied most themselves first, then by total. Recursion counts once."""
+    own: dict[Call, int] = {}
+    total: dict[Call, int] = {}
+    faults: dict[Call, int] = {}
+
+    rest: list[tuple[Node, bool]] = [
+        (child, False) for process in root.children.values() for child in process.children.values()
+    ]
+    above: set[Call] = set()  # the calls on the way to a node
+    while rest:
+        node, leaving = rest.pop()
+        if leaving:
+            above.discard(node.call)
+            continue
+        own[node.call] = own.get(node.call, 0) + node.self_bytes
+        if node.call not in above:
+            total[node.call] = total.get(node.call, 0) + node.total_bytes
+            faults[node.call] = faults.get(node.call, 0) + node.faults
+            above.add(node.call)
+            rest.append((node, True))
+        rest += [(child, False) for child in node.children.values()]
+    found = (Function(call, own[call], total[call], faults[call]) for call in total)
+    return tuple(sorted(found, key=lambda f: (-f.self_bytes, -f.total_bytes, f.call.name)))

@@ -1,0 +1,108 @@
+"""Measure what tracing costs: a process that copies pages, with and without a tracer."""
+
+from __future__ import annotations
+
+import json
+import statistics as numbers
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from cowtrace.analysis.cost import Cost
+from cowtrace.errors import CowtraceError
+from cowtrace.kernel import statistics
+from cowtrace.kernel.plan import Detail
+from cowtrace.model import COPIES, Snapshot
+from cowtrace.tracer import Tracer
+
+# Short rounds: most of them run through, also where other work wants the CPU.
+PAGES, ROUNDS = 512, 400
+_PATIENCE_SECONDS = 120
+# Forks; the child waits while the parent writes each page once, so that each write is a copy.
+# What remains in the parent of a round is shared with nobody: it is written anew, unshared.
+_WORK = f"""
+import json, mmap, os, time
+memory = mmap.mmap(-1, {PAGES} * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+if hasattr(mmap, "MADV_NOHUGEPAGE"):
+    memory.madvise(mmap.MADV_NOHUGEPAGE)
+def write():
+    for at in range(0, len(memory), mmap.PAGESIZE):
+        memory[at] = 1
+write()
+took = []
+for _ in range({ROUNDS}):
+    held, end = os.pipe()
+    child = os.fork()
+    if not child:
+        os.close(end)
+        os.read(held, 1)
+        os._exit(0)
+    os.close(held)
+    began = time.perf_counter_ns()
+    write()
+    took.append(time.perf_counter_ns() - began)
+    os.close(end)
+    os.waitpid(child, 0)
+print(json.dumps([os.getpid(), took]))
+"""
+
+
+def measure(
+    attach: Callable[[frozenset[Detail]], Tracer], used_by: str, details: frozenset[Detail]
+) -> Cost:
+    """Attach, let the workload run, detach; some seconds.
+
+    Raises what `attach` does, and CowtraceError where the kernel's statistics cannot be had.
+    """
+    without = _ns_per_copy(_run()[1])
+    with attach(details) as live:
+        told = tuple(sorted(live.probe_plan.details))
+        alone = _ns_per_copy(_run()[1])
+        before, cost_before = live.snapshot(), live.bpf_cost()
+        began = time.monotonic()
+        with statistics.statistics():
+            pid, _ = _run()
+        seconds = time.monotonic() - began
+        after, cost_after = live.snapshot(), live.bpf_cost()
+        plan = live.plan
+    spent = None
+    if cost_before and cost_after:
+        spent = (cost_after[0] - cost_before[0], cost_after[1] - cost_before[1])
+    mine = after.process(pid)
+    return Cost(
+        used_by=used_by,
+        plan=plan,
+        details=told,
+        copies=PAGES * ROUNDS,
+        traced=(mine.count(*COPIES) or 0) if mine else 0,
+        faults=_faults(after) - _faults(before),
+        bpf_ns=spent and spent[0],
+        bpf_runs=spent and spent[1],
+        ns_per_copy_without=without,
+        ns_per_copy_with=alone,
+        seconds=seconds,
+    )
+
+
+def _run() -> tuple[int, list[int]]:
+    """The workload's pid, and the nanoseconds of each of its rounds."""
+    ended = subprocess.run(
+        [sys.executable, "-c", _WORK], capture_output=True, text=True, timeout=_PATIENCE_SECONDS
+    )
+    if ended.returncode:
+        raise CowtraceError(
+            f"the workload failed: {ended.stderr.strip()[-200:]}",
+            hint="is there memory for some MiB, and may this user fork?",
+        )
+    pid, took = json.loads(ended.stdout)
+    return int(pid), [int(each) for each in took]
+
+
+def _ns_per_copy(took: list[int]) -> float:
+    """Of the fastest tenth of the rounds: nothing else came between."""
+    return numbers.quantiles(took, n=10)[0] / PAGES
+
+
+def _faults(now: Snapshot) -> int:
+    return sum(process.faults for process in now.processes)

@@ -1,0 +1,45 @@
+"""What shows the frames: a redrawn table, plain blocks, or JSON lines."""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import TracebackType
+from typing import Protocol, TextIO
+
+from cowtrace.analysis.processes import Frame
+from cowtrace.terminal.view import Block
+
+
+class Screen(Protocol):
+    """Shows frames, one after the other; a context manager that leaves the last one in place."""
+
+    def __enter__(self) -> Screen: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None: ...
+
+    def show(self, frame: Frame | Block) -> None: ...
+
+    def resized(self) -> None: ...
+
+
+def screen(stream: TextIO | None = None) -> Screen:
+    """A live table on a terminal that can redraw, plain blocks anywhere else."""
+    stream = stream or sys.stdout
+    if can_redraw(stream):
+        from cowtrace.terminal.screen import LiveScreen
+
+        return LiveScreen(stream)
+    from cowtrace.terminal.plain import PlainScreen
+
+    return PlainScreen(stream)
+
+
+def can_redraw(stream: TextIO) -> bool:
+    """Whether it is a terminal that understands cursor movements."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")

@@ -1,0 +1,126 @@
+"""Acts -> the story on a screen: sentences that scroll by above a live table, or plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TextIO
+
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from cowtrace.analysis.processes import Frame
+from cowtrace.demo import narration as words
+from cowtrace.demo.acts import KINDS, Act, Played
+from cowtrace.model import FaultKind
+from cowtrace.numbers import MISSING, duration, size
+from cowtrace.terminal import plain
+from cowtrace.terminal.screen import LiveScreen
+from cowtrace.text import COLUMNS
+
+MEANINGS = {
+    FaultKind.COPIED: "was shared: bytes went to a new page",
+    FaultKind.ZERO_FILLED: "was only read before: a page of zeroes",
+    FaultKind.REUSED: "shared no more: only marked writable",
+    FaultKind.SHARED: "shared on purpose: never copied",
+}
+STYLES = {"copied": "bold red", "zero-filled": "cyan", "reused": "bold green", "shared": "blue"}
+
+
+class Teller:
+    """Tells the story on one stream. A context manager."""
+
+    def __init__(self, stream: TextIO, *, live: bool) -> None:
+        self._screen = LiveScreen(stream, space_above=True) if live else None
+        self._console = self._screen.console if self._screen else plain.console(stream)
+        self._plain = plain.PlainScreen(stream)
+
+    def __enter__(self) -> Teller:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        if self._screen:
+            self._screen.__exit__(kind, error, at)
+
+    def open(self) -> None:
+        """The question."""
+        self._say(Text(words.OPENING))
+        self._say(Text())
+        if self._screen:
+            self._screen.__enter__()
+
+    def announce(self, number: int, act: Act, pages: int) -> None:
+        """Before an act."""
+        self._say(Text(f"{number}. {words.announce(act, pages)}", style="bold"))
+
+    def tell(self, played: Played) -> None:
+        """After it."""
+        text = Text(words.tell(played))
+        for word, style in STYLES.items():
+            text.highlight_regex(rf"\b{word} (\d[\d,]*|-)", style)
+        self._say(text, indent=3)
+
+    def show(self, frame: Frame, *, final: bool = False) -> None:
+        """The table as it is now; a pipe gets only the final one."""
+        if self._screen:
+            self._screen.show(frame)
+        elif final:
+            self._say(Text())
+            self._plain.show(frame)
+
+    def close(self, story: Sequence[Played], last: Frame) -> None:
+        """What it comes to, below the last table."""
+        kernel = f"Kernel {last.snapshot.kernel}, pages of {last.snapshot.page_bytes:,} bytes:"
+        self._say(Text())
+        self._say(Text(kernel, style="bold"))
+        self._write(summary_table(story))
+        again = sum(played.answer.again_ns for played in story)
+        pages = sum(played.answer.pages for played in story if played.answer.again_ns)
+        if pages:
+            self._say(Text(f"A write that does not fault takes {duration(again / pages)}."))
+        self._say(Text())
+        self._say(Text(words.conclusion(story)))
+        self._say(Text(words.evidence(story, last.snapshot.completeness.lost)))
+
+    def _say(self, text: Text, indent: int = 0) -> None:
+        self._write(Padding(text, (0, 0, 0, indent)))
+
+    def _write(self, what: Padding | Table) -> None:
+        if self._screen:
+            self._console.print(what, width=min(COLUMNS, self._console.width))
+        else:
+            plain.write(self._console, what)
+            self._console.file.flush()
+
+
+def teller(stream: TextIO, *, live: bool) -> Teller:
+    """For a terminal (`live`), or for a pipe."""
+    return Teller(stream, live=live)
+
+
+def summary_table(story: Sequence[Played]) -> Table:
+    """Pages, bytes copied and time a page, by kind, with what the kind means."""
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    for header in ("", "PAGES", "BYTES COPIED", "EACH"):
+        table.add_column(header, justify="right" if header else "left", no_wrap=True)
+    table.add_column("THE PAGE")
+    for kind in KINDS:
+        counts = [played.traced[kind] for played in story]
+        seen = [count for count in counts if count is not None]
+        page_bytes = story[0].page_bytes if story else 0
+        copied = sum(seen) * page_bytes if kind is FaultKind.COPIED else 0
+        each = words.nanoseconds(story, kind)
+        table.add_row(
+            Text(kind.label, style=STYLES[kind.label]),
+            f"{sum(seen):,}" if seen else MISSING,
+            size(copied, " ") if seen else MISSING,
+            duration(each) if each is not None else MISSING,
+            MEANINGS[kind],
+        )
+    return table

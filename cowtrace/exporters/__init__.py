@@ -1,1 +1,0 @@
-"""Snapshots made machine-readable. No bcc, no click."""

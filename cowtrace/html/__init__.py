@@ -1,0 +1,1 @@
+"""Write a recording, or stacks, as one HTML file that loads nothing from anywhere."""

@@ -1,0 +1,231 @@
+"""A recording -> plotly figures: time, mappings, latency. Colours for the colour-blind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from html import escape
+from math import floor, log10
+from typing import TYPE_CHECKING, Any
+
+from cowtrace.analysis.latency import timings
+from cowtrace.analysis.mappings import label
+from cowtrace.analysis.questions.causes import mapping_name
+from cowtrace.model import COPIES, FaultKind
+from cowtrace.numbers import brief, size
+from cowtrace.recording.values import Recording
+from cowtrace.text import printable
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+# Okabe and Ito's, told apart by everybody.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+_MOST = 7  # processes with a colour of their own
+_OTHERS = "others"  # a process's has its pid in it
+_KINDS = ((FaultKind.COPIED, "copied"), (FaultKind.FILE_COPIED, "file-copied"),
+          (FaultKind.ZERO_FILLED, "zero-filled"))  # fmt: skip
+_SIDES = {"parent": COLOURS[0], "child": COLOURS[1], "other": COLOURS[7]}
+_MARKED = 400  # forks and exits: more would hide what they mark
+
+
+def over_time(recording: Recording) -> Figure:
+    """Bytes a second by process, and by kind below; forks and exits marked."""
+    from plotly.graph_objects import Bar
+    from plotly.subplots import make_subplots
+
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.09,
+                           subplot_titles=("Copied, by process", "By kind"))  # fmt: skip
+    began = recording.last.attached_ns
+    ends = recording.ends
+    starts = (began, *ends[:-1])
+    x = [((a + b) / 2 - began) / 1e9 for a, b in zip(starts, ends, strict=True)]
+    width = [(b - a) / 1e9 for a, b in zip(starts, ends, strict=True)]
+    by_process: dict[str, Counter[int]] = {}
+    by_kind: dict[FaultKind, Counter[int]] = {}
+    names = _names(recording)
+    for point in recording.points:
+        if point.kind in COPIES:
+            by_process.setdefault(names[point.process], Counter())[point.at_ns] += point.bytes
+        by_kind.setdefault(point.kind, Counter())[point.at_ns] += point.bytes
+    # The others lie on top of those that have names, in grey.
+    shown = sorted(
+        (name for name in dict.fromkeys(names) if name in by_process), key=_OTHERS.__eq__
+    )
+    series = [(name, by_process[name], 1) for name in shown]
+    series += [(name, by_kind[kind], 2) for kind, name in _KINDS if kind in by_kind]
+    for at, (name, sums, row) in enumerate(series):
+        rates = [sums[end] / max(1e-9, w) for end, w in zip(ends, width, strict=True)]
+        place = at if row == 1 else at - len(by_process)
+        colour = COLOURS[-1] if name == _OTHERS else COLOURS[place % len(COLOURS)]
+        figure.add_trace(
+            Bar(
+                x=x, y=rates, width=width, name=_plain(name),
+                marker={"color": colour, "line": {"width": 0}},
+                customdata=[size(rate, " ") for rate in rates],
+                hovertemplate="%{customdata}/s at %{x:.1f} s",
+                legend="legend" if row == 1 else "legend2",
+            ),
+            row=row, col=1,
+        )  # fmt: skip
+    for marks in _marks(recording):
+        figure.add_trace(marks, row=1, col=1)
+    figure.update_layout(
+        barmode="stack", bargap=0, height=560,
+        legend={"y": 1, "yanchor": "top"}, legend2={"y": 0.42, "yanchor": "top"},
+    )  # fmt: skip
+    highest = max((sum(c[end] for c in by_process.values()) / max(1e-9, w)
+                   for end, w in zip(ends, width, strict=True)), default=0)  # fmt: skip
+    for axis, most in (("yaxis", highest), ("yaxis2", _highest(by_kind, ends, width))):
+        figure.update_layout({axis: _bytes_axis(most)})
+    # Of few bars, plotly would put the ticks where the bars are.
+    figure.update_xaxes(tick0=0, dtick=_step(sum(width)), range=[0, sum(width)])
+    figure.update_xaxes(title_text="seconds since the start", row=2, col=1)
+    return figure
+
+
+def treemap(recording: Recording) -> Figure | None:
+    """Mappings of each process, by the bytes copied in them; None: nothing is known."""
+    from plotly.graph_objects import Treemap
+
+    names = {process.pid: printable(process.comm) for process in recording.last.processes}
+    sums = Counter[tuple[str, str]]()
+    for row in recording.last.details:
+        if row.kind in COPIES and row.bytes > 0:
+            name = mapping_name(label(row.mapping) if row.mapping else None)
+            sums[names.get(row.pid, "?"), name] += row.bytes
+    if not sums:
+        return None
+    processes = Counter[str]()
+    for (process, _), copied in sums.items():
+        processes[process] += copied
+    ids = ["all", *(f"p {p}" for p in processes), *(f"m {p}\0{m}" for p, m in sums)]
+    values = [processes.total(), *processes.values(), *sums.values()]
+    labels = ["all mappings", *map(_plain, processes), *(_plain(m) for _, m in sums)]
+    parents = ["", *("all" for _ in processes), *(f"p {p}" for p, _ in sums)]
+    return _figure(
+        Treemap(
+            ids=[escape(each) for each in ids], labels=labels, values=values,
+            parents=[escape(each) for each in parents], branchvalues="total",
+            text=[size(value, " ") for value in values],
+            texttemplate="<b>%{label}</b><br>%{text}", textposition="top left",
+            hovertemplate="<b>%{label}</b><br>%{text}, %{percentRoot:.1%} of all<extra></extra>",
+            marker={"cornerradius": 3}, root={"color": "rgba(0,0,0,0)"},
+        ),
+        height=420, treemapcolorway=list(COLOURS[:6]),
+    )  # fmt: skip
+
+
+def latencies(recording: Recording) -> Figure | None:
+    """A histogram for each kind, parent's and child's beside each other; None: not timed."""
+    from plotly.graph_objects import Bar
+    from plotly.subplots import make_subplots
+
+    found = timings(recording.last)
+    kinds = [kind for kind in FaultKind if any(timing.kind is kind for timing in found)][:4]
+    if not kinds:
+        return None
+    used = [bucket for timing in found for bucket, _ in timing.buckets]
+    buckets = range(min(used), max(used) + 1)
+    figure = make_subplots(rows=len(kinds), cols=1, shared_xaxes=True, vertical_spacing=0.08,
+                           subplot_titles=[kind.label for kind in kinds])  # fmt: skip
+    told: set[str] = set()
+    for timing in found:
+        if timing.kind in kinds:
+            held = dict(timing.buckets)
+            figure.add_trace(
+                Bar(
+                    x=[f"{brief(1 << b)} to {brief(2 << b)}" for b in buckets],
+                    y=[held.get(bucket, 0) for bucket in buckets],
+                    name=timing.side, legendgroup=timing.side,
+                    showlegend=timing.side not in told,
+                    marker={"color": _SIDES[timing.side]},
+                    hovertemplate="%{y:,} faults took %{x}",
+                ),
+                row=kinds.index(timing.kind) + 1, col=1,
+            )  # fmt: skip
+            told.add(timing.side)
+    figure.update_layout(barmode="group", height=160 + 170 * len(kinds))
+    figure.update_yaxes(title_text="faults")
+    return figure
+
+
+def _figure(trace: Any, **layout: Any) -> Figure:
+    from plotly.graph_objects import Figure
+
+    return Figure(trace, layout=layout)
+
+
+def _marks(recording: Recording) -> list[Any]:
+    """Where processes were forked, and where the sharing ended."""
+    from plotly.graph_objects import Scatter
+
+    began = recording.last.attached_ns
+    forks = [(g.at_ns, f"fork {g.number}: {g.parent} > {g.child}")
+             for g in recording.last.generations]  # fmt: skip
+    exits = [(g.ended_ns, f"{g.child}: {g.ended_by.value if g.ended_by else 'end'}")
+             for g in recording.last.generations if g.ended_ns is not None]  # fmt: skip
+    found = []
+    for name, marks, symbol, colour in (
+        ("fork", forks, "triangle-up", "#D55E00"),
+        ("exit or exec", exits, "x", "#777777"),
+    ):
+        if marks:
+            found.append(
+                Scatter(
+                    x=[(at - began) / 1e9 for at, _ in marks[:_MARKED]],
+                    y=[0] * len(marks[:_MARKED]),
+                    mode="markers", name=name, cliponaxis=False,
+                    marker={"symbol": symbol, "size": 10, "color": colour,
+                            "line": {"width": 1, "color": "white"}},
+                    hovertext=[words for _, words in marks[:_MARKED]],
+                    hovertemplate="%{hovertext} at %{x:.2f} s<extra></extra>",
+                )
+            )  # fmt: skip
+    return found
+
+
+def _names(recording: Recording) -> list[str]:
+    """The name in the chart of each process: those that copied most, else _OTHERS."""
+    processes = recording.last.processes
+    most = sorted(range(len(processes)), key=lambda i: -processes[i].copied_bytes)
+    shown = set(most if len(processes) <= _MOST + 1 else most[:_MOST])
+    return [
+        f"{printable(process.comm)} {process.pid}" if i in shown else _OTHERS
+        for i, process in enumerate(processes)
+    ]
+
+
+def _highest(
+    sums: dict[FaultKind, Counter[int]], ends: tuple[int, ...], width: list[float]
+) -> float:
+    kinds = [kind for kind, _ in _KINDS]
+    return max(
+        (sum(sums[k][end] for k in kinds if k in sums) / max(1e-9, w)
+         for end, w in zip(ends, width, strict=True)), default=0,
+    )  # fmt: skip
+
+
+def _step(seconds: float) -> float:
+    """1, 2 or 5 of some power of ten: 4 to 10 of them in so many seconds."""
+    power = 10.0 ** floor(log10(max(1e-3, seconds)))
+    return next(power * part for part in (0.1, 0.2, 0.5, 1) if seconds <= power * part * 10)
+
+
+def _bytes_axis(most: float) -> dict[str, Any]:
+    """Round numbers of KiB, MiB, as plotly has only those of 1000."""
+    step = 1.0
+    while most / step > 5:
+        step *= 2
+    ticks = [step * i for i in range(int(most / step) + 2)]
+    return {
+        "tickvals": ticks,
+        "ticktext": [f"{size(tick, ' ').replace('.00', '').replace('.0 ', ' ')}/s" if tick else "0"
+                     for tick in ticks],
+        "range": [0, max(most * 1.08, 1)],
+        "ticks": "outside", "ticklen": 4, "tickcolor": "rgba(0,0,0,0)",  # a gap
+    }  # fmt: skip
+
+
+def _plain(text: str) -> str:
+    """plotly reads a few tags and entities in labels: none may come from a name."""
+    return escape(text, quote=False)

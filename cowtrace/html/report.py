@@ -1,0 +1,192 @@
+"""A recording -> one HTML page with charts and the ten answers, which needs no network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+from cowtrace.analysis.questions import answers
+from cowtrace.analysis.questions.answer import Answer, absent
+from cowtrace.analysis.questions.prose import in_words
+from cowtrace.analysis.questions.sums import copied_bytes, ending
+from cowtrace.analysis.stacks import Node, depth, stack_tree
+from cowtrace.errors import CowtraceError
+from cowtrace.html.parts import PAGE, POLICY, SCRIPT, STYLE
+from cowtrace.model import ForkGeneration
+from cowtrace.numbers import MISSING, count, percent, size
+from cowtrace.recording.values import Recording
+from cowtrace.terminal.report import origin, summary
+from cowtrace.text import printable
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+_FORKS = 200  # rows of the table
+_CALL = 26  # pixels of a call's height in a low flame graph
+_NARROW = {"l": 2, "r": 2, "t": 26, "b": 4}
+
+
+def document(recording: Recording, name: str) -> str:
+    """The whole page. Raises CowtraceError where plotly is not installed."""
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError:
+        raise CowtraceError(
+            "the page needs plotly, which is not installed",
+            hint="pip install 'cowtrace[report]'; without it: cowtrace report FILE",
+        ) from None
+    tree = stack_tree(recording.last, recording.last.samples)
+    found = answers(recording, tree=tree)
+    return PAGE.format(
+        policy=POLICY,
+        style=STYLE,
+        plotly=get_plotlyjs(),
+        script=SCRIPT,
+        title=escape(printable(name)),
+        summary=escape(summary(recording, name)),
+        words=escape(in_words(found)),
+        origin=escape(origin(recording)),
+        cards="".join(_cards(recording)),
+        body="".join(_sections(recording, found, tree)),
+    )
+
+
+def _cards(recording: Recording) -> Iterator[str]:
+    now = recording.last
+    lost, unclassified = now.completeness.lost, now.unclassified
+    live = [g.worst_case_bytes for g in now.generations if g.ended_ns is None]
+    may_come = sum(b for b in live if b is not None) if None not in live else None
+    for value, words, style in (
+        (size(copied_bytes(recording), " "), "copied", ""),
+        (count(len(now.generations)), "forks", ""),
+        (size(may_come, " "), "may still be copied, at most", ""),
+        (count(lost), "faults lost", "bad" if lost else "good"),
+        (count(unclassified), "unclassified", "bad" if unclassified else "good"),
+    ):
+        yield f'<div class="card {style}"><b>{value}</b><span>{words}</span></div>'
+
+
+def _sections(recording: Recording, found: Sequence[Answer], tree: Node) -> Iterator[str]:
+    from cowtrace.html import charts
+    from cowtrace.html.flame import flame_figure
+
+    yield _chart("time", "Copied over time", charts.over_time(recording),
+                 "Triangles: forks. Crosses: the end of a child, or its exec.")  # fmt: skip
+    flame = flame_figure(tree) if tree.total_bytes else None
+    if flame:
+        flame.update_layout(height=min(520, 60 + _CALL * (depth(tree) + 1)))
+    yield _chart("flame", "Which code copies", flame,
+                 "An estimate, from samples. Width: bytes copied. Click a call to see it alone. "
+                 "Green: Python, blue: kernel.",
+                 none=_none(recording, "samples"), axes=False)  # fmt: skip
+    yield _chart("mappings", "In which mapping", charts.treemap(recording), "",
+                 none=_none(recording, "mapping"), axes=False)  # fmt: skip
+    yield _chart("latency", "How long the faults took", charts.latencies(recording),
+                 "Each bar: faults that took so long, to a power of two.",
+                 none=_none(recording, "latency"))  # fmt: skip
+    yield _forks(recording)
+    yield "<section id='answers'><h2>The ten questions</h2>"
+    for answer in found:
+        yield _answer(answer)
+    yield "</section>"
+    yield _completeness(recording)
+
+
+def _chart(
+    name: str,
+    title: str,
+    figure: Figure | None,
+    words: str,
+    *,
+    none: str = "",
+    axes: bool = True,
+) -> str:
+    head = f"<section id='{name}'><h2>{title}</h2>"
+    if figure is None:
+        return f"{head}<p class='none'>{none}</p></section>"
+    figure.update_layout(
+        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
+        margin={"l": 76, "r": 16, "t": 34, "b": 48} if axes else _NARROW,
+        font={"family": "system-ui, sans-serif", "size": 13},
+    )  # fmt: skip
+    drawn = figure.to_html(
+        full_html=False,
+        include_plotlyjs=False,
+        div_id=f"chart-{name}",
+        config={"displaylogo": False, "displayModeBar": False, "responsive": True},
+    )
+    return f"{head}<p>{words}</p>{drawn}</section>"
+
+
+def _none(recording: Recording, detail: str) -> str:
+    """Why there is no chart of it."""
+    if detail in recording.header.details:
+        return "Nothing was copied."
+    return f"{absent(recording, detail).value.capitalize()}."
+
+
+def _forks(recording: Recording) -> str:
+    generations = sorted(recording.last.generations, key=lambda g: -g.copied_bytes)
+    head = "<section id='forks'><h2>Forks</h2>"
+    if not generations:
+        return f"{head}<p class='none'>No fork was recorded.</p></section>"
+    names = {process.pid: printable(process.comm) for process in recording.last.processes}
+    rows = "".join(_fork(recording, each, names) for each in generations[:_FORKS])
+    more = f"<p>{len(generations) - _FORKS:,} more are not shown.</p>" * (len(generations) > _FORKS)
+    return (
+        f"{head}<p>Shareable: anonymous memory of the child at the fork. Lost and worst case are "
+        "upper bounds.</p><div class='wide'><table><thead><tr><th>Fork</th><th>Name</th>"
+        "<th>Parent</th><th>Child</th>"
+        "<th>At</th><th>Ended</th><th>Shareable</th><th>By parent</th><th>By child</th>"
+        f"<th>Lost</th><th>Worst case</th></tr></thead><tbody>{rows}</tbody></table></div>"
+        f"{more}</section>"
+    )
+
+
+def _fork(recording: Recording, each: ForkGeneration, names: dict[int, str]) -> str:
+    began = recording.last.attached_ns
+    ended = "lives"
+    if each.ended_ns is not None:
+        why = each.ended_by.value if each.ended_by else "end"
+        ended = f"{(each.ended_ns - began) / 1e9:,.1f} s, {why}"
+    cells = (
+        str(each.number),
+        names.get(each.parent) or names.get(each.child) or "?",
+        str(each.parent),
+        str(each.child),
+        f"{(each.at_ns - began) / 1e9:,.1f} s",
+        ended,
+        size(each.shareable_bytes, " "),
+        size(each.parent_copied_bytes, " "),
+        size(each.child_copied_bytes, " "),
+        percent(each.share_lost),
+        size(each.worst_case_bytes, " "),
+    )
+    return f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+
+
+def _answer(answer: Answer) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(each.name)}</td>"
+        f"<td>{each.text if each.value is not None else MISSING}</td>"
+        f"<td>{'' if each.faults is None else f'{each.faults:,} faults'}</td>"
+        f"<td class='q {each.quality.name.lower()}'>{each.quality.value}</td></tr>"
+        for each in answer.measures
+    )
+    table = f"<table class='measures'>{rows}</table>" if rows else ""
+    note = f"<p>{escape(answer.note)}</p>" if answer.note else ""
+    return f"<article><h3>{answer.number}. {escape(answer.question)}</h3>{table}{note}</article>"
+
+
+def _completeness(recording: Recording) -> str:
+    done = recording.last.completeness
+    causes = ", ".join(f"{escape(printable(cause))} {n:,}" for cause, n in done.detail)
+    unseen = ", ".join(kind.label for kind in sorted(recording.last.unseen))
+    return (
+        "<section id='completeness'><h2>How complete it is</h2><ul>"
+        f"<li>Lost: {done.lost:,} faults{f' ({causes})' if causes else ''}.</li>"
+        f"<li>Unclassified: {recording.last.unclassified:,} faults.</li>"
+        + (f"<li>This plan cannot see: {unseen}.</li>" if unseen else "")
+        + f"<li>{escape(ending(recording))}</li></ul></section>"
+    )

@@ -1,0 +1,22 @@
+"""How often the kernel did not run a BPF program, for this CPU had it, or another, under way.
+
+- BPF trampolines are passed over while the same program runs on that CPU. On a preemptible kernel
+  a thread can be preempted inside it, and others run there meanwhile. Elsewhere it is an interrupt
+  that came between, and no fault: see ProbePlan.misses_faults.
+- Kprobes run with preemption off, but are passed over while any thread is preempted in a system
+  call on a BPF map: see tracer/realtime.py.
+"""
+
+from __future__ import annotations
+
+from cowtrace.kernel.btf import Btf
+from cowtrace.kernel.statistics import program_info
+
+
+def misses(btf: Btf, program_fd: int) -> int:
+    """Calls of one program that were passed over; 0 where the kernel does not count them.
+
+    Trampolines: "bpf: Count the number of times recursion was prevented", 5.12; kprobes and
+    tracepoints: "bpf: Count missed stats in trace_call_bpf", 6.7.
+    """
+    return program_info(btf, program_fd, "recursion_misses") or 0

@@ -1,0 +1,1 @@
+"""Write what `analysis` found for other programs: JSON, CSV, folded stacks, speedscope."""

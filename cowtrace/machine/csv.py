@@ -1,0 +1,64 @@
+"""Objects as --json has them -> CSV: a line for each row of their list, for a spreadsheet.
+
+The columns are the fields of a row, under the names that --json has; before them those of the
+whole: `now_ns` (its `at_ns`), `lost`, `unclassified`. A missing value is empty, never 0; a list
+or an object in a field is JSON. What could act on a terminal is an escape, as in tables, so that a
+row is a line; a text that a spreadsheet would take for a formula gets an apostrophe before it.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, TextIO
+
+from cowtrace.text import printable
+
+_HEAD = {"now_ns": "at_ns", "lost": "lost", "unclassified": "unclassified"}
+_FORMULA = (*"=+-@", *"\uff1d\uff0b\uff0d\uff20")  # and their wide forms
+_LEFT_OUT = {"rows"}  # lists that would have to be tables of their own
+
+
+class CsvLines:
+    """Writes the header with the first row; all rows have the fields of that one."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._writer: csv.DictWriter[str] | None = None
+
+    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Rows, and flush, so that a reader sees each interval at once."""
+        for row in rows:
+            told = {name: _cell(value) for name, value in row.items() if name not in _LEFT_OUT}
+            if self._writer is None:
+                self._writer = csv.DictWriter(self._stream, [*told], lineterminator="\n")
+                self._writer.writeheader()
+            self._writer.writerow(told)
+        self._stream.flush()
+
+    def snapshot(self, told: Mapping[str, Any], field: str) -> None:
+        """The rows of one of the lists of an object, each with what is true of the whole."""
+        head = {column: told[name] for column, name in _HEAD.items()}
+        self.write({**head, **row} for row in told[field])
+
+    def answers(self, questions: Iterable[Mapping[str, Any]]) -> None:
+        """The measures of a report, or a comparison, each with its question."""
+        self.write(
+            {"number": each["number"], "question": each["question"], **measure}
+            for each in questions
+            for measure in each["measures"]
+        )
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple | dict):
+        return json.dumps(value)
+    if isinstance(value, str):
+        shown = printable(value)
+        return f"'{shown}" if shown.startswith(_FORMULA) else shown
+    return str(value)

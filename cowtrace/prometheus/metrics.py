@@ -1,0 +1,171 @@
+"""Snapshots -> Prometheus metrics: who copies, what forks may still cost, how complete it is."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from cowtrace import __version__
+from cowtrace.analysis.forks import WINDOW, Trend, trend
+from cowtrace.model import COPIES, FaultKind, ForkGeneration, Snapshot, Source
+from cowtrace.places import Places
+from cowtrace.prometheus.changes import Changes, Kind
+from cowtrace.prometheus.groups import Group, Groups
+
+TREND_NS = 15_000_000_000  # between two looks at whether a fork's copies level off
+_GROUP = ("comm", "cgroup")
+_KIND = ("kind", "source", "origin")
+_WRITING = (*COPIES, FaultKind.ZERO_FILLED)  # kinds that fill new pages
+
+Family = CounterMetricFamily | GaugeMetricFamily
+
+
+class Metrics:
+    """All sums since it was made. Give it every snapshot; then what has ended may be forgotten."""
+
+    def __init__(self, places: Places, most: int) -> None:
+        """With a group for each of at most `most` names and cgroups."""
+        self._changes = Changes(places)
+        self._groups = Groups[Kind](most)
+        # What was shown: a plan that takes counts back must not make a counter fall.
+        self._shown: dict[tuple[Group, Kind], tuple[int, int]] = {}
+        self._unclassified = 0
+        self._looks: deque[tuple[int, dict[int, int]]] = deque(maxlen=WINDOW + 1)
+        self._now: Snapshot | None = None
+
+    def add(self, now: Snapshot) -> None:
+        """One more snapshot of the same trace."""
+        for change in self._changes.of(now):
+            group = change.comm, change.cgroup
+            self._groups.add(group, change.kind, change.faults, change.bytes)
+            if change.kind[0] is FaultKind.UNCLASSIFIED:
+                self._unclassified += change.faults
+        if not self._looks or now.at_ns - self._looks[-1][0] >= TREND_NS:
+            self._looks.append((now.at_ns, {g.number: g.copied_bytes for g in _live(now)}))
+        self._now = now
+
+    def collect(self) -> Iterator[Family]:
+        """As prometheus_client takes them."""
+        yield from self._faults()
+        now = self._now
+        if now is not None:
+            yield from self._forks(now)
+            yield from self._completeness(now)
+            yield _gauge(
+                "cowtrace_build_info",
+                "Always 1: version, probe plan and kernel.",
+                ("version", "plan", "kernel"),
+                [((__version__, now.plan, now.kernel), 1)],
+            )
+
+    def _faults(self) -> Iterator[Family]:
+        labels = (*_GROUP, *_KIND)
+        faults = CounterMetricFamily(
+            "cowtrace_faults",
+            "Copy-on-write faults, by what became of them (kind).",
+            labels=labels,
+        )
+        written = CounterMetricFamily(
+            "cowtrace_bytes",
+            "Bytes copied to new pages (kind copied, file-copied), or filled with zeroes.",
+            labels=labels,
+        )
+        shown = {}
+        for group, kind, count, copied in self._groups.items():
+            had = self._shown.get((group, kind), (0, 0))
+            most = max(had[0], count), max(had[1], copied)
+            shown[group, kind] = most
+            values = (*group, *_words(kind))
+            faults.add_metric(values, most[0])
+            if kind[0] in _WRITING:
+                written.add_metric(values, most[1])
+        self._shown = shown
+        yield faults
+        yield written
+
+    def _forks(self, now: Snapshot) -> Iterator[Family]:
+        owners = {process.pid: process for process in now.processes}
+        names = ("live", "growing", "shareable", "parent", "child", "worst", "unknown")
+        sums: dict[str, Counter[Group]] = {name: Counter() for name in names}
+        for each in _live(now):
+            owner = owners.get(each.parent) or owners.get(each.child)
+            group = self._groups.label(self._changes.group(owner) if owner else ("", ""))
+            sums["live"][group] += 1
+            sums["growing"][group] += self._grows(each)
+            sums["parent"][group] += each.parent_copied_bytes
+            sums["child"][group] += each.child_copied_bytes
+            sums["unknown"][group] += each.worst_case_bytes is None
+            sums["shareable"][group] += each.shareable_bytes or 0
+            sums["worst"][group] += each.worst_case_bytes or 0
+        yield _gauge("cowtrace_forks_live", "Forks whose child lives and has not called exec.",
+                     _GROUP, sums["live"].items())  # fmt: skip
+        yield _gauge("cowtrace_forks_growing",
+                     "Of these, those whose copies do not level off.",
+                     _GROUP, sums["growing"].items())  # fmt: skip
+        both = [((*g, side), sums[side][g]) for side in ("parent", "child") for g in sums["live"]]
+        yield _gauge("cowtrace_forks_copied_bytes",
+                     "Bytes copied because of live forks, by each side.",
+                     (*_GROUP, "side"), both)  # fmt: skip
+        known = [group for group in sums["live"] if not sums["unknown"][group]]
+        yield _gauge("cowtrace_forks_shareable_bytes",
+                     "Memory that live forks could share when they were made: an upper bound.",
+                     _GROUP, [(g, sums["shareable"][g]) for g in known])  # fmt: skip
+        yield _gauge("cowtrace_forks_worst_case_bytes",
+                     "Bytes that may still be copied because of live forks: an upper bound.",
+                     _GROUP, [(g, sums["worst"][g]) for g in known])  # fmt: skip
+
+    def _completeness(self, now: Snapshot) -> Iterator[Family]:
+        done = now.completeness
+        yield _counter("cowtrace_lost_faults", "Faults known to have been missed: 0 in a "
+                       "complete trace.", (), [((), done.lost)])  # fmt: skip
+        yield _counter("cowtrace_unclassified_faults",
+                       "Faults whose page-table entry was gone before it could be read.",
+                       (), [((), self._unclassified)])  # fmt: skip
+        causes = [((cause,), number) for cause, number in done.detail]
+        yield _counter("cowtrace_losses", "All losses by cause; not each is a fault missed.",
+                       ("cause",), causes)  # fmt: skip
+        unseen = [((kind.label,), kind in now.unseen) for kind in FaultKind]
+        yield _gauge("cowtrace_kind_unseen", "1: the probe plan cannot see faults of this kind.",
+                     ("kind",), unseen)  # fmt: skip
+
+    def _grows(self, generation: ForkGeneration) -> bool:
+        looks = [
+            (at, copied[generation.number])
+            for at, copied in self._looks
+            if generation.number in copied
+        ]
+        return len(looks) > WINDOW and trend(generation, looks) is Trend.GROWS
+
+
+def bpf_cost(run_ns: int, runs: int) -> Iterator[Family]:
+    """What the kernel measured of the programs, while BPF statistics are on."""
+    yield _counter("cowtrace_bpf_run_seconds", "Time in cowtrace's BPF programs, on all CPUs.",
+                   (), [((), run_ns / 1e9)])  # fmt: skip
+    yield _counter("cowtrace_bpf_runs", "Runs of cowtrace's BPF programs.", (), [((), runs)])
+
+
+def _live(now: Snapshot) -> list[ForkGeneration]:
+    return [generation for generation in now.generations if generation.ended_ns is None]
+
+
+def _words(kind: Kind) -> tuple[str, str, str]:
+    """As the command line has them; an unknown source is empty."""
+    source = "" if kind[1] is Source.UNKNOWN else kind[1].name.lower()
+    return kind[0].label, source, kind[2].name.lower()
+
+
+def _gauge(name: str, words: str, labels: Iterable[str], values: Iterable[Any]) -> Family:
+    return _filled(GaugeMetricFamily(name, words, labels=tuple(labels)), values)
+
+
+def _counter(name: str, words: str, labels: Iterable[str], values: Iterable[Any]) -> Family:
+    return _filled(CounterMetricFamily(name, words, labels=tuple(labels)), values)
+
+
+def _filled(family: Family, values: Iterable[Any]) -> Family:
+    for labels, value in values:
+        family.add_metric(labels, value)
+    return family

@@ -1,0 +1,146 @@
+"""An HTTP server for one page, /metrics, with TLS and basic auth if they are asked for."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from cowtrace.errors import EXIT_USAGE, CowtraceError
+from cowtrace.prometheus.webconfig import WebConfig
+from cowtrace.text import printable
+
+PATH = "/metrics"
+MOST_CLIENTS = 32  # at the same time
+_PATIENCE_SECONDS = 10.0  # for a client that says nothing
+
+Page = Callable[[str], tuple[bytes, str]]  # of an Accept header: the page and its type
+
+
+def address(listen: str) -> tuple[str, int]:
+    """`127.0.0.1:9435`, `[::1]:9435`, `:9435` (every address). Raises CowtraceError."""
+    host, colon, port = listen.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 0xFFFF:
+        raise CowtraceError(
+            f"{printable(listen)} is no address to listen at",
+            hint="--listen HOST:PORT, as in 127.0.0.1:9435 or [::1]:9435",
+            exit_code=EXIT_USAGE,
+        )
+    return host, int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches it. Raises CowtraceError: no such host."""
+    try:
+        found = socket.getaddrinfo(host, None) if host else []
+    except OSError as error:
+        raise CowtraceError(
+            f"cannot find {printable(host)}: {error.strerror}",
+            hint="name an address of this machine: --listen 127.0.0.1:9435",
+        ) from None
+    return bool(found) and all(
+        ipaddress.ip_address(str(each[4][0]).partition("%")[0]).is_loopback for each in found
+    )
+
+
+@contextmanager
+def served(host: str, port: int, config: WebConfig, page: Page) -> Iterator[int]:
+    """Serve from other threads until the block is left; yields the port. Raises CowtraceError."""
+    server = _server(host, port, config, page)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False  # a client that hangs must not hold up the end
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._free = threading.BoundedSemaphore(MOST_CLIENTS)
+        super().__init__(*args, **kwargs)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """In a thread of its own; at once closed when too many are being served."""
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away, or speaks no TLS, is its own affair."""
+
+
+def _server(host: str, port: int, config: WebConfig, page: Page) -> ThreadingHTTPServer:
+    handler = type("Handler", (_Handler,), {"config": config, "page": staticmethod(page)})
+    family = socket.AF_INET6 if not host or ":" in host else socket.AF_INET
+    kind = type("Server", (_Server,), {"address_family": family})
+    try:
+        server: ThreadingHTTPServer = kind((host, port), handler)
+    except OSError as error:
+        shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        raise CowtraceError(
+            f"cannot listen at {printable(shown)}: {error.strerror}",
+            hint="is another exporter running? choose another one: --listen HOST:PORT",
+        ) from None
+    if config.tls:
+        # The handshake is for the thread of the request: here, one client could hold up all.
+        server.socket = config.tls.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
+    return server
+
+
+class _Handler(BaseHTTPRequestHandler):
+    config: WebConfig
+    page: Page
+    timeout = _PATIENCE_SECONDS
+    server_version, sys_version = "cowtrace", ""
+
+    def do_GET(self) -> None:
+        if not self.config.lets_in(self.headers.get("Authorization")):
+            self._answer(
+                HTTPStatus.UNAUTHORIZED,
+                b"Unauthorized\n",
+                headers={"WWW-Authenticate": 'Basic realm="cowtrace"'},
+            )
+        elif self.path.partition("?")[0] != PATH:
+            self._answer(HTTPStatus.NOT_FOUND, f"Here is only {PATH}\n".encode())
+        else:
+            content, kind = self.page(self.headers.get("Accept", ""))
+            self._answer(HTTPStatus.OK, content, kind=kind)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Silent: what clients send is not for the log."""
+
+    def _answer(
+        self,
+        status: HTTPStatus,
+        content: bytes,
+        *,
+        kind: str = "text/plain; charset=utf-8",
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        self.send_response(status)
+        all_headers = {"Content-Type": kind, "Content-Length": str(len(content))}
+        for name, value in (all_headers | (headers or {})).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)

@@ -1,0 +1,48 @@
+"""Cgroup rows -> a table that fits 80 columns, and gives the paths what room there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.console import Group, RenderableType
+
+from cowtrace.analysis.cgroups import CgroupRow
+from cowtrace.analysis.processes import Row
+from cowtrace.model import Snapshot
+from cowtrace.numbers import MISSING, count
+from cowtrace.terminal.columns import Column, fitted, table
+from cowtrace.terminal.footer import trust
+from cowtrace.terminal.processes import DISPENSABLE, NUMBERS
+from cowtrace.terminal.view import Block
+from cowtrace.text import fit_end, printable
+
+# Cells of a path, which is told by its end: half of a container's 64 digits. For these, 80 columns
+# lose ZERO and SHARED.
+_LEAST = 33
+
+
+def block(now: Snapshot, rows: tuple[CgroupRow, ...], limit: int) -> Block:
+    """The first `limit` of the rows."""
+
+    def draw(shown: int, width: int) -> RenderableType:
+        columns = fitted(_COLUMNS, width, DISPENSABLE, least=_LEAST)
+        lines = table(columns, ((row, False) for row in rows[:shown]))
+        return Group(lines, trust(now, f"{min(shown, len(rows)):,} of {len(rows):,} cgroups"))
+
+    return Block(min(limit, len(rows)), draw)
+
+
+def _path(row: CgroupRow, cells: int) -> str:
+    """Of a long one the end is kept, which tells containers apart."""
+    return MISSING if row.cgroup is None else fit_end(printable(row.cgroup), cells)
+
+
+def _of_sums(text: Callable[[Row], str]) -> Callable[[CgroupRow, int], str]:
+    return lambda row, _: text(row.sums)
+
+
+_COLUMNS: tuple[Column[CgroupRow], ...] = (
+    Column("CGROUP", _path, 0, right=False),
+    Column("PROCS", lambda row, _: count(row.processes), 7),
+    *(Column(number.header, _of_sums(number.text)) for number in NUMBERS),
+)

@@ -1,0 +1,66 @@
+"""Render what stands below a table: how far to trust it, and the PIDs inside containers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from rich.text import Text
+
+from cowtrace.model import Place, Snapshot
+from cowtrace.terminal.columns import EXITED
+from cowtrace.text import UNKNOWN_CGROUP, fit, fit_end, printable
+
+_MOST = 5  # containers
+
+
+def trust(
+    snapshot: Snapshot, shown: str, *, exited: bool = False, of_details: bool = False
+) -> Text:
+    """How it was counted, what is shown, and how far it can be trusted.
+
+    `of_details`: also name what concerns no count but its details: a stack that was not kept.
+    """
+    seconds = (snapshot.at_ns - snapshot.attached_ns) / 1e9
+    text = Text(style="dim")
+    text.append(
+        f"plan {snapshot.plan}, kernel {printable(snapshot.kernel)}, {seconds:,.1f} s: {shown}\n"
+    )
+    done = snapshot.completeness
+    text.append(f"unclassified {snapshot.unclassified:,}", _alarm(snapshot.unclassified))
+    text.append(", ")
+    text.append(f"lost {done.lost:,}", _alarm(done.lost))
+    if done.detail and (done.lost or of_details):
+        text.append(" (" + ", ".join(f"{cause} {lost:,}" for cause, lost in done.detail) + ")")
+    if snapshot.unseen:
+        unseen = ", ".join(kind.label for kind in sorted(snapshot.unseen))
+        text.append(f"; - not seen by this plan: {unseen}")
+    if exited:
+        text.append(f"; {EXITED} exited")
+    return text
+
+
+def containers(pids: Iterable[int], places: Mapping[int, Place], width: int) -> list[Text]:
+    """A line for each of the first containers: its cgroup's end, and PID=pid inside.
+
+    Nothing where all of the processes have the pid here that they have where they run.
+    """
+    inside: dict[str | None, list[str]] = defaultdict(list)
+    for pid in dict.fromkeys(pids):
+        place = places.get(pid)
+        if place and place.is_contained(pid):
+            inside[place.cgroup].append(f"{pid}={place.nspid}")
+    lines = [_line(cgroup, pairs, width) for cgroup, pairs in list(inside.items())[:_MOST]]
+    if len(inside) > _MOST:
+        lines.append(Text(f"and {len(inside) - _MOST:,} containers more", "dim"))
+    return lines
+
+
+def _line(cgroup: str | None, pairs: list[str], width: int) -> Text:
+    """`in /docker/4f…: PID 4711=1 4712=7`; as many of the processes as there is room for."""
+    where = UNKNOWN_CGROUP if cgroup is None else fit_end(printable(cgroup), width // 2)
+    return Text(fit(f"in {where}: PID {' '.join(pairs)}", width), "dim")
+
+
+def _alarm(number: int) -> str:
+    return "not dim bold red" if number else ""

@@ -1,0 +1,83 @@
+"""Fork rows -> a tree that fits 80 columns, and what in it is exact and what a bound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from cowtrace.analysis.forks import ForkRow, TreeLine, tree
+from cowtrace.model import Ending, Place, Snapshot
+from cowtrace.numbers import MISSING, age, percent, size
+from cowtrace.terminal.columns import EXITED, Column, fitted, table
+from cowtrace.terminal.footer import containers, trust
+from cowtrace.terminal.view import Block
+from cowtrace.text import fit, printable
+
+_SOUND = "exact: AGE, COPIED (in the plan's limits); upper bounds: SHARED, LOST, TO COME"
+_NONE = "no fork since the start; those from before it are not known"
+# What a terminal of less than 80 columns loses, in this order.
+_DISPENSABLE = ("\nTREND", "AT FORK\nSHARED", "\nAGE", "\nLOST", "\n/S")
+
+
+def block(
+    now: Snapshot, rows: tuple[ForkRow, ...], limit: int, places: Mapping[int, Place]
+) -> Block:
+    """The first `limit` of the rows, as a tree. `places`: of their processes, by pid."""
+
+    def draw(shown: int, width: int) -> RenderableType:
+        return _view(now, rows, shown, width, places)
+
+    return Block(min(limit, len(rows)), draw)
+
+
+def _view(
+    now: Snapshot,
+    rows: tuple[ForkRow, ...],
+    shown: int,
+    width: int,
+    places: Mapping[int, Place],
+) -> RenderableType:
+    drawn = tree(rows[:shown])
+    lines = table(
+        fitted(_COLUMNS, width, _DISPENSABLE, least=14),
+        ((line, _has_ended(line)) for line in drawn),
+    )
+    inside = containers((line.pid for line in drawn), places, width)
+    living = sum(row.generation.ended_ns is None for row in rows)
+    exited = any(row.generation.ended_by is Ending.EXIT for row in rows[:shown])
+    text = f"{min(shown, len(rows)):,} of {len(rows):,} forks, {living:,} alive"
+    footer = trust(now, text, exited=exited, of_details=True)
+    return Group(lines, *inside, Text(_SOUND if rows else _NONE, "dim"), footer)
+
+
+def _process(line: TreeLine, cells: int) -> str:
+    """Pid and name; what has exited is marked, and a child that called exec too."""
+    ended = line.row.generation.ended_by if line.row else None
+    exited = line.process.exited if line.process else False
+    mark = " exec" if ended is Ending.EXEC else EXITED if ended is Ending.EXIT or exited else ""
+    name = printable(line.process.comm) if line.process else "?"
+    return fit(f"{line.branch}{line.pid} {name}", cells - len(mark)) + mark
+
+
+def _has_ended(line: TreeLine) -> bool:
+    return line.row is not None and line.row.generation.ended_ns is not None
+
+
+def _of_row(text: Callable[[ForkRow], str]) -> Callable[[TreeLine, int], str]:
+    """Empty for a root, which is no fork."""
+    return lambda line, _: text(line.row) if line.row else ""
+
+
+_COLUMNS: tuple[Column[TreeLine], ...] = (
+    Column("\nPROCESS", _process, 0, right=False),
+    Column("\nAGE", _of_row(lambda row: age(row.seconds)), 7),
+    Column("AT FORK\nSHARED", _of_row(lambda row: size(row.generation.shareable_bytes))),
+    Column("COPIED\nPARENT", _of_row(lambda row: size(row.generation.parent_copied_bytes))),
+    Column("COPIED\nCHILD", _of_row(lambda row: size(row.generation.child_copied_bytes))),
+    Column("\nLOST", _of_row(lambda row: percent(row.generation.share_lost)), 6),
+    Column("\n/S", _of_row(lambda row: size(row.rate))),
+    Column("\nTREND", _of_row(lambda row: row.trend.value if row.trend else MISSING), 6),
+    Column("WORST\nTO COME", _of_row(lambda row: size(row.generation.worst_case_bytes))),
+)

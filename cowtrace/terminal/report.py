@@ -1,0 +1,135 @@
+"""A recording and its answers -> text of 80 columns, or one JSON object."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from rich.text import Text
+
+from cowtrace.analysis.questions import answers
+from cowtrace.analysis.questions.answer import Answer, Measure, Quality
+from cowtrace.analysis.questions.places import contained, contained_objects
+from cowtrace.analysis.questions.prose import in_words, pace
+from cowtrace.analysis.questions.sums import copied_size, ending
+from cowtrace.numbers import MISSING, count
+from cowtrace.recording.values import Recording
+from cowtrace.terminal.footer import containers
+from cowtrace.text import fit, padded, printable, wrap
+
+_NAME = 33
+_WIDTH = 72  # of what stands below an answer
+_WHOM, _SPEED = 2, 5  # the numbers of the questions by whom, and how fast
+_STYLES = {
+    Quality.EXACT: "green",
+    Quality.UPPER_BOUND: "yellow",
+    Quality.LOWER_BOUND: "bold red",
+    Quality.INCOMPLETE: "bold red",
+    Quality.ESTIMATE: "cyan",
+    Quality.NOT_RECORDED: "dim",
+    Quality.NOT_SEEN: "dim",
+}
+
+
+def report(recording: Recording, name: str) -> Text:
+    """The summary, then the ten answers."""
+    text = Text()
+    found = answers(recording)
+    text.append(f"{wrap(summary(recording, name))}\n")
+    text.append(f"{wrap(in_words(found))}\n")
+    text.append(f"{wrap(origin(recording))}\n", style="dim")
+    for answer in found:
+        text.append("\n")
+        for piece, style in _answer(answer):
+            text.append(piece, style=style)
+        if answer.number == _WHOM:
+            inside = contained(recording)
+            for line in containers(inside, inside, _WIDTH):
+                text.append("    ").append_text(line).append("\n")
+        if answer.number == _SPEED and (drawn := pace(recording)):
+            text.append(f"    {drawn}\n")
+    text.rstrip()
+    return text
+
+
+def summary(recording: Recording, name: str) -> str:
+    """What happened, in a sentence or two."""
+    processes = len(recording.last.processes)
+    forks = len(recording.last.generations)
+    words = f"{printable(name)}: {recording.seconds:,.1f} s, {_number(processes, 'process', 'es')}"
+    if "generation" in recording.header.details:
+        words += f", {_number(forks, 'fork')}"
+    words += f": {copied_size(recording)} copied."
+    if recording.ended or not recording.closed:
+        words += f" {ending(recording)}"
+    return words
+
+
+def origin(recording: Recording) -> str:
+    """Of what, when, and how it was made."""
+    header = recording.header
+    when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(header.started_unix_ns / 1e9))
+    what = f"{fit(printable(header.command), 200)}; " if header.command else ""
+    return (
+        f"{what}{when}; plan {printable(header.plan)}, kernel {printable(header.kernel)}, "
+        f"pages of {header.page_bytes:,} bytes"
+    )
+
+
+def as_object(recording: Recording, name: str) -> dict[str, Any]:
+    """What `--json` writes: fields are added, never renamed. A missing value is null."""
+    header = recording.header
+    found = answers(recording)
+    return {
+        "recording": name,
+        "seconds": recording.seconds,
+        "started_unix_ns": header.started_unix_ns,
+        "command": header.command,
+        "plan": header.plan,
+        "kernel": header.kernel,
+        "page_bytes": header.page_bytes,
+        "closed": recording.closed,
+        "ended": recording.ended,
+        "in_words": in_words(found),
+        "contained": contained_objects(recording),
+        "answers": [
+            {
+                "number": answer.number,
+                "question": answer.question,
+                "note": answer.note,
+                "measures": [measure_object(measure) for measure in answer.measures],
+            }
+            for answer in found
+        ],
+    }
+
+
+def measure_object(measure: Measure) -> dict[str, Any]:
+    """One number."""
+    return {
+        "name": measure.name,
+        "value": measure.value,
+        "unit": measure.unit.value,
+        "quality": measure.quality.value,
+        "faults": measure.faults,
+    }
+
+
+def _answer(answer: Answer) -> Iterator[tuple[str, str]]:
+    yield f"{answer.number:2}. {answer.question}\n", "bold"
+    for measure in answer.measures:
+        faults = "" if measure.faults is None else f"{count(measure.faults)} faults"
+        value = measure.text if measure.value is not None else MISSING
+        yield f"    {padded(measure.name, _NAME)} {value:>10} {faults:>14}  ", ""
+        yield f"{_short(measure.quality)}\n", _STYLES[measure.quality]
+    if answer.note:
+        yield f"{wrap(answer.note, '    ')}\n", "dim"
+
+
+def _short(quality: Quality) -> str:
+    return "not seen" if quality is Quality.NOT_SEEN else quality.value
+
+
+def _number(number: int, noun: str, plural: str = "s") -> str:
+    return f"{number:,} {noun}{plural if number != 1 else ''}"

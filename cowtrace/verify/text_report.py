@@ -1,0 +1,85 @@
+"""Checks of one kernel -> text of 80 columns: a line each, all of it where something differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from cowtrace.text import printable
+from cowtrace.verify.check import Check, Verdict
+from cowtrace.verify.groups import title
+from cowtrace.workloads.counts import Evidence
+
+STYLES = {Verdict.HOLDS: "green", Verdict.FAILS: "bold red", Verdict.UNSEEN: "yellow"}
+SHORT = {Verdict.HOLDS: "holds", Verdict.FAILS: "FAILS", Verdict.UNSEEN: "unseen"}
+
+
+def heading(group: str) -> Text:
+    """The line above the checks of a group."""
+    return Text(printable(title(group)), style="bold")
+
+
+def entry(check: Check, *, verbose: bool) -> RenderableType:
+    """One check: its verdict and claim; the rest when asked for, or when it does not hold."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(width=9, justify="right", no_wrap=True)
+    grid.add_column(overflow="fold")
+    verdict = Text(SHORT[check.verdict], style=STYLES[check.verdict])
+    grid.add_row(verdict, Text(printable(f"{check.name}: {check.claim}")))
+    if verbose or check.verdict is Verdict.FAILS:
+        for name, words in details(check):
+            grid.add_row(
+                Text(printable(name.rpartition("/")[2]), style="dim"), Text(printable(words))
+            )
+    elif check.why:
+        grid.add_row(Text("why", style="dim"), Text(printable(check.why)))
+    for finding in check.findings:
+        grid.add_row(Text("finding", style="cyan"), Text(printable(finding)))
+    return grid
+
+
+def details(check: Check) -> Iterator[tuple[str, str]]:
+    """What was done, expected, traced, what each oracle says, and why: a name and words each."""
+    yield "did", check.did
+    if check.expected:
+        yield "expected", check.expected
+        yield "traced", check.observed
+    alike: dict[Evidence, int] = {}  # children that did the same
+    for one in check.evidence:
+        alike[one] = alike.get(one, 0) + 1
+    for one, number in alike.items():
+        yield one.oracle, f"{number} x {evidence_words(one)}" if number > 1 else evidence_words(one)
+    if check.why:
+        yield "why", check.why
+
+
+def evidence_words(one: Evidence) -> str:
+    """`child: copied 509, as expected`."""
+    if one.observed is None:
+        return one.what if one.expected is None else f"{one.what}: cannot be told here"
+    if one.ok is None or one.expected is None:
+        return f"{one.what} {one.observed}"
+    agree = "as expected" if one.ok else f"but expected {one.expected}"
+    return f"{one.what} {one.observed}, {agree}"
+
+
+def summary(checks: Iterable[Check]) -> Text:
+    """How many checks have which verdict, on which kernel, under which plan."""
+    made = tuple(checks)
+    text = Text()
+    for verdict in Verdict:
+        number = sum(check.verdict is verdict for check in made)
+        if number:
+            verb = "hold" if verdict is Verdict.HOLDS and number != 1 else verdict.value
+            verb = "do not hold" if verdict is Verdict.FAILS and number != 1 else verb
+            text.append(", " if text else "")
+            text.append(f"{number:,} {verb}", style=STYLES[verdict])
+    if made:
+        seconds = sum(check.seconds for check in made)
+        text.append(
+            f"\nplan {made[0].plan}, kernel {printable(made[0].kernel)}, {seconds:.1f} s of checks"
+        )
+    return text

@@ -1,0 +1,124 @@
+"""A forked child that acts only when its parent has it act, one turn at a time, through pipes.
+
+So one process runs at any moment, and the order of all writes is exact.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+from collections.abc import Callable
+from typing import IO, Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar
+
+from cowtrace.errors import CowtraceError
+from cowtrace.workloads.unsupported import CannotHere
+
+A = TypeVar("A")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Child(Generic[A]):
+    """The parent's side. `make` is called in the child; actions are functions of what it made."""
+
+    def __init__(self, make: Callable[[], A]) -> None:
+        request_read, request_write = os.pipe()
+        answer_read, answer_write = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(request_write)
+            os.close(answer_read)
+            _serve(make, os.fdopen(request_read, "rb"), os.fdopen(answer_write, "wb"))
+        os.close(request_read)
+        os.close(answer_write)
+        self._requests = os.fdopen(request_write, "wb", buffering=0)
+        self._answers = os.fdopen(answer_read, "rb")
+        self._status: int | None = None
+
+    def do(self, action: Callable[Concatenate[A, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Have the child do `action`, wait, and return what it returned.
+
+        `action` is named at the top of a module (it goes by reference). Raises CowtraceError with
+        the child's own failure, or when the child was killed.
+        """
+        try:
+            self._requests.write(pickle.dumps((action, args, kwargs)))
+            result, failure = pickle.load(self._answers)
+        except (BrokenPipeError, EOFError) as error:
+            raise CowtraceError(
+                f"process {self.pid} of the workload ended too early: {self._ending()}",
+                hint="if it was killed for want of memory, take fewer pages: --pages",
+            ) from error
+        if failure is not None:
+            expected_failure, message, hint = failure
+            raise expected_failure(message, hint=hint)
+        answer: R = result
+        return answer
+
+    def end(self) -> None:
+        """Let the child exit, and wait until its memory is gone. May be called twice."""
+        if not self._requests.closed:
+            with contextlib.suppress(BrokenPipeError):  # it has ended already
+                self._requests.write(pickle.dumps(None))
+            self._requests.close()
+            self._answers.close()
+        self._wait()
+
+    def _wait(self) -> int:
+        if self._status is None:
+            _, self._status = os.waitpid(self.pid, 0)
+        return os.waitstatus_to_exitcode(self._status)
+
+    def _ending(self) -> str:
+        code = self._wait()
+        return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+
+
+class Victim:
+    """A forked child that waits to be let go, then does what it may not survive."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        go_read, go_write = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                os.close(go_write)
+                for fatal in (signal.SIGBUS, signal.SIGSEGV):
+                    signal.signal(fatal, signal.SIG_DFL)
+                os.read(go_read, 1)
+                action()
+            finally:
+                os._exit(0)
+        os.close(go_read)
+        self._go = go_write
+
+    def go(self) -> int:
+        """Let it act; the number of the signal that killed it, or 0."""
+        os.close(self._go)
+        _, status = os.waitpid(self.pid, 0)
+        return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+
+
+def _serve(make: Callable[[], Any], requests: IO[bytes], answers: IO[bytes]) -> NoReturn:
+    """The child: answers until it is told to end, or its parent is gone. Never returns."""
+    try:
+        actor = make()
+        while (request := pickle.load(requests)) is not None:
+            action, args, kwargs = request
+            answer: tuple[object, tuple[type[CowtraceError], str, str] | None]
+            try:
+                answer = (action(actor, *args, **kwargs), None)
+            except CannotHere as error:
+                answer = (None, (CannotHere, str(error), error.hint))
+            except CowtraceError as error:
+                answer = (None, (CowtraceError, str(error), error.hint))
+            except Exception as error:
+                message = f"in process {os.getpid()}: {error!r}"
+                answer = (None, (CowtraceError, message, "please report this"))
+            answers.write(pickle.dumps(answer))
+            answers.flush()
+        os._exit(0)
+    finally:  # never unwind into the parent's code
+        os._exit(1)
