@@ -2,6 +2,7 @@
 # What takes more than a line is in .ci/: install, demo, test and bench.
 
 KERNEL  ?=
+FILE    ?=
 KERNELS ?= 5.10 6.1 6.12 7.2
 SECTIONS ?=
 CASES   ?= 100000
@@ -10,7 +11,7 @@ BIN     := .venv/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test test-all box vagrant-test reproducible deb deb-test container container-test bench soak fuzz unit lint clean
+.PHONY: help install demo check test test-host test-vm test-all box vagrant-test reproducible deb deb-test container container-test bench soak fuzz unit lint clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -21,8 +22,16 @@ install: ## Install what is missing: Debian packages through apt, .venv/
 demo: install ## Fork and its copies, live, on this kernel; KERNEL=6.12: in the VM
 	@.ci/demo $(KERNEL)
 
+check: lint unit ## lint and unit: what every commit passes, within a minute
+
 test: install ## Unit tests, this kernel's, then in the VM KERNELS="5.10 6.1"
 	@.ci/test $(KERNELS)
+
+test-host: install ## Kernel tests on this kernel: all, or FILE=tests/native/test_x.py
+	@.ci/test host $(FILE)
+
+test-vm: install ## The same in the VM: KERNEL=6.12 FILE=tests/kernel/test_x.py
+	@.ci/test vm $(or $(KERNEL),6.12) $(FILE)
 
 test-all: install ## The same on every kernel: real-time, arm64, 16 KiB pages...
 	@.ci/test all
@@ -59,7 +68,7 @@ fuzz: install ## Anything at all, read: CASES=100000 of each
 	@.ci/fuzz $(CASES)
 
 unit: install ## The tests that need no root, no BCC and no kernel
-	$(BIN)/python -m pytest tests/unit -q
+	$(BIN)/python -m pytest tests/unit -q -n auto --dist worksteal
 
 lint: install ## ruff and mypy --strict
 	$(BIN)/ruff check
