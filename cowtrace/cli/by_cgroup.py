@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from cowtrace.analysis.cgroups import cgroup_rows
 from cowtrace.cli.attach import attach
 from cowtrace.cli.filters import Choice
-from cowtrace.cli.screen import screen
-from cowtrace.cli.watching import ending_held, snapshots
+from cowtrace.cli.live import Refresh
+from cowtrace.cli.live import watch as watch_live
 from cowtrace.machine import detail_objects as detaillines
+from cowtrace.model import Snapshot
 from cowtrace.places import Places
+
+if TYPE_CHECKING:
+    from cowtrace.terminal.view import View
 
 
 def watch(
@@ -27,18 +30,20 @@ def watch(
 ) -> None:
     """Attach, then show the cgroups at each interval."""
     places = Places()
-    with ExitStack() as stack:
-        live = stack.enter_context(attach(plan, only=choice.in_kernel()))
-        signals = ending_held(stack)
-        tell = detaillines.writer(sys.stdout, "cgroups", as_csv=as_csv)
-        show = None if as_json or as_csv else stack.enter_context(screen())
-        for now, before in snapshots(live, signals, interval, count, show):
-            places.look(now)
-            kept = choice.of(now)
-            rows = cgroup_rows(kept, before, lambda p: places.of(p).cgroup, sort=sort)
-            if show:
-                from cowtrace.terminal.cgroups import block
 
-                show.show(block(kept, rows, limit))
-            else:
-                tell(kept, detaillines.cgroups(rows))
+    def refresh(now: Snapshot, before: Snapshot | None) -> Refresh:
+        places.look(now)
+        kept = choice.of(now)
+        rows = cgroup_rows(kept, before, lambda p: places.of(p).cgroup, sort=sort)
+
+        def drawn() -> View:
+            from cowtrace.terminal.cgroups import view
+
+            return view(kept, rows, limit)
+
+        return Refresh(kept, drawn, lambda: detaillines.cgroups(rows))
+
+    watch_live(
+        attach(plan, only=choice.in_kernel()), refresh, rows="cgroups",
+        interval=interval, count=count, as_json=as_json, as_csv=as_csv,
+    )  # fmt: skip

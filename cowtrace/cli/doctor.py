@@ -17,7 +17,7 @@ from cowtrace.kernel.facts import KernelFacts
 from cowtrace.kernel.plan import PLAN_NAMES, Detail, NoPlan, PlanName, preference, probe_plan
 from cowtrace.kernel.requirements import facts_or_none, requirements
 from cowtrace.machine.csv import CsvLines
-from cowtrace.terminal.cost import as_object, block
+from cowtrace.terminal.cost import as_object, cost_table
 from cowtrace.terminal.doctor import Trial, report
 from cowtrace.terminal.show import show
 from cowtrace.tracer import Tracer
@@ -70,7 +70,7 @@ def doctor(cost: bool, as_json: bool, as_csv: bool) -> None:
         show(report(os.uname().release, needs, trials))
         if costs:
             click.echo()
-            show(block(costs))
+            show(cost_table(costs))
     if not runs:
         click.get_current_context().exit(EXIT_NO_PLAN)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections import deque
-from contextlib import ExitStack
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +13,7 @@ from cowtrace.analysis.processes import DEFAULT_ROWS
 from cowtrace.cli import cgroups
 from cowtrace.cli.attach import attach
 from cowtrace.cli.filters import Choice
+from cowtrace.cli.live import Refresh, watch
 from cowtrace.cli.options import (
     attach_option,
     csv_option,
@@ -21,12 +21,13 @@ from cowtrace.cli.options import (
     json_option,
     process_options,
 )
-from cowtrace.cli.screen import screen
-from cowtrace.cli.watching import ending_held, snapshots
 from cowtrace.machine import detail_objects as detaillines
 from cowtrace.model import ForkGeneration, Snapshot, descendants
 from cowtrace.places import Places
 from cowtrace.tracer.filter import Filter
+
+if TYPE_CHECKING:
+    from cowtrace.terminal.view import View
 
 
 @click.command(epilog="\b\nExample:\n  sudo cowtrace forks -p $(pidof redis-server)")
@@ -68,29 +69,31 @@ def forks(
     history: deque[Snapshot] = deque(maxlen=WINDOW + 1)
     members: set[int] = set()  # all that were seen in the cgroup
     places = Places()
-    with ExitStack() as stack:
-        # Both sides of a fork are to be counted, whichever of them -p names.
-        live = stack.enter_context(
-            attach(plan, details=frozenset({"generation"}), only=Filter(cgroup=choice.cgroup))
-        )
-        signals = ending_held(stack)
-        tell = detaillines.writer(sys.stdout, "generations", as_csv=as_csv)
-        show = None if as_json or as_csv else stack.enter_context(screen())
-        for now, before in snapshots(live, signals, interval, count, show):
-            if choice.cgroup:
-                members |= cgroups.processes(choice.cgroup)
-            kept = _of(now, choice, members)
-            history.append(kept)
-            rows = fork_rows(history, before)
-            places.look(now)
-            if show:
-                from cowtrace.terminal.forks import block
 
-                shown = [row.generation for row in rows[:limit]]
-                pids = [pid for fork in shown for pid in (fork.parent, fork.child)]
-                show.show(block(kept, rows, limit, places.of_pids(now, pids)))
-            else:
-                tell(kept, detaillines.generations(rows, places.of))
+    def refresh(now: Snapshot, before: Snapshot | None) -> Refresh:
+        nonlocal members
+        if choice.cgroup:
+            members |= cgroups.processes(choice.cgroup)
+        kept = _of(now, choice, members)
+        history.append(kept)
+        rows = fork_rows(history, before)
+        places.look(now)
+
+        def drawn() -> View:
+            from cowtrace.terminal.forks import view
+
+            shown = [row.generation for row in rows[:limit]]
+            pids = [pid for fork in shown for pid in (fork.parent, fork.child)]
+            return view(kept, rows, limit, places.of_pids(now, pids))
+
+        return Refresh(kept, drawn, lambda: detaillines.generations(rows, places.of))
+
+    # Both sides of a fork are to be counted, whichever of them -p names.
+    live = attach(plan, details=frozenset({"generation"}), only=Filter(cgroup=choice.cgroup))
+    watch(
+        live, refresh, rows="generations",
+        interval=interval, count=count, as_json=as_json, as_csv=as_csv,
+    )  # fmt: skip
 
 
 def _of(now: Snapshot, choice: Choice, members: set[int]) -> Snapshot:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import click
 
 from cowtrace.cli.attach import LATENCY, attach
 from cowtrace.cli.filters import Choice
+from cowtrace.cli.live import Refresh, watch
 from cowtrace.cli.options import (
     attach_option,
     csv_option,
@@ -16,9 +16,11 @@ from cowtrace.cli.options import (
     interval_arguments,
     json_option,
 )
-from cowtrace.cli.screen import screen
-from cowtrace.cli.watching import ending_held, snapshots
-from cowtrace.machine import detail_objects as detaillines
+from cowtrace.machine.objects import latency_of
+from cowtrace.model import Snapshot
+
+if TYPE_CHECKING:
+    from cowtrace.terminal.view import View
 
 
 @click.command(
@@ -44,16 +46,19 @@ def latency(
 
     The tracepoint plan sees no fault end, so it cannot time them.
     """
-    with ExitStack() as stack:
-        live = stack.enter_context(attach(plan, details=LATENCY, only=choice.in_kernel()))
-        signals = ending_held(stack)
-        tell = detaillines.writer(sys.stdout, "latency", as_csv=as_csv)
-        show = None if as_json or as_csv else stack.enter_context(screen())
-        for now, _ in snapshots(live, signals, interval, count, show):
-            kept = choice.of(now)
-            if show:
-                from cowtrace.terminal.latency import block
 
-                show.show(block(kept))
-            else:
-                tell(kept, detaillines.latency_of(kept))
+    def refresh(now: Snapshot, _: Snapshot | None) -> Refresh:
+        kept = choice.of(now)
+
+        def drawn() -> View:
+            from cowtrace.terminal.latency import view
+
+            return view(kept)
+
+        return Refresh(kept, drawn, lambda: latency_of(kept))
+
+    live = attach(plan, details=LATENCY, only=choice.in_kernel())
+    watch(
+        live, refresh, rows="latency",
+        interval=interval, count=count, as_json=as_json, as_csv=as_csv,
+    )  # fmt: skip

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +10,8 @@ from cowtrace.analysis.mappings import mapping_rows
 from cowtrace.analysis.processes import DEFAULT_ROWS, SORT_KEYS
 from cowtrace.cli.attach import attach
 from cowtrace.cli.filters import Choice
+from cowtrace.cli.live import Refresh
+from cowtrace.cli.live import watch as watch_live
 from cowtrace.cli.options import (
     attach_option,
     csv_option,
@@ -18,10 +19,12 @@ from cowtrace.cli.options import (
     interval_arguments,
     json_option,
 )
-from cowtrace.cli.screen import screen
-from cowtrace.cli.watching import ending_held, snapshots
 from cowtrace.machine import detail_objects as detaillines
+from cowtrace.model import Snapshot
 from cowtrace.places import Places
+
+if TYPE_CHECKING:
+    from cowtrace.terminal.view import View
 
 
 @click.command(
@@ -83,21 +86,21 @@ def watch(
     """Attach, then show the mappings at each interval."""
     one = len(choice.pids) == 1 and not choice.follow
     places = Places()
-    with ExitStack() as stack:
-        live = stack.enter_context(
-            attach(plan, details=frozenset({"mapping"}), only=choice.in_kernel())
-        )
-        signals = ending_held(stack)
-        tell = detaillines.writer(sys.stdout, "mappings", as_csv=as_csv)
-        show = None if as_json or as_csv else stack.enter_context(screen())
-        for now, before in snapshots(live, signals, interval, count, show):
-            kept = choice.of(now)
-            rows = mapping_rows(kept, before, addresses=addresses or as_json or as_csv, sort=sort)
-            if show:
-                from cowtrace.terminal.mappings import block
 
-                places.look(now)
-                where = places.of_pids(kept, (row.pid for row in rows[:limit]))
-                show.show(block(kept, rows, limit, where, one=one, addresses=addresses))
-            else:
-                tell(kept, detaillines.mappings(rows))
+    def refresh(now: Snapshot, before: Snapshot | None) -> Refresh:
+        kept = choice.of(now)
+        rows = mapping_rows(kept, before, addresses=addresses or as_json or as_csv, sort=sort)
+
+        def drawn() -> View:
+            from cowtrace.terminal.mappings import view
+
+            places.look(now)
+            where = places.of_pids(kept, (row.pid for row in rows[:limit]))
+            return view(kept, rows, limit, where, one=one, addresses=addresses)
+
+        return Refresh(kept, drawn, lambda: detaillines.mappings(rows))
+
+    watch_live(
+        attach(plan, details=frozenset({"mapping"}), only=choice.in_kernel()), refresh,
+        rows="mappings", interval=interval, count=count, as_json=as_json, as_csv=as_csv,
+    )  # fmt: skip

@@ -123,6 +123,7 @@ def _follow(
 ) -> int:
     """Wait for the command, looking where its processes run and, if `live`, redrawing; its exit
     code."""
+    from cowtrace.terminal import processes as table
     from cowtrace.terminal.bottom_screen import BottomScreen
 
     before: Snapshot | None = None
@@ -137,7 +138,7 @@ def _follow(
             if live:
                 found = rows(now, before, limit=DEFAULT_ROWS)
                 total = len(now.processes)
-                screen.show(Frame(now, found, total, verbose=verbose, places=where))
+                screen.show(table.view(Frame(now, found, total, verbose=verbose, places=where)))
             before = now
 
         return follow(pid, signals, interval, look, screen)

@@ -1,18 +1,18 @@
-"""What shows the frames: a redrawn table, plain blocks, or JSON lines."""
+"""Choose the screen: redrawn in place on a terminal, plain blocks of text anywhere else."""
 
 from __future__ import annotations
 
 import os
 import sys
 from types import TracebackType
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
-from cowtrace.analysis.processes import Frame
-from cowtrace.terminal.view import Block
+if TYPE_CHECKING:
+    from cowtrace.terminal.view import View
 
 
 class Screen(Protocol):
-    """Shows frames, one after the other; a context manager that leaves the last one in place."""
+    """Shows views, one after the other; a context manager that leaves the last one in place."""
 
     def __enter__(self) -> Screen: ...
 
@@ -23,7 +23,7 @@ class Screen(Protocol):
         at: TracebackType | None,
     ) -> None: ...
 
-    def show(self, frame: Frame | Block) -> None: ...
+    def show(self, view: View) -> None: ...
 
     def resized(self) -> None: ...
 

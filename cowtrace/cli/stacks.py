@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -12,6 +12,7 @@ from cowtrace.analysis.processes import DEFAULT_ROWS
 from cowtrace.analysis.stacks import Node, stack_tree
 from cowtrace.cli.attach import attach
 from cowtrace.cli.filters import Choice
+from cowtrace.cli.live import Refresh, watch
 from cowtrace.cli.options import (
     attach_option,
     csv_option,
@@ -19,8 +20,6 @@ from cowtrace.cli.options import (
     interval_arguments,
     json_option,
 )
-from cowtrace.cli.screen import screen
-from cowtrace.cli.watching import ending_held, snapshots
 from cowtrace.kernel.plan import Detail
 from cowtrace.machine import detail_objects as detaillines
 from cowtrace.model import COPIES, DetailRow, Snapshot
@@ -34,6 +33,9 @@ _SUFFIXES = {
     ".speedscope.json": "speedscope",
     ".txt": "top",
 }
+
+if TYPE_CHECKING:
+    from cowtrace.terminal.view import View
 
 
 @click.command(
@@ -90,26 +92,29 @@ def stacks(
     if kernel:
         details.add("kernel-stack")
     live_list = form == "top" and output is None
+
+    def refresh(moment: Snapshot, _: Snapshot | None) -> Refresh:
+        now = choice.of(moment)
+
+        def drawn() -> View:
+            from cowtrace.terminal.stacks import view
+
+            return view(now, _tree(now, exact), limit, sampled=not exact)
+
+        return Refresh(now, drawn, lambda: detaillines.stacks(_rows(now, exact), not exact))
+
     with ExitStack() as stack:
         out = _output(stack, output)
-        live = stack.enter_context(
-            attach(plan, details=frozenset(details), samples=not exact, only=choice.in_kernel())
-        )
-        signals = ending_held(stack)
-        show = stack.enter_context(screen()) if live_list and not machine else None
-        tell = detaillines.writer(out, "stacks", as_csv=as_csv)
-        now: Snapshot | None = None
-        for moment, _ in snapshots(live, signals, interval, count, show, look=True):
-            now = choice.of(moment)
-            if show:
-                from cowtrace.terminal.stacks import block
 
-                show.show(block(now, _tree(now, exact), limit, sampled=not exact))
-            elif machine:
-                tell(now, detaillines.stacks(_rows(now, exact), not exact))
-        if now and not machine and not show:
-            live.close()
+        def write(now: Snapshot) -> None:
             _write(out, form, now, _tree(now, exact), limit, sampled=not exact)
+
+        live = attach(plan, details=frozenset(details), samples=not exact, only=choice.in_kernel())
+        watch(
+            live, refresh, rows="stacks",
+            interval=interval, count=count, as_json=as_json, as_csv=as_csv, out=out,
+            show=live_list, look=True, at_end=None if live_list or machine else write,
+        )  # fmt: skip
 
 
 def _by_suffix(output: str | None) -> str:
@@ -157,12 +162,11 @@ def _write(out: TextIO, form: str, now: Snapshot, root: Node, limit: int, *, sam
         flamegraph.write(out, root, title, _subtitle(now, root, sampled))
     else:
         from cowtrace.terminal import plain
-        from cowtrace.terminal.stacks import block
+        from cowtrace.terminal.stacks import view
         from cowtrace.text import COLUMNS
 
-        plain.write(
-            plain.console(out), block(now, root, limit, sampled=sampled).draw(limit, COLUMNS)
-        )
+        shown = view(now, root, limit, sampled=sampled)
+        plain.write(plain.console(out), shown.draw(limit, COLUMNS))
 
 
 def _subtitle(now: Snapshot, root: Node, sampled: bool) -> str:

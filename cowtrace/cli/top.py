@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +10,8 @@ from cowtrace.analysis.processes import DEFAULT_ROWS, SORT_KEYS, Frame, rows
 from cowtrace.cli import by_cgroup, maps
 from cowtrace.cli.attach import LATENCY, attach
 from cowtrace.cli.filters import Choice
+from cowtrace.cli.live import Refresh
+from cowtrace.cli.live import watch as watch_live
 from cowtrace.cli.options import (
     attach_option,
     csv_option,
@@ -20,11 +21,12 @@ from cowtrace.cli.options import (
     latency_option,
     verbose_option,
 )
-from cowtrace.cli.screen import screen
-from cowtrace.cli.watching import ending_held, snapshots
 from cowtrace.machine import objects as jsonlines
-from cowtrace.machine.csv import CsvLines
+from cowtrace.model import Snapshot
 from cowtrace.places import Places
+
+if TYPE_CHECKING:
+    from cowtrace.terminal.view import View
 
 
 @click.command(
@@ -77,31 +79,36 @@ def top(
         return
     names = choice.pids
     places = Places()
-    with ExitStack() as stack:
-        live = stack.enter_context(
-            attach(
-                plan,
-                verbose=verbose,
-                page_faults=verbose,
-                details=LATENCY if latency else frozenset(),
-                only=choice.in_kernel(),
-            )
-        )
-        signals = ending_held(stack)
-        lines = CsvLines(sys.stdout)
-        show = None if as_json or as_csv else stack.enter_context(screen())
-        for now, before in snapshots(live, signals, interval, count, show):
-            kept = choice.of(now)
-            places.look(now)
-            if show:
-                most = max(limit, len(names))
-                found = rows(kept, before, sort=sort, always=names, limit=most)
-                where = places.of_pids(kept, (row.pid for row in found))
-                show.show(
-                    Frame(kept, found, len(now.processes), most, verbose=verbose,
-                          latency=latency, places=where)
-                )  # fmt: skip
-            elif as_csv:
-                lines.snapshot(jsonlines.as_object(kept, before, places.of), "processes")
-            else:
-                jsonlines.write(sys.stdout, kept, before, places.of, latency=latency)
+
+    def refresh(now: Snapshot, before: Snapshot | None) -> Refresh:
+        kept = choice.of(now)
+        places.look(now)
+
+        def drawn() -> View:
+            from cowtrace.terminal.processes import view
+
+            most = max(limit, len(names))
+            found = rows(kept, before, sort=sort, always=names, limit=most)
+            where = places.of_pids(kept, (row.pid for row in found))
+            return view(
+                Frame(kept, found, len(now.processes), most, verbose=verbose,
+                      latency=latency, places=where)
+            )  # fmt: skip
+
+        def as_object() -> dict[str, Any]:
+            timed = jsonlines.latency_of(kept) if latency and as_json else {}
+            return jsonlines.as_object(kept, before, places.of) | timed
+
+        return Refresh(kept, drawn, as_object)
+
+    live = attach(
+        plan,
+        verbose=verbose,
+        page_faults=verbose,
+        details=LATENCY if latency else frozenset(),
+        only=choice.in_kernel(),
+    )
+    watch_live(
+        live, refresh, rows="processes",
+        interval=interval, count=count, as_json=as_json, as_csv=as_csv,
+    )  # fmt: skip

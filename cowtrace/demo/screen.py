@@ -16,6 +16,7 @@ from cowtrace.demo.acts import KINDS, Act, Played
 from cowtrace.model import FaultKind
 from cowtrace.numbers import MISSING, duration, size
 from cowtrace.terminal import plain
+from cowtrace.terminal.processes import view
 from cowtrace.terminal.screen import LiveScreen
 from cowtrace.text import COLUMNS
 
@@ -69,10 +70,10 @@ class Teller:
     def show(self, frame: Frame, *, final: bool = False) -> None:
         """The table as it is now; a pipe gets only the final one."""
         if self._screen:
-            self._screen.show(frame)
+            self._screen.show(view(frame))
         elif final:
             self._say(Text())
-            self._plain.show(frame)
+            self._plain.show(view(frame))
 
     def close(self, story: Sequence[Played], last: Frame) -> None:
         """What it comes to, below the last table."""

@@ -30,15 +30,14 @@ Fields are added, never renamed.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from typing import Any, TextIO
+from collections.abc import Iterable
+from typing import Any
 
 from cowtrace.analysis.cgroups import CgroupRow
 from cowtrace.analysis.forks import ForkRow
 from cowtrace.analysis.mappings import MappingRow, label, segment
-from cowtrace.machine.csv import CsvLines
-from cowtrace.machine.objects import head, latency_of
-from cowtrace.model import NOWHERE, DetailRow, Event, PlaceOf, Snapshot, Source, nowhere
+from cowtrace.machine.objects import latency_of
+from cowtrace.model import NOWHERE, DetailRow, Event, PlaceOf, Source, nowhere
 
 __all__ = [
     "cgroups",
@@ -48,30 +47,7 @@ __all__ = [
     "latency_of",
     "mappings",
     "stacks",
-    "write",
-    "writer",
 ]
-
-
-def write(stream: TextIO, now: Snapshot, answer: dict[str, Any]) -> None:
-    """Write one line and flush it, so that a reader sees each interval at once."""
-    stream.write(json.dumps(head(now) | answer) + "\n")
-    stream.flush()
-
-
-def writer(
-    stream: TextIO, field: str, *, as_csv: bool
-) -> Callable[[Snapshot, dict[str, Any]], None]:
-    """What writes an answer at each interval: a line of JSON, or the rows of its list as CSV."""
-    lines = CsvLines(stream)
-
-    def tell(now: Snapshot, answer: dict[str, Any]) -> None:
-        if as_csv:
-            lines.snapshot(head(now) | answer, field)
-        else:
-            write(stream, now, answer)
-
-    return tell
 
 
 def generations(rows: Iterable[ForkRow], place_of: PlaceOf = nowhere) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Frames -> a table in the terminal's last lines, while a command writes above them.
+"""Draw a view in the terminal's last lines, while a command writes above them.
 
 The command's output must stay whole and in its place, so nothing is drawn over it: the terminal
 is told to scroll only the lines above (DECSTBM, as apt does for its progress bar). Each drawing
@@ -11,8 +11,8 @@ import os
 from types import TracebackType
 from typing import TextIO
 
-from cowtrace.analysis.processes import Frame
 from cowtrace.terminal.screen import console, fitted
+from cowtrace.terminal.view import View
 
 _LEAST_ABOVE = 8  # lines that the command keeps in any case
 _MOST_BELOW = 12
@@ -22,12 +22,12 @@ _DOWN = "\x1bD"  # keeps the column, scrolls at the end
 
 
 class BottomScreen:
-    """Reserves lines at the bottom when the first frame comes, and gives them back at the end."""
+    """Reserves lines at the bottom when the first view comes, and gives them back at the end."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._console = console(stream)
-        self._frame: Frame | None = None
+        self._newest: View | None = None
         self._top = 0  # the first reserved line, counted from 1; 0: none is reserved
 
     def __enter__(self) -> BottomScreen:
@@ -41,9 +41,9 @@ class BottomScreen:
     ) -> None:
         self.release()
 
-    def show(self, frame: Frame) -> None:
-        """Draw this frame, unless the terminal is too small or belongs to another job now."""
-        self._frame = frame
+    def show(self, view: View) -> None:
+        """Draw this view, unless the terminal is too small or belongs to another job now."""
+        self._newest = view
         if not self._is_ours():
             return
         size = os.get_terminal_size(self._stream.fileno())
@@ -51,10 +51,10 @@ class BottomScreen:
         if lines < 5:
             return
         self._reserve(size.lines, lines)
-        view = fitted(frame, self._console, lines - 1)
+        drawn_view = fitted(view, self._console, lines - 1)
         with self._console.capture() as captured:
             self._console.print("─" * size.columns, style="dim", end="\n")
-            self._console.print(view)
+            self._console.print(drawn_view)
         drawn = captured.get().splitlines()[:lines]
         drawn += [""] * (lines - len(drawn))
         placed = [f"\x1b[{self._top + i};1H{_CLEAR_LINE}{line}" for i, line in enumerate(drawn)]
@@ -63,11 +63,11 @@ class BottomScreen:
     def resized(self) -> None:
         """Reserve and draw anew."""
         self.release()
-        if self._frame:
-            self.show(self._frame)
+        if self._newest:
+            self.show(self._newest)
 
     def release(self) -> None:
-        """Give the lines back; the next frame reserves them again."""
+        """Give the lines back; the next view reserves them again."""
         if self._top:
             self._write(f"{_SAVE}\x1b[r\x1b[{self._top};1H{_CLEAR_BELOW}{_RESTORE}")
             self._top = 0

@@ -13,7 +13,7 @@ from cowtrace.numbers import MISSING, count
 from cowtrace.terminal.columns import Column, fitted, table
 from cowtrace.terminal.footer import trust
 from cowtrace.terminal.processes import DISPENSABLE, NUMBERS
-from cowtrace.terminal.view import Block
+from cowtrace.terminal.view import View
 from cowtrace.text import fit_end, printable
 
 # Cells of a path, which is told by its end: half of a container's 64 digits. For these, 80 columns
@@ -21,7 +21,7 @@ from cowtrace.text import fit_end, printable
 _LEAST = 33
 
 
-def block(now: Snapshot, rows: tuple[CgroupRow, ...], limit: int) -> Block:
+def view(now: Snapshot, rows: tuple[CgroupRow, ...], limit: int) -> View:
     """The first `limit` of the rows."""
 
     def draw(shown: int, width: int) -> RenderableType:
@@ -29,7 +29,7 @@ def block(now: Snapshot, rows: tuple[CgroupRow, ...], limit: int) -> Block:
         lines = table(columns, ((row, False) for row in rows[:shown]))
         return Group(lines, trust(now, f"{min(shown, len(rows)):,} of {len(rows):,} cgroups"))
 
-    return Block(min(limit, len(rows)), draw)
+    return View(min(limit, len(rows)), draw)
 
 
 def _path(row: CgroupRow, cells: int) -> str:

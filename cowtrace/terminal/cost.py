@@ -30,7 +30,7 @@ def as_object(cost: Cost) -> dict[str, object]:
     }
 
 
-def block(costs: Iterable[Cost]) -> RenderableType:
+def cost_table(costs: Iterable[Cost]) -> RenderableType:
     """A line for each way to trace."""
     found = tuple(costs)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))

@@ -12,7 +12,7 @@ from cowtrace.model import Ending, Place, Snapshot
 from cowtrace.numbers import MISSING, age, percent, size
 from cowtrace.terminal.columns import EXITED, Column, fitted, table
 from cowtrace.terminal.footer import containers, trust
-from cowtrace.terminal.view import Block
+from cowtrace.terminal.view import View
 from cowtrace.text import fit, printable
 
 _SOUND = "exact: AGE, COPIED (in the plan's limits); upper bounds: SHARED, LOST, TO COME"
@@ -21,15 +21,13 @@ _NONE = "no fork since the start; those from before it are not known"
 _DISPENSABLE = ("\nTREND", "AT FORK\nSHARED", "\nAGE", "\nLOST", "\n/S")
 
 
-def block(
-    now: Snapshot, rows: tuple[ForkRow, ...], limit: int, places: Mapping[int, Place]
-) -> Block:
+def view(now: Snapshot, rows: tuple[ForkRow, ...], limit: int, places: Mapping[int, Place]) -> View:
     """The first `limit` of the rows, as a tree. `places`: of their processes, by pid."""
 
     def draw(shown: int, width: int) -> RenderableType:
         return _view(now, rows, shown, width, places)
 
-    return Block(min(limit, len(rows)), draw)
+    return View(min(limit, len(rows)), draw)
 
 
 def _view(

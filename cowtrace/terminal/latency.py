@@ -10,14 +10,14 @@ from cowtrace.analysis.latency import Timing, timings
 from cowtrace.model import Snapshot
 from cowtrace.numbers import MISSING, WIDTH, brief, count
 from cowtrace.terminal.footer import trust
-from cowtrace.terminal.view import Block
+from cowtrace.terminal.view import View
 
 _BARS = "▁▂▃▄▅▆▇█"
 _HISTOGRAMS = 7  # beside each other in 80 columns
 _EXPLAINED = "other: on neither side of a fork since the start whose child lives"
 
 
-def block(now: Snapshot) -> Block:
+def view(now: Snapshot) -> View:
     """What `cowtrace latency` shows."""
     found = timings(now)
     buckets = _span(found)
@@ -31,7 +31,7 @@ def block(now: Snapshot) -> Block:
         shown = f"{faults:,} faults timed"
         return Group(*parts, Text(_EXPLAINED, "dim"), trust(now, shown, of_details=True))
 
-    return Block(len(buckets) + len(found), draw)
+    return View(len(buckets) + len(found), draw)
 
 
 def summary(now: Snapshot) -> RenderableType:

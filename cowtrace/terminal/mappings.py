@@ -12,14 +12,14 @@ from cowtrace.model import Place, Snapshot
 from cowtrace.numbers import MISSING, count, size
 from cowtrace.terminal.columns import EXITED, Column, fitted, table
 from cowtrace.terminal.footer import containers, trust
-from cowtrace.terminal.view import Block
+from cowtrace.terminal.view import View
 from cowtrace.text import fit, fit_end, printable
 
 # What a terminal of less than 80 columns loses, in this order.
 _DISPENSABLE = ("SIZE", "REUSED", "/S", " COMM", " SEG")
 
 
-def block(
+def view(
     now: Snapshot,
     rows: tuple[MappingRow, ...],
     limit: int,
@@ -27,7 +27,7 @@ def block(
     *,
     one: bool,
     addresses: bool,
-) -> Block:
+) -> View:
     """`one`: all rows are of one process, which needs to be named only once.
 
     `places`: where the processes run, by pid.
@@ -39,7 +39,7 @@ def block(
         inside = containers((row.pid for row in rows[:shown]), places, width)
         return Group(lines, *inside, _footer(now, rows, min(shown, len(rows)), one=one))
 
-    return Block(min(limit, len(rows)), draw)
+    return View(min(limit, len(rows)), draw)
 
 
 def _columns(one: bool, addresses: bool) -> list[Column[MappingRow]]:

@@ -1,4 +1,4 @@
-"""Frames -> plain text for a pipe: one block per interval, no escapes, 80 columns."""
+"""Write views as plain text for a pipe: a block each, no escapes, 80 columns."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from typing import TextIO
 
 from rich.console import Console, RenderableType
 
-from cowtrace.analysis.processes import Frame
-from cowtrace.terminal.processes import render
-from cowtrace.terminal.view import Block
+from cowtrace.terminal.view import View
 from cowtrace.text import COLUMNS
 
 
@@ -29,7 +27,7 @@ def console(stream: TextIO) -> Console:
 
 
 class PlainScreen:
-    """Writes each frame as a block of its own, with an empty line between two."""
+    """Writes each view as a block of its own, with an empty line between two."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -47,13 +45,12 @@ class PlainScreen:
     ) -> None:
         pass
 
-    def show(self, frame: Frame | Block) -> None:
+    def show(self, view: View) -> None:
         """Write one block, and flush it: a pipe's reader sees each interval at once."""
         if self._blocks:
             self._stream.write("\n")
         self._blocks += 1
-        view = frame.draw(frame.rows, COLUMNS) if isinstance(frame, Block) else render(frame)
-        write(self._console, view)
+        write(self._console, view.draw(view.rows, COLUMNS))
         self._stream.flush()
 
     def resized(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -15,6 +15,7 @@ from cowtrace.terminal.columns import COMM_CELLS, PID_CELLS, grid, name
 from cowtrace.terminal.footer import containers, trust
 from cowtrace.terminal.latency import summary
 from cowtrace.terminal.process_details import details
+from cowtrace.terminal.view import View
 from cowtrace.text import COLUMNS
 
 
@@ -39,6 +40,16 @@ NUMBERS = (
 
 # What a terminal of less than 80 columns loses, in this order.
 DISPENSABLE = ("SHARED", "ZERO", "REUSED", "FAULTS")
+
+
+def view(frame: Frame) -> View:
+    """What `cowtrace top` shows."""
+
+    def draw(rows: int, width: int) -> RenderableType:
+        return render(replace(frame, limit=rows), width)
+
+    shown = min(frame.limit, len(frame.rows))
+    return View(shown, draw, lines_per_row=4 if frame.verbose else 1)
 
 
 def render(frame: Frame, width: int = COLUMNS) -> RenderableType:

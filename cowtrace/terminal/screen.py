@@ -1,9 +1,7 @@
-"""Frames -> a table on a terminal that is redrawn in place, and stays there at the end."""
+"""Redraw a view in place on a terminal; the last one stays there at the end."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
 from types import TracebackType
 from typing import TextIO
 
@@ -11,9 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from cowtrace.analysis.processes import Frame
-from cowtrace.terminal.processes import render
-from cowtrace.terminal.view import Block
+from cowtrace.terminal.view import View
 
 
 def console(stream: TextIO) -> Console:
@@ -22,18 +18,18 @@ def console(stream: TextIO) -> Console:
 
 
 class LiveScreen:
-    """Shows the newest frame, cut to the terminal's height. A context manager."""
+    """Shows the newest view, cut to the terminal's height. A context manager."""
 
     def __init__(self, stream: TextIO, *, space_above: bool = False) -> None:
         self._space = [Text()] if space_above else []
         self.console = console(stream)
-        self._frame: Frame | Block | None = None
+        self._newest: View | None = None
         self._live = Live(
             console=self.console,
             auto_refresh=False,
             redirect_stdout=False,
             redirect_stderr=False,
-            get_renderable=self._view,
+            get_renderable=self._drawn,
         )
 
     def __enter__(self) -> LiveScreen:
@@ -50,9 +46,9 @@ class LiveScreen:
     ) -> None:
         self._live.stop()
 
-    def show(self, frame: Frame | Block) -> None:
-        """Redraw with this frame."""
-        self._frame = frame
+    def show(self, view: View) -> None:
+        """Redraw with this view."""
+        self._newest = view
         self._live.refresh()
 
     def resized(self) -> None:
@@ -60,36 +56,19 @@ class LiveScreen:
         self.console.clear()
         self._live.refresh()
 
-    def _view(self) -> RenderableType:
-        if self._frame is None:
+    def _drawn(self) -> RenderableType:
+        if self._newest is None:
             return Text("counting…", style="dim")
-        view = fitted(self._frame, self.console, self.console.height - 1 - len(self._space))
-        return Group(*self._space, view)
+        drawn = fitted(self._newest, self.console, self.console.height - 1 - len(self._space))
+        return Group(*self._space, drawn)
 
 
-def fitted(frame: Frame | Block, to: Console, height: int) -> RenderableType:
-    """The frame with as many of its rows as leave it at most `height` lines high, one at least."""
-    if isinstance(frame, Block):
-        return _cut(frame.rows, lambda rows: frame.draw(rows, to.width), to, height)
-    return _cut(
-        min(frame.limit, len(frame.rows)),
-        lambda rows: render(dataclasses.replace(frame, limit=rows), to.width),
-        to,
-        height,
-        lines_per_row=4 if frame.verbose else 1,  # with details a row takes several lines
-    )
-
-
-def _cut(
-    shown: int,
-    draw: Callable[[int], RenderableType],
-    to: Console,
-    height: int,
-    lines_per_row: int = 1,
-) -> RenderableType:
+def fitted(view: View, to: Console, height: int) -> RenderableType:
+    """The view with as many of its rows as leave it at most `height` lines high, one at least."""
+    rows = view.rows
     while True:
-        view = draw(shown)
-        over = len(to.render_lines(view, pad=False)) - height
-        if over <= 0 or shown <= 1:
-            return view
-        shown = max(1, shown - -(-over // lines_per_row))
+        drawn = view.draw(rows, to.width)
+        over = len(to.render_lines(drawn, pad=False)) - height
+        if over <= 0 or rows <= 1:
+            return drawn
+        rows = max(1, rows - -(-over // view.lines_per_row))

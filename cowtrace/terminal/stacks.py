@@ -10,11 +10,11 @@ from cowtrace.model import Snapshot
 from cowtrace.numbers import WIDTH, count, percent, size
 from cowtrace.terminal.columns import Column, fitted, table
 from cowtrace.terminal.footer import trust
-from cowtrace.terminal.view import Block
+from cowtrace.terminal.view import View
 from cowtrace.text import COLUMNS, fit, fit_end
 
 
-def block(now: Snapshot, root: Node, limit: int, *, sampled: bool) -> Block:
+def view(now: Snapshot, root: Node, limit: int, *, sampled: bool) -> View:
     """`sampled`: the sums are estimates."""
     found = functions(root)
 
@@ -23,7 +23,7 @@ def block(now: Snapshot, root: Node, limit: int, *, sampled: bool) -> Block:
         lines = table(columns, ((function, False) for function in found[:shown]))
         return Group(lines, _footer(now, root, min(shown, len(found)), len(found), sampled))
 
-    return Block(min(limit, len(found)), draw)
+    return View(min(limit, len(found)), draw)
 
 
 def _columns(root: Node, width: int) -> list[Column[Function]]:

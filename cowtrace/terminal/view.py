@@ -1,4 +1,4 @@
-"""What a screen shows that is no table of processes: a number of rows, and how to draw them."""
+"""A drawable view: its row count and its draw function."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from rich.console import RenderableType
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """One refresh. A screen that is too low for it draws fewer of the rows."""
+class View:
+    """What a screen shows at one refresh. A screen that is too low for it draws fewer rows."""
 
     rows: int  # shown at most
     draw: Callable[[int, int], RenderableType]  # (rows, width in cells)
+    lines_per_row: int = 1  # that a row takes, at most

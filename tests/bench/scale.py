@@ -24,6 +24,7 @@ from cowtrace import tracer
 from cowtrace.analysis.processes import Frame, rows
 from cowtrace.model import FaultKind, Snapshot
 from cowtrace.terminal.plain import PlainScreen
+from cowtrace.terminal.processes import view
 
 LIVE, SHORT = 10_000, 100_000
 SHOWN = 50
@@ -161,7 +162,7 @@ def _stage(name: str, traced: tracer.Tracer, crowds: list[Crowd], own: set[int])
             began_ns = time.thread_time_ns()
             now = traced.snapshot()
             top = rows(now, before, limit=SHOWN)
-            screen.show(Frame(now, top, len(now.processes), SHOWN))
+            screen.show(view(Frame(now, top, len(now.processes), SHOWN)))
             times.append((time.thread_time_ns() - began_ns) / 1e6)
             before = now
     return Stage(

@@ -26,7 +26,7 @@ from cowtrace.model import (
     Source,
     StackFrame,
 )
-from cowtrace.terminal.view import Block
+from cowtrace.terminal.view import View
 
 PAGE = 4096
 SECOND = 1_000_000_000
@@ -158,12 +158,12 @@ def event(address: int = 0x7F0000001234, **fields: Any) -> Event:
     return Event(address=address, **(usual | fields))
 
 
-def text(frame: Frame | Block) -> str:
-    """The frame as plain.py writes it."""
-    from cowtrace.terminal import plain
+def text(shown: Frame | View) -> str:
+    """A view, or that of a frame of processes, as plain.py writes it."""
+    from cowtrace.terminal import plain, processes
 
     stream = io.StringIO()
-    plain.PlainScreen(stream).show(frame)
+    plain.PlainScreen(stream).show(processes.view(shown) if isinstance(shown, Frame) else shown)
     return stream.getvalue()
 
 

@@ -38,7 +38,7 @@ from cowtrace.machine import objects as jsonlines
 from cowtrace.machine.csv import CsvLines
 from cowtrace.model import FaultKind, MappingType, Origin, Place, Snapshot, Source
 from cowtrace.prometheus.metrics import Metrics
-from cowtrace.terminal import forks, mappings, plain, stacks
+from cowtrace.terminal import forks, mappings, plain, processes, stacks
 from cowtrace.terminal.events import EventLines
 from cowtrace.tracer import abi, maps, unwind
 from cowtrace.tracer.details import DetailLedger
@@ -152,10 +152,10 @@ def every_view(now: Snapshot, before: Snapshot | None, table: int) -> None:
     tree = stack_tree(now, now.samples)
     here = {process.pid: PLACE for process in now.processes}
     drawn = (
-        Frame(now, found, len(now.processes), verbose=True, places=here),
-        forks.block(now, forked, 50, here),
-        mappings.block(now, mapped, 50, here, one=False, addresses=False),
-        stacks.block(now, tree, 50, sampled=True),
+        processes.view(Frame(now, found, len(now.processes), verbose=True, places=here)),
+        forks.view(now, forked, 50, here),
+        mappings.view(now, mapped, 50, here, one=False, addresses=False),
+        stacks.view(now, tree, 50, sampled=True),
     )
     with plain.PlainScreen(screen) as shown:
         shown.show(drawn[table])  # one a case: it is what takes longest
@@ -167,7 +167,7 @@ def every_view(now: Snapshot, before: Snapshot | None, table: int) -> None:
         detaillines.mappings(mapped),
         detaillines.stacks(now.details, False),
     ):
-        detaillines.write(objects, now, answer)
+        objects.write(json.dumps(jsonlines.head(now) | answer) + "\n")
     for line in objects.getvalue().split("\n")[:-1]:
         json.loads(line)
     sheet = io.StringIO()

@@ -143,7 +143,7 @@ def test_sums_by_cgroup() -> None:
         None, POD, "/user.slice",
     ]  # fmt: skip
     assert (
-        text(cgroups.block(now, found, 2))
+        text(cgroups.view(now, found, 2))
         == """\
 CGROUP                             PROCS  FAULTS  COPIED  REUSED   BYTES      /S
 /user.slice                            1     509     509       0 1.99MiB 1.99MiB

@@ -17,7 +17,7 @@ from cowtrace.errors import CowtraceError
 from cowtrace.html import flamegraph
 from cowtrace.machine import folded, speedscope
 from cowtrace.model import DetailRow, FaultKind, StackFrame
-from cowtrace.terminal.stacks import block
+from cowtrace.terminal.stacks import view
 
 NOW = snapshot(process(1, "python3", row(FaultKind.COPIED, 41)), process(2, "redis"))
 COLLECT = calls("gc_collect", "gc_main", "main")
@@ -70,7 +70,7 @@ def test_recursion_counts_once() -> None:
 
 def test_a_list() -> None:
     assert (
-        text(block(NOW, stack_tree(NOW, ROWS), 3, sampled=True))
+        text(view(NOW, stack_tree(NOW, ROWS), 3, sampled=True))
         == """\
    SELF         TOTAL       FUNCTION                       IN
  136KiB 82.9%  136KiB 82.9% gc_collect                     /usr/bin/python3.13
@@ -211,7 +211,7 @@ def test_without_plotly_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_hostile_name_stays_in_its_cell() -> None:
     rows = (detail(1, user_stack=calls(EVIL + "日本語" * 20, module=EVIL)),)
-    shown = text(block(NOW, stack_tree(NOW, rows), 20, sampled=False))
+    shown = text(view(NOW, stack_tree(NOW, rows), 20, sampled=False))
     assert all(cell_len(line) <= 80 for line in shown.splitlines())
     assert "\x1b" not in shown
 

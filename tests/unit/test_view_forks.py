@@ -9,7 +9,7 @@ from snapshots import PAGE, SECOND, fork, process, snapshot, text
 
 from cowtrace.analysis.forks import Trend, fork_rows, tree, trend
 from cowtrace.model import Ending, ForkGeneration, Snapshot
-from cowtrace.terminal.forks import block
+from cowtrace.terminal.forks import view
 
 REDIS = process(1, "redis-server")
 CHILD = process(4_194_304, "redis-rdb-bgsave", parent=1)
@@ -35,7 +35,7 @@ NOW = at(
 
 def test_a_tree() -> None:
     assert (
-        text(block(NOW, fork_rows([BEFORE, NOW], BEFORE), 20, {}))
+        text(view(NOW, fork_rows([BEFORE, NOW], BEFORE), 20, {}))
         == """\
                              AT FORK  COPIED  COPIED                       WORST
 PROCESS                  AGE  SHARED  PARENT   CHILD  LOST      /S TREND TO COME
@@ -53,19 +53,19 @@ unclassified 0, lost 0; † exited
 def test_the_living_that_copied_most_are_shown_first() -> None:
     rows = fork_rows([NOW], None)
     assert [row.generation.number for row in rows] == [2, 3, 1]
-    shown = text(block(NOW, rows, 1, {})).splitlines()
+    shown = text(view(NOW, rows, 1, {})).splitlines()
     assert "1 of 3 forks" in shown[-2]
     assert sum("─" in line for line in shown) == 1
 
 
 def test_a_child_that_called_exec() -> None:
     now = at(3, fork(1, 1, 23, at=0.5, ended=0.75, ended_by=Ending.EXEC))
-    assert "└─23 sh exec" in text(block(now, fork_rows([now], None), 20, {}))
+    assert "└─23 sh exec" in text(view(now, fork_rows([now], None), 20, {}))
 
 
 def test_no_fork_yet() -> None:
     now = at(3)
-    assert "no fork since the start" in text(block(now, fork_rows([now], None), 20, {}))
+    assert "no fork since the start" in text(view(now, fork_rows([now], None), 20, {}))
 
 
 def test_a_pid_that_came_back_makes_no_circle() -> None:
@@ -114,5 +114,5 @@ def test_whoever_forks_on_and_on_does_not_end_the_tracer() -> None:
     lines = tree(fork_rows([now], None))
     assert [line.pid for line in lines] == list(range(1, depth + 2))
     assert max(len(line.branch) for line in lines) < 80
-    shown = text(block(now, fork_rows([now], None), depth, {}))
+    shown = text(view(now, fork_rows([now], None), depth, {}))
     assert f"{depth:,} of {depth:,} forks" in shown

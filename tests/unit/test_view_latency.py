@@ -13,7 +13,7 @@ from snapshots import detail, fork, process, row, snapshot, text
 from cowtrace.analysis.latency import Timing, timings
 from cowtrace.analysis.processes import Frame, rows
 from cowtrace.model import DetailRow, FaultKind
-from cowtrace.terminal.latency import block
+from cowtrace.terminal.latency import view
 from cowtrace.terminal.screen import fitted
 
 
@@ -64,7 +64,7 @@ def test_no_percentile_is_outside(buckets: dict[int, int], share: float) -> None
 
 def test_lines_and_histograms() -> None:
     assert (
-        text(block(NOW))
+        text(view(NOW))
         == """\
 KIND         SIDE     FAULTS   TOTAL    MEAN     P50     P99 512ns to 32.8µs
 copied       parent      503  1.82ms  3.63µs <4.10µs <32.8µs   █  ▁
@@ -97,10 +97,10 @@ def test_what_latency_adds_to_a_table() -> None:
 
 
 def test_nothing_timed_yet() -> None:
-    assert "0 faults timed" in text(block(snapshot()))
+    assert "0 faults timed" in text(view(snapshot()))
 
 
 def test_a_low_screen_shows_the_lines_alone() -> None:
     terminal = Console(file=io.StringIO(), width=80)
-    lines = terminal.render_lines(fitted(block(NOW), terminal, 10))
+    lines = terminal.render_lines(fitted(view(NOW), terminal, 10))
     assert len(lines) <= 10

@@ -11,7 +11,7 @@ from snapshots import PAGE, detail, mapping, process, row, snapshot, text
 
 from cowtrace.analysis.mappings import mapping_rows, segment
 from cowtrace.model import DetailRow, FaultKind, MappingType, Snapshot, Source
-from cowtrace.terminal.mappings import block
+from cowtrace.terminal.mappings import view
 
 HEAP = mapping(type=MappingType.HEAP, start=0x555500000000)
 ARENA = mapping("glibc: malloc arena")
@@ -40,7 +40,7 @@ NOW = of(
 
 def test_all_processes() -> None:
     assert (
-        text(block(NOW, mapping_rows(NOW, None), 20, {}, one=False, addresses=False))
+        text(view(NOW, mapping_rows(NOW, None), 20, {}, one=False, addresses=False))
         == """\
     PID COMM       MAPPING                  SEG   COPIED  REUSED   BYTES      /S
 4194304 redis-ser… [heap]                   rw-p     503      23 1.96MiB 1006KiB
@@ -58,7 +58,7 @@ unknown: its name could not be read
 def test_one_process_is_named_once() -> None:
     now = of(detail(4_194_304, FaultKind.COPIED, 503, mapping=DATA))
     assert (
-        text(block(now, mapping_rows(now, None), 20, {}, one=True, addresses=False))
+        text(view(now, mapping_rows(now, None), 20, {}, one=True, addresses=False))
         == """\
 MAPPING                                     SEG   COPIED  REUSED   BYTES      /S
 /usr/lib/x86_64-linux-gnu/libc.so.6         rw-p     503       0 1.96MiB 1.96MiB
@@ -71,7 +71,7 @@ unclassified 0, lost 0
 
 def test_addresses_tell_mappings_of_one_name_apart() -> None:
     rows = mapping_rows(NOW, None, addresses=True)
-    shown = text(block(NOW, rows, 20, {}, one=False, addresses=True)).splitlines()
+    shown = text(view(NOW, rows, 20, {}, one=False, addresses=True)).splitlines()
     assert len(rows) == 6
     assert shown[1] == (
         "4194304  555500000000 1.99MiB [heap]        rw-p     503      23 1.96MiB 1006KiB"
@@ -102,7 +102,7 @@ def test_segments_are_those_of_proc() -> None:
 def test_a_hostile_name_stays_in_its_cell() -> None:
     evil = mapping("/tmp/\x1b[2J\n\u202e日本語" * 3, MappingType.FILE)
     now = of(detail(23, mapping=evil), detail(23, mapping=mapping("[red]\x1b[0m")))
-    shown = text(block(now, mapping_rows(now, None), 20, {}, one=False, addresses=False))
+    shown = text(view(now, mapping_rows(now, None), 20, {}, one=False, addresses=False))
     assert "\x1b" not in shown
     assert "\u202e" not in shown
     assert "[anon:[red]\\x1b[0m]" in shown
@@ -111,8 +111,8 @@ def test_a_hostile_name_stays_in_its_cell() -> None:
 
 
 def test_a_wide_terminal_shows_whole_names() -> None:
-    view = block(NOW, mapping_rows(NOW, None), 20, {}, one=False, addresses=False)
+    made = view(NOW, mapping_rows(NOW, None), 20, {}, one=False, addresses=False)
     terminal = Console(file=io.StringIO(), width=120)
     with terminal.capture() as shown:
-        terminal.print(view.draw(view.rows, 120))
+        terminal.print(made.draw(made.rows, 120))
     assert LIBC in shown.get()

@@ -15,7 +15,7 @@ from snapshots import PAGE, process, row, snapshot, text
 from cowtrace.analysis.processes import SORT_KEYS, Frame, rows
 from cowtrace.model import Completeness, FaultKind, FaultRow, Origin, PageFaults, Source
 from cowtrace.terminal import plain
-from cowtrace.terminal.processes import fault_table, render
+from cowtrace.terminal.processes import fault_table, render, view
 from cowtrace.terminal.screen import fitted
 
 REDIS = process(
@@ -225,9 +225,9 @@ def test_a_named_process_is_shown_without_faults() -> None:
 def test_plain_screen_separates_blocks() -> None:
     stream = io.StringIO()
     with plain.PlainScreen(stream) as screen:
-        screen.show(frame(REDIS))
+        screen.show(view(frame(REDIS)))
         screen.resized()
-        screen.show(frame(REDIS))
+        screen.show(view(frame(REDIS)))
     one = text(frame(REDIS))
     assert stream.getvalue() == one + "\n" + one
 
@@ -253,5 +253,5 @@ def test_as_many_rows_as_the_terminal_is_high() -> None:
     for verbose in (False, True):
         for height in (1, 5, 11, 24, 25, 60, 200):
             tall = Frame(now, rows(now, None), 39, limit=39, verbose=verbose)
-            lines = terminal.render_lines(fitted(tall, terminal, height))
+            lines = terminal.render_lines(fitted(view(tall), terminal, height))
             assert len(lines) <= max(height, 11 if verbose else 4)
