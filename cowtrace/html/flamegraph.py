@@ -1,12 +1,111 @@
-"""A tree of calls -> one HTML file with an interactive flame graph, which needs no network."""
+"""Draw a tree of calls as a flame graph: a plotly figure, or a page that needs no network."""
 
 from __future__ import annotations
 
 from html import escape
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from cowtrace.analysis.stacks import Node
-from cowtrace.html.flame import flame_figure
+from cowtrace.errors import CowtraceError
+from cowtrace.numbers import count, percent, size
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+_LEAST = 1 / 2000  # of all: what is less is too narrow to be seen, and left out
+_DEEPEST = 200
+_MODULES = ("#e8743b", "#f2a541", "#d9534f", "#f6c667", "#c96b4b", "#eb9486", "#f3b562", "#d98e73")
+_KERNEL, _PYTHON, _OTHER = "#8c9cc4", "#6aa86f", "#c9c3b8"
+
+
+def flame_figure(root: Node) -> Figure:
+    """Click a call to see it alone; the callers are below what they called.
+
+    Raises CowtraceError where plotly is not installed.
+    """
+    try:
+        from plotly.graph_objects import Figure, Icicle
+    except ImportError:
+        raise CowtraceError(
+            "the flame graph needs plotly, which is not installed",
+            hint="pip install 'cowtrace[report]'; or take --format speedscope, folded or top",
+        ) from None
+    found = _columns(root)
+    return Figure(
+        Icicle(
+            **found,
+            branchvalues="total",
+            root={"color": "#e6e1d6"},
+            tiling={"orientation": "v", "flip": "y"},
+            pathbar={"visible": True, "side": "top"},
+            hovertemplate="<b>%{label}</b><br>%{hovertext}<extra></extra>",
+            sort=True,
+            textfont={"color": "#1d1d1d"},  # whatever the theme of the page around it
+            leaf={"opacity": 1},
+        ),
+        layout={
+            "margin": {"l": 4, "r": 4, "t": 28, "b": 4},
+            "font": {"family": "system-ui, sans-serif", "size": 12},
+            "uniformtext": {"minsize": 9, "mode": "hide"},
+        },
+    )
+
+
+def _columns(root: Node) -> dict[str, object]:
+    """The nodes that are wide enough, as the parallel lists that plotly takes."""
+    ids: list[str] = []
+    labels: list[str] = []
+    parents: list[str] = []
+    values: list[int] = []
+    texts: list[str] = []
+    colours: list[str] = []
+    rest: list[tuple[Node, str, int]] = [(root, "", 0)]
+    all_bytes = max(1, root.total_bytes)
+    while rest:
+        node, parent, depth = rest.pop()
+        number = str(len(ids))
+        ids.append(number)
+        labels.append(_plain(node.call.name))
+        parents.append(parent)
+        values.append(node.total_bytes)
+        colours.append(_colour(node, depth))
+        share = percent(node.total_bytes / all_bytes)
+        where = f"{_plain(node.call.module)}<br>" if node.call.module else ""
+        own = f"<br>itself {size(node.self_bytes, ' ')}" if node.self_bytes else ""
+        texts.append(
+            f"{where}{size(node.total_bytes, ' ')} in {count(node.faults)} copies, {share}{own}"
+        )
+        if depth < _DEEPEST:
+            rest += [
+                (child, number, depth + 1)
+                for child in node.children.values()
+                if child.total_bytes >= all_bytes * _LEAST
+            ]
+    return {
+        "ids": ids,
+        "labels": labels,
+        "parents": parents,
+        "values": values,
+        "hovertext": texts,
+        "marker": {"colors": colours, "line": {"width": 0.5, "color": "white"}},
+    }
+
+
+def _plain(text: str) -> str:
+    """plotly reads a few tags and entities in labels: none may come from a name."""
+    return escape(text, quote=False)
+
+
+def _colour(node: Node, depth: int) -> str:
+    module = node.call.module
+    if depth < 2 or not module:
+        return _OTHER
+    if module == "[kernel]":
+        return _KERNEL
+    if module.endswith((".py", ">")):
+        return _PYTHON
+    return _MODULES[sum(module.encode()) % len(_MODULES)]
+
 
 # Names are escaped; should one slip through, the page still loads nothing from anywhere.
 _POLICY = (

@@ -69,7 +69,7 @@ def _cards(recording: Recording) -> Iterator[str]:
 
 def _sections(recording: Recording, found: Sequence[Answer], tree: Node) -> Iterator[str]:
     from cowtrace.html import charts
-    from cowtrace.html.flame import flame_figure
+    from cowtrace.html.flamegraph import flame_figure
 
     yield _chart("time", "Copied over time", charts.over_time(recording),
                  "Triangles: forks. Crosses: the end of a child, or its exec.")  # fmt: skip

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cowtrace.errors import EXIT_NO_ROOM, CowtraceError
-from cowtrace.links import without_links
+from cowtrace.files import without_links
 from cowtrace.model import FaultRow, PlaceOf, Process, Snapshot, nowhere
 from cowtrace.recording.detail_writer import DetailWriter
 from cowtrace.recording.schema import APPLICATION_ID, SCHEMA, VERSION, text

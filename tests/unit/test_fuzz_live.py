@@ -208,7 +208,7 @@ class Tags(HTMLParser):
 @given(spelled, spelled, spelled)
 def test_a_flame_graph_of_any_names(comm: str, symbol: str, module: str) -> None:
     pytest.importorskip("plotly", reason="the extra cowtrace[report] is not installed")
-    from cowtrace.html.flame import flame_figure
+    from cowtrace.html.flamegraph import flame_figure
 
     now = snapshot(process(1, comm))
     stack = calls(symbol, "main", module=module)

@@ -20,7 +20,7 @@ from test_verify_command import run as run_verify
 import cowtrace.tracer
 from cowtrace import cli
 from cowtrace.errors import EXIT_FAILURE, CowtraceError
-from cowtrace.links import without_links
+from cowtrace.files import without_links
 from cowtrace.recording.writer import Writer
 
 NOBODY = 65534

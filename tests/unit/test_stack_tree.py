@@ -195,7 +195,7 @@ def test_a_hostile_name_cannot_leave_its_string() -> None:
 
 def test_narrow_calls_are_left_out_of_the_figure_not_of_the_sum() -> None:
     many = [detail(1, faults=1, user_stack=calls(f"f{n}", "main")) for n in range(5000)]
-    flame = pytest.importorskip("cowtrace.html.flame")
+    flame = pytest.importorskip("cowtrace.html.flamegraph")
     pytest.importorskip("plotly", reason="the extra cowtrace[report] is not installed")
     (trace,) = flame.flame_figure(stack_tree(NOW, many)).data
     assert len(trace.ids) == 3
