@@ -11,7 +11,7 @@ from cowtrace.cli.live import Refresh
 from cowtrace.cli.live import watch as watch_live
 from cowtrace.machine import detail_objects as detaillines
 from cowtrace.model import Snapshot
-from cowtrace.places import Places
+from cowtrace.proc import Places
 
 if TYPE_CHECKING:
     from cowtrace.terminal.view import View

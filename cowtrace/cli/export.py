@@ -22,7 +22,7 @@ from cowtrace.cli.options import attach_option, notice, notices_option, process_
 from cowtrace.cli.watching import ending_held, ticks
 from cowtrace.errors import EXIT_USAGE, CowtraceError
 from cowtrace.kernel.statistics import enabled
-from cowtrace.places import Places
+from cowtrace.proc import Places
 from cowtrace.text import printable
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from cowtrace.cli.options import (
 )
 from cowtrace.machine import detail_objects as detaillines
 from cowtrace.model import ForkGeneration, Snapshot, descendants
-from cowtrace.places import Places
+from cowtrace.proc import Places
 from cowtrace.tracer.filter import Filter
 
 if TYPE_CHECKING:

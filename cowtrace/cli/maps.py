@@ -21,7 +21,7 @@ from cowtrace.cli.options import (
 )
 from cowtrace.machine import detail_objects as detaillines
 from cowtrace.model import Snapshot
-from cowtrace.places import Places
+from cowtrace.proc import Places
 
 if TYPE_CHECKING:
     from cowtrace.terminal.view import View

@@ -28,7 +28,7 @@ from cowtrace.errors import EXIT_NO_ROOM
 from cowtrace.kernel.plan import Detail
 from cowtrace.model import Snapshot
 from cowtrace.numbers import size
-from cowtrace.places import Places
+from cowtrace.proc import Places
 from cowtrace.recording.values import Header
 from cowtrace.recording.writer import NoRoom, Writer
 from cowtrace.text import printable

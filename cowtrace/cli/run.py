@@ -30,7 +30,7 @@ from cowtrace.files import private_file
 from cowtrace.machine import objects as jsonlines
 from cowtrace.machine.csv import CsvLines
 from cowtrace.model import Place, Snapshot
-from cowtrace.places import Places
+from cowtrace.proc import Places
 from cowtrace.text import COLUMNS, fit, printable
 
 

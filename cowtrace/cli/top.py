@@ -23,7 +23,7 @@ from cowtrace.cli.options import (
 )
 from cowtrace.machine import objects as jsonlines
 from cowtrace.model import Snapshot
-from cowtrace.places import Places
+from cowtrace.proc import Places
 
 if TYPE_CHECKING:
     from cowtrace.terminal.view import View

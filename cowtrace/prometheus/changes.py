@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from cowtrace.model import FaultKind, Origin, Process, Snapshot, Source
-from cowtrace.places import Places
+from cowtrace.proc import Places
 from cowtrace.text import fit, printable
 
 Kind = tuple[FaultKind, Source, Origin]

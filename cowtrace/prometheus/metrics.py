@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from cowtrace import __version__
 from cowtrace.analysis.forks import WINDOW, Trend, trend
 from cowtrace.model import COPIES, FaultKind, ForkGeneration, Snapshot, Source
-from cowtrace.places import Places
+from cowtrace.proc import Places
 from cowtrace.prometheus.changes import Changes, Kind
 from cowtrace.prometheus.groups import Group, Groups
 

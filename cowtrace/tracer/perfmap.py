@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cowtrace.places import nspid
+from cowtrace.proc import nspid
 
 _MOST_BYTES = 64 << 20  # of one file; what is beyond is not read
 

@@ -20,7 +20,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 with atheris.instrument_imports(include=["cowtrace"], enable_loader_override=False):
     from made_recordings import answered_or_refused, write
 
-    from cowtrace import places
     from cowtrace import proc as procfs
     from cowtrace.cli import cgroups
     from cowtrace.errors import CowtraceError
@@ -80,7 +79,7 @@ def proc(data: bytes) -> None:
     cgroups._roots(data.decode(errors="surrogateescape"))
     for name in ("status", "cgroup"):
         put(data, f"7/{name}")
-    found = places.read(7, SCRATCH)
+    found = procfs.read_place(7, SCRATCH)
     assert found is not None
     (found.cgroup or "").encode()
     put(data, "meminfo")

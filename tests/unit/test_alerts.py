@@ -18,7 +18,7 @@ pytest.importorskip("prometheus_client", reason="the extra cowtrace[prometheus] 
 
 from cowtrace.cli import main
 from cowtrace.model import FaultKind, Place
-from cowtrace.places import Places
+from cowtrace.proc import Places
 from cowtrace.prometheus.metrics import Metrics, bpf_cost
 
 TESTS = Path(__file__).with_name("alerts_test.yml")

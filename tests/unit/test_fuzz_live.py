@@ -23,7 +23,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from snapshots import calls, detail, process, snapshot
 
-from cowtrace import places
 from cowtrace import proc as procfs
 from cowtrace.analysis.forks import fork_rows
 from cowtrace.analysis.mappings import mapping_rows
@@ -180,7 +179,7 @@ def every_view(now: Snapshot, before: Snapshot | None, table: int) -> None:
     assert all(re.fullmatch(r".+ \d+", line) for line in folds.getvalue().split("\n")[:-1])
     safe(folds.getvalue())
     json.dumps(speedscope.as_object(tree, "x"))
-    metrics = Metrics(places.Places(lambda pid: PLACE), 3)
+    metrics = Metrics(procfs.Places(lambda pid: PLACE), 3)
     metrics.add(now)
     for family in metrics.collect():
         for sample in family.samples:
@@ -371,7 +370,7 @@ def test_meminfo(content: bytes) -> None:
 def test_where_a_process_runs(cgroup: bytes, status: bytes) -> None:
     put("7/cgroup", cgroup)
     put("7/status", status)
-    found = places.read(7, scratch())
+    found = procfs.read_place(7, scratch())
     assert found is not None
     assert found.nspid is None or found.nspid >= 0
     if cgroup == b"0::/user.slice/a b":

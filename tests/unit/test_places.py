@@ -1,4 +1,4 @@
-"""places.py, and what views show of it: pids in containers, and sums by cgroup."""
+"""proc.py and what tables show of it: where processes run, PIDs in containers, sums by cgroup."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from snapshots import PAGE, process, row, snapshot, text
 from cowtrace.analysis.cgroups import cgroup_rows
 from cowtrace.analysis.processes import Frame, rows
 from cowtrace.model import FaultKind, Place
-from cowtrace.places import Places, read
+from cowtrace.proc import Places, read_place
 from cowtrace.terminal import cgroups
 from cowtrace.terminal.footer import containers
 
@@ -41,8 +41,8 @@ def proc(folder: Path, pid: int, status: bytes, cgroup: bytes) -> Path:
 def test_proc(tmp_path: Path, nspid: bytes, cgroup: bytes, expected: Place) -> None:
     # a name cannot pass for a line: the kernel escapes its newlines
     status = b"Name:\tx\\nNSpid:\t9\nTgid:\t23\nNSpid:\t" + nspid + b"\nVmPeak:\t1 kB\n"
-    assert read(23, proc(tmp_path, 23, status, cgroup)) == expected
-    assert read(24, tmp_path) is None
+    assert read_place(23, proc(tmp_path, 23, status, cgroup)) == expected
+    assert read_place(24, tmp_path) is None
 
 
 class Asked:

@@ -17,7 +17,7 @@ from prometheus_client import exposition
 from prometheus_client.parser import text_string_to_metric_families
 
 from cowtrace.model import Completeness, FaultKind, Place, Snapshot, Source
-from cowtrace.places import Places
+from cowtrace.proc import Places
 from cowtrace.prometheus.groups import REST, Groups
 from cowtrace.prometheus.metrics import Metrics, bpf_cost
 
