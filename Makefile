@@ -64,7 +64,7 @@ bench: install ## What tracing costs, next to bpftrace; SECTIONS="native startup
 soak: install ## Processes without end for MINUTES=30; KERNEL=6.12: in the VM
 	@.ci/soak $(MINUTES) $(KERNEL)
 
-fuzz: install ## Anything at all, read: CASES=100000 of each
+fuzz: install ## Fuzz every parser with CASES=100000 inputs each
 	@.ci/fuzz $(CASES)
 
 unit: install ## The tests that need no root, no BCC and no kernel

@@ -106,9 +106,9 @@ INLINE void set_kind(struct detail_key *key, void *ctx, const struct fault_key *
 }
 
 /*
- * A 0 of which the verifier does not know that it is one. Added to what it knows
- * the value of, that is forgotten: else it would follow all that comes after
- * once for each of the ways that lead there with another value.
+ * A zero that the verifier cannot track. Added to a value that the verifier knows,
+ * it makes the verifier forget that value and prune states: otherwise it follows
+ * the rest of the program once for each value that can arrive here.
  */
 INLINE u64 unknown_0(u64 any)
 {

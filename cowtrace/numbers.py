@@ -1,4 +1,4 @@
-"""Numbers -> text of at most 7 characters, so that a table's width never depends on them."""
+"""Format numbers in at most 7 characters, so that column widths never depend on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that a process chose for itself -> text that is safe and honest to print."""
+"""Make names that a process chose for itself safe to print."""
 
 from __future__ import annotations
 

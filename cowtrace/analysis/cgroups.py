@@ -1,4 +1,4 @@
-"""A Snapshot and where its processes run -> one row for each cgroup, summed and sorted."""
+"""Sum processes by the cgroup that they run in: one sorted row for each."""
 
 from __future__ import annotations
 

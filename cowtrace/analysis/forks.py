@@ -1,4 +1,4 @@
-"""Snapshots -> fork generations as a tree, with their rates and whether they are levelling off."""
+"""Arrange fork generations as a tree, with rates and whether they are levelling off."""
 
 from __future__ import annotations
 

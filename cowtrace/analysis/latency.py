@@ -1,4 +1,4 @@
-"""Detail rows -> how long the faults took: a histogram for each kind and side of a fork."""
+"""Sum fault times into one histogram for each kind of fault and side of a fork."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Detail rows -> what was copied in each mapping, summed and sorted."""
+"""Sum what was copied in each mapping, as sorted rows."""
 
 from __future__ import annotations
 

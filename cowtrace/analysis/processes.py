@@ -1,4 +1,4 @@
-"""A Snapshot -> the rows that a table shows: chosen, summed and sorted."""
+"""Choose, sum and sort the rows of the table of processes."""
 
 from __future__ import annotations
 

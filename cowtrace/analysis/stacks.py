@@ -1,4 +1,4 @@
-"""Detail rows with stacks -> one tree of calls, and from it lists, paths and figures."""
+"""Build one tree of calls from stacks, and from it lists and paths."""
 
 from __future__ import annotations
 

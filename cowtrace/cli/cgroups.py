@@ -1,4 +1,4 @@
-"""A cgroup that a user names -> its folder in the mounted cgroup v2 tree."""
+"""Find the folder of a named cgroup in the mounted cgroup v2 tree."""
 
 from __future__ import annotations
 

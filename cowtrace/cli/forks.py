@@ -53,8 +53,8 @@ def forks(
     since the start that made a new memory (no thread, no vfork) is a line under its parent,
     those whose child lives first. -p takes the forks that a process made, and its birth.
 
-    A copy in the child counts to the fork that it was born by; one in the parent counts to its
-    latest fork whose child lives. exit or exec of the child ends it.
+    A copy in the child is attributed to the fork that created it; one in the parent to its
+    latest fork whose child lives. exit or exec of the child ends the generation.
 
     \b
     SHARED   memory that parent and child shared at the fork: an upper bound

@@ -1,4 +1,4 @@
-"""A command line -> a running process that starts as a shell would start it, and its exit code."""
+"""Start a command as a shell would, and wait for its exit code."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ attach_option = click.option(
     type=click.Choice(PLANS),
     default="auto",
     show_default=True,
-    help="How to attach to the kernel; auto takes the first of the others that it allows.",
+    help="How to attach; auto: the cheapest plan that this kernel supports.",
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")

@@ -46,7 +46,7 @@ from cowtrace.tracer.filter import Filter
               metavar="SECONDS", help="How often what came is written down.")  # fmt: skip
 @click.option("--for", "seconds", type=click.FloatRange(min=0.05), metavar="SECONDS",
               help="End after so long; without it on Ctrl-C.")  # fmt: skip
-@click.option("--no-stacks", is_flag=True, help="Not which code copies.")
+@click.option("--no-stacks", is_flag=True, help="Do not record stacks.")
 @click.option("--no-mappings", is_flag=True, help="Not in which mapping.")
 @click.option("--no-latency", is_flag=True, help="Not how long the faults take.")
 @process_options
@@ -81,7 +81,7 @@ def record(
     what was recorded until then is kept, the command goes on, and the exit code is 6.
     """
     if command and (choice.names or seconds):
-        raise click.UsageError("a COMMAND ends by itself, and is what is recorded: no -p, no --for")
+        raise click.UsageError("-p and --for cannot be combined with COMMAND")
     program = launch.resolve(command[0]) if command else ""
     optional = {"mapping": no_mappings, "latency": no_latency}
     details: set[Detail] = {"generation"}

@@ -66,7 +66,7 @@ def top(
     COPIED holds pages of private files too. Processes without any copy-on-write fault are left
     out unless -p names them. Ctrl-C ends it with the last table.
 
-    Below it stands, for processes in containers, their cgroup and their PIDs there: PID 4711=1.
+    A footer maps host PIDs to container PIDs and cgroups: PID 4711=1.
     """
     if by != "process":
         if latency:

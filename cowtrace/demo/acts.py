@@ -1,4 +1,4 @@
-"""Acts in their order -> what each one did, as traced and as its process saw it."""
+"""Play the acts of the demo in order; collect what was traced and what the processes saw."""
 
 from __future__ import annotations
 

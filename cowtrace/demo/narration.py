@@ -1,4 +1,4 @@
-"""What was played -> plain sentences. They say what was observed, never what had to be."""
+"""Describe what was played, in sentences that say what was observed, never what was expected."""
 
 from __future__ import annotations
 

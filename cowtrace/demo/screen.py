@@ -1,4 +1,4 @@
-"""Acts -> the story on a screen: sentences that scroll by above a live table, or plain text."""
+"""Show the demo: sentences that scroll by above a live table, or plain text."""
 
 from __future__ import annotations
 

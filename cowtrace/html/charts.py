@@ -1,4 +1,4 @@
-"""A recording -> plotly figures: time, mappings, latency. Colours for the colour-blind."""
+"""Draw a recording as plotly figures: time, mappings, latency. Safe for the colour-blind."""
 
 from __future__ import annotations
 

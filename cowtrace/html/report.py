@@ -1,4 +1,4 @@
-"""A recording -> one HTML page with charts and the ten answers, which needs no network."""
+"""Write a recording as one HTML page: charts and the ten answers, without any network access."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""KernelFacts in, functions to probe out: which exist, by which name, with which arguments."""
+"""Choose the kernel functions to probe: which exist, by which name, with which arguments."""
 
 from __future__ import annotations
 

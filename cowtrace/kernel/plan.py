@@ -1,4 +1,4 @@
-"""KernelFacts in, probe plans out: which hooks, which macros, and what each plan cannot see."""
+"""Choose hooks and macros for each probe plan, and list what each plan cannot see."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ProbePlan:
 
     @property
     def misses_faults(self) -> bool:
-        """Whether a program that is passed over, since it is running on that CPU, misses a fault.
+        """True if a skipped run loses a fault.
 
         Not where no thread is preempted in it: then only an interrupt comes between, whose
         allocations are no fault's. (The entry of a kprobe's pair always misses one.)

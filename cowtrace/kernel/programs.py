@@ -1,4 +1,4 @@
-"""BPF maps and programs, made by libbpf's low-level calls: what they are in, file descriptors out.
+"""Create BPF maps and load programs through low-level calls of libbpf.
 
 All raise OSError when the kernel refuses.
 """

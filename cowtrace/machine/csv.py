@@ -1,4 +1,4 @@
-"""Objects as --json has them -> CSV: a line for each row of their list, for a spreadsheet.
+"""Write the rows of a JSON object as CSV, for a spreadsheet.
 
 The columns are the fields of a row, under the names that --json has; before them those of the
 whole: `now_ns` (its `at_ns`), `lost`, `unclassified`. A missing value is empty, never 0; a list

@@ -1,4 +1,4 @@
-"""Generations, mappings, stacks, timings and single faults -> one JSON object on one line.
+"""Write forks, mappings, stacks, fault times and single faults as JSON objects.
 
 The objects of `cowtrace forks`, `maps`, `stacks` and `latency` begin with `at_ns`,
 `attached_ns` (CLOCK_MONOTONIC), `plan`, `kernel`, `page_bytes`, `unseen`, `lost`,

@@ -1,4 +1,4 @@
-"""A tree of calls -> folded stacks, as flamegraph.pl and its like read them.
+"""Write a tree of calls as folded stacks, the input of flamegraph.pl.
 
 A line for each stack: the process name and the calls, the outermost first, joined by `;`, then
 a space and the bytes copied.

@@ -1,4 +1,4 @@
-"""A Snapshot -> one JSON object on one line.
+"""Write a Snapshot as one JSON object on one line.
 
 Fields of the object (times in nanoseconds of CLOCK_MONOTONIC; counts are sums since attach):
 

@@ -1,4 +1,4 @@
-"""A tree of calls -> a file for speedscope: its "sampled" profile, one for each process name."""
+"""Write a tree of calls as a speedscope file: one sampled profile for each process name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Snapshots, one after the other -> what each process counted since the one before."""
+"""Compute what each process counted since the previous snapshot."""
 
 from __future__ import annotations
 

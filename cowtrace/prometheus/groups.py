@@ -1,4 +1,4 @@
-"""Counts by who made them -> a bounded number of labelled groups, and one for all the rest.
+"""Keep counts for a bounded number of labelled groups, and one for all the rest.
 
 The sum over all groups is always exact. A group that has a label only grows. When there are more
 groups than labels, one that has grown to twice the smallest labelled one takes its place: what

@@ -1,4 +1,4 @@
-"""Snapshots -> Prometheus metrics: who copies, what forks may still cost, how complete it is."""
+"""Turn snapshots into Prometheus metrics: copies, what forks may still cost, completeness."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of counts: series and faults -> processes with their sums, and points in time."""
+"""Rebuild processes, their sums and points in time from the tables of counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of details -> generations, mappings, stacks and the rows that refer to them."""
+"""Rebuild forks, mappings, stacks and detail rows from their tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generations, details and samples of a snapshot -> their tables: sums as of the last interval."""
+"""Write forks, details and samples of a snapshot: sums as of the last interval."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file in, a `Recording` out. Never writes, and takes nothing in the file on trust."""
+"""Read a recording from a file. Never write to it; check every value in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Snapshots in, a recording out: only what changed, one transaction an interval."""
+"""Write snapshots to a recording: only what changed, one transaction an interval."""
 
 from __future__ import annotations
 

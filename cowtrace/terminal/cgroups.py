@@ -1,4 +1,4 @@
-"""Cgroup rows -> a table that fits 80 columns, and gives the paths what room there is."""
+"""Render the table of cgroups in 80 columns; paths take the room that is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tracing costs on this machine, as measured -> a table that fits 80 columns."""
+"""Render the table of measured tracing costs in 80 columns."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def cost_table(costs: Iterable[Cost]) -> RenderableType:
     found = tuple(costs)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("USED BY", no_wrap=True)
-    for header in ("BPF, A FAULT", "A COPY TAKES", "MORE", "OF ONE CPU"):
+    for header in ("BPF/FAULT", "COPY TIME", "MORE", "CPU"):
         table.add_column(header, justify="right", no_wrap=True)
     if found:
         table.add_row("nothing attached", MISSING, brief(found[0].ns_per_copy_without), "", "")
@@ -48,7 +48,7 @@ def cost_table(costs: Iterable[Cost]) -> RenderableType:
     copies = max((cost.copies for cost in found), default=0)
     words = (
         f"Measured here, under the {found[0].plan if found else MISSING} plan, while a process "
-        f"copied {copies:,} pages one after the other. OF ONE CPU: the BPF programs alone, at that "
-        "rate. The kernel's statistics were on only meanwhile."
+        f"copied {copies:,} pages one after the other. CPU: the share of one CPU that the BPF "
+        "programs alone took, at that rate. The kernel's statistics were on only meanwhile."
     )
     return Group(Text("What it costs", "bold"), table, Text(words, "dim"))

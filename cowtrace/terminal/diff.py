@@ -1,4 +1,4 @@
-"""A comparison of two recordings -> text of 80 columns, or one JSON object."""
+"""Render a comparison of two recordings as text of 80 columns, or as one JSON object."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requirements and plans -> a table in plain words that fits 80 columns."""
+"""Render requirements and probe plans as a table in 80 columns."""
 
 from __future__ import annotations
 

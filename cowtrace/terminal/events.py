@@ -1,4 +1,4 @@
-"""Events -> one line each: in 80 columns, or with every column whole."""
+"""Render single faults, one line each: in 80 columns, or with every column whole."""
 
 from __future__ import annotations
 

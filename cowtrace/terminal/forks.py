@@ -1,4 +1,4 @@
-"""Fork rows -> a tree that fits 80 columns, and what in it is exact and what a bound."""
+"""Render the tree of forks in 80 columns; say which columns are exact and which are bounds."""
 
 from __future__ import annotations
 

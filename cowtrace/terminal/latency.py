@@ -1,4 +1,4 @@
-"""Timings -> a line for each kind and side, and the histograms beside each other."""
+"""Render fault times: a line for each kind and side, and their histograms."""
 
 from __future__ import annotations
 

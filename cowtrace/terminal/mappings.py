@@ -1,4 +1,4 @@
-"""Mapping rows -> a table that fits 80 columns, and says more where there is room."""
+"""Render the table of mappings in 80 columns, and more where the terminal is wider."""
 
 from __future__ import annotations
 

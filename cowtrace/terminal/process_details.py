@@ -1,4 +1,4 @@
-"""A Frame -> what -v adds: page-fault totals, the rarer kinds, source and origin of each."""
+"""Render what -v adds: page-fault totals, rarer kinds, source and origin of each fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Frame -> rich tables that fit 80 columns, and the footer that says how far to trust them."""
+"""Render the table of processes in 80 columns, with its footer."""
 
 from __future__ import annotations
 

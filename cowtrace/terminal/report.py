@@ -1,4 +1,4 @@
-"""A recording and its answers -> text of 80 columns, or one JSON object."""
+"""Render a recording and its answers as text of 80 columns, or as one JSON object."""
 
 from __future__ import annotations
 

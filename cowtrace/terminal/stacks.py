@@ -1,4 +1,4 @@
-"""A tree of calls -> the list of the functions that copy, in 80 columns."""
+"""Render the list of the functions that copy, in 80 columns."""
 
 from __future__ import annotations
 

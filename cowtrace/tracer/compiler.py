@@ -1,4 +1,4 @@
-"""Source in, compiled programs out: by BCC, which nothing else imports."""
+"""Compile BPF source with BCC; no other module imports it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Detail sums, kept from round to round: raw ones in, `DetailRow`s out, names resolved at once.
+"""Keep sums by mapping and stack from round to round, and resolve their names at once.
 
 A process may be gone at the next look, so its mappings and stacks are named when first seen.
 """

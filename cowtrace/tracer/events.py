@@ -1,4 +1,4 @@
-"""Single faults out of the ring buffer: bytes in, `Event`s out, each complete."""
+"""Read single faults from the ring buffer, each complete."""
 
 from __future__ import annotations
 

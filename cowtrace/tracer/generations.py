@@ -1,4 +1,4 @@
-"""Fork generations, kept from round to round: raw ones in, numbered `ForkGeneration`s out."""
+"""Keep and number fork generations from round to round."""
 
 from __future__ import annotations
 

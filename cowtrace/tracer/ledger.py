@@ -1,4 +1,4 @@
-"""Rounds in, processes out: sums since attach, kept up for what changed in each round."""
+"""Keep the sums of each process since attach, updated by what changed in each round."""
 
 from __future__ import annotations
 

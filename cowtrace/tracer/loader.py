@@ -1,4 +1,4 @@
-"""A ProbePlan in, running BPF programs out: compiled now, or at an earlier start."""
+"""Load the BPF programs of a ProbePlan: compiled now, or at an earlier start."""
 
 from __future__ import annotations
 

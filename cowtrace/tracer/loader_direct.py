@@ -1,4 +1,4 @@
-"""Compiled programs in, running ones out: by libbpf alone, in milliseconds."""
+"""Load compiled programs and attach them with libbpf alone, in milliseconds."""
 
 from __future__ import annotations
 

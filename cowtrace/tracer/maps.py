@@ -1,4 +1,4 @@
-"""BPF maps, read whole: a file descriptor in, plain tuples out. No idea of what they hold."""
+"""Read whole BPF maps as plain tuples, whatever they hold."""
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
-"""System calls on BPF maps, during which this CPU runs no thread but the one that makes them.
+"""Run BPF map system calls under SCHED_FIFO, so that no fault is skipped while one is preempted.
 
-For as long as such a call lasts, kprobes and tracepoints on its CPU run no program: "bpf: Provide
-recursion prevention helpers" (5.7), bpf_disable_instrumentation(). That hurts nobody while the
-thread runs. But since "sched: Make migrate_disable/enable() independent of RT" (5.11) it can be
-preempted there, where threads are preempted in the kernel at all: then the faults of all threads
-that run in its place are passed over, a whole time slice of them. A real-time thread they do not
-preempt.
+During such a call, kprobes and tracepoints on its CPU run no program: "bpf: Provide recursion
+prevention helpers" (5.7), bpf_disable_instrumentation(). That loses nothing while the thread runs.
+But since "sched: Make migrate_disable/enable() independent of RT" (5.11) a preemptible kernel can
+preempt the thread inside the call. Then the kernel skips the faults of all threads that run in its
+place, for a whole time slice. Ordinary threads do not preempt a real-time thread.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One round of counting: started, waited for, read and cleared. BPF maps in, `RawCounts` out.
+"""Run one round of counting: start it, wait, read the BPF maps and clear them.
 
 bpf/count.h says why. Nothing of the old round can change any more when it is read.
 """

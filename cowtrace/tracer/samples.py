@@ -1,4 +1,4 @@
-"""Sampled copies out of their ring buffer: bytes in, sums by unwound and named stack out."""
+"""Read sampled copies from their ring buffer, and sum them by unwound, named stack."""
 
 from __future__ import annotations
 

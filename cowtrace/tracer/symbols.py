@@ -1,4 +1,4 @@
-"""Addresses in, named frames out: by BCC's symbol cache (ELF, debug files), and by perf maps."""
+"""Resolve addresses to named frames: BCC's symbol cache (ELF, debug files) and perf maps."""
 
 from __future__ import annotations
 

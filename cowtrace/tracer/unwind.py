@@ -1,4 +1,4 @@
-"""Registers and the top of a stack in, return addresses out: by the DWARF tables of its files."""
+"""Unwind user stacks from registers and a copy of the stack, by DWARF tables."""
 
 from __future__ import annotations
 

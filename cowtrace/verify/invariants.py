@@ -1,4 +1,4 @@
-"""What is wrong with any traced row, whatever the workload foretold of it."""
+"""Find traced rows that are wrong whatever the workload expects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A workload that has run and the trace of it -> a Check: what follows, and why. No I/O."""
+"""Judge a finished workload by its trace: a Check, with the reasons. No I/O."""
 
 from __future__ import annotations
 

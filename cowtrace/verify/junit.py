@@ -1,4 +1,4 @@
-"""Checks of kernels -> JUnit XML: a suite a kernel, a case a check, as CI systems read it."""
+"""Write checks as JUnit XML for CI systems: a suite for each kernel, a case for each check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of several kernels -> one table of claims against kernels, and what differs below it."""
+"""Render the checks of several kernels as one table of claims, with the differences below."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of kernels -> one HTML page that needs nothing else: matrix, remarks, every check."""
+"""Write the checks of several kernels as one HTML page: matrix, remarks, every check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counts -> plain words: `parent: reused 509; child: copied 509 (anon)`."""
+"""Describe counts in words: `parent: reused 509; child: copied 509 (anon)`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of one kernel -> text of 80 columns: a line each, all of it where something differs."""
+"""Render the checks of one kernel in 80 columns: a line each, details where one fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""vagrant/kernels.toml in, a frozen Definition out: the kernels, and the userspace they share."""
+"""Read vagrant/kernels.toml: the kernels, and the userspace that they share."""
 
 from __future__ import annotations
 

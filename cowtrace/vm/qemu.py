@@ -1,4 +1,4 @@
-"""A Machine in, QEMU's command line out."""
+"""Build QEMU's command line for a Machine."""
 
 from __future__ import annotations
 

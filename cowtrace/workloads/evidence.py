@@ -1,4 +1,4 @@
-"""What a workload's processes observed -> evidence, oracle by oracle. No I/O."""
+"""Compare what a workload's processes observed with each oracle. No I/O."""
 
 from __future__ import annotations
 

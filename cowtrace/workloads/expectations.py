@@ -1,4 +1,4 @@
-"""Shorthand for what a process of a workload must count."""
+"""State what a process of a workload must count."""
 
 from __future__ import annotations
 

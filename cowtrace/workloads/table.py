@@ -1,4 +1,4 @@
-"""A Comparison -> a rich table that fits 80 columns, and a line that gives the verdict."""
+"""Render a comparison in 80 columns, and the line that gives the verdict."""
 
 from __future__ import annotations
 

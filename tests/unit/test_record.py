@@ -61,4 +61,4 @@ def test_a_command_ends_by_itself(tmp_path: Path, arguments: list[str]) -> None:
         timeout=30,
     )
     assert ended.returncode == 2
-    assert "a COMMAND ends by itself" in ended.stderr
+    assert "-p and --for cannot be combined with COMMAND" in ended.stderr

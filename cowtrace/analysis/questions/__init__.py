@@ -1,4 +1,4 @@
-"""A recording -> the ten questions of those who fight memory growth after fork, answered."""
+"""Answer ten questions about memory growth after fork from a recording."""
 
 from __future__ import annotations
 

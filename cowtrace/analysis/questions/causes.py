@@ -1,4 +1,4 @@
-"""A recording -> in which mapping, by which code, from what kind of page, and how long."""
+"""Attribute copies to mappings, code and page sources, and sum the time they took."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two recordings -> what changed, question by question, and whether they can be compared."""
+"""Compare two recordings, question by question; say whether they can be compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tree of calls -> bytes by phase of the program, told by the names of its functions."""
+"""Attribute copied bytes to phases of the program, by the names of its functions."""
 
 from __future__ import annotations
 

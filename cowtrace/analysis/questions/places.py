@@ -1,4 +1,4 @@
-"""A recording -> in which cgroups was copied, and which pids its processes have in containers."""
+"""Sum copies by cgroup, and map host PIDs to container PIDs, from a recording."""
 
 from __future__ import annotations
 

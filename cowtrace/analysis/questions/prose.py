@@ -1,4 +1,4 @@
-"""The answers -> two or three plain sentences, and the pace of the copying as a line of blocks."""
+"""Summarise the answers in two or three sentences, and the copy rate as a line of blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recording -> how much was copied, by whom, how fast, what may come, and what was lost."""
+"""Sum how much was copied, by whom, how fast, what may come, and what was lost."""
 
 from __future__ import annotations
 
