@@ -60,6 +60,16 @@ def test_a_phase_of_little_is_not_what_is_named(tmp_path: Path) -> None:
     assert "by code: fill (python3.13) (about 97.3%)" in found
 
 
+def test_a_function_can_be_called_like_a_phase(tmp_path: Path) -> None:
+    made = make(tmp_path / "f")
+    rows = (
+        detail(1, faults=23, user_stack=calls("fill", "main")),
+        detail(1, faults=23, user_stack=calls("phase: shutdown", "main")),
+    )
+    found = in_words(answers(replace(made, last=replace(made.last, samples=rows))))
+    assert "by code: fill (python3.13)" in found
+
+
 def test_the_sum_of_the_others_is_no_mapping(tmp_path: Path) -> None:
     made = make(tmp_path / "f")
     rows = tuple(detail(1, faults=1, mapping=mapping(f"m{at}")) for at in range(23))

@@ -44,6 +44,7 @@ class Measure:
     faults: int | None = None  # beside bytes
     one_off: bool = False  # of this recording only: a fork by its number
     aside: bool = False  # divides the answer's bytes once more, by something else
+    phase: str | None = None  # of the program: what was copied in it; None: no sum of a phase
 
     @property
     def text(self) -> str:

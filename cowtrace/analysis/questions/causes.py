@@ -54,7 +54,7 @@ def by_code(recording: Recording, most: int | None = MOST, tree: Node | None = N
         return Answer(4, question, (missing("code"),))
     tree = tree or stack_tree(recording.last, recording.last.samples)
     found = [
-        Measure(f"phase: {phase}", copied, Unit.BYTES, Quality.ESTIMATE)
+        Measure(f"phase: {phase}", copied, Unit.BYTES, Quality.ESTIMATE, phase=phase)
         for phase, copied in phases(tree)
     ]
     sums = Counter[str]()  # two files of one name can have a function of one name

@@ -12,7 +12,6 @@ from cowtrace.recording.values import Recording
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _CELLS = 40
-_PHASE = "phase: "
 
 
 def in_words(found: Sequence[Answer]) -> str:
@@ -35,7 +34,7 @@ def _sentences(found: Sequence[Answer]) -> Iterator[str]:
             share = percent(min(1.0, most.value / copied))
             # Samples are estimates: their sums can be a little above what was counted.
             about = "about " if answer.number == 4 else ""
-            parts.append(f"{word}: {most.name.removeprefix(_PHASE)} ({about}{share})")
+            parts.append(f"{word}: {most.phase or most.name} ({about}{share})")
     if parts:
         yield f"The largest parts {'; '.join(parts)}."
     if found[4].note:
@@ -51,7 +50,7 @@ def _most(answer: Answer) -> Measure | None:
     """The largest; of code the phase, if names told one that is no less than any function."""
     parts = (measure for measure in answer.measures if not (measure.one_off or measure.aside))
     held = [measure for measure in parts if measure.value and measure.unit is Unit.BYTES]
-    held.sort(key=lambda measure: not measure.name.startswith(_PHASE))
+    held.sort(key=lambda measure: measure.phase is None)
     return max(held, key=lambda measure: measure.value or 0, default=None)  # the first of equals
 
 
