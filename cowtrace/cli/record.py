@@ -6,9 +6,7 @@ import math
 import os
 import shlex
 import signal
-import sys
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -22,16 +20,14 @@ from cowtrace.cli.attach import attach
 from cowtrace.cli.filters import Choice
 from cowtrace.cli.following import HELD, families, family, follow
 from cowtrace.cli.options import attach_option, notices_option, process_options
+from cowtrace.cli.recorder import Recorder, StatusLine
 from cowtrace.cli.signals import held
 from cowtrace.cli.watching import ending_held, ticks
 from cowtrace.errors import EXIT_NO_ROOM
 from cowtrace.kernel.plan import Detail
 from cowtrace.model import Snapshot
-from cowtrace.numbers import size
-from cowtrace.proc import Places
 from cowtrace.recording.values import Header
-from cowtrace.recording.writer import NoRoom, Writer
-from cowtrace.text import printable
+from cowtrace.recording.writer import Writer
 from cowtrace.tracer.filter import Filter
 
 
@@ -104,22 +100,23 @@ def record(
             Path(output), _header(live, began, interval, command, told, asked), force=force
         )
         # A line that is drawn anew would go through what the command writes there.
-        status = _Status(output, live=not command)
+        status = StatusLine(live=not command)
+        recorder = Recorder(file, output, status)
         if command:
             signals = stack.enter_context(held(*HELD))
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would reap the command
             pid = launch.start(program, command, signals, stdout_to_stderr=False)
 
             def look() -> None:
-                if not status.full:
-                    status.add(file, family(live.snapshot(), pid))
+                if not recorder.full:
+                    recorder.add(family(live.snapshot(), pid))
 
             def wait() -> int:
                 code = follow(pid, signals, interval, look, status)
                 look()
                 return code
 
-            code = _closing(file, status, wait)
+            code = recorder.run(wait)
         else:
             signals = ending_held(stack)
             filtered = replace(choice, names=(), follow=False)
@@ -128,28 +125,15 @@ def record(
 
             def watch() -> int:
                 for _ in ticks(signals, interval, count, None):
-                    status.add(file, filtered.of(families(live.snapshot(), choice.pids)))
+                    recorder.add(filtered.of(families(live.snapshot(), choice.pids)))
                     gone = choice.pids and not any(map(procfs.runs, choice.pids))
                     # Not by count alone: where very much is going on, intervals take longer.
-                    if status.full or gone or time.monotonic() >= end:
+                    if recorder.full or gone or time.monotonic() >= end:
                         break
                 return 0
 
-            code = _closing(file, status, watch)
-    ctx.exit(code)
-
-
-def _closing(file: Writer, status: _Status, work: Callable[[], int]) -> int:
-    """Do the work, then close the recording, however the work ended."""
-    try:
-        code = work()
-    finally:
-        status.release()
-        file.close()
-    if status.full:
-        return EXIT_NO_ROOM
-    status.end()
-    return code
+            code = recorder.run(watch)
+    ctx.exit(EXIT_NO_ROOM if code is None else code)
 
 
 def _only(choice: Choice, command: bool) -> Filter:
@@ -182,54 +166,3 @@ def _header(
         details=frozenset(told),
         asked=frozenset(asked),
     )
-
-
-class _Status:
-    """One line on a terminal, if `live`, that says how far it is; at the end a line anywhere."""
-
-    def __init__(self, name: str, *, live: bool) -> None:
-        self._name = printable(name)
-        self._live = live and sys.stderr.isatty()
-        self._now: Snapshot | None = None
-        self._places = Places()
-        self._shown = False
-        self.full = False  # the disk is: nothing more is recorded
-
-    def add(self, file: Writer, now: Snapshot) -> None:
-        """One interval into the file, and the line anew. A full disk is said once."""
-        try:
-            self._places.look(now)
-            file.add(now, procfs.available_bytes(), self._places.of)
-        except NoRoom as error:
-            self.full = True
-            self.release()
-            click.echo(f"cowtrace: {error}\nHint: {error.hint}", err=True)
-            return
-        self._now = now
-        if self._live:
-            click.echo(f"\r\x1b[Kcowtrace: recording, {self._sums()}", err=True, nl=False)
-            self._shown = True
-
-    def release(self) -> None:
-        """Leave the line as it is."""
-        if self._shown:
-            click.echo(err=True)
-            self._shown = False
-
-    def resized(self) -> None:
-        """It fits any terminal."""
-
-    def end(self) -> None:
-        """What has been recorded, and what to do with it."""
-        click.echo(f"cowtrace: recorded {self._sums()}", err=True)
-        click.echo(f"Read it: cowtrace report {self._name}", err=True)
-
-    def _sums(self) -> str:
-        now = self._now
-        if now is None:
-            return "nothing"
-        seconds = (now.at_ns - now.attached_ns) / 1e9
-        copied = size(sum(process.copied_bytes for process in now.processes))
-        number = len(now.processes)
-        plural = "es" * (number != 1)
-        return f"{seconds:,.1f} s of {number:,} process{plural}, {copied} copied"
