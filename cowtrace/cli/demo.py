@@ -12,9 +12,9 @@ import click
 
 from cowtrace.analysis.processes import Frame, rows
 from cowtrace.cli.attach import attach
+from cowtrace.cli.choose_screen import can_redraw
 from cowtrace.cli.options import attach_option
-from cowtrace.cli.screen import can_redraw
-from cowtrace.demo import screen as tale
+from cowtrace.demo import presenter as tale
 from cowtrace.demo.acts import Act, Played, Stage, check_pages
 from cowtrace.errors import EXIT_MISMATCH
 from cowtrace.model import Snapshot

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
-from cowtrace.cli.screen import screen
+from cowtrace.cli.choose_screen import screen
 from cowtrace.cli.watching import ending_held, snapshots
 from cowtrace.machine.csv import CsvLines
 from cowtrace.machine.objects import head

@@ -16,6 +16,7 @@ from cowtrace import tracer
 from cowtrace.analysis.processes import DEFAULT_ROWS, Frame, rows
 from cowtrace.cli import launch
 from cowtrace.cli.attach import LATENCY, attach
+from cowtrace.cli.choose_screen import can_redraw
 from cowtrace.cli.following import HELD, family, follow
 from cowtrace.cli.options import (
     attach_option,
@@ -24,7 +25,6 @@ from cowtrace.cli.options import (
     latency_option,
     verbose_option,
 )
-from cowtrace.cli.screen import can_redraw
 from cowtrace.cli.signals import Held, held
 from cowtrace.files import private_file
 from cowtrace.machine import objects as jsonlines

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 from cowtrace import tracer
-from cowtrace.cli.screen import Screen
+from cowtrace.cli.choose_screen import Screen
 from cowtrace.cli.signals import Held, held
 from cowtrace.model import Snapshot
 

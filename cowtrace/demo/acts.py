@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 import cowtrace
-from cowtrace.demo.processes import Answer
+from cowtrace.demo.forked_processes import Answer
 from cowtrace.errors import EXIT_USAGE, CowtraceError
 from cowtrace.model import COPIES, FaultKind, Snapshot
 from cowtrace.workloads import Backing, Counts
@@ -113,7 +113,7 @@ class Stage:
             [
                 sys.executable,
                 "-m",
-                "cowtrace.demo.processes",
+                "cowtrace.demo.forked_processes",
                 backing.value,
                 str(pages),
                 str(untouched),

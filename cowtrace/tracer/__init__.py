@@ -19,7 +19,7 @@ from cowtrace.tracer.events import Events
 from cowtrace.tracer.filter import Filter
 from cowtrace.tracer.ledger import Ledger
 from cowtrace.tracer.loader import Loaded, Refused
-from cowtrace.tracer.reader import RawCounts, RawProcess, completeness
+from cowtrace.tracer.raw_counts import RawCounts, RawProcess, completeness
 from cowtrace.tracer.rounds import Rounds
 from cowtrace.tracer.samples import Samples
 from cowtrace.tracer.symbols import Symbols

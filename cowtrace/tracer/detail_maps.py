@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from cowtrace.tracer import abi, maps
-from cowtrace.tracer.reader import RawDetails, RawGeneration, RawMapping
+from cowtrace.tracer.raw_counts import RawDetails, RawGeneration, RawMapping
 
 MapFd = Callable[[str], int]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from cowtrace import model
 from cowtrace.model import COPIES, DetailRow, FaultKind, MappingType, Origin, Source, Stack
 from cowtrace.tracer.generations import Generations
-from cowtrace.tracer.reader import DetailKey, RawCounts, RawMapping, RawProcess, signed
+from cowtrace.tracer.raw_counts import DetailKey, RawCounts, RawMapping, RawProcess, signed
 
 
 @dataclass(slots=True)

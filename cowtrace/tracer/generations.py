@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from cowtrace.model import Ending, ForkGeneration
-from cowtrace.tracer.reader import RawGeneration, RawProcess
+from cowtrace.tracer.raw_counts import RawGeneration, RawProcess
 
 _UNKNOWN_PAGES = (1 << 64) - 1
 

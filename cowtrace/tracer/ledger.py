@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from cowtrace.kernel.plan import ProbePlan
 from cowtrace.model import FaultKind, FaultRow, Origin, PageFaults, Process, Source
-from cowtrace.tracer.reader import RawCounts, RawProcess, signed
+from cowtrace.tracer.raw_counts import RawCounts, RawProcess, signed
 
 _Row = tuple[int, int, int, int]  # kind, source, origin, actor
 _UNKNOWN: RawProcess = (0, 0, 0, 0, 0, b"")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cowtrace.tracer import abi, detail_maps, maps
-from cowtrace.tracer.reader import Key, RawCounts
+from cowtrace.tracer.raw_counts import Key, RawCounts
 
 _NR_MEMBARRIER = {"x86_64": 324, "aarch64": 283}
 _MEMBARRIER_CMD_GLOBAL = 1  # returns after an RCU grace period

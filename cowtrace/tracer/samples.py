@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from cowtrace import model
 from cowtrace.model import DetailRow, FaultKind, Origin, Source, Stack
 from cowtrace.tracer import abi
-from cowtrace.tracer.reader import RawProcess
+from cowtrace.tracer.raw_counts import RawProcess
 from cowtrace.tracer.ring import Ring
 from cowtrace.tracer.symbols import Symbols, has_memory
 from cowtrace.tracer.unwind import Dump, Unwinder

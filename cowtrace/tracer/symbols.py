@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cowtrace.model import Stack, StackFrame
 from cowtrace.tracer.perfmap import PerfMaps
-from cowtrace.tracer.reader import RawProcess
+from cowtrace.tracer.raw_counts import RawProcess
 
 _UNKNOWN = "[unknown]"
 _PYTHON = "py::"  # of CPython's perf trampolines

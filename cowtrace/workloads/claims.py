@@ -15,7 +15,7 @@ from cowtrace.workloads.forks import BEFORE, CHILD, PARENT
 from cowtrace.workloads.oracles.writes import Writes
 from cowtrace.workloads.region import PAGE_BYTES, REGION_START, Region
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import Actor
+from cowtrace.workloads.writing_process import Actor
 
 _AT_PAGESZ = 6  # include/uapi/linux/auxvec.h
 

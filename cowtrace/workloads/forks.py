@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 from cowtrace.workloads.expectations import child, expected, parent
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import Actor
+from cowtrace.workloads.writing_process import Actor
 
 # What each writes, all different, so that a reader can tell whose page it has.
 BEFORE, CHILD, PARENT, GRANDCHILD = 1, 2, 3, 4

@@ -14,7 +14,7 @@ from cowtrace.workloads import pagemap
 from cowtrace.workloads.counts import Expected, Outcome
 from cowtrace.workloads.region import REGION_END, REGION_START, Backing, map_region, touch_scratch
 from cowtrace.workloads.unsupported import CannotHere
-from cowtrace.workloads.writer import Actor
+from cowtrace.workloads.writing_process import Actor
 
 __all__ = [
     "WORKLOADS",

@@ -15,9 +15,9 @@ from cowtrace import tracer
 from cowtrace.analysis.processes import Frame, rows
 from cowtrace.cli import main
 from cowtrace.demo import narration as words
-from cowtrace.demo import screen as tale
+from cowtrace.demo import presenter as tale
 from cowtrace.demo.acts import KINDS, Act, Played, Stage, check_pages
-from cowtrace.demo.processes import Answer
+from cowtrace.demo.forked_processes import Answer
 from cowtrace.errors import CowtraceError
 from cowtrace.model import FaultKind, Snapshot
 from cowtrace.workloads import Counts

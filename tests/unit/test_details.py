@@ -8,7 +8,7 @@ import pytest
 
 from cowtrace.model import FaultKind, MappingType, Source, Stack, StackFrame
 from cowtrace.tracer.details import DetailLedger, as_mapping
-from cowtrace.tracer.reader import (
+from cowtrace.tracer.raw_counts import (
     DetailKey,
     RawCounts,
     RawDetails,

@@ -44,7 +44,7 @@ from cowtrace.tracer.details import DetailLedger
 from cowtrace.tracer.events import Events
 from cowtrace.tracer.ledger import Ledger
 from cowtrace.tracer.libdw import libdw
-from cowtrace.tracer.reader import RawCounts, RawDetails
+from cowtrace.tracer.raw_counts import RawCounts, RawDetails
 from cowtrace.tracer.symbols import Symbols
 from cowtrace.workloads.oracles import smaps
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cowtrace.model import Ending
 from cowtrace.tracer.generations import Generations
-from cowtrace.tracer.reader import RawGeneration, RawProcess
+from cowtrace.tracer.raw_counts import RawGeneration, RawProcess
 
 PAGE = 4096
 UNKNOWN = (1 << 64) - 1

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cowtrace.kernel.plan import PlanName, ProbePlan
 from cowtrace.model import FaultKind, Origin, PageFaults, Process, Source
 from cowtrace.tracer.ledger import Ledger
-from cowtrace.tracer.reader import Key, RawCounts, RawProcess
+from cowtrace.tracer.raw_counts import Key, RawCounts, RawProcess
 
 REDIS: RawProcess = (1, 0, 123, 0, 0, b"redis\0junk")
 ANON_COPY: Key = (7, 0, FaultKind.COPIED, Source.ANON, Origin.USER)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cowtrace.tracer.abi import LOSSES
-from cowtrace.tracer.reader import completeness, signed
+from cowtrace.tracer.raw_counts import completeness, signed
 
 NAMES = (*LOSSES, "program busy", "entry passed over")
 NONE = [0] * len(NAMES)

@@ -6,7 +6,7 @@ import os
 import subprocess
 
 from cowtrace.model import StackFrame
-from cowtrace.tracer.reader import RawProcess
+from cowtrace.tracer.raw_counts import RawProcess
 from cowtrace.tracer.symbols import Symbols
 
 GONE = 4_000_000_000  # no pid

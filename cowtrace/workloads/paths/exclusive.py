@@ -12,7 +12,7 @@ from cowtrace.workloads.forks import BEFORE, PARENT
 from cowtrace.workloads.oracles.writes import Writes
 from cowtrace.workloads.region import PAGE_BYTES, scratch_region
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import Actor
+from cowtrace.workloads.writing_process import Actor
 
 _PROBED_PAGES = 64
 

@@ -14,7 +14,7 @@ from cowtrace.workloads.expectations import child, parent
 from cowtrace.workloads.forks import BEFORE, CHILD
 from cowtrace.workloads.region import PAGE_BYTES
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import Actor
+from cowtrace.workloads.writing_process import Actor
 
 _LIMIT_PAGES = 512  # what the child's interpreter writes of its own is less
 _PAGES = 2048

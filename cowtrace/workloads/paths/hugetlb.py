@@ -14,7 +14,7 @@ from cowtrace.workloads.forks import BEFORE, CHILD, PARENT
 from cowtrace.workloads.region import GIGANTIC_BYTES, HUGE_BYTES, Backing
 from cowtrace.workloads.unsupported import CannotHere
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import Actor
+from cowtrace.workloads.writing_process import Actor
 
 _UNSEEN = {"tracepoint": "it does not see huge pages: their copies count as reused"}
 # Huge pages at most, whatever was asked for: 46 MiB on x86-64; 160 MiB where they have 32 MiB.

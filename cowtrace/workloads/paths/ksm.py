@@ -14,7 +14,7 @@ from cowtrace.workloads.forks import BEFORE, PARENT
 from cowtrace.workloads.oracles import vmstat
 from cowtrace.workloads.unsupported import CannotHere
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import Actor
+from cowtrace.workloads.writing_process import Actor
 
 _SYSFS = "/sys/kernel/mm/ksm"
 _PATIENCE = 30  # seconds for ksmd

@@ -14,7 +14,7 @@ from cowtrace.workloads.forks import BEFORE, CHILD, PARENT
 from cowtrace.workloads.region import PAGE_BYTES, Region
 from cowtrace.workloads.unsupported import CannotHere
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import Actor
+from cowtrace.workloads.writing_process import Actor
 
 _UNSEEN = {"tracepoint": "no exception is raised when the kernel pins a page"}
 

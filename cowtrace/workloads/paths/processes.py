@@ -10,7 +10,7 @@ from cowtrace.workloads import calls
 from cowtrace.workloads.expectations import expected, parent
 from cowtrace.workloads.forks import BEFORE, PARENT, THREADS
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import Actor
+from cowtrace.workloads.writing_process import Actor
 
 _FEW = 5  # processes: a prime
 

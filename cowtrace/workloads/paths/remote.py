@@ -14,7 +14,7 @@ from cowtrace.workloads.oracles.writes import Writes
 from cowtrace.workloads.region import PAGE_BYTES, REGION_START, Region
 from cowtrace.workloads.stepped_child import Child
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import Actor
+from cowtrace.workloads.writing_process import Actor
 
 _UNSEEN = {"tracepoint": "no exception is raised when another process makes the fault"}
 

@@ -11,7 +11,7 @@ from cowtrace.workloads.forks import CHILD, PARENT
 from cowtrace.workloads.mappings import shared_writes
 from cowtrace.workloads.region import Backing
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import Actor
+from cowtrace.workloads.writing_process import Actor
 
 
 @workload(

@@ -8,7 +8,7 @@ from cowtrace.workloads.expectations import child, parent
 from cowtrace.workloads.forks import BEFORE, CHILD
 from cowtrace.workloads.region import PAGE_BYTES, Backing
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import Actor
+from cowtrace.workloads.writing_process import Actor
 
 
 @workload(

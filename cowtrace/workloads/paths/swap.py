@@ -11,7 +11,7 @@ from cowtrace.workloads.forks import BEFORE, CHILD
 from cowtrace.workloads.region import PAGE_BYTES
 from cowtrace.workloads.unsupported import CannotHere
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import Actor
+from cowtrace.workloads.writing_process import Actor
 
 _SWAPPED = 1 << 62  # of a pagemap entry
 _LEAST_BYTES = 16 << 20

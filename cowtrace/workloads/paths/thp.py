@@ -17,7 +17,7 @@ from cowtrace.workloads.oracles import smaps, vmstat
 from cowtrace.workloads.region import HUGE_BYTES, PAGE_BYTES, Backing
 from cowtrace.workloads.unsupported import CannotHere
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import Actor
+from cowtrace.workloads.writing_process import Actor
 
 _SYSFS = "/sys/kernel/mm/transparent_hugepage"
 _GROUP = "transparent huge page"

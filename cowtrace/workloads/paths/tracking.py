@@ -15,7 +15,7 @@ from cowtrace.workloads.forks import BEFORE, PARENT
 from cowtrace.workloads.region import PAGE_BYTES
 from cowtrace.workloads.unsupported import CannotHere
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import Actor
+from cowtrace.workloads.writing_process import Actor
 
 _EVENT_BYTES = 32  # struct uffd_msg; the address is at 16
 _SOFT_DIRTY = 1 << 55  # of a pagemap entry

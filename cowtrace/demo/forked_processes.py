@@ -1,4 +1,4 @@
-"""The processes of the story: `python -m cowtrace.demo.processes BACKING PAGES UNTOUCHED`.
+"""The processes of the story: `python -m cowtrace.demo.forked_processes BACKING PAGES UNTOUCHED`.
 
 Plays one act for each line on stdin, and answers each with a line of JSON on stdout: an
 `Answer`. It knows nothing of the tracer; what it notes comes from the clock and from pagemap.
