@@ -11,7 +11,7 @@ BIN     := .venv/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo check test test-host test-vm test-all box vagrant-test reproducible deb deb-test container container-test bench soak fuzz unit lint clean
+.PHONY: help install demo check test test-host test-vm test-all box vagrant-test reproducible deb deb-test container container-test bench soak fuzz pictures unit lint clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -63,6 +63,9 @@ bench: install ## What tracing costs, next to bpftrace; SECTIONS="native startup
 
 soak: install ## Processes without end for MINUTES=30; KERNEL=6.12: in the VM
 	@.ci/soak $(MINUTES) $(KERNEL)
+
+pictures: install ## Draw the README's pictures from a real trace, cowtrace/guide/pictures/
+	@.ci/pictures
 
 fuzz: install ## Fuzz every parser with CASES=100000 inputs each
 	@.ci/fuzz $(CASES)

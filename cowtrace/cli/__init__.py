@@ -21,6 +21,7 @@ COMMANDS = {
     "doctor": "Show what this kernel offers and which probe plan can run.",
     "export": "Export metrics to Prometheus; print its rules, a dashboard, a schema.",
     "forks": "Show each fork's sharing: how much of it is lost, and what may come.",
+    "help": "Show a page of the guide, or list the pages.",
     "latency": "Show how long the faults took, by kind, parent's and child's apart, live.",
     "maps": "Show in which mappings pages are copied: heap, stack, files, live.",
     "record": "Record a trace in a file, to be read, drawn and compared later.",

@@ -1,7 +1,8 @@
-"""Man pages out of what --help says: `python3 -m cowtrace.cli.manpages FOLDER`, to make a package.
+"""Write the man pages of a package: `python3 -m cowtrace.cli.manpages FOLDER`.
 
-A page for cowtrace and one for each command. click-man would make them, but looks into no group
-that imports its commands late.
+FOLDER/man1 has a page for cowtrace and for each command, made of what --help says. click-man would
+make them, but looks into no group that imports its commands late. FOLDER/man7 has a page for each
+topic of the guide.
 """
 
 from __future__ import annotations
@@ -12,15 +13,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+from markdown_it.tree import SyntaxTreeNode
+from rich.cells import cell_len
 
-from cowtrace import __version__
+from cowtrace import __version__, guide
 from cowtrace.cli import COMMANDS, main
+from cowtrace.terminal.guide import table_of
+from cowtrace.terminal.plain import lines
+
+_WIDTH = 72  # of text that man indents on 80 columns
+_FONTS = {"code_inline": "B", "strong": "B", "em": "I"}
 
 
 def pages() -> Iterator[tuple[str, str]]:
     """(file name, text in troff's man(7)) of each."""
     with click.Context(main, info_name="cowtrace") as context:
         yield from _pages(main, context)
+    for topic in guide.topics():
+        page = guide.page(topic)
+        yield f"cowtrace-{topic}.7", "\n".join(_topic(page)) + "\n"
 
 
 def _pages(command: click.Command, context: click.Context) -> Iterator[tuple[str, str]]:
@@ -35,11 +46,8 @@ def _pages(command: click.Command, context: click.Context) -> Iterator[tuple[str
 
 
 def _page(command: click.Command, context: click.Context, name: str) -> Iterator[str]:
-    yield f'.TH "{name.upper()}" 1 "" "cowtrace {__version__}" "cowtrace"'
-    yield ".SH NAME"
     words = inspect.cleandoc(command.help or "")
-    summary = words.split("\n\n")[0].replace("\n", " ").rstrip(".")
-    yield f"{_text(name)} \\- {_text(summary[0].lower() + summary[1:])}"
+    yield from _head(name, 1, words.split("\n\n")[0].replace("\n", " "))
     yield ".SH SYNOPSIS"
     pieces = " ".join(command.collect_usage_pieces(context))
     yield f".B {_text(context.command_path)}\n{_text(pieces)}"
@@ -52,7 +60,13 @@ def _page(command: click.Command, context: click.Context, name: str) -> Iterator
     yield from _options(command, context)
     yield from _epilog(command.epilog or "")
     yield ".SH SEE ALSO"
-    yield ", ".join(f".BR {each} (1)" for each in _others(name)).replace(", ", " ,\n")
+    yield " ,\n".join(f".BR {each}" for each in _others(name))
+
+
+def _head(name: str, section: int, summary: str) -> Iterator[str]:
+    yield f'.TH "{name.upper()}" {section} "" "cowtrace {__version__}" "cowtrace"'
+    yield ".SH NAME"
+    yield f"{_text(name)} \\- {_text(summary[0].lower() + summary[1:].rstrip('.'))}"
 
 
 def _commands(group: click.Group, context: click.Context) -> Iterator[str]:
@@ -93,28 +107,82 @@ def _paragraphs(text: str) -> Iterator[str]:
 
 
 def _verbatim(lines: list[str]) -> Iterator[str]:
-    yield ".nf"
+    wide = max(map(cell_len, lines)) > _WIDTH
+    yield ".in 0\n.nf" if wide else ".nf"
     yield from map(_text, lines)
-    yield ".fi"
+    yield ".fi\n.in" if wide else ".fi"
 
 
 def _others(name: str) -> list[str]:
     if name == "cowtrace":
-        return [f"cowtrace-{command}" for command in sorted(COMMANDS)]
-    return ["cowtrace"]
+        return [
+            *(f"cowtrace-{command} (1)" for command in sorted(COMMANDS)),
+            *(f"cowtrace-{topic} (7)" for topic in guide.topics()),
+        ]
+    return ["cowtrace (1)"]
+
+
+def _topic(page: guide.Page) -> Iterator[str]:
+    yield from _head(f"cowtrace-{page.topic}", 7, page.summary)
+    tree = page.tree("{text} (**cowtrace-{topic}**(7))")
+    if tree.children[0].type != "heading":
+        yield ".SH DESCRIPTION"
+    for node in tree.children:
+        yield from _block(node)
+    yield ".SH SEE ALSO\n.BR cowtrace (1)"
+
+
+def _block(node: SyntaxTreeNode) -> Iterator[str]:
+    if node.type == "heading":
+        yield f".{'SH' if node.tag == 'h2' else 'SS'} {_inline(node.children[0])}"
+    elif node.type == "paragraph":
+        yield f".PP\n{_inline(node.children[0])}"
+    elif node.type == "table":  # drawn here: a page need not ask for tbl
+        yield ".PP"
+        yield from _verbatim(lines(table_of(node), _WIDTH))
+    elif node.type in ("bullet_list", "ordered_list"):
+        for number, item in enumerate(node.children, 1):
+            first, *rest = item.children
+            yield f'.IP "{number}." 4' if node.type == "ordered_list" else r".IP \(bu 2"
+            yield _inline(first.children[0])
+            for block in rest:
+                yield ".RS 4"
+                yield from _block(block)
+                yield ".RE"
+    else:
+        yield ".PP"
+        yield from _verbatim(node.content.rstrip("\n").split("\n"))
+
+
+def _inline(node: SyntaxTreeNode) -> str:
+    def words(node: SyntaxTreeNode) -> Iterator[str]:
+        for child in node.children:
+            text = "".join(words(child)) if child.children else _escaped(child.content or " ")
+            font = _FONTS.get(child.type)
+            yield f"\\f{font}{text}\\fR" if font else text
+
+    return _no_request("".join(words(node)))
 
 
 def _text(raw: str) -> str:
     """Nothing in it is a request or an escape."""
-    text = raw.replace("\\", "\\e").replace("-", "\\-").replace("\n", " ")
+    return _no_request(_escaped(raw))
+
+
+def _escaped(raw: str) -> str:
+    return raw.replace("\\", "\\e").replace("-", "\\-").replace("\n", " ")
+
+
+def _no_request(text: str) -> str:
     return f"\\&{text}" if text[:1] in (".", "'") else text
 
 
 def write(folder: Path) -> None:
-    """All of them, into a folder that is made if need be."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """All of them, each in its section's folder, `man1` or `man7`; folders are made."""
     for name, text in pages():
-        (folder / name).write_text(text, encoding="utf-8")
+        path = folder / f"man{name[-1]}" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

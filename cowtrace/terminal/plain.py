@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import TracebackType
 from typing import TextIO
 
@@ -62,7 +63,12 @@ def write(to: Console, view: RenderableType) -> None:
 
     Written by hand also because rich ends the program, with a code of its own, when nobody reads.
     """
+    to.file.write("".join(f"{line}\n" for line in lines(view, to=to)))
+
+
+def lines(view: RenderableType, width: int = COLUMNS, *, to: Console | None = None) -> list[str]:
+    """The view as plain lines."""
+    to = to or console(sys.stdout)
     with to.capture() as captured:
-        to.print(view)
-    lines = captured.get().splitlines()
-    to.file.write("".join(f"{line.rstrip()}\n" for line in lines))
+        to.print(view, width=width)
+    return [line.rstrip() for line in captured.get().splitlines()]

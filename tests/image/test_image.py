@@ -1,4 +1,4 @@
-"""The container image, run by podman as the README says: it traces what runs outside of it.
+"""The container image, run by podman as the guide says: it traces what runs outside of it.
 
 `.ci/container-test` builds it, as localhost/cowtrace, and runs these as root.
 """
@@ -21,7 +21,7 @@ from sources import writes
 from cowtrace.errors import EXIT_NO_PLAN
 
 RUN = ["podman", "run", "--rm"]
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "cowtrace" / "guide" / "containers.md"
 NAME = "cow-outside"
 # Forks a child that writes all of its memory, and ends when its stdin does. Says the child's pid.
 WORK = f"""
@@ -37,12 +37,12 @@ os.waitpid(child, 0)
 """
 
 
-def readme_options() -> list[str]:
-    """What the README's command has between `podman run` and the image's name; no terminal."""
+def options_of_the_guide() -> list[str]:
+    """What the guide's command has between `podman run` and the image's name; no terminal."""
     found = re.search(
-        r"^sudo podman run --rm -it ((?:.*\\\n)*.*) cowtrace top$", README.read_text(), re.M
+        r"^sudo podman run --rm -it ((?:.*\\\n)*.*) cowtrace top$", PAGE.read_text(), re.M
     )
-    assert found, "the README's command looks different now"
+    assert found, "the guide's command looks different now"
     return shlex.split(found[1].replace("\\\n", ""))
 
 
@@ -55,7 +55,7 @@ def test_it_traces_a_process_outside(tmp_path: Path) -> None:
     with (
         lines.open("w") as out,
         subprocess.Popen(
-            [*RUN, "--name", "tracing", *readme_options(), "cowtrace", *watch],
+            [*RUN, "--name", "tracing", *options_of_the_guide(), "cowtrace", *watch],
             stdout=out,
         ) as traced,
     ):
@@ -73,7 +73,7 @@ def test_it_traces_a_process_outside(tmp_path: Path) -> None:
 
 
 def test_without_the_hosts_pids_it_refuses() -> None:
-    options = [option for option in readme_options() if option != "--pid=host"]
+    options = [option for option in options_of_the_guide() if option != "--pid=host"]
     ended = run(*options, "cowtrace", "top", "1", "1")
     assert ended.returncode == EXIT_NO_PLAN
     assert "PID namespace" in ended.stderr
@@ -81,7 +81,7 @@ def test_without_the_hosts_pids_it_refuses() -> None:
 
 
 def test_without_capabilities_it_refuses() -> None:
-    options = " ".join(readme_options()).replace("BPF,PERFMON,", "").split()
+    options = " ".join(options_of_the_guide()).replace("BPF,PERFMON,", "").split()
     ended = run(*options, "cowtrace", "top", "1", "1")
     assert ended.returncode == EXIT_NO_PLAN
     assert "CAP_BPF and CAP_PERFMON" in ended.stderr
@@ -89,7 +89,7 @@ def test_without_capabilities_it_refuses() -> None:
 
 def test_without_a_command_it_is_the_exporter() -> None:
     named = ("-d", "--name", "exporting", "--network=host")
-    started = run(*named, *readme_options(), "cowtrace")
+    started = run(*named, *options_of_the_guide(), "cowtrace")
     assert started.returncode == 0, started.stderr
     try:
         assert eventually(lambda: "cowtrace_build_info" in scraped())

@@ -136,22 +136,6 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     circles.prepare()  # raises CycleError, which names the circle
 
 
-GUIDE = sorted((PACKAGE / "guide").glob("*.md"))
-
-
-@pytest.mark.parametrize("page", GUIDE, ids=lambda page: page.stem)
-def test_what_the_guide_names_exists(page: Path) -> None:
-    text = page.read_text()
-    targets = set(re.findall(r"^([a-z-]+):.* ## ", (ROOT / "Makefile").read_text(), re.M))
-    asked = set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.M))
-    assert asked
-    assert asked <= targets
-    named = re.findall(r"[\w/.-]+/[\w.-]*\.(?:py|h|toml|md)|[\w/-]+/(?=`)", text)
-    assert named
-    missing = [n for n in named if not (ROOT / n).exists() and not (PACKAGE / n).exists()]
-    assert missing == []
-
-
 def test_no_registry_is_named() -> None:
     naming = {
         str(path): found.group()
