@@ -124,6 +124,7 @@ def _others(name: str) -> list[str]:
 
 def _topic(page: guide.Page) -> Iterator[str]:
     yield from _head(f"cowtrace-{page.topic}", 7, page.summary)
+    yield ".nh"  # a name that is broken cannot be copied
     tree = page.tree("{text} (**cowtrace-{topic}**(7))")
     if tree.children[0].type != "heading":
         yield ".SH DESCRIPTION"
