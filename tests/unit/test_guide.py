@@ -26,7 +26,9 @@ SPAN = re.compile(r"`([^`]+)`")
 FILE = re.compile(r"(?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:py|toml|md|h)\b")
 # A figure that somebody measured: a number and a unit of time, memory or share.
 FIGURE = re.compile(r"\d\s?(?:[µnm]?s|[kMG]i?B|%|minutes?|seconds?|instructions)(?![\w])")
-MEASURED_BY = re.compile(r"\bmake [a-z]|\bcowtrace [a-z]|tests/[\w/]+\.py")
+# What measured it: a target, a test, or the command whose output is quoted. That a sentence names
+# a command of cowtrace is not enough.
+MEASURED_BY = re.compile(r"\bmake [a-z]|tests/[\w/]+\.py|^\$ .*\bcowtrace [a-z]", re.M)
 
 
 def fences(text: str) -> list[str]:
