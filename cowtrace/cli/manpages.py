@@ -38,10 +38,10 @@ def _pages(command: click.Command, context: click.Context) -> Iterator[tuple[str
     name = context.command_path.replace(" ", "-")
     yield f"{name}.1", "\n".join(_page(command, context, name)) + "\n"
     if isinstance(command, click.Group):
-        for below in command.list_commands(context):
-            found = command.get_command(context, below)
-            assert found is not None, below
-            with click.Context(found, info_name=below, parent=context) as inner:
+        for subcommand in command.list_commands(context):
+            found = command.get_command(context, subcommand)
+            assert found is not None, subcommand
+            with click.Context(found, info_name=subcommand, parent=context) as inner:
                 yield from _pages(found, inner)
 
 
@@ -143,13 +143,8 @@ def _block(node: SyntaxTreeNode) -> Iterator[str]:
         yield from _verbatim(lines(table_of(node), _WIDTH))
     elif node.type in ("bullet_list", "ordered_list"):
         for number, item in enumerate(node.children, 1):
-            first, *rest = item.children
             yield f'.IP "{number}." 4' if node.type == "ordered_list" else r".IP \(bu 2"
-            yield _inline(first.children[0])
-            for block in rest:
-                yield ".RS 4"
-                yield from _block(block)
-                yield ".RE"
+            yield _inline(item.children[0].children[0])
     else:
         yield ".PP"
         yield from _verbatim(node.content.rstrip("\n").split("\n"))

@@ -241,6 +241,7 @@ def test_a_page_uses_the_markdown_that_help_and_man_draw(topic: str) -> None:
             "em", "fence", "bullet_list", "ordered_list", "list_item",
             "table", "thead", "tbody", "tr", "th", "td",
         }  # fmt: skip
+        assert node.type != "list_item" or len(node.children) == 1
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ ASK = {
 
 
 REQUESTS = {
-    ".TH", ".SH", ".SS", ".TP", ".IP", ".RS", ".RE", ".B", ".BR", ".PP", ".in", ".nf", ".fi", ".nh",
+    ".TH", ".SH", ".SS", ".TP", ".IP", ".B", ".BR", ".PP", ".in", ".nf", ".fi", ".nh",
 }  # fmt: skip
 
 
