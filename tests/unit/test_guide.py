@@ -23,7 +23,7 @@ each_text = pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.stem)
 
 FENCE = re.compile(r"^```\n(.*?)^```$", re.M | re.S)
 SPAN = re.compile(r"`([^`]+)`")
-FILE = re.compile(r"(?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:py|toml|md|h)\b")
+FILE = re.compile(r"(?:[\w.-]+/)+[\w.-]*")
 # A figure that somebody measured: a number and a unit of time, memory or share.
 FIGURE = re.compile(r"\d\s?(?:[µnm]?s|[kMG]i?B|%|minutes?|seconds?|instructions)(?![\w])")
 # What measured it: a target, a test, or the command whose output is quoted. That a sentence names
@@ -144,14 +144,13 @@ def test_each_make_target_exists(path: Path) -> None:
 
 @each_text
 def test_each_file_that_is_named_exists(path: Path) -> None:
-    """Files of the project in inline code: with a folder of ours, or with our suffixes."""
+    """In inline code, with a folder that the project or the package has."""
     ours = {entry.name for folder in (ROOT, PACKAGE) for entry in folder.iterdir()}
+    named = [span for span in spans(path.read_text()) if FILE.fullmatch(span)]
     missing = [
         name
-        for span in spans(path.read_text())
-        if FILE.fullmatch(span)
-        for name in [span]
-        if name.partition("/")[0] in ours and "/" in name
+        for name in named
+        if name.partition("/")[0] in ours
         if not (ROOT / name).exists() and not (PACKAGE / name).exists()
     ]
     assert missing == []
