@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import click
@@ -29,6 +31,7 @@ FIGURE = re.compile(r"\d\s?(?:[µnm]?s|[kMG]i?B|%|minutes?|seconds?|instructions
 # What measured it: a target, a test, or the command whose output is quoted. That a sentence names
 # a command of cowtrace is not enough.
 MEASURED_BY = re.compile(r"\bmake [a-z]|tests/[\w/]+\.py|^\$ .*\bcowtrace [a-z]", re.M)
+HEAD = re.compile(r"[A-Z/]{2,}")
 
 
 def fences(text: str) -> list[str]:
@@ -187,6 +190,30 @@ def test_each_figure_names_what_measures_it(path: Path) -> None:
         if (found := FIGURE.search(body)) and not MEASURED_BY.search(body)
     ]
     assert without == []
+
+
+@cache
+def heads() -> set[str]:
+    """Words in capitals of the package's short texts: heads of columns, among others."""
+    return {
+        word
+        for source in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(source.read_bytes()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < 40
+        for word in HEAD.findall(node.value)
+    }
+
+
+@each_text
+def test_heads_of_quoted_tables_are_those_that_are_drawn(path: Path) -> None:
+    quoted = {
+        word
+        for block in fences(path.read_text())
+        for line in block.splitlines()
+        if re.match(r"\s*(?:[A-Z/]{2,}\s+){3}", line)
+        for word in HEAD.findall(line)
+    }
+    assert quoted <= heads()
 
 
 def test_the_readme_is_short_and_leads_to_every_page() -> None:
