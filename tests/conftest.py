@@ -1,4 +1,7 @@
-"""What all tests share: in the test VM nothing may be skipped; nowhere is a test timed."""
+"""What all tests share: which of them run here, and that nothing is skipped in the test VM.
+
+`host`: on this machine's kernel. `vm`: on a kernel of the test VM. `last`: after all others.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,20 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 hypothesis.settings.register_profile("cowtrace", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("cowtrace")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is for the other kind of kernel; move to the end what must come last."""
+    here, other = ("vm", "host") if IN_VM else ("host", "vm")
+    chosen = [
+        item
+        for item in items
+        if item.get_closest_marker(here) or not item.get_closest_marker(other)
+    ]
+    left_out = [item for item in items if item not in chosen]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+    items[:] = sorted(chosen, key=lambda item: item.get_closest_marker("last") is not None)
 
 
 @pytest.fixture(scope="session")

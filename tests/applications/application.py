@@ -13,9 +13,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from command import PATIENCE
+
 from cowtrace.workloads.settings import restored_by
 
-PATIENCE = 300  # seconds: an emulated machine with others beside it took more than 120
 PYTHON = "/usr/bin/python3"  # Debian's, which sees Debian's gunicorn
 # A folder of an application that still writes when its end has come is not empty at once.
 _REMOVE = 'for try in 1 2 3 4 5; do rm -rf "$1" && exit; sleep 1; done'

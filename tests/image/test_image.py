@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from exporter_tests import PAGES, PATIENCE, eventually, page
+from command import PATIENCE
 from sources import writes
+from system.test_exporter import PAGES, eventually, page
 
 from cowtrace.errors import EXIT_NO_PLAN
 

@@ -1,0 +1,146 @@
+"""Kernels that lack something.
+
+No Debian kernel is built without BTF or kprobes, so what cowtrace finds them by is hidden from it,
+in a mount namespace of its own. Where the kernel really lacks it, hiding changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from command import COWTRACE, PATIENCE
+from workload_checks import plans
+
+from cowtrace.errors import EXIT_NO_PLAN
+from cowtrace.kernel.facts import kernel_facts
+from cowtrace.kernel.plan import NoPlan, PlanName, probe_plan
+from cowtrace.kernel.preemption import preemptible
+
+pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.usefixtures("can_trace")]
+
+
+BTF = ("/sys/kernel/btf",)
+KPROBES = ("/sys/bus/event_source/devices", "/sys/kernel/tracing", "/sys/kernel/debug")
+TRACEFS = KPROBES[1:]
+# Hides what is in each folder, but for links: of these, the one to kprobes alone.
+HIDE = """
+import ctypes, os, sys
+for place in sys.argv[1].split(":"):
+    links = {name: os.path.realpath(f"{place}/{name}") for name in os.listdir(place)
+             if os.path.islink(f"{place}/{name}") and name != "kprobe"}
+    if ctypes.CDLL(None, use_errno=True).mount(b"none", place.encode(), b"tmpfs", 0, None):
+        sys.exit(f"cannot hide {place}: {os.strerror(ctypes.get_errno())}")
+    for name, target in links.items():
+        os.symlink(target, f"{place}/{name}")
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+WAITING = "cowtrace: compiling and attaching the probes"
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def without(tmp_path: Path) -> Run:
+    """Runs cowtrace where these folders are empty, and nothing is known from before."""
+
+    def run(hidden: tuple[str, ...], *arguments: str) -> subprocess.CompletedProcess[str]:
+        places = ":".join(place for place in hidden if Path(place).is_dir())
+        return subprocess.run(
+            ["unshare", "--mount", sys.executable, "-c", HIDE, places, *COWTRACE, *arguments],
+            env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+
+    return run
+
+
+def refused(ended: subprocess.CompletedProcess[str]) -> str:
+    """What it says, in two lines."""
+    assert ended.returncode == EXIT_NO_PLAN, ended.stdout + ended.stderr
+    assert ended.stdout == ""
+    lines = ended.stderr.splitlines()
+    if lines[0] == WAITING:  # an emulated machine takes its time
+        del lines[0]
+    said, hint = lines
+    assert said.startswith("cowtrace: ")
+    assert hint.startswith("Hint: ")
+    return said
+
+
+def counts_right(ended: subprocess.CompletedProcess[str]) -> str:
+    """The plan by which a workload was counted as its pages are in /proc/PID/pagemap."""
+    told = json.loads(ended.stdout)
+    plan: str = told["plan"]
+    # On a preemptible kernel it is enough that a plan says what it has lost.
+    if plan == "kprobe" or not preemptible() or not told["lost"]:
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert told["ok"] is True
+    return plan
+
+
+COUNT = ("workload", "fork-both-write", "--pages", "509", "--json")
+
+
+@pytest.mark.parametrize("plan", ["auto", *plans()])
+def test_without_btf_each_plan_is_refused(without: Run, plan: str) -> None:
+    said = refused(without(BTF, *COUNT, "--attach", plan))
+    assert "no type information (/sys/kernel/btf/vmlinux)" in said
+
+
+@pytest.mark.parametrize(
+    "command", [("top", "1", "1"), ("run", "--", "true"), ("verify", "C1"), ("demo",)]
+)
+def test_without_btf_each_command_is_refused(without: Run, command: tuple[str, ...]) -> None:
+    refused(without(BTF, *command))
+
+
+def test_without_btf_the_doctor_says_what_is_missing(without: Run) -> None:
+    ended = without(BTF, "doctor", "--json")
+    assert ended.returncode == EXIT_NO_PLAN
+    told = json.loads(ended.stdout)
+    needs = {need["name"]: need for need in told["requirements"]}
+    assert needs["BTF"]["found"] is False
+    assert "CONFIG_DEBUG_INFO_BTF" in needs["BTF"]["mend"]
+    assert not any(trial["runs"] for trial in told["plans"])
+    assert "no type information" in told["plans"][0]["refusal"]
+
+
+def test_without_kprobes_that_plan_is_refused(without: Run) -> None:
+    said = refused(without(KPROBES, *COUNT, "--attach", "kprobe"))
+    assert "the kprobe plan cannot run here: kernel built without CONFIG_KPROBES" in said
+
+
+def test_without_kprobes_another_plan_is_taken_and_right(without: Run) -> None:
+    others = [name for name in plans() if name != "kprobe" and runs(name)]
+    ended = without(KPROBES, *COUNT)
+    if others:
+        assert counts_right(ended) in others
+    else:
+        refused(ended)
+    told = json.loads(without(KPROBES, "doctor", "--json").stdout)
+    assert {trial["plan"] for trial in told["plans"] if trial["runs"]} == set(others)
+
+
+@pytest.mark.parametrize("plan", plans())
+def test_without_tracefs_each_plan_is_right(without: Run, plan: PlanName) -> None:
+    if not runs(plan):
+        refused(without(TRACEFS, *COUNT, "--attach", plan))
+        return
+    assert counts_right(without(TRACEFS, *COUNT, "--attach", plan)) == plan
+    told = json.loads(without(TRACEFS, "doctor", "--json").stdout)
+    (need,) = [need for need in told["requirements"] if need["name"] == "tracefs"]
+    assert (need["found"], need["detail"]) == (False, "not mounted, or only root may look")
+
+
+def runs(plan: PlanName) -> bool:
+    """Whether this kernel, as it is, has all that the plan needs."""
+    return not isinstance(probe_plan(plan, kernel_facts()), NoPlan)

@@ -1,0 +1,185 @@
+"""Processes in a PID namespace and a cgroup of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from command import COWTRACE, PATIENCE
+
+from cowtrace.cli import cgroups
+from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
+from cowtrace.recording.reader import read
+
+pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.usefixtures("can_trace")]
+
+
+PAGES = 509
+# At each line of its input a child of it writes all its pages; it says their pids, as they know
+# them themselves.
+INSIDE = f"""
+import mmap, os, signal, sys
+memory = mmap.mmap(-1, {PAGES} * mmap.PAGESIZE, mmap.MAP_PRIVATE)
+for at in range(0, len(memory), mmap.PAGESIZE):
+    memory[at] = 1
+print("ready", flush=True)
+for line in sys.stdin:
+    said, say = os.pipe()
+    if os.fork() == 0:
+        for at in range(0, len(memory), mmap.PAGESIZE):
+            memory[at] = 2
+        os.write(say, b"%d" % os.getpid())
+        signal.pause()
+    print(os.getpid(), os.read(said, 9).decode(), flush=True)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One that runs INSIDE."""
+
+    cgroup: str
+    process: subprocess.Popen[str]
+    folder: Path
+
+    def fork(self) -> tuple[int, int]:
+        """Let it fork: the pids there of parent and child, which has written."""
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        parent, child = self.process.stdout.readline().split()
+        return int(parent), int(child)
+
+    def pids(self) -> set[int]:
+        """Here, as the kernel lists them for its cgroup."""
+        return {int(pid) for pid in (self.folder / "cgroup.procs").read_text().split()}
+
+
+@pytest.fixture
+def container() -> Iterator[Container]:
+    root = cgroups._roots(Path("/proc/self/mountinfo").read_text())[0]
+    folder = root / "cowtrace test [red]"
+    folder.mkdir()
+    enter = 'echo $$ > "$0/cgroup.procs" && exec "$@"'
+    unshare = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+    try:
+        with subprocess.Popen(
+            ["sh", "-c", enter, folder, *unshare, sys.executable, "-c", INSIDE],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        ) as process:  # fmt: skip
+            assert process.stdout
+            assert process.stdout.readline() == "ready\n"
+            try:
+                yield Container(f"/{folder.name}", process, folder)
+            finally:
+                process.kill()  # and with it the namespace's first process, so all of it
+    finally:
+        _remove(folder)
+
+
+def test_pids_as_the_container_knows_them_and_its_cgroup(container: Container) -> None:
+    parent, child = container.fork()
+    assert parent == 1
+    shown = json.loads(_watched(container, "top", "--json"))
+    there = {p["nspid"]: p for p in shown["processes"] if p["cgroup"] == container.cgroup}
+    assert {p["pid"] for p in there.values()} <= container.pids()
+    (copier,) = [p for p in there.values() if (p["copied"] or 0) >= PAGES]
+    assert copier["nspid"] == child + 1
+    assert {p["nspid"] for p in shown["processes"] if p["pid"] == os.getpid()} <= {os.getpid()}
+
+
+def test_forks_and_tables_say_it_below(container: Container) -> None:
+    for command in ("top", "forks", "maps"):
+        shown = _watched(container, command, "--cgroup", container.cgroup)
+        (line,) = [line for line in shown.splitlines() if container.cgroup in line]
+        pairs = dict(pair.split("=") for pair in line.partition(": PID ")[2].split())
+        assert {int(pid) for pid in pairs} <= container.pids()
+        assert str(max(container.pids())) in pairs
+        assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_a_recording_keeps_it(container: Container, tmp_path: Path) -> None:
+    file = tmp_path / "f"
+    outside = container.pids()
+    with subprocess.Popen(
+        [*COWTRACE, "record", "-o", file, "--cgroup", container.cgroup, "--interval", "0.5"],
+        stderr=subprocess.PIPE, text=True,
+    ) as recorder:  # fmt: skip
+        deadline = time.monotonic() + PATIENCE
+        while not _intervals(file) and recorder.poll() is None:
+            assert time.monotonic() < deadline, "it does not begin"
+            time.sleep(0.1)
+        container.fork()
+        (copier,) = container.pids() - outside
+        time.sleep(1)
+        recorder.send_signal(signal.SIGINT)
+        _, errors = recorder.communicate(timeout=PATIENCE)
+    assert recorder.returncode == 0, errors
+    told = subprocess.run([*COWTRACE, "report", file, "--json"], capture_output=True, check=True)
+    found = {each["pid"]: each for each in json.loads(told.stdout)["contained"]}
+    assert found[copier]["cgroup"] == container.cgroup
+    assert found[copier]["nspid"] == 2
+
+
+def test_from_within_one_it_is_refused() -> None:
+    for command in (["top", "0.2", "1"], ["workload", "fork-child-writes"], ["run", "--", "true"]):
+        ended = subprocess.run(
+            ["unshare", "--pid", "--fork", "--mount-proc", *COWTRACE, *command],
+            capture_output=True, text=True, timeout=PATIENCE,
+        )  # fmt: skip
+        assert ended.returncode == EXIT_NO_PLAN
+        said = ended.stderr.splitlines()
+        assert len(said) == 2
+        assert "PID namespace" in said[0]
+        assert "--pid=host" in said[1]
+
+
+def test_sums_by_cgroup(container: Container) -> None:
+    shown = json.loads(_watched(container, "top", "--by", "cgroup", "--json"))
+    (row,) = [row for row in shown["cgroups"] if row["cgroup"] == container.cgroup]
+    assert row["copied"] >= PAGES
+    assert row["copied_bytes"] == row["copied"] * os.sysconf("SC_PAGESIZE")
+    assert row["processes"] == 2
+
+
+def _intervals(file: Path) -> int:
+    """That are in a recording which is being written."""
+    with suppress(CowtraceError):
+        return len(read(file).times)
+    return 0
+
+
+def _watched(container: Container, *command: str) -> str:
+    """What a live view shows last when the container has forked once while it looked."""
+    with subprocess.Popen(
+        [*COWTRACE, *command, "0.5"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as view:
+        assert view.stdout
+        first = view.stdout.readline()  # attached by now
+        assert first, view.stderr and view.stderr.read()
+        container.fork()
+        time.sleep(1)
+        view.send_signal(signal.SIGINT)
+        rest, errors = view.communicate(timeout=PATIENCE)
+    assert view.returncode == 0, errors
+    return rest.rstrip().split("\n" if "--json" in command else "\n\n")[-1]
+
+
+def _remove(folder: Path) -> None:
+    """A cgroup that a process is just leaving is busy for a moment."""
+    for _ in range(100):
+        with suppress(OSError):
+            folder.rmdir()
+            return
+        time.sleep(0.05)
+    folder.rmdir()

@@ -1,0 +1,154 @@
+"""forks, maps, latency and snoop around one workload."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import COWTRACE, PATIENCE
+
+from cowtrace.errors import EXIT_NO_PLAN
+from cowtrace.workloads import REGION_START, Outcome, run
+
+pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.usefixtures("can_trace")]
+
+
+PAGES = 1009
+STRAY_PAGES = 900  # of the interpreter, on both sides of a fork
+COMMANDS = {
+    "forks": ("--json", "0.5"),
+    "maps": ("--json", "0.5"),
+    "latency": ("--json", "0.5"),
+    "snoop": ("--json",),
+}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the commands said of one run of fork-both-write."""
+
+    outcome: Outcome
+    lines: dict[str, list[dict[str, Any]]]  # by command
+    errors: dict[str, str]
+    codes: dict[str, int]
+
+    @property
+    def parent(self) -> int:
+        return self.outcome.processes[0].pid
+
+    @property
+    def child(self) -> int:
+        return self.outcome.processes[1].pid
+
+    def losses(self, name: str) -> dict[str, Any]:
+        """What a failed test needs to say: whether the command knew."""
+        last = self.lines[name][-1]
+        return {key: last[key] for key in ("plan", "lost_by_cause", "unclassified")}
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    """All of them at once: they see the same faults."""
+    folder = tmp_path_factory.mktemp("said")
+    with ExitStack() as stack:
+        running = {
+            name: stack.enter_context(started(folder, name, *arguments))
+            for name, arguments in COMMANDS.items()
+        }
+        for name, process in running.items():
+            # A line: it is attached. snoop's first may be any fault of the others.
+            deadline = time.monotonic() + PATIENCE
+            while process.poll() is None and not (folder / name).stat().st_size:
+                assert time.monotonic() < deadline, f"{name} does not begin"
+                time.sleep(0.1)
+        outcome = run("fork-both-write", PAGES)
+        for process in running.values():
+            process.send_signal(signal.SIGINT)
+        codes = {name: process.wait(timeout=PATIENCE) for name, process in running.items()}
+    lines = {
+        name: [json.loads(line) for line in (folder / name).read_text().splitlines()]
+        for name in running
+    }
+    errors = {name: (folder / f"{name}.err").read_text() for name in running}
+    return Seen(outcome, lines, errors, codes)
+
+
+def started(folder: Path, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """Writes to files: none of them may wait for a reader."""
+    with (folder / name).open("w") as out, (folder / f"{name}.err").open("w") as errors:
+        return subprocess.Popen([*COWTRACE, name, *arguments], stdout=out, stderr=errors)
+
+
+def test_forks_counts_the_childs_copies_to_its_birth(seen: Seen) -> None:
+    assert seen.codes["forks"] == 0, seen.errors["forks"]
+    last = seen.lines["forks"][-1]
+    (fork,) = (g for g in last["generations"] if g["child"] == seen.child)
+    page = seen.outcome.page_bytes
+    assert fork["parent"] == seen.parent
+    assert fork["ended_by"] == "exit"
+    assert fork["trend"] == "ended"
+    assert fork["worst_case_bytes"] == 0
+    assert PAGES <= fork["child_copied_bytes"] // page < PAGES + STRAY_PAGES, fork
+    assert fork["parent_copied_bytes"] // page < STRAY_PAGES  # it wrote last: re-marked
+    assert fork["shareable_bytes"] // page >= PAGES
+
+
+def test_maps_tells_the_mapping_page_for_page(seen: Seen) -> None:
+    if seen.codes["maps"] == EXIT_NO_PLAN:
+        assert "cannot tell mappings" in seen.errors["maps"]
+        return
+    assert seen.codes["maps"] == 0, seen.errors["maps"]
+    found = {
+        row["pid"]: row
+        for row in seen.lines["maps"][-1]["mappings"]
+        if row["start"] == REGION_START and row["pid"] in (seen.parent, seen.child)
+    }
+    assert found[seen.child]["copied"] == PAGES, seen.losses("maps")
+    assert found[seen.child]["copied_bytes"] == PAGES * seen.outcome.page_bytes
+    assert found[seen.child]["mapped_bytes"] == PAGES * seen.outcome.page_bytes
+    assert found[seen.child]["segment"] == "rw-p"
+    assert found[seen.child]["exited"] is True
+    assert found[seen.parent]["copied"] == 0
+    assert found[seen.parent]["reused"] == PAGES
+
+
+def test_latency_times_each_side_or_says_that_it_cannot(seen: Seen) -> None:
+    if seen.codes["latency"] == EXIT_NO_PLAN:
+        first, second = seen.errors["latency"].splitlines()[-2:]
+        assert first.endswith("plan cannot time faults on this kernel")
+        assert second.startswith("Hint: ")
+        return
+    assert seen.codes["latency"] == 0, seen.errors["latency"]
+    found = {(t["kind"], t["side"]): t for t in seen.lines["latency"][-1]["latency"]}
+    for key in (("copied", "child"), ("reused", "parent")):
+        timing = found[key]
+        assert timing["faults"] >= PAGES
+        assert timing["faults"] == sum(timing["buckets"].values())
+        least = sum(faults << int(bucket) for bucket, faults in timing["buckets"].items())
+        assert least <= timing["ns"] < 2 * least
+
+
+def test_snoop_shows_each_fault_once(seen: Seen) -> None:
+    assert seen.codes["snoop"] == 0, seen.errors["snoop"]
+    assert "Traceback" not in seen.errors["snoop"]
+    if any("dropped" in line for line in seen.lines["snoop"]):
+        pytest.fail(f"dropped: {seen.errors['snoop']}")
+    page = seen.outcome.page_bytes
+    region = range(REGION_START, REGION_START + PAGES * page, page)
+    for pid, kind in ((seen.child, "copied"), (seen.parent, "reused")):
+        addresses = [
+            line["address"] & -page
+            for line in seen.lines["snoop"]
+            if line["pid"] == pid and line["kind"] == kind and line["address"] & -page in region
+        ]
+        missing = [hex(address) for address in sorted(set(region) - set(addresses))]
+        assert sorted(addresses) == list(region), (
+            f"{kind}: without {missing}; {seen.losses('maps')}"
+        )

@@ -1,0 +1,84 @@
+"""`cowtrace verify` must notice each way of breaking the classification in bpf/, and in its ledger.
+
+In the VM the plans that see the end of a fault are broken, on this machine's kernel the tracepoint
+plan: the one that it allows.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from mutations import OF_FAULT_ENDS, OF_PATHS, OF_TRACEPOINTS, Mutation, check_under
+
+from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
+from cowtrace.kernel.plan import PlanName
+from cowtrace.tracer import ledger
+from cowtrace.verify.check import Check, Verdict
+
+ALL = "6.12"
+# Compiling each takes seconds under emulation. What is broken is the same source on every kernel:
+# one kernel gets all of them, the others what depends on the kernel's own structs.
+OF_ENDS = (
+    (*OF_FAULT_ENDS, *OF_PATHS)
+    if os.environ.get("COWTRACE_KERNEL") == ALL
+    else (*OF_FAULT_ENDS[:1], *OF_PATHS[:1])
+)
+
+
+def plan_of(mutation: Mutation) -> PlanName:
+    """Every kernel of the VM allows kprobe, and fentry shares the headers that are broken."""
+    return "tracepoint" if mutation in OF_TRACEPOINTS else "kprobe"
+
+
+def check_or_skip(
+    plan: PlanName, names: tuple[str, ...], broken: Mutation | None, scratch: Path
+) -> list[Check]:
+    """The checks of these workloads, with that mutation made or none."""
+    if os.geteuid() != 0:
+        pytest.skip("tracing needs root")
+    try:
+        return check_under(plan, names, mutation=broken, scratch=scratch)
+    except CowtraceError as error:
+        if error.exit_code != EXIT_NO_PLAN or broken:  # what is broken must still load
+            raise
+        pytest.skip(f"this machine: {error}")
+
+
+@pytest.mark.parametrize(
+    "mutations",
+    [
+        pytest.param(OF_ENDS, marks=pytest.mark.vm, id="fault-ends"),
+        pytest.param(OF_TRACEPOINTS, marks=pytest.mark.host, id="tracepoints"),
+    ],
+)
+def test_the_source_as_it_is_passes(mutations: tuple[Mutation, ...], tmp_path: Path) -> None:
+    """The same checks, so that a failure below comes from the mutation."""
+    names = tuple(dict.fromkeys(mutation.caught_by for mutation in mutations))
+    made = check_or_skip(plan_of(mutations[0]), names, None, tmp_path)
+    assert len(made) == len(names)
+    assert [(check.name, check.why) for check in made if check.verdict is not Verdict.HOLDS] == []
+
+
+@pytest.mark.parametrize(
+    "mutation",
+    [
+        *(pytest.param(each, marks=pytest.mark.vm, id=each.name) for each in OF_ENDS),
+        *(pytest.param(each, marks=pytest.mark.host, id=each.name) for each in OF_TRACEPOINTS),
+    ],
+)
+def test_verify_notices(mutation: Mutation, tmp_path: Path) -> None:
+    (check,) = check_or_skip(plan_of(mutation), (mutation.caught_by,), mutation, tmp_path)
+    assert check.verdict is Verdict.FAILS, check
+    assert check.why
+
+
+@pytest.mark.host
+def test_verify_notices_copies_that_are_not_taken_back_from_the_reused_pages(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(ledger, "_take_back", lambda rows: None)
+    (check,) = check_or_skip("tracepoint", ("fork-child-writes",), None, tmp_path)
+    assert check.verdict is Verdict.FAILS, check
+    assert "reused" in check.why

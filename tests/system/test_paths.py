@@ -1,0 +1,64 @@
+"""Every other path of copy-on-write, under every plan that can see it, all attached at once.
+
+Where a kernel differs from the textbook, the workload itself expects what that kernel really
+does, and says by which feature it knows: see cowtrace/workloads/paths/.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from workload_checks import PRIME_PAGES, path_problems, plans, unaccounted
+
+from cowtrace import tracer
+from cowtrace.kernel.preemption import preemptible
+from cowtrace.workloads import REGION_END, REGION_START, CannotHere, paths, run_forked
+from cowtrace.workloads.region import PAGE_BYTES
+
+pytestmark = pytest.mark.vm
+
+
+Tracers = dict[str, tracer.Tracer]
+
+# A prime: more small pages than one huge page has.
+TWO_HUGE_PAGES = 523 if PAGE_BYTES == 4096 else 2053
+# The VM has 2 GiB, and this takes two pages of 1 GiB each.
+CANNOT = {"hugetlb-gigantic"}
+if os.uname().machine == "aarch64":
+    CANNOT.add("soft-dirty")  # x86-64 and a few others have CONFIG_MEM_SOFT_DIRTY
+if "PREEMPT_RT" in os.uname().version:  # CONFIG_TRANSPARENT_HUGEPAGE depends on !PREEMPT_RT
+    CANNOT |= {"huge-zero-page", *(name for name in paths.NAMES if name.startswith("thp-"))}
+
+
+@pytest.fixture(scope="module")
+def tracers() -> Iterator[Tracers]:
+    """By plan. Attached once, for that takes seconds under emulation."""
+    region = (REGION_START, REGION_END)
+    with ExitStack() as stack:
+        yield {
+            plan: stack.enter_context(tracer.attach(plan, region=region, fork_copies=True))
+            for plan in plans()
+        }
+
+
+@pytest.mark.parametrize("pages", [PRIME_PAGES, TWO_HUGE_PAGES])
+@pytest.mark.parametrize("name", paths.NAMES)
+def test_traced_is_expected_and_what_each_oracle_says(
+    tracers: Tracers, name: str, pages: int
+) -> None:
+    lost = {plan: live.snapshot().completeness.lost for plan, live in tracers.items()}
+    try:
+        outcome = run_forked(name, pages)
+    except CannotHere as reason:
+        if name not in CANNOT:
+            pytest.fail(str(reason))
+        return
+    snapshots = {plan: live.snapshot() for plan, live in tracers.items()}
+    if preemptible():  # these two may lose faults there, and must say how many
+        for plan in snapshots.keys() - {"kprobe"}:
+            assert unaccounted(outcome, snapshots.pop(plan)) == []
+    wrong = {plan: path_problems(outcome, seen, lost[plan]) for plan, seen in snapshots.items()}
+    assert wrong == {plan: [] for plan in snapshots}

@@ -1,0 +1,113 @@
+"""`cowtrace stacks` names the code of a program without frame pointers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from command import COWTRACE, PATIENCE
+
+pytestmark = [pytest.mark.host, pytest.mark.usefixtures("can_trace")]
+
+
+# Waits for a line, then a child copies 1,009 pages in one function and 503 in another.
+PROGRESS = "cowtrace: compiling and attaching the probes"
+WRITER = """
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#define PAGE 4096
+static char *memory;
+__attribute__((noipa)) static void write_pages(int from, int to)
+{
+	for (int i = from; i < to; i++)
+		memory[(size_t)i * PAGE]++;
+}
+__attribute__((noipa)) void collect_garbage(void) { write_pages(0, 1009); asm(""); }
+__attribute__((noipa)) void count_references(void) { write_pages(1009, 1512); asm(""); }
+int main(void)
+{
+	memory = aligned_alloc(PAGE, (size_t)1512 * PAGE);
+	write_pages(0, 1512);
+	puts("ready");
+	fflush(stdout);
+	getchar();
+	pid_t child = fork();
+	if (!child) {
+		collect_garbage();
+		count_references();
+		sleep(1);
+		_exit(0);
+	}
+	waitpid(child, NULL, 0);
+	return 0;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built as distributions do: optimised, without frame pointers, with its symbols."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler: the stacks of a program without frame pointers")
+    folder = tmp_path_factory.mktemp("writer")
+    (folder / "writer.c").write_text(WRITER)
+    built = folder / "writer"
+    options = ["-O2", "-fomit-frame-pointer", "-o", str(built)]
+    subprocess.run([compiler, *options, str(folder / "writer.c")], check=True)
+    return built
+
+
+def test_stacks_name_the_code_that_writes(writer: Path, tmp_path: Path) -> None:
+    out = tmp_path / "stacks.folded"
+    with subprocess.Popen(
+        [writer], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as traced:
+        assert traced.stdin
+        assert traced.stdout
+        assert traced.stdout.readline() == "ready\n"
+        arguments = ["-p", str(traced.pid), "--follow", "-o", str(out), "0.5"]
+        with subprocess.Popen(
+            [*COWTRACE, "stacks", *arguments], stderr=subprocess.PIPE, text=True
+        ) as stacks:
+            wait_until_attached(stacks.pid)
+            traced.stdin.write("\n")
+            traced.stdin.flush()
+            traced.wait(timeout=PATIENCE)
+            stacks.terminate()
+            assert stacks.stderr
+            # On a busy machine the compiler takes long enough to be told of.
+            assert set(stacks.stderr.read().splitlines()) <= {PROGRESS}
+            assert stacks.wait(timeout=PATIENCE) == 0
+    pages = dict.fromkeys(("collect_garbage", "count_references"), 0)
+    for line in out.read_text().splitlines():
+        stack, _, copied = line.rpartition(" ")
+        frames = stack.split(";")
+        for name in pages:
+            if f"{name} (writer)" in frames:
+                assert frames[0] == "writer"
+                assert frames.index("main (writer)") < frames.index(f"{name} (writer)")
+                assert frames[-1] == "write_pages (writer)"
+                pages[name] += int(copied) // os.sysconf("SC_PAGESIZE")
+    # Samples stand for all copies up to them: those after the last are not in it.
+    assert abs(pages["collect_garbage"] - 1009) < 64, pages
+    assert abs(pages["count_references"] - 503) < 64, pages
+
+
+def wait_until_attached(pid: int) -> None:
+    """Until it holds BPF programs, and a second look finds as many as the first."""
+    held, deadline = 0, time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        links = [str(link.readlink()) for link in Path("/proc", str(pid), "fd").iterdir()]
+        now = sum("bpf-prog" in link or "perf_event" in link for link in links)
+        if now and now == held:
+            return
+        held = now
+        time.sleep(0.5)
+    pytest.fail("cowtrace has not attached")

@@ -1,0 +1,147 @@
+"""Without root: a user with CAP_BPF and CAP_PERFMON, as the exporter's systemd unit gives them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from command import PATIENCE
+from sources import writes
+
+from cowtrace.errors import EXIT_NO_PLAN
+
+pytestmark = pytest.mark.host
+
+
+PAGES = 509
+UNIT = resources.files("cowtrace.prometheus") / "cowtrace-exporter.service"
+CAPABILITIES = (1 << 38) | (1 << 39)  # CAP_PERFMON, CAP_BPF
+# As the unit has it, where this kernel knows it (6.3): PR_SET_MDWE. Then the command line.
+START = """
+import ctypes, sys
+ctypes.CDLL(None).prctl(65, 1, 0, 0, 0)
+from cowtrace.cli import main
+main(sys.argv[1:], prog_name="cowtrace")
+"""
+WORK = f"""
+{writes(PAGES)}
+ctypes.CDLL(None).prctl(15, b"cow-nobody")
+child = os.fork()
+if not child:
+    write()
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def can_be_another_user(can_trace: None) -> None:
+    """Skips, with the reason, where another user cannot read what is tested, either."""
+    if shutil.which("setpriv") is None:
+        pytest.skip("setpriv is not installed: apt install util-linux")
+    imported = subprocess.run(as_nobody("--version"), capture_output=True, text=True)
+    if imported.returncode:
+        pytest.skip(f"user nobody cannot read the checkout or the Python: {imported.stderr[-200:]}")
+
+
+def as_nobody(*arguments: str, capabilities: str = ",+bpf,+perfmon") -> list[str]:
+    """The command line of cowtrace, by a user with these capabilities and no others."""
+    sets = [f"--{name}=-all{capabilities}" for name in ("inh-caps", "bounding-set")]
+    if capabilities:
+        sets.append(f"--ambient-caps=-all{capabilities}")
+    user = ["--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--no-new-privs"]
+    return ["setpriv", *user, *sets, "env", "HOME=/nonexistent", "XDG_CACHE_HOME=/dev/null",
+            sys.executable, "-c", START, *arguments]  # fmt: skip
+
+
+def test_top() -> None:
+    ended = subprocess.run(
+        as_nobody("top", "--json", "0.5", "1"), capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["lost"] == 0
+
+
+def test_the_doctor_says_what_only_root_may_see() -> None:
+    for capabilities in ("", ",+bpf,+perfmon"):
+        ended = subprocess.run(
+            as_nobody("doctor", "--json", capabilities=capabilities),
+            capture_output=True, text=True, timeout=PATIENCE,
+        )  # fmt: skip
+        assert "Traceback" not in ended.stderr
+        assert ended.returncode == (0 if capabilities else EXIT_NO_PLAN)
+        found = {need["name"]: need["found"] for need in json.loads(ended.stdout)["requirements"]}
+        assert found["privileges"] is bool(capabilities)
+        assert not found["frame numbers"]
+
+
+def test_the_exporter_counts_a_workload_of_another_user() -> None:
+    pytest.importorskip("prometheus_client", reason="the extra cowtrace[prometheus] is missing")
+    with subprocess.Popen(
+        as_nobody("export", "prometheus", "--listen", "127.0.0.1:0", "--interval", "0.5"),
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stderr is not None
+        url = next((w for line in running.stderr for w in line.split() if "://" in w), None)
+        try:
+            assert url, "it did not start"
+            status = Path(f"/proc/{running.pid}/status").read_text()
+            for name in ("CapPrm", "CapEff", "CapBnd"):
+                assert re.search(rf"^{name}:\t{CAPABILITIES:016x}$", status, re.MULTILINE)
+            assert not re.search(r"^Uid:.*\b0\b", status, re.MULTILINE)
+            subprocess.run([sys.executable, "-c", WORK], check=True)
+            time.sleep(1.2)
+            with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+                page = answer.read().decode()
+            mine = re.findall(r'^cowtrace_faults_total{.*"cow-nobody",kind="copied".* (\S+)$', page,
+                              re.MULTILINE)  # fmt: skip
+            assert sum(map(float, mine)) >= PAGES
+            assert "\ncowtrace_lost_faults_total 0.0\n" in page
+        finally:
+            running.send_signal(signal.SIGTERM)
+            told = running.stderr.read()
+            assert running.wait(PATIENCE) == 0, told
+
+
+def test_without_them_it_is_refused_in_two_lines() -> None:
+    for capabilities in ("", ",+bpf", ",+perfmon"):
+        ended = subprocess.run(
+            as_nobody("top", "1", "1", capabilities=capabilities), capture_output=True, text=True
+        )
+        assert ended.returncode == EXIT_NO_PLAN
+        assert ended.stderr.splitlines() == [
+            "cowtrace: loading BPF programs needs root, or CAP_BPF and CAP_PERFMON",
+            "Hint: run it again with sudo",
+        ]
+
+
+def test_systemd_takes_the_unit_and_finds_little_exposed(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed: apt install systemd")
+    # The program and its man page need not be installed for that.
+    told = UNIT.read_text().replace("/usr/bin/cowtrace", "/bin/true")
+    unit = tmp_path / "cowtrace-exporter.service"
+    unit.write_text(re.sub(r"(?m)^Documentation=.*\n", "", told))
+    checked = subprocess.run(
+        ["systemd-analyze", "verify", unit], capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert (checked.returncode, checked.stderr) == (0, "")
+    scored = subprocess.run(
+        ["systemd-analyze", "security", "--offline=yes", "--threshold=30", unit],
+        capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+    if "unrecognized option" in scored.stderr:
+        pytest.skip("this systemd scores no unit that is not installed")
+    assert scored.returncode == 0, scored.stdout.splitlines()[-1]
+    for line in ("AmbientCapabilities", "CapabilityBoundingSet"):
+        assert f"\n{line}=CAP_BPF CAP_PERFMON\n" in told

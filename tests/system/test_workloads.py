@@ -1,0 +1,109 @@
+"""Every workload, traced: what the plans count is what was expected and what pagemap says.
+
+The VM's kernels allow every plan. They are attached at the same time, so that one run serves all,
+and must agree about the same faults. This machine's kernel is traced by the plan that it allows.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from workload_checks import MANY_PAGES, PRIME_PAGES, plans, problems, unaccounted
+
+from cowtrace import tracer
+from cowtrace.kernel.preemption import preemptible
+from cowtrace.kernel.symbols import kallsyms
+from cowtrace.model import Snapshot
+from cowtrace.workloads import (
+    REGION_END,
+    REGION_START,
+    WORKLOADS,
+    Outcome,
+    paths,
+    run,
+    run_forked,
+)
+from cowtrace.workloads.compare import Row, comparison
+
+Tracers = dict[str, tracer.Tracer]
+NAMES = [name for name in WORKLOADS if name not in paths.NAMES]
+RUNS = 5
+ATTEMPTS = 3
+
+
+@pytest.fixture(scope="module")
+def tracers() -> Iterator[Tracers]:
+    """By plan. Attached once, for that takes seconds under emulation; every run has own pids."""
+    region = (REGION_START, REGION_END)
+    with ExitStack() as stack:
+        yield {
+            plan: stack.enter_context(tracer.attach(plan, region=region, cross_check=True))
+            for plan in plans()
+        }
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize("pages", [PRIME_PAGES, MANY_PAGES])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_plan_counts_what_pagemap_says(tracers: Tracers, name: str, pages: int) -> None:
+    outcome = run_forked(name, pages)
+    snapshots = {plan: live.snapshot() for plan, live in tracers.items()}
+    if preemptible():  # these two may lose faults there, and must say how many
+        for plan in snapshots.keys() - {"kprobe"}:
+            assert unaccounted(outcome, snapshots.pop(plan)) == []
+    wrong = {plan: problems(outcome, snapshot) for plan, snapshot in snapshots.items()}
+    assert wrong == {plan: [] for plan in snapshots}
+    for one, other in itertools.combinations(snapshots.values(), 2):
+        assert disagreements(outcome, one, other) == []
+
+
+@pytest.mark.vm
+def test_wp_page_copy_agrees_fault_for_fault(tracers: Tracers) -> None:
+    """Each copy by frame number passed through it, no re-mark did: where it was not inlined."""
+    outcome = run_forked("fork-both-write", MANY_PAGES)
+    done = tracers["kprobe"].snapshot().completeness
+    assert dict(done.detail).get("check failed", 0) == 0
+    if "wp_page_copy" in kallsyms(("wp_page_copy",)):
+        # A copy and a re-mark a page in this run, beside those of the runs before.
+        assert done.checked >= 2 * outcome.pages
+    else:
+        assert done.checked == 0
+
+
+@pytest.fixture(scope="module")
+def live(can_trace: None) -> Iterator[tracer.Tracer]:
+    """Attached once: every run has pids of its own."""
+    with tracer.attach("auto", region=(REGION_START, REGION_END)) as attached:
+        yield attached
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("time", range(1, RUNS + 1))
+@pytest.mark.parametrize("name", NAMES)
+def test_this_kernels_plan_counts_what_pagemap_says(
+    live: tracer.Tracer, name: str, time: int
+) -> None:
+    # A preemptible kernel can skip a program, and counts that: then the trace itself says that it
+    # is not complete, and the run proves nothing.
+    for _ in range(ATTEMPTS):
+        lost = live.snapshot().completeness.lost
+        outcome = run(name, MANY_PAGES)
+        snapshot = live.snapshot()
+        if snapshot.completeness.lost == lost:
+            break
+    assert problems(outcome, snapshot, lost_before=lost) == []
+
+
+def disagreements(outcome: Outcome, one: Snapshot, other: Snapshot) -> list[tuple[Row, Row]]:
+    """Counts of the same faults by two plans that can both tell them, and that differ."""
+    rows = zip(comparison(outcome, one).rows, comparison(outcome, other).rows, strict=True)
+    return [
+        (mine, theirs)
+        for mine, theirs in rows
+        if None not in (mine.traced, theirs.traced)
+        and not (mine.upper_bound or theirs.upper_bound)
+        and mine.traced != theirs.traced
+    ]
