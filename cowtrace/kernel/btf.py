@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import json
 import struct
 from collections.abc import Callable, Iterator
-from functools import cache, cached_property, wraps
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from cowtrace import cache as kept
+from cowtrace import cache
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.libbpf import libbpf
 
@@ -182,10 +183,10 @@ class Btf:
         return self._offset(type_id, member, depth) if kind in (_STRUCT, _UNION) else None
 
 
-@cache
+@functools.cache
 def vmlinux() -> Btf:
     """The running kernel's BTF, with what was asked of it before since this kernel was booted."""
-    data = kept.read(_key())
+    data = cache.read(_key())
     return Btf(known=json.loads(data) if data else None)
 
 
@@ -193,9 +194,9 @@ def keep_answers() -> None:
     """For the next start."""
     btf = vmlinux()
     if btf.has_learnt:
-        kept.write(_key(), json.dumps(btf.known).encode())
+        cache.write(_key(), json.dumps(btf.known).encode())
         btf.has_learnt = False
 
 
 def _key() -> str:
-    return kept.key("btf", kept.boot_id())
+    return cache.key("btf", cache.boot_id())

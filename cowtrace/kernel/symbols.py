@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from cowtrace import cache as kept
+from cowtrace import cache
 
 
 def symbols(names: tuple[str, ...]) -> dict[str, int]:
     """As kallsyms(); looked up once a boot, for that is a quarter of the time to start."""
-    key = kept.key("kallsyms", kept.boot_id(), *names)
-    data = kept.read(key)
+    key = cache.key("kallsyms", cache.boot_id(), *names)
+    data = cache.read(key)
     if data is not None:
         known: dict[str, int] = json.loads(data)
         return known
     found = kallsyms(names)
     if all(found.values()):
-        kept.write(key, json.dumps(found).encode())
+        cache.write(key, json.dumps(found).encode())
     return found
 
 

@@ -1,27 +1,51 @@
-"""Compile BPF source with BCC; no other module imports it."""
+"""Compile the BPF sources with BCC, which no other module imports, and name addresses with it."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from cowtrace.bpf_source import bpf_dir
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.programs import map_spec
+from cowtrace.libc import libc
 from cowtrace.tracer.compiled import Compiled, with_kfuncs, with_maps
+
+_INCLUDE = re.compile(r'#include "([^"]+)"\s*$')
 
 
 class CompileError(Exception):
     """BCC did not take the source; with the first error that clang wrote to stderr."""
 
 
+def bpf_text(folder: Path, main: str = "cow.bpf.c") -> str:
+    """`main` with each `#include "..."` of the same folder replaced by that file.
+
+    BCC rewrites map accesses in its main file only, not in headers. Include guards and `#if` act
+    as ever; `#line` keeps compiler messages pointing at the real files.
+    """
+    return "\n".join(_expanded(folder, main))
+
+
+def _expanded(folder: Path, name: str) -> Iterator[str]:
+    yield f'#line 1 "{name}"'
+    for number, line in enumerate((folder / name).read_text().splitlines(), 1):
+        if include := _INCLUDE.match(line):
+            yield from _expanded(folder, include[1])
+            yield f'#line {number + 1} "{name}"'
+        else:
+            yield line
+
+
 def compiled(text: str, flags: Sequence[str]) -> Compiled:
     """The programs of that source. Raises CompileError, CowtraceError when BCC is missing."""
-    bpf_class = import_bcc()
+    bpf_class = _import_bcc()
     bpf = bpf_class.__new__(bpf_class)
     bpf._trace_autoload = lambda: None  # BCC would load and attach those that it knows by name
     with _stderr_to_file() as log:
@@ -34,7 +58,7 @@ def compiled(text: str, flags: Sequence[str]) -> Compiled:
         finally:
             with suppress(AttributeError):  # it did not get as far as having something to clean up
                 bpf.cleanup()
-            ctypes.CDLL(None).malloc_trim(0)  # what the compiler used
+            libc().malloc_trim(0)  # what the compiler used
 
 
 def _taken_from(bpf: Any) -> Compiled:
@@ -59,8 +83,18 @@ def _taken_from(bpf: Any) -> Compiled:
     )
 
 
-@cache  # symbols are asked for by the thousand
-def import_bcc() -> Any:
+def symbol(address: int, pid: int | None) -> tuple[str, str]:
+    """(function, module's file name) of an address; pid None: the kernel's. Empty: unknown."""
+    bpf = _import_bcc()
+    if pid is None:
+        return bpf.ksym(address).decode(errors="backslashreplace"), "[kernel]"
+    name: bytes = bpf.sym(address, pid, show_module=True)
+    function, _, module = name.decode(errors="backslashreplace").rpartition(" [")
+    return function or module, module.removesuffix("]") if function else ""
+
+
+@cache  # symbol() is called by the thousand
+def _import_bcc() -> Any:
     """BCC's class BPF. Raises CowtraceError when it is not installed."""
     # BCC reads its "kernel headers" from here: a handful of stubs, see bpf/bcc-headers.
     os.environ["BCC_KERNEL_SOURCE"] = str(bpf_dir() / "bcc-headers")

@@ -12,18 +12,21 @@ from dataclasses import dataclass, field
 
 from cowtrace import model
 from cowtrace.model import COPIES, DetailRow, FaultKind, MappingType, Origin, Source, Stack
+from cowtrace.tracer import abi
 from cowtrace.tracer.generations import Generations
-from cowtrace.tracer.raw_counts import DetailKey, RawCounts, RawMapping, RawProcess, signed
+from cowtrace.tracer.rounds import Round
+
+_NOTHING = abi.DetailSum(0, 0, 0)
 
 
 @dataclass(slots=True)
 class _Account:
     """One process's detail sums since attach."""
 
-    sums: dict[DetailKey, tuple[int, int, int]] = field(default_factory=dict)
-    mappings: dict[int, tuple[RawMapping, model.Mapping]] = field(default_factory=dict)
+    sums: dict[abi.DetailKey, abi.DetailSum] = field(default_factory=dict)
+    mappings: dict[int, tuple[abi.Mapping, model.Mapping]] = field(default_factory=dict)
     stacks: dict[int, Stack | None] = field(default_factory=dict)
-    rows: dict[DetailKey, DetailRow] = field(default_factory=dict)  # as of their last change
+    rows: dict[abi.DetailKey, DetailRow] = field(default_factory=dict)  # as of their last change
 
 
 class DetailLedger:
@@ -32,26 +35,26 @@ class DetailLedger:
     def __init__(
         self,
         page_bytes: int,
-        stack: Callable[[int, int | None, Mapping[int, RawProcess]], Stack | None],
+        stack: Callable[[int, int | None, Mapping[int, abi.Process]], Stack | None],
     ) -> None:
         self._stack = stack
         self._accounts: dict[int, _Account] = {}
         self._ended: list[DetailRow] = []
         self.generations = Generations(page_bytes)
 
-    def add(self, raw: RawCounts) -> None:
+    def add(self, raw: Round) -> None:
         """Enter one round."""
         if raw.details is None:
             return
         self.generations.update(raw.details.generations)
         for key, counted in raw.details.sums.items():
-            pid, generation, kind = key[3:6]
-            faults, copied, ns = signed(counted[0]), counted[1], counted[2]
-            if kind in COPIES:
-                self.generations.add_copied(generation, pid, copied)
-            account = self._accounts.setdefault(pid, _Account())
-            before = account.sums.get(key, (0, 0, 0))
-            account.sums[key] = (before[0] + faults, before[1] + copied, before[2] + ns)
+            if key.kind in COPIES:
+                self.generations.add_copied(key.generation, key.tgid, counted.bytes)
+            account = self._accounts.setdefault(key.tgid, _Account())
+            faults, copied, ns = account.sums.get(key, _NOTHING)
+            account.sums[key] = abi.DetailSum(
+                faults + abi.signed(counted.faults), copied + counted.bytes, ns + counted.ns
+            )
             self._refer(account, key, raw)
             account.rows.pop(key, None)
 
@@ -69,7 +72,7 @@ class DetailLedger:
         self._ended.clear()
         gone = self.generations.forget_ended()
         for account in self._accounts.values() if gone else ():
-            for key in [key for key in account.sums if key[4] in gone]:
+            for key in [key for key in account.sums if key.generation in gone]:
                 del account.sums[key]
                 account.rows.pop(key, None)
 
@@ -84,59 +87,55 @@ class DetailLedger:
         known = account.mappings.get(start) if account else None
         return known[1] if known else None
 
-    def _refer(self, account: _Account, key: DetailKey, raw: RawCounts) -> None:
+    def _refer(self, account: _Account, key: abi.DetailKey, raw: Round) -> None:
         """Resolve what a key refers to while that can be done."""
         assert raw.details is not None
-        start, user, kernel, pid = key[:4]
-        found = raw.details.mappings.get((pid, start))
-        known = account.mappings.get(start)
+        found = raw.details.mappings.get((key.tgid, key.mapping))
+        known = account.mappings.get(key.mapping)
         if found and (known is None or known[0] != found):
-            account.mappings[start] = (found, as_mapping(pid, start, found))
+            account.mappings[key.mapping] = (found, as_mapping(key.tgid, key.mapping, found))
             account.rows.clear()
-        for number, owner in ((user, pid), (kernel, None)):
+        for number, owner in ((key.user_stack, key.tgid), (key.kernel_stack, None)):
             if number and number not in account.stacks:
                 account.stacks[number] = self._stack(number, owner, raw.processes)
 
     def _show(self, account: _Account) -> Iterable[DetailRow]:
         for key, sums in account.sums.items():
-            if key not in account.rows and sums != (0, 0, 0):
+            if key not in account.rows and sums != _NOTHING:
                 account.rows[key] = self._row(account, key, sums)
         return account.rows.values()
 
-    def _row(self, account: _Account, key: DetailKey, sums: tuple[int, int, int]) -> DetailRow:
-        start, user, kernel, pid, generation, kind, source, origin, latency = key
-        faults, copied, ns = sums
-        mapping = account.mappings.get(start)
+    def _row(self, account: _Account, key: abi.DetailKey, sums: abi.DetailSum) -> DetailRow:
+        mapping = account.mappings.get(key.mapping)
         return DetailRow(
-            pid=pid,
-            kind=FaultKind(kind),
-            source=Source(source),
-            origin=Origin(origin),
-            generation=self.generations.number(generation),
+            pid=key.tgid,
+            kind=FaultKind(key.kind),
+            source=Source(key.source),
+            origin=Origin(key.origin),
+            generation=self.generations.number(key.generation),
             mapping=mapping[1] if mapping else None,
-            user_stack=account.stacks.get(user),
-            kernel_stack=account.stacks.get(kernel),
-            latency=latency - 1 if latency else None,
-            faults=faults,
-            bytes=copied,
-            ns=ns if latency else None,
+            user_stack=account.stacks.get(key.user_stack),
+            kernel_stack=account.stacks.get(key.kernel_stack),
+            latency=key.latency - 1 if key.latency else None,
+            faults=sums.faults,
+            bytes=sums.bytes,
+            ns=sums.ns if key.latency else None,
         )
 
 
-def as_mapping(pid: int, start: int, raw: RawMapping) -> model.Mapping:
+def as_mapping(pid: int, start: int, raw: abi.Mapping) -> model.Mapping:
     """struct mapping of bpf/cow.h as a value; a file's whole path while the process lives."""
-    end, flags, inode, _, kind, text = raw
-    name = text.split(b"\0", 1)[0]
-    if kind in (MappingType.FILE, MappingType.HUGETLB):
+    name = raw.name.partition(b"\0")[0]
+    if raw.type in (MappingType.FILE, MappingType.HUGETLB):
         with suppress(OSError):
-            path = os.readlink(b"/proc/%d/map_files/%x-%x" % (pid, start, end))  # noqa: PTH115 - bytes
+            path = os.readlink(b"/proc/%d/map_files/%x-%x" % (pid, start, raw.end))  # noqa: PTH115 - bytes
             if path.removesuffix(b" (deleted)").endswith(name):
                 name = path
     return model.Mapping(
         start=start,
-        end=end,
-        type=MappingType(kind),
-        flags=flags,
+        end=raw.end,
+        type=MappingType(raw.type),
+        flags=raw.flags,
         name=name.decode(errors="backslashreplace"),
-        inode=inode,
+        inode=raw.inode,
     )

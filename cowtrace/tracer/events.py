@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 from cowtrace.model import Event, FaultKind, Mapping, Origin, Source
 from cowtrace.tracer import abi
@@ -47,22 +46,18 @@ class Events:
         yield event
 
     def _event(self, record: bytes) -> tuple[Event, bool]:
-        (at_ns, address, start, copied, ns, pid, tid, kind, source, origin, undecided, _, comm) = (
-            abi.EVENT.unpack_from(record)
-        )
+        raw = abi.EVENT.unpack(record)
         event = Event(
-            at_ns=at_ns,
-            pid=pid,
-            tid=tid,
-            comm=comm.split(b"\0", 1)[0].decode(errors="backslashreplace"),
-            kind=FaultKind(kind),
-            source=Source(source),
-            origin=Origin(origin),
-            address=address,
-            bytes=copied,
-            mapping=None,
-            ns=ns or None,
+            at_ns=raw.at_ns,
+            pid=raw.tgid,
+            tid=raw.actor_tid,
+            comm=abi.text(raw.comm),
+            kind=FaultKind(raw.kind),
+            source=Source(raw.source),
+            origin=Origin(raw.origin),
+            address=raw.address,
+            bytes=raw.bytes,
+            mapping=self._mapping(raw.tgid, raw.mapping) if raw.mapping else None,
+            ns=raw.ns or None,
         )
-        return replace(event, mapping=self._mapping(pid, start)) if start else (event), bool(
-            undecided
-        )
+        return event, bool(raw.undecided)

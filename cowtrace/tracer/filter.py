@@ -24,7 +24,7 @@ class Filter:
         if self.cgroup is not None:
             fd = os.open(self.cgroup, os.O_RDONLY | os.O_DIRECTORY)
             try:
-                maps.write_element(map_fd("cgroups"), 0, abi.ROUND.pack(fd))
+                maps.write_element(map_fd("cgroups"), 0, abi.U32.pack(fd))
             finally:
                 os.close(fd)
         if not self.pids:
@@ -39,7 +39,7 @@ class Filter:
     @staticmethod
     def _add(fd: int, pids: Iterable[int]) -> None:
         for pid in pids:
-            maps.write_element(fd, pid, abi.TGID.pack(1))
+            maps.write_element(fd, pid, abi.U32.pack(1))
 
 
 def _descendants(roots: Iterable[int]) -> set[int]:

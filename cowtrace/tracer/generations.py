@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from cowtrace.model import Ending, ForkGeneration
-from cowtrace.tracer.raw_counts import RawGeneration, RawProcess
+from cowtrace.tracer import abi
 
 _UNKNOWN_PAGES = (1 << 64) - 1
 
@@ -28,21 +28,21 @@ class Generations:
         self._last = 0
         self._shown: tuple[ForkGeneration, ...] | None = ()
 
-    def update(self, raw: Mapping[int, RawGeneration]) -> None:
+    def update(self, raw: Mapping[int, abi.Generation]) -> None:
         """Take what the map holds now."""
         new = sorted(
-            (value[2], number) for number, value in raw.items() if number not in self._open
+            (value.at_ns, number) for number, value in raw.items() if number not in self._open
         )
         for _, number in new:
             self._last += 1
             self._numbers[number] = self._last
-            self._open[number] = _Kept(self._first(raw[number]), raw[number][5])
+            self._open[number] = _Kept(self._first(raw[number]), raw[number].previous)
             self._shown = None
-        for number, (_, _, _, ended_ns, _, _, executed) in raw.items():
+        for number, value in raw.items():
             kept = self._open[number]
-            if ended_ns and kept.shown.ended_ns is None:
-                ending = Ending.EXEC if executed else Ending.EXIT
-                kept.shown = replace(kept.shown, ended_ns=ended_ns, ended_by=ending)
+            if value.ended_ns and kept.shown.ended_ns is None:
+                ending = Ending.EXEC if value.executed else Ending.EXIT
+                kept.shown = replace(kept.shown, ended_ns=value.ended_ns, ended_by=ending)
                 self._shown = None
 
     def number(self, raw_number: int) -> int | None:
@@ -62,7 +62,7 @@ class Generations:
             total = kept.shown.child_copied_bytes + copied
             kept.shown = replace(kept.shown, child_copied_bytes=total)
 
-    def close(self, processes: Mapping[int, RawProcess]) -> list[int]:
+    def close(self, processes: Mapping[int, abi.Process]) -> list[int]:
         """Those that no copy can count to any more: the kernel side may forget them.
 
         One whose child has ended may still link its parent to an earlier fork, and one whose
@@ -70,7 +70,7 @@ class Generations:
         """
         linked = {kept.previous for kept in self._open.values()}
         for info in processes.values():
-            linked |= {info[3], info[4]}  # born_in, last_fork
+            linked |= {info.born_in, info.last_fork}
         gone = [
             number
             for number, kept in self._open.items()
@@ -99,15 +99,14 @@ class Generations:
             self._shown = tuple(sorted(everything, key=lambda g: g.number))
         return self._shown
 
-    def _first(self, raw: RawGeneration) -> ForkGeneration:
-        parent, child, at_ns, _, pages, _, _ = raw
-        known = pages != _UNKNOWN_PAGES
+    def _first(self, raw: abi.Generation) -> ForkGeneration:
+        known = raw.shareable_pages != _UNKNOWN_PAGES
         return ForkGeneration(
             number=self._last,
-            parent=parent,
-            child=child,
-            at_ns=at_ns,
-            shareable_bytes=pages * self._page_bytes if known else None,
+            parent=raw.parent,
+            child=raw.child,
+            at_ns=raw.at_ns,
+            shareable_bytes=raw.shareable_pages * self._page_bytes if known else None,
             ended_ns=None,
             ended_by=None,
             parent_copied_bytes=0,

@@ -1,4 +1,4 @@
-"""Loaded programs attached to the entry and return of kernel functions, by BCC's own library.
+"""Attach loaded programs to the entry and return of kernel functions, by BCC's own library.
 
 libbcc_bpf is the part of BCC without its compiler: it needs neither LLVM nor BCC's Python module.
 """
@@ -7,10 +7,27 @@ from __future__ import annotations
 
 import ctypes as c
 import os
+import subprocess
 from functools import cache
+from pathlib import Path
 
 from cowtrace.kernel.hooks import Hook
-from cowtrace.tracer.guardian import MAXACTIVE, Guardian, kprobe_events
+
+# Threads inside one function at once that a kretprobe follows. By default about as many as there
+# are CPUs: threads that sleep in a fault use them up, and returns go missing. Only tracefs takes
+# another number.
+_MAXACTIVE = 1024
+
+# Wait for the end of stdin, then remove the events that BCC named after process $1.
+_SWEEP = r"""
+cat >/dev/null
+for attempt in 1 2 3 4 5 6 7 8 9 10; do
+    left=$(sed -n "s|^[pr][0-9]*:\(kprobes/[^ ]*_bcc_$1\) .*|-:\1|p" "$2")
+    [ -n "$left" ] || exit 0
+    for event in $left; do echo "$event" >>"$2"; done 2>/dev/null
+    sleep 0.1
+done
+"""
 
 
 class Kprobes:
@@ -18,17 +35,17 @@ class Kprobes:
 
     def __init__(self) -> None:
         self._attached: list[tuple[int, bytes]] = []  # perf event, its name
-        self._guardian: Guardian | None = None
+        self._sweeper: subprocess.Popen[bytes] | None = None
 
     def attach(self, hook: Hook, program: int) -> None:
-        """Raises OSError when there is no such function, or it cannot be probed."""
+        """Raises OSError when the function does not exist, or cannot be probed."""
         returns = hook.kind == "kretprobe"
         name = f"{'r' if returns else 'p'}_{hook.target}".replace(".", "_").encode()
         attempts = [0]
-        if returns and (events := kprobe_events()):
-            self._guardian = self._guardian or Guardian(events)
+        if returns and (events := _kprobe_events()):
+            self._sweeper = self._sweeper or _sweeper(events)
             # Refused when another tracer of this process has the event of that name.
-            attempts.insert(0, MAXACTIVE)
+            attempts.insert(0, _MAXACTIVE)
         for maxactive in attempts:
             fd = _library().bpf_attach_kprobe(
                 program, int(returns), name, hook.target.encode(), 0, maxactive
@@ -39,26 +56,39 @@ class Kprobes:
         raise OSError(c.get_errno(), f"cannot attach a {hook.kind} to {hook.target}()")
 
     def close(self) -> None:
-        """In the reverse order. Idempotent."""
+        """In the reverse order; waits at most about a second. Idempotent."""
         while self._attached:
             fd, name = self._attached.pop()
             os.close(fd)
-            if kprobe_events():  # else there is no event to remove, and BCC complains on stderr
+            if _kprobe_events():  # else there is no event to remove, and BCC complains on stderr
                 _library().bpf_detach_kprobe(name)
-        if self._guardian:
-            self._guardian.close()
+        if self._sweeper:
+            self._sweeper.communicate()
+
+
+def _kprobe_events() -> Path | None:
+    """The file in tracefs by which kprobes are defined; None: not mounted, or only root's."""
+    candidates = (Path("/sys/kernel", at, "kprobe_events") for at in ("tracing", "debug/tracing"))
+    return next((path for path in candidates if os.access(path, os.R_OK | os.W_OK)), None)
+
+
+def _sweeper(events: Path) -> subprocess.Popen[bytes]:
+    """A process that removes this one's kprobe events when its stdin is closed, by `close` or by
+    the end of this process, whatever ended it: an event made in tracefs outlives its maker.
+    """
+    # A session of its own: Ctrl-C and the signals of a terminal do not reach it.
+    return subprocess.Popen(
+        ["sh", "-c", _SWEEP, "cowtrace-kprobe-sweeper", str(os.getpid()), str(events)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 @cache
 def _library() -> c.CDLL:
     library = c.CDLL("libbcc_bpf.so.0", use_errno=True)
-    library.bpf_attach_kprobe.argtypes = (
-        c.c_int,
-        c.c_int,
-        c.c_char_p,
-        c.c_char_p,
-        c.c_uint64,
-        c.c_int,
-    )
+    library.bpf_attach_kprobe.argtypes = (*[c.c_int] * 2, *[c.c_char_p] * 2, c.c_uint64, c.c_int)
     library.bpf_detach_kprobe.argtypes = (c.c_char_p,)
     return library

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from operator import add
+from typing import NamedTuple
 
 from cowtrace.kernel.plan import ProbePlan
 from cowtrace.model import FaultKind, FaultRow, Origin, PageFaults, Process, Source
-from cowtrace.tracer.raw_counts import RawCounts, RawProcess, signed
+from cowtrace.tracer import abi
+from cowtrace.tracer.rounds import Round
 
-_Row = tuple[int, int, int, int]  # kind, source, origin, actor
-_UNKNOWN: RawProcess = (0, 0, 0, 0, 0, b"")
+_UNKNOWN = abi.Process(0, 0, 0, 0, 0, b"")
+_NO_PAGE_FAULTS = abi.PageFaultSum(0, 0, 0)
+
+
+class _Row(NamedTuple):
+    kind: int
+    source: int
+    origin: int
+    actor: int
 
 
 @dataclass(slots=True)
 class _Account:
     """What one process has counted so far."""
 
-    info: RawProcess = _UNKNOWN
+    info: abi.Process = _UNKNOWN
     rows: dict[_Row, tuple[int, int]] = field(default_factory=dict)
-    page_faults: tuple[int, int, int] = (0, 0, 0)
+    page_faults: abi.PageFaultSum = _NO_PAGE_FAULTS
     shown: Process | None = None  # as of the last change
 
 
@@ -33,15 +43,15 @@ class Ledger:
         self._ended: list[Process] = []
         self._dying: set[tuple[int, int]] = set()  # pid, start_ns
 
-    def add(self, raw: RawCounts) -> dict[int, RawProcess]:
+    def add(self, raw: Round) -> dict[int, abi.Process]:
         """Enter one round. Returns processes to be forgotten: they ended before the last round.
 
         One round more than its end: the last thread still clears its thread id in user memory,
         which can fault.
         """
         for tgid, info in raw.processes.items():
-            account = self._accounts.get(tgid)
-            if account is None or (account.info is not _UNKNOWN and account.info[2] != info[2]):
+            account = self._accounts.get(tgid) or self._open(tgid)
+            if account.info is not _UNKNOWN and account.info.start_ns != info.start_ns:
                 account = self._open(tgid)
             if account.info != info:
                 account.info, account.shown = info, None
@@ -54,10 +64,7 @@ class Ledger:
         for tgid, counted in (raw.page_faults or {}).items():
             account = self._accounts.get(tgid) or self._open(tgid)
             account.shown = None
-            user, kernel, protect = (
-                a + b for a, b in zip(account.page_faults, counted, strict=True)
-            )
-            account.page_faults = (user, kernel, protect)
+            account.page_faults = abi.PageFaultSum(*map(add, account.page_faults, counted))
         return self._close_ended(raw)
 
     def processes(self) -> tuple[Process, ...]:
@@ -76,24 +83,23 @@ class Ledger:
         self._accounts[tgid] = account = _Account()
         return account
 
-    def _end(self, tgid: int) -> RawProcess:
+    def _end(self, tgid: int) -> abi.Process:
         account = self._accounts.pop(tgid)
-        parent, _, start_ns, born_in, last_fork, comm = account.info
-        account.info = (parent, 1, start_ns, born_in, last_fork, comm)
+        account.info = account.info._replace(exited=1)
         account.shown = None
         self._ended.append(self._show(tgid, account))
         return account.info
 
-    def _close_ended(self, raw: RawCounts) -> dict[int, RawProcess]:
-        exited = {(tgid, info[2]) for tgid, info in raw.processes.items() if info[1]}
+    def _close_ended(self, raw: Round) -> dict[int, abi.Process]:
+        exited = {(tgid, info.start_ns) for tgid, info in raw.processes.items() if info.exited}
         done = exited & self._dying
         self._dying = exited - done
         return {tgid: self._end(tgid) for tgid, _ in done if tgid in self._accounts}
 
-    def _by_process(self, raw: RawCounts) -> dict[int, dict[_Row, tuple[int, int]]]:
+    def _by_process(self, raw: Round) -> dict[int, dict[_Row, tuple[int, int]]]:
         found: dict[int, dict[_Row, tuple[int, int]]] = defaultdict(dict)
-        for (tgid, actor, kind, source, origin), (faults, copied) in raw.sums.items():
-            found[tgid][kind, source, origin, actor] = (signed(faults), copied)
+        for (tgid, actor, kind, source, origin, _), (faults, copied) in raw.sums.items():
+            found[tgid][_Row(kind, source, origin, actor)] = (abi.signed(faults), copied)
         if self._plan.name == "tracepoint":
             for rows in found.values():
                 _take_back(rows)
@@ -101,12 +107,12 @@ class Ledger:
 
     def _show(self, tgid: int, account: _Account) -> Process:
         if account.shown is None:
-            parent, exited, start_ns, *_, comm = account.info
+            info = account.info
             account.shown = Process(
                 pid=tgid,
-                comm=comm.split(b"\0", 1)[0].decode(errors="backslashreplace"),
-                parent=parent or None,
-                exited=bool(exited),
+                comm=abi.text(info.comm),
+                parent=info.parent or None,
+                exited=bool(info.exited),
                 page_faults=PageFaults(*account.page_faults) if self._totals else None,
                 rows=tuple(
                     _fault_row(row, *sums)
@@ -114,7 +120,7 @@ class Ledger:
                     if sums != (0, 0)
                 ),
                 unseen=self._plan.unseen,
-                start_ns=start_ns or None,
+                start_ns=info.start_ns or None,
             )
         return account.shown
 
@@ -129,6 +135,6 @@ def _take_back(rows: dict[_Row, tuple[int, int]]) -> None:
     for (kind, source, origin, actor), (faults, _) in list(rows.items()):
         became = kind in (FaultKind.COPIED, FaultKind.ZERO_FILLED)
         if became or (kind == FaultKind.FAILED and source != Source.FILE):
-            reused = (int(FaultKind.REUSED), int(Source.UNKNOWN), origin, actor)
+            reused = _Row(FaultKind.REUSED, Source.UNKNOWN, origin, actor)
             before = rows.get(reused, (0, 0))
             rows[reused] = (before[0] - faults, before[1])

@@ -1,25 +1,26 @@
-"""Load the BPF programs of a ProbePlan: compiled now, or at an earlier start."""
+"""Load the BPF programs of a ProbePlan and attach them: compiled now, or at an earlier start."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from cowtrace import cache as kept
+from cowtrace import cache
 from cowtrace.bpf_source import bpf_dir
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
+from cowtrace.kernel import programs
 from cowtrace.kernel.btf import vmlinux
 from cowtrace.kernel.plan import ProbePlan
 from cowtrace.kernel.skipped import misses
 from cowtrace.kernel.statistics import run_time
-from cowtrace.tracer.compiled import Compiled
-from cowtrace.tracer.compiler import CompileError, compiled, import_bcc
-from cowtrace.tracer.loader_direct import Direct
-from cowtrace.tracer.source import bpf_text
+from cowtrace.tracer.compiled import Compiled, with_maps
+from cowtrace.tracer.compiler import CompileError, bpf_text, compiled
+from cowtrace.tracer.kprobes import Kprobes
 
-__all__ = ["Loaded", "Refused"]
+_TRACING = {"kfunc": programs.FENTRY, "kretfunc": programs.FEXIT}  # as BCC names them
 
 
 class Refused(CowtraceError):
@@ -33,81 +34,115 @@ class Refused(CowtraceError):
         )
 
 
-class Loaded:
-    """Programs attached, maps open. `close` detaches; so does the end of the process."""
+def load(plan: ProbePlan, options: Mapping[str, int]) -> Loaded:
+    """Compile the plan's programs, if no earlier start did, and attach them. Raises Refused."""
+    flags = [f"-D{name}={value}" for name, value in {**plan.defines, **options}.items()]
+    sources = [path.read_text() for path in sorted(bpf_dir().rglob("*.[ch]"))]
+    key = cache.key(*sources, repr(plan.hooks), _bcc_version(), *flags)
+    if loaded := _from_cache(plan, key):
+        return loaded
+    try:
+        compiled_now = compiled(bpf_text(bpf_dir()), flags)
+        loaded = Loaded(plan, compiled_now)
+    except (CompileError, OSError) as error:
+        raise Refused(plan, str(error)) from None
+    cache.write(key, compiled_now.to_bytes())
+    return loaded
 
-    def __init__(self, plan: ProbePlan, options: Mapping[str, int]) -> None:
-        flags = [f"-D{name}={value}" for name, value in {**plan.defines, **options}.items()]
-        key = kept.key(*_sources(), repr(plan.hooks), _bcc_version(), *flags)
-        self._loaded = _kept(plan, key) or _built(plan, key, flags)
-        programs = self._loaded.programs
-        self._counting = [name for name in programs if plan.misses_faults and _counts_faults(name)]
-        paired = {hook.target for hook in plan.hooks if hook.kind == "kretprobe"}
-        self._entering = [
-            hook.program for hook in plan.hooks if hook.kind == "kprobe" and hook.target in paired
-        ]
+
+def _from_cache(plan: ProbePlan, key: str) -> Loaded | None:
+    """None when no earlier start compiled it, or this kernel refuses what it left."""
+    data = cache.read(key)
+    if data is None:
+        return None
+    try:
+        return Loaded(plan, Compiled.from_bytes(data))
+    except (OSError, LookupError, TypeError, ValueError):
+        cache.forget(key)  # the compiler may do better
+        return None
+
+
+class Loaded:
+    """Programs attached with libbpf alone, maps open: in milliseconds.
+
+    `close` detaches; so does the end of the process. Raises OSError, and leaves nothing, when the
+    kernel refuses one.
+    """
+
+    def __init__(self, plan: ProbePlan, compiled: Compiled) -> None:
+        self.maps: dict[str, int] = {}
+        self.programs: dict[str, int] = {}
+        self._plan = plan
+        self._links: list[int] = []
+        self._kprobes = Kprobes()
+        try:
+            for spec in compiled.maps:
+                self.maps[spec.name] = programs.create_map(spec)
+            fds = list(self.maps.values())
+            for name, code in compiled.programs:
+                self._load(name, with_maps(code, fds.__getitem__))
+            for hook in plan.hooks:
+                self._kprobes.attach(hook, self.programs[hook.program])
+        except BaseException:
+            self.close()
+            raise
 
     def map_fd(self, name: str) -> int:
-        """File descriptor of a map, for maps.read_*. Raises KeyError: no such map."""
-        return self._loaded.maps[name]
+        """File descriptor of a map, for maps.read_*. Raises KeyError when there is none."""
+        return self.maps[name]
 
-    def symbol(self, address: int, pid: int | None) -> tuple[str, str]:
-        """(function, module's file name) of an address; pid None: the kernel's. Empty: unknown."""
-        bpf = import_bcc()
-        if pid is None:
-            return bpf.ksym(address).decode(errors="backslashreplace"), "[kernel]"
-        name: bytes = bpf.sym(address, pid, show_module=True)
-        symbol, _, module = name.decode(errors="backslashreplace").rpartition(" [")
-        return symbol or module, module.removesuffix("]") if symbol else ""
-
-    def passed_over(self) -> tuple[int, int]:
-        """What the kernel did not run, since loading: (programs that count a fault by themselves,
-        entries of pairs). Of the second, those whose return did run were noticed there already.
+    def skipped_runs(self) -> tuple[int, int]:
+        """Runs that the kernel skipped since loading: (programs that count a fault alone, entries
+        of pairs). Of the second, those whose return did run were noticed there already.
         """
-        return self._misses(self._counting), self._misses(self._entering)
-
-    def _misses(self, names: Iterable[str]) -> int:
-        return sum(misses(vmlinux(), self._loaded.programs[name]) for name in names)
+        alone = [name for name in self.programs if _counts_alone(name)]
+        paired = {hook.target for hook in self._plan.hooks if hook.kind == "kretprobe"}
+        entries = [
+            hook.program
+            for hook in self._plan.hooks
+            if hook.kind == "kprobe" and hook.target in paired
+        ]
+        counted, entered = (
+            sum(misses(vmlinux(), self.programs[name]) for name in names)
+            for names in (alone if self._plan.misses_faults else [], entries)
+        )
+        return counted, entered
 
     def cost(self) -> tuple[int, int] | None:
         """(ns, runs) of all programs since loading, while the kernel's statistics were on.
 
-        None: this kernel does not tell.
+        None: this kernel does not count them.
         """
-        told = [run_time(vmlinux(), fd) for fd in self._loaded.programs.values()]
-        if None in told:
+        costs = [run_time(vmlinux(), fd) for fd in self.programs.values()]
+        if None in costs:
             return None
-        return sum(each[0] for each in told if each), sum(each[1] for each in told if each)
+        return sum(each[0] for each in costs if each), sum(each[1] for each in costs if each)
 
     def close(self) -> None:
-        """Detach and unload. Idempotent."""
-        self._loaded.close()
+        """Detach in the reverse order and unload. Idempotent."""
+        self._kprobes.close()
+        for fds in (self._links, list(self.programs.values()), list(self.maps.values())):
+            for fd in reversed(fds):
+                os.close(fd)
+        self._links = []
+        self.programs, self.maps = {}, {}
 
-
-def _kept(plan: ProbePlan, key: str) -> Direct | None:
-    """From an earlier start; None when there is none that this kernel takes."""
-    data = kept.read(key)
-    if data is None:
-        return None
-    try:
-        return Direct(plan, Compiled.from_bytes(data))
-    except (OSError, LookupError, TypeError, ValueError):
-        kept.forget(key)  # the compiler may do better
-        return None
-
-
-def _built(plan: ProbePlan, key: str, flags: list[str]) -> Direct:
-    try:
-        programs = compiled(bpf_text(bpf_dir()), flags)
-        loaded = Direct(plan, programs)
-    except (CompileError, OSError) as error:
-        raise Refused(plan, str(error)) from None
-    kept.write(key, programs.to_bytes())
-    return loaded
-
-
-def _sources() -> list[str]:
-    return [path.read_text() for path in sorted(bpf_dir().rglob("*.[ch]"))]
+    def _load(self, name: str, code: bytes) -> None:
+        kind, _, target = name.partition("__")
+        if kind == "raw_tracepoint":
+            self.programs[name] = fd = programs.load_program(programs.RAW_TRACEPOINT, target, code)
+            self._links.append(programs.open_raw_tracepoint(target, fd))
+        elif kind in _TRACING:
+            target = target.removeprefix("vmlinux__")  # newer BCC names the module as well
+            btf_id = vmlinux().function_id(target)
+            if btf_id is None:
+                raise OSError(f"no function {target}()")
+            self.programs[name] = fd = programs.load_program(
+                programs.TRACING, target, code, _TRACING[kind], btf_id
+            )
+            self._links.append(programs.open_raw_tracepoint(None, fd))
+        else:
+            self.programs[name] = programs.load_program(programs.KPROBE, name, code)
 
 
 def _bcc_version() -> str:
@@ -118,8 +153,8 @@ def _bcc_version() -> str:
     return ""
 
 
-def _counts_faults(program: str) -> bool:
-    """The programs that see a fault's end by themselves."""
+def _counts_alone(program: str) -> bool:
+    """Whether a program sees a fault's end by itself."""
     return program.startswith("kretfunc__") or program.endswith(
         ("page_fault_user", "page_fault_kernel", "mm_page_alloc")
     )

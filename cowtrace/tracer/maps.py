@@ -1,4 +1,4 @@
-"""Read whole BPF maps as plain tuples, whatever they hold."""
+"""Read whole BPF maps, change and remove their elements."""
 
 from __future__ import annotations
 
@@ -7,41 +7,43 @@ import errno
 import struct
 from collections.abc import Iterable, Iterator
 from functools import cache
-from typing import Any
+from typing import TypeVar
 
 from cowtrace.errors import CowtraceError
 from cowtrace.kernel.libbpf import libbpf
-from cowtrace.tracer.realtime import unpreempted
+from cowtrace.tracer.abi import Layout
+from cowtrace.tracer.realtime import real_time_thread
 
 _BATCH = 4096  # elements a system call
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 def read_hash(
-    fd: int, key: struct.Struct, value: struct.Struct, *, per_cpu: bool
-) -> list[tuple[tuple[Any, ...], tuple[Any, ...]]]:
-    """Every element of a hash: (key's fields, value's fields), summed over CPUs.
+    fd: int, key: Layout[K], value: Layout[V], *, per_cpu: bool = False
+) -> list[tuple[K, V]]:
+    """Every element of a hash: (key, value), summed over CPUs.
 
     A sum wraps at 64 bits, so that one CPU may take back what another has counted.
     Elements that come or go meanwhile may be missing; one that stays is read once.
     """
     cpus = libbpf().libbpf_num_possible_cpus() if per_cpu else 1
-    parts = _padded(value) if per_cpu else value
-    size = cpus * parts.size
-    found: list[tuple[tuple[Any, ...], tuple[Any, ...]]] = []
+    size = cpus * (_padded(value.struct).size if per_cpu else value.size)
+    found: list[tuple[K, V]] = []
     for keys, values in _batches(fd, key.size, size):
-        each: Iterable[tuple[Any, ...]] = parts.iter_unpack(values)
+        each: Iterable[V] = value.iter_unpack(values)
         if per_cpu:
             each = (sum_cpus(values[at : at + size], value) for at in range(0, len(values), size))
         found.extend(zip(key.iter_unpack(keys), each, strict=True))
     return found
 
 
-def read_array(fd: int, length: int, value: struct.Struct) -> list[tuple[Any, ...]]:
+def read_array(fd: int, length: int, value: Layout[V]) -> list[V]:
     """Every element of a per-CPU array, summed over CPUs."""
     lib = libbpf()
     raw = ctypes.create_string_buffer(lib.libbpf_num_possible_cpus() * (value.size + 7 & ~7))
-    elements: list[tuple[Any, ...]] = []
-    with unpreempted():
+    elements: list[V] = []
+    with real_time_thread():
         for index in range(length):
             if lib.bpf_map_lookup_elem(fd, ctypes.byref(ctypes.c_uint32(index)), raw):
                 raise CowtraceError(
@@ -52,24 +54,24 @@ def read_array(fd: int, length: int, value: struct.Struct) -> list[tuple[Any, ..
     return elements
 
 
-def read_parts(fd: int, start: int, length: int, value: struct.Struct) -> list[tuple[Any, ...]]:
+def read_parts(fd: int, start: int, length: int, value: Layout[V]) -> list[V]:
     """Elements of a per-CPU array, each CPU's apart; those that are all zero are left out."""
     lib = libbpf()
     raw = ctypes.create_string_buffer(lib.libbpf_num_possible_cpus() * value.size)
     empty = bytes(len(raw))
     index = ctypes.c_uint32()
-    parts: list[tuple[Any, ...]] = []
-    with unpreempted():
+    parts: list[V] = []
+    with real_time_thread():
         for index.value in range(start, start + length):
             if not lib.bpf_map_lookup_elem(fd, ctypes.byref(index), raw) and raw.raw != empty:
                 parts.extend(value.iter_unpack(raw.raw))
     return parts
 
 
-def read_element(fd: int, key: bytes, value: struct.Struct) -> tuple[Any, ...] | None:
+def read_element(fd: int, key: bytes, value: Layout[V]) -> V | None:
     """One element of a map that is not per-CPU; None when it is not there."""
     raw = ctypes.create_string_buffer(value.size)
-    with unpreempted():
+    with real_time_thread():
         failed = libbpf().bpf_map_lookup_elem(fd, key, raw)
     return None if failed else value.unpack(raw.raw)
 
@@ -77,7 +79,7 @@ def read_element(fd: int, key: bytes, value: struct.Struct) -> tuple[Any, ...] |
 def write_element(fd: int, index: int, value: bytes) -> None:
     """Set one element of an array."""
     key = ctypes.c_uint32(index)
-    with unpreempted():
+    with real_time_thread():
         failed = libbpf().bpf_map_update_elem(fd, ctypes.byref(key), value, 0)
     if failed:
         raise CowtraceError(
@@ -90,17 +92,17 @@ def delete(fd: int, keys: list[bytes]) -> None:
     lib = libbpf()
     while keys:
         packed, count = b"".join(keys), ctypes.c_uint32(len(keys))
-        with unpreempted():
+        with real_time_thread():
             failed = lib.bpf_map_delete_batch(fd, packed, ctypes.byref(count), None)
         if not failed:
             return
         keys = keys[count.value + 1 :]  # it stops at one that is gone
 
 
-def sum_cpus(raw: bytes, value: struct.Struct) -> tuple[int, ...]:
+def sum_cpus(raw: bytes, value: Layout[V]) -> V:
     """One value from its parts, a part a CPU, each padded to 8 bytes by the kernel."""
-    columns = zip(*_padded(value).iter_unpack(raw), strict=True)
-    return tuple(sum(column) & 0xFFFF_FFFF_FFFF_FFFF for column in columns)
+    columns = zip(*_padded(value.struct).iter_unpack(raw), strict=True)
+    return value.make([sum(column) & 0xFFFF_FFFF_FFFF_FFFF for column in columns])
 
 
 @cache
@@ -120,7 +122,7 @@ def _batches(fd: int, key_bytes: int, value_bytes: int) -> Iterator[tuple[bytes,
     while True:
         count = ctypes.c_uint32(size)
         previous = cursor if started else None
-        with unpreempted():
+        with real_time_thread():
             failed = lib.bpf_map_lookup_batch(
                 fd, previous, cursor, keys, values, ctypes.byref(count), None
             )

@@ -20,10 +20,10 @@ _NOT_REAL_TIME = (os.SCHED_OTHER, os.SCHED_BATCH, os.SCHED_IDLE)
 
 
 @contextmanager
-def unpreempted() -> Iterator[None]:
+def real_time_thread() -> Iterator[None]:
     """No ordinary thread preempts this one in the block, where these privileges allow it.
 
-    Without CAP_SYS_NICE and RLIMIT_RTPRIO they do not: what is passed over is counted as lost.
+    Without CAP_SYS_NICE and RLIMIT_RTPRIO they do not: what the kernel skips is counted as lost.
     """
     policy = os.sched_getscheduler(0) if _can_be_preempted() else None
     if policy not in _NOT_REAL_TIME:

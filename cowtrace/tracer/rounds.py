@@ -5,19 +5,51 @@ bpf/count.h says why. Nothing of the old round can change any more when it is re
 
 from __future__ import annotations
 
-import ctypes
 import os
 import time
-from collections import defaultdict
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
-from cowtrace.tracer import abi, detail_maps, maps
-from cowtrace.tracer.raw_counts import Key, RawCounts
+from cowtrace.libc import libc
+from cowtrace.tracer import abi, maps
+from cowtrace.tracer.losses import LOSSES
 
 _NR_MEMBARRIER = {"x86_64": 324, "aarch64": 283}
 _MEMBARRIER_CMD_GLOBAL = 1  # returns after an RCU grace period
 _GRACE_SECONDS = 0.1  # where membarrier is refused (nohz_full): longer than any program runs
+
+
+class _Key(Protocol):
+    """The key of a map with two halves; a round fills that of its parity."""
+
+    @property
+    def half(self) -> int: ...
+    def __iter__(self) -> Iterator[int]: ...
+
+
+_K = TypeVar("_K", bound=_Key)
+_V = TypeVar("_V")
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What one round counted in detail, and all that its keys refer to except stacks."""
+
+    sums: Mapping[abi.DetailKey, abi.DetailSum]  # faults modulo 2**64, see abi.signed
+    mappings: Mapping[tuple[int, int], abi.Mapping]  # by tgid, start
+    generations: Mapping[int, abi.Generation]  # by the kernel side's number
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one round counted, and the processes known at its end."""
+
+    sums: Mapping[abi.FaultKey, abi.FaultSum]  # faults modulo 2**64, see abi.signed
+    page_faults: Mapping[int, abi.PageFaultSum] | None  # by tgid; None: not counted
+    processes: Mapping[int, abi.Process]  # by tgid
+    details: Details | None = None  # None: not requested
 
 
 class Rounds:
@@ -32,69 +64,91 @@ class Rounds:
         self._details = details
         self._round = 0
 
-    def read(self) -> RawCounts:
-        """End the round; what it counted, and all processes that are known."""
+    def read(self) -> Round:
+        """End the round; return what it counted, and all processes that are known."""
         self._round += 1
         ended = self._round & 0xFFFFFFFF  # as current_round() in bpf/count.h: from 1
-        maps.write_element(self._fd("rounds"), 0, abi.ROUND.pack(ended))
+        maps.write_element(self._fd("rounds"), 0, abi.U32.pack(ended))
         _wait_for_programs()
-        return RawCounts(
+        return Round(
             sums=self._sums(ended),
             page_faults=self._totals(ended & 1) if self._page_faults else None,
-            processes={
-                key[0]: value
-                for key, value in maps.read_hash(
-                    self._fd("processes"), abi.TGID, abi.PROCESS, per_cpu=False
-                )
-            },
-            details=detail_maps.read(self._fd, ended & 1) if self._details else None,
+            processes=dict(maps.read_hash(self._fd("processes"), abi.U32, abi.PROCESS)),
+            details=self._read_details(ended & 1) if self._details else None,
         )
 
     def losses(self) -> tuple[int, ...]:
         """`enum loss` since loading."""
-        counted = maps.read_array(self._fd("losses"), len(abi.LOSSES), abi.COUNTER)
-        return tuple(count[0] for count in counted)
+        return tuple(maps.read_array(self._fd("losses"), len(LOSSES), abi.U64))
 
-    def forget(self, processes: dict[int, Any]) -> None:
+    def stack(self, number: int) -> tuple[int, ...] | None:
+        """The addresses of one stack, innermost first; None when it was not kept."""
+        raw = maps.read_element(self._fd("stacks"), abi.U64.pack(number), abi.STACK)
+        return raw[: raw.index(0)] if raw and 0 in raw else raw
+
+    def mapping(self, tgid: int, start: int) -> abi.Mapping | None:
+        """One mapping; None when it was not noted."""
+        key = abi.MAPPING_KEY.pack(start, tgid)
+        return maps.read_element(self._fd("mappings"), key, abi.MAPPING)
+
+    def forget(self, processes: Mapping[int, abi.Process]) -> None:
         """Remove processes, unless their pid belongs to another one by now."""
         fd = self._fd("processes")
-        for tgid, known in processes.items():
-            key = abi.TGID.pack(tgid)
+        for tgid, ended in processes.items():
+            key = abi.U32.pack(tgid)
             now = maps.read_element(fd, key, abi.PROCESS)
-            if now and now[2] == known[2]:  # the same start_ns
+            if now and now.start_ns == ended.start_ns:
                 maps.delete(fd, [key])
 
-    def _sums(self, ended: int) -> dict[Key, tuple[int, int]]:
-        fd = self._fd("fault_sums")
+    def forget_mappings(self, keys: Iterable[tuple[int, int]]) -> None:
+        """Remove mappings, by (tgid, start)."""
+        packed = [abi.MAPPING_KEY.pack(start, tgid) for tgid, start in keys]
+        if packed:
+            maps.delete(self._fd("mappings"), packed)
+
+    def forget_generations(self, numbers: Iterable[int]) -> None:
+        """Remove generations, by the kernel side's number."""
+        maps.delete(self._fd("generations"), [abi.U32.pack(number) for number in numbers])
+
+    def _take(
+        self, name: str, key: abi.Layout[_K], value: abi.Layout[_V], half: int, **how: bool
+    ) -> list[tuple[_K, _V]]:
+        """The elements of the ended round, which has that parity; they are removed."""
+        fd = self._fd(name)
+        ended = [item for item in maps.read_hash(fd, key, value, **how) if item[0].half == half]
+        maps.delete(fd, [key.pack(*element) for element, _ in ended])
+        return ended
+
+    def _sums(self, ended: int) -> dict[abi.FaultKey, abi.FaultSum]:
         half = ended & 1
-        found = maps.read_hash(fd, abi.FAULT_KEY, abi.FAULT_SUM, per_cpu=False)
-        old = [(key, value) for key, value in found if key[5] == half]
-        maps.delete(fd, [abi.FAULT_KEY.pack(*key) for key, _ in old])
-        sums: dict[Key, tuple[int, int]] = defaultdict(lambda: (0, 0))
-        sums.update((_without_half(key), value) for key, value in old)
+        sums = dict(self._take("fault_sums", abi.FAULT_KEY, abi.FAULT_SUM, half))
         if self._cells:
             start = half * self._cells
-            cells = maps.read_parts(self._fd("cells"), start, self._cells, abi.CELL)
-            for *key, number, faults, copied in cells:
-                if number == ended:
-                    before = sums[_without_half(key)]
-                    sums[_without_half(key)] = (before[0] + faults, before[1] + copied)
-        return dict(sums)
+            for cell in maps.read_parts(self._fd("cells"), start, self._cells, abi.CELL):
+                if cell.round == ended:
+                    faults, copied = sums.get(cell.key, (0, 0))
+                    sums[cell.key] = abi.FaultSum(faults + cell.faults, copied + cell.bytes)
+        return sums
 
-    def _totals(self, half: int) -> dict[int, tuple[int, int, int]]:
-        fd = self._fd("page_faults")
-        found = maps.read_hash(fd, abi.PAGE_FAULT_KEY, abi.PAGE_FAULT_SUM, per_cpu=True)
-        old = [(key, value) for key, value in found if key[1] == half]
-        maps.delete(fd, [abi.PAGE_FAULT_KEY.pack(*key) for key, _ in old])
-        return {key[0]: (value[0], value[1], value[2]) for key, value in old}
+    def _totals(self, half: int) -> dict[int, abi.PageFaultSum]:
+        found = self._take(
+            "page_faults", abi.PAGE_FAULT_KEY, abi.PAGE_FAULT_SUM, half, per_cpu=True
+        )
+        return {key.tgid: value for key, value in found}
 
-
-def _without_half(key: Any) -> Key:
-    tgid, actor, kind, source, origin, _ = key
-    return tgid, actor, kind, source, origin
+    def _read_details(self, half: int) -> Details:
+        sums = self._take("details", abi.DETAIL_KEY, abi.DETAIL_SUM, half)
+        mappings = []
+        with suppress(KeyError):  # mappings were not requested
+            mappings = maps.read_hash(self._fd("mappings"), abi.MAPPING_KEY, abi.MAPPING)
+        return Details(
+            sums={key._replace(half=0): value for key, value in sums},
+            mappings={(key.tgid, key.start): value for key, value in mappings},
+            generations=dict(maps.read_hash(self._fd("generations"), abi.U32, abi.GENERATION)),
+        )
 
 
 def _wait_for_programs() -> None:
     number = _NR_MEMBARRIER.get(os.uname().machine)
-    if number is None or ctypes.CDLL(None).syscall(number, _MEMBARRIER_CMD_GLOBAL, 0, 0):
+    if number is None or libc().syscall(number, _MEMBARRIER_CMD_GLOBAL, 0, 0):
         time.sleep(_GRACE_SECONDS)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from cowtrace import model
 from cowtrace.model import DetailRow, FaultKind, Origin, Source, Stack
 from cowtrace.tracer import abi
-from cowtrace.tracer.raw_counts import RawProcess
 from cowtrace.tracer.ring import Ring
 from cowtrace.tracer.symbols import Symbols, has_memory
 from cowtrace.tracer.unwind import Dump, Unwinder
@@ -38,7 +37,7 @@ class Samples:
         self._sums: dict[_Key, int] = {}
         self._rows: dict[_Key, DetailRow] = {}  # as of their last change
 
-    def read(self, processes: Mapping[int, RawProcess]) -> None:
+    def read(self, processes: Mapping[int, abi.Process]) -> None:
         """Take what has come."""
         for record in self._ring.poll(0):
             self._add(record, processes)
@@ -73,20 +72,27 @@ class Samples:
             ns=None,
         )
 
-    def _add(self, record: bytes, processes: Mapping[int, RawProcess]) -> None:
-        start, pid, generation, kind, source, origin, _, faults, length, _ = abi.SAMPLE.unpack_from(
-            record
-        )
-        regs = abi.REGS.unpack_from(record, abi.SAMPLE.size)
-        begin = abi.SAMPLE.size + abi.REGS.size
-        dump = Dump.of(regs, record[begin : begin + length])
+    def _add(self, record: bytes, processes: Mapping[int, abi.Process]) -> None:
+        sample = abi.SAMPLE.unpack(record)
+        pid, rest = sample.tgid, record[abi.SAMPLE.size :]
+        stack_bytes = rest[abi.REGS.size :][: sample.dump_bytes]
+        dump = Dump.of(abi.REGS.unpack(rest), stack_bytes)
         stack = self._symbols.named(self._unwind(pid, dump, processes), pid, processes)
-        mapping = self._mapping(pid, start) if start else None
-        key = (pid, self._generation(generation), kind, source, origin, mapping, stack)
-        self._sums[key] = self._sums.get(key, 0) + faults
+        key = (
+            pid,
+            self._generation(sample.generation),
+            sample.kind,
+            sample.source,
+            sample.origin,
+            self._mapping(pid, sample.mapping) if sample.mapping else None,
+            stack,
+        )
+        self._sums[key] = self._sums.get(key, 0) + sample.faults
         self._rows.pop(key, None)
 
-    def _unwind(self, pid: int, dump: Dump, processes: Mapping[int, RawProcess]) -> tuple[int, ...]:
+    def _unwind(
+        self, pid: int, dump: Dump, processes: Mapping[int, abi.Process]
+    ) -> tuple[int, ...]:
         """By the files of the process, or of the one it was forked from."""
         owner = self._symbols.owner(pid, processes)
         if owner is None:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cowtrace.model import Stack, StackFrame
-from cowtrace.tracer.perfmap import PerfMaps
-from cowtrace.tracer.raw_counts import RawProcess
+from cowtrace.tracer import abi
+from cowtrace.tracer.perf_maps import PerfMaps
 
 _UNKNOWN = "[unknown]"
 _PYTHON = "py::"  # of CPython's perf trampolines
@@ -26,13 +26,13 @@ class Symbols:
         self._symbol = symbol
         self._perf_maps = PerfMaps()
         # Of one round, for which `processes` stands: the same few addresses are in most stacks.
-        self._round: Mapping[int, RawProcess] | None = None
+        self._round: Mapping[int, abi.Process] | None = None
         self._owners: dict[int, int | None] = {}
         self._seen: set[tuple[int, int]] = set()  # owners, and when they were started
         self._names: dict[tuple[int, tuple[int, ...]], tuple[str, str]] = {}
 
     def stack(
-        self, number: int, pid: int | None, processes: Mapping[int, RawProcess]
+        self, number: int, pid: int | None, processes: Mapping[int, abi.Process]
     ) -> Stack | None:
         """Innermost function first; pid None: of the kernel. None when it was not kept.
 
@@ -45,7 +45,7 @@ class Symbols:
         return self.named(addresses, pid, processes)
 
     def named(
-        self, addresses: tuple[int, ...], pid: int | None, processes: Mapping[int, RawProcess]
+        self, addresses: tuple[int, ...], pid: int | None, processes: Mapping[int, abi.Process]
     ) -> Stack:
         """The first address is where it was, the others are where it would have returned to."""
         owner = pid if pid is None else self.owner(pid, processes)
@@ -58,7 +58,7 @@ class Symbols:
             for (symbol, module), address in zip(names, addresses, strict=True)
         )
 
-    def owner(self, pid: int, processes: Mapping[int, RawProcess]) -> int | None:
+    def owner(self, pid: int, processes: Mapping[int, abi.Process]) -> int | None:
         """The process itself, or the nearest living ancestor whose memory it was forked from.
 
         None of them living: the nearest that was named before, whose symbols are still at hand.
@@ -78,7 +78,7 @@ class Symbols:
             self._owners[pid] = owner
         return self._owners[pid]
 
-    def is_trampoline(self, address: int, pid: int, processes: Mapping[int, RawProcess]) -> bool:
+    def is_trampoline(self, address: int, pid: int, processes: Mapping[int, abi.Process]) -> bool:
         """Whether it lies in one of CPython's perf trampolines."""
         return self._made(address, _forked_from(pid, processes)).startswith(_PYTHON)
 
@@ -108,18 +108,18 @@ def has_memory(pid: int) -> bool:
     return Path("/proc", str(pid), "maps").exists()
 
 
-def _start_ns(pid: int, processes: Mapping[int, RawProcess]) -> int:
+def _start_ns(pid: int, processes: Mapping[int, abi.Process]) -> int:
     """Tells a process from a later one of its pid; 0: not known."""
     info = processes.get(pid)
-    return info[2] if info else 0
+    return info.start_ns if info else 0
 
 
-def _forked_from(pid: int, processes: Mapping[int, RawProcess]) -> tuple[int, ...]:
+def _forked_from(pid: int, processes: Mapping[int, abi.Process]) -> tuple[int, ...]:
     """The process, the one whose memory it was forked from, and so on."""
     family = [pid]
     while len(family) < _GENERATIONS:
         info = processes.get(family[-1])
-        if info is None or not info[3]:  # born_in
+        if info is None or not info.born_in:
             break
-        family.append(info[0])
+        family.append(info.parent)
     return tuple(family)

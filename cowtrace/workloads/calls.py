@@ -8,6 +8,8 @@ import os
 import struct
 from collections.abc import Sequence
 
+from cowtrace.libc import checked, libc
+
 MADV_MERGEABLE, MADV_HUGEPAGE, MADV_PAGEOUT, MADV_COLLAPSE = 12, 14, 21, 25
 PROT_READ, PROT_WRITE = 1, 2
 PTRACE_POKEDATA, PTRACE_ATTACH, PTRACE_DETACH = 5, 16, 17
@@ -22,22 +24,7 @@ _UFFD_API, _UFFD_FEATURE_WP = 0xAA, 1
 _UFFDIO_API, _UFFDIO_REGISTER, _UFFDIO_WRITEPROTECT = 0xC018AA3F, 0xC020AA00, 0xC018AA06
 _UFFDIO_REGISTER_MODE_WP = 2
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-_libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-_libc.msync.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-_libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
-_libc.ptrace.restype = ctypes.c_long
-for _call in (_libc.process_vm_readv, _libc.process_vm_writev):
-    _call.restype = ctypes.c_ssize_t
-    _call.argtypes = [
-        ctypes.c_int,
-        ctypes.c_void_p,
-        ctypes.c_ulong,
-        ctypes.c_void_p,
-        ctypes.c_ulong,
-        ctypes.c_ulong,
-    ]
+_libc = libc()
 _IOV_MAX = 1024
 
 
@@ -46,20 +33,20 @@ class _Iovec(ctypes.Structure):
 
 
 def madvise(start: int, size: int, advice: int) -> None:
-    _checked(_libc.madvise(start, size, advice))
+    checked(_libc.madvise(start, size, advice))
 
 
 def mprotect(start: int, size: int, protection: int) -> None:
-    _checked(_libc.mprotect(start, size, protection))
+    checked(_libc.mprotect(start, size, protection))
 
 
 def msync(start: int, size: int) -> None:
     """Write back and wait (MS_SYNC)."""
-    _checked(_libc.msync(start, size, 4))
+    checked(_libc.msync(start, size, 4))
 
 
 def ptrace(request: int, pid: int, address: int = 0, data: int = 0) -> None:
-    _checked(_libc.ptrace(request, pid, address, data))
+    checked(_libc.ptrace(request, pid, address, data))
 
 
 def vm_write(pid: int, addresses: Sequence[int], value: int) -> None:
@@ -81,16 +68,16 @@ def _vm(call: ctypes._NamedFuncPointer, pid: int, addresses: Sequence[int], own:
         some = addresses[first : first + _IOV_MAX]
         here = _Iovec(at + first, len(some))
         there = (_Iovec * len(some))(*(_Iovec(address, 1) for address in some))
-        _checked(call(pid, ctypes.byref(here), 1, there, len(some), 0), wanted=len(some))
+        checked(call(pid, ctypes.byref(here), 1, there, len(some), 0), wanted=len(some))
 
 
 def pin_for_io_uring(start: int, size: int) -> int:
     """Register memory as a fixed buffer of a new io_uring: pinned until the descriptor closes."""
     parameters = ctypes.create_string_buffer(_IO_URING_PARAMS_BYTES)
-    ring: int = _checked(_libc.syscall(_IO_URING_SETUP, 1, parameters))
+    ring: int = checked(_libc.syscall(_IO_URING_SETUP, 1, parameters))
     buffer = _Iovec(start, size)
     try:
-        _checked(
+        checked(
             _libc.syscall(
                 _IO_URING_REGISTER, ring, _IORING_REGISTER_BUFFERS, ctypes.byref(buffer), 1
             )
@@ -103,7 +90,7 @@ def pin_for_io_uring(start: int, size: int) -> int:
 
 def userfaultfd_wp(start: int, size: int) -> int:
     """A userfaultfd that is told of writes to protected pages of this memory (Linux 5.7)."""
-    uffd: int = _checked(_libc.syscall(_USERFAULTFD[os.uname().machine], os.O_CLOEXEC))
+    uffd: int = checked(_libc.syscall(_USERFAULTFD[os.uname().machine], os.O_CLOEXEC))
     api = struct.pack("=QQQ", _UFFD_API, _UFFD_FEATURE_WP, 0)
     fcntl.ioctl(uffd, _UFFDIO_API, api)
     fcntl.ioctl(
@@ -126,14 +113,6 @@ def clone_calling_time(address: int, flags: int) -> int:
     stack = ctypes.create_string_buffer(1 << 16)
     top = ctypes.addressof(stack) + len(stack) & ~15
     call = ctypes.cast(_libc.time, ctypes.c_void_p)
-    _libc.clone.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
-    pid: int = _checked(_libc.clone(call, top, flags | SIGCHLD, address))
+    pid: int = checked(_libc.clone(call, top, flags | SIGCHLD, address))
     os.waitpid(pid, 0)
     return pid
-
-
-def _checked(result: int, wanted: int | None = None) -> int:
-    if result == -1 or (wanted is not None and result != wanted):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return result

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from cowtrace.errors import CowtraceError
+from cowtrace.libc import libc
 
 PAGE_BYTES = mmap.PAGESIZE
 
@@ -36,17 +37,7 @@ _MADV_NOHUGEPAGE = 15
 _PR_SET_THP_DISABLE = 41
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = [
-    ctypes.c_void_p,
-    ctypes.c_size_t,
-    ctypes.c_int,
-    ctypes.c_int,
-    ctypes.c_int,
-    ctypes.c_long,
-]
-_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_libc = libc()
 
 
 class Backing(enum.Enum):

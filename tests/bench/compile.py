@@ -9,7 +9,7 @@ from cowtrace.bpf_source import bpf_dir
 from cowtrace.kernel.facts import kernel_facts
 from cowtrace.kernel.plan import Options, ProbePlan, preference, probe_plan
 from cowtrace.tracer import MAX_PROCESSES, MAX_ROWS
-from cowtrace.tracer.source import bpf_text
+from cowtrace.tracer.compiler import bpf_text
 
 
 def main() -> None:

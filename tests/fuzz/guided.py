@@ -25,7 +25,7 @@ with atheris.instrument_imports(include=["cowtrace"], enable_loader_override=Fal
     from cowtrace.errors import CowtraceError
     from cowtrace.kernel import symbols
     from cowtrace.kernel.btf import Btf
-    from cowtrace.tracer import perfmap
+    from cowtrace.tracer import perf_maps
     from cowtrace.tracer.compiled import Compiled, with_kfuncs, with_maps
     from cowtrace.workloads.oracles import smaps
 
@@ -57,9 +57,9 @@ def btf(data: bytes) -> None:
 
 
 def perf_map(data: bytes) -> None:
-    found = perfmap._parse(len(data), data)
+    found = perf_maps._parse(len(data), data)
     for start in found.starts[:9]:
-        perfmap.PerfMaps._lookup(found, start)
+        perf_maps.PerfMaps._lookup(found, start)
 
 
 def kallsyms(data: bytes) -> None:

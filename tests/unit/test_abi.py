@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from enum import IntEnum
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -12,6 +13,7 @@ from cowtrace.bpf_source import bpf_dir
 from cowtrace.kernel.arch import ARCHES
 from cowtrace.model import FaultKind, MappingType, Origin, Source
 from cowtrace.tracer import abi
+from cowtrace.tracer.losses import LOSSES, LOST
 
 HEADER = re.sub(r"/\*.*?\*/", "", (bpf_dir() / "cow.h").read_text(), flags=re.DOTALL)
 for name, value in re.findall(r"#define (\w+) (\d+)", HEADER):
@@ -25,13 +27,22 @@ def enumerators(name: str) -> list[str]:
     return re.findall(r"[A-Z_]+", body[1])
 
 
-def struct_format(name: str) -> str:
+def members(name: str) -> list[tuple[str, str, str]]:
+    """Type, name and length, empty for no array."""
     body = re.search(rf"struct {name} {{(.*?)}};", HEADER, re.DOTALL)
     assert body, f"no struct {name} in cow.h"
-    fields = re.findall(r"(u8|u32|u64|char|struct fault_key) \w+(?:\[(\d+)\])?;", body[1])
+    return re.findall(r"(u8|u32|u64|char|struct fault_key) (\w+)(?:\[(\w+)\])?;", body[1])
+
+
+def struct_format(name: str) -> str:
+    """Padding as bytes that are skipped."""
     return "".join(
-        struct_format("fault_key") if kind == "struct fault_key" else f"{count}{FORMATS[kind]}"
-        for kind, count in fields
+        struct_format("fault_key")
+        if kind == "struct fault_key"
+        else "x" * struct.calcsize(f"{count}{FORMATS[kind]}")
+        if field.startswith("pad")
+        else f"{count}{FORMATS[kind]}"
+        for kind, field, count in members(name)
     )
 
 
@@ -52,8 +63,8 @@ def test_enums_are_mirrored(enum: str, mirror: type[IntEnum], prefix: str) -> No
 
 def test_losses_are_mirrored() -> None:
     names = [n.removeprefix("LOSS_").lower().replace("_", " ") for n in enumerators("loss")]
-    assert names == [*abi.LOSSES, "max"]
-    assert set(abi.LOST) <= set(abi.LOSSES)
+    assert names == [*LOSSES, "max"]
+    assert set(LOST) <= set(LOSSES)
 
 
 @pytest.mark.parametrize(
@@ -74,11 +85,34 @@ def test_losses_are_mirrored() -> None:
         ("stack", abi.STACK),
     ],
 )
-def test_structs_are_mirrored(name: str, mirror: struct.Struct) -> None:
+def test_structs_are_mirrored(name: str, mirror: abi.Layout[Any]) -> None:
     expected = struct.Struct("<" + struct_format(name))
-    assert expand(mirror.format) == expand(expected.format)
+    assert expand(mirror.struct.format) == expand(expected.format)
     # No implicit padding: the compiler's natural alignment adds nothing.
     assert struct.calcsize("@" + struct_format(name)) == expected.size == mirror.size
+
+
+@pytest.mark.parametrize(
+    ("name", "mirror"),
+    [
+        ("fault_key", abi.FaultKey),
+        ("fault_sum", abi.FaultSum),
+        ("page_fault_sum", abi.PageFaultSum),
+        ("process", abi.Process),
+        ("cell", abi.Cell),
+        ("page_fault_key", abi.PageFaultKey),
+        ("detail_key", abi.DetailKey),
+        ("detail_sum", abi.DetailSum),
+        ("mapping_key", abi.MappingKey),
+        ("mapping", abi.Mapping),
+        ("generation", abi.Generation),
+        ("sample", abi.Sample),
+        ("event", abi.Event),
+    ],
+)
+def test_fields_have_their_names(name: str, mirror: type[NamedTuple]) -> None:
+    fields = [field for _, field, _ in members(name) if not field.startswith("pad")]
+    assert fields == [*mirror._fields, *(["regs", "dump"] if name == "sample" else [])]
 
 
 def test_registers_are_mirrored() -> None:
@@ -95,4 +129,4 @@ def test_registers_are_mirrored() -> None:
 
 
 def expand(form: str) -> str:
-    return re.sub(r"(\d+)([BIQ])", lambda m: int(m[1]) * m[2], form)
+    return re.sub(r"(\d+)([BIQx])", lambda m: int(m[1]) * m[2], form)

@@ -7,19 +7,13 @@ from collections.abc import Mapping
 import pytest
 
 from cowtrace.model import FaultKind, MappingType, Source, Stack, StackFrame
+from cowtrace.tracer import abi
 from cowtrace.tracer.details import DetailLedger, as_mapping
-from cowtrace.tracer.raw_counts import (
-    DetailKey,
-    RawCounts,
-    RawDetails,
-    RawGeneration,
-    RawMapping,
-    RawProcess,
-)
+from cowtrace.tracer.rounds import Details, Round
 
 PAGE = 4096
 GONE = 4_000_000_000  # no pid
-HEAP: RawMapping = (0x9000, 0, 0, 0, MappingType.HEAP, b"\0junk")
+HEAP = abi.Mapping(0x9000, 0, 0, 0, MappingType.HEAP, b"\0junk")
 
 
 def key(
@@ -30,19 +24,20 @@ def key(
     pid: int = GONE,
     generation: int = 0,
     latency: int = 0,
-) -> DetailKey:
-    return (mapping, user, kernel, pid, generation, kind, Source.ANON, 0, latency)
+) -> abi.DetailKey:
+    return abi.DetailKey(mapping, user, kernel, pid, generation, kind, Source.ANON, 0, 0, latency)
 
 
 def counts(
-    sums: Mapping[DetailKey, tuple[int, int, int]],
-    mappings: Mapping[tuple[int, int], RawMapping] | None = None,
-    generations: Mapping[int, RawGeneration] | None = None,
-) -> RawCounts:
-    return RawCounts({}, None, {}, RawDetails(sums, mappings or {}, generations or {}))
+    sums: Mapping[abi.DetailKey, tuple[int, int, int]],
+    mappings: Mapping[tuple[int, int], abi.Mapping] | None = None,
+    generations: Mapping[int, abi.Generation] | None = None,
+) -> Round:
+    typed = {key: abi.DetailSum(*value) for key, value in sums.items()}
+    return Round({}, None, {}, Details(typed, mappings or {}, generations or {}))
 
 
-def no_stack(number: int, pid: int | None, processes: Mapping[int, RawProcess]) -> Stack | None:
+def no_stack(number: int, pid: int | None, processes: Mapping[int, abi.Process]) -> Stack | None:
     pytest.fail("nobody asked for a stack")
 
 
@@ -74,14 +69,14 @@ def test_a_mapping_that_grows_stays_one_row() -> None:
     book = DetailLedger(PAGE, no_stack)
     book.add(counts({key(): (1, PAGE, 0)}, {(GONE, 0x1000): HEAP}))
     assert [row.mapping.end for row in book.rows() if row.mapping] == [0x9000]
-    book.add(counts({key(): (1, PAGE, 0)}, {(GONE, 0x1000): (0xF000, *HEAP[1:])}))
+    book.add(counts({key(): (1, PAGE, 0)}, {(GONE, 0x1000): HEAP._replace(end=0xF000)}))
     assert [row.mapping.end for row in book.rows() if row.mapping] == [0xF000]
 
 
 def test_a_stack_is_named_once_and_kept_when_its_process_is_gone() -> None:
     asked = []
 
-    def name(number: int, pid: int | None, processes: Mapping[int, RawProcess]) -> Stack:
+    def name(number: int, pid: int | None, processes: Mapping[int, abi.Process]) -> Stack:
         asked.append((number, pid))
         return (StackFrame(f"f{number}", "lib.so", number),)
 
@@ -101,7 +96,7 @@ def test_a_process_that_ended_leaves_its_mappings_to_be_forgotten() -> None:
     book.add(counts({key(): (1, PAGE, 0)}, {(GONE, 0x1000): HEAP}))
     assert book.close([GONE, 1]) == [(GONE, 0x1000)]
     # the next one of that pid has a mapping of its own at the same place
-    book.add(counts({key(): (2, 2 * PAGE, 0)}, {(GONE, 0x1000): (0x2000, *HEAP[1:])}))
+    book.add(counts({key(): (2, 2 * PAGE, 0)}, {(GONE, 0x1000): HEAP._replace(end=0x2000)}))
     assert [(row.faults, row.mapping.end) for row in book.rows() if row.mapping] == [
         (1, 0x9000),
         (2, 0x2000),
@@ -118,7 +113,7 @@ def test_what_is_taken_back_in_a_later_round_leaves_no_row() -> None:
 
 def test_copies_count_to_the_generation_and_re_marks_do_not() -> None:
     book = DetailLedger(PAGE, no_stack)
-    born: dict[int, RawGeneration] = {5: (7, GONE, 100, 0, 1009, 0, 0)}
+    born = {5: abi.Generation(7, GONE, 100, 0, 1009, 0, 0)}
     sums = {key(generation=5): (23, 23 * PAGE, 0), key(FaultKind.REUSED, generation=5): (9, 0, 0)}
     book.add(counts(sums, generations=born))
     assert book.generations.all()[0].child_copied_bytes == 23 * PAGE
@@ -127,14 +122,14 @@ def test_copies_count_to_the_generation_and_re_marks_do_not() -> None:
 
 @pytest.mark.parametrize(("raw", "name"), [(b"a\xff\x1b[31m", "a\\xff\x1b[31m"), (b"", "")])
 def test_names_of_mappings_are_whatever_they_are(raw: bytes, name: str) -> None:
-    mapping = as_mapping(GONE, 0x1000, (0x2000, 0, 5, 0, MappingType.FILE, raw + b"\0x"))
+    mapping = as_mapping(GONE, 0x1000, abi.Mapping(0x2000, 0, 5, 0, MappingType.FILE, raw + b"\0x"))
     assert mapping.name == name
 
 
 def test_what_counted_to_forks_and_processes_that_ended_can_be_forgotten() -> None:
     book = DetailLedger(PAGE, no_stack)
-    ended: RawGeneration = (GONE, GONE + 1, 100, 200, 9, 0, 0)
-    alive: RawGeneration = (GONE, GONE + 2, 300, 0, 9, 0, 0)
+    ended = abi.Generation(GONE, GONE + 1, 100, 200, 9, 0, 0)
+    alive = abi.Generation(GONE, GONE + 2, 300, 0, 9, 0, 0)
     sums = {key(generation=number): (23, 23 * PAGE, 0) for number in (5, 6)}
     sums[key(pid=GONE + 1, generation=5)] = (11, 11 * PAGE, 0)
     book.add(counts(sums, generations={5: ended, 6: alive}))

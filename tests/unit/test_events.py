@@ -43,9 +43,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
 def record(
     kind: FaultKind = FaultKind.COPIED, *, tid: int = 9, address: int = 0x1234, undecided: int = 0
 ) -> bytes:
-    return abi.EVENT.pack(
-        77, address, 0x1000, 4096, 0, 8, tid, kind, 1, 0, undecided, 0, b"re\xffdis"
-    )
+    return abi.EVENT.pack(77, address, 0x1000, 4096, 0, 8, tid, kind, 1, 0, undecided, b"re\xffdis")
 
 
 HEAP = Mapping(0x1000, 0x9000, MappingType.HEAP, 0, "", 0)

@@ -22,7 +22,7 @@ from cowtrace import cli, errors, text, tracer
 from cowtrace.cli import cgroups
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel import symbols
-from cowtrace.tracer import perfmap
+from cowtrace.tracer import perf_maps
 from cowtrace.tracer.compiled import Compiled
 
 CODES = {value for name, value in vars(errors).items() if name.startswith("EXIT_")} | {0}
@@ -96,10 +96,10 @@ def test_a_recording_of_other_values(
 @fuzzed
 @given(st.one_of(st.binary(), st.text().map(str.encode)), st.integers(0, 2**64))
 def test_a_perf_map(content: bytes, address: int) -> None:
-    found = perfmap._parse(len(content), content)
+    found = perf_maps._parse(len(content), content)
     assert len(found.starts) == len(found.entries)
     assert list(found.starts) == sorted(set(found.starts))
-    name = perfmap.PerfMaps._lookup(found, address)
+    name = perf_maps.PerfMaps._lookup(found, address)
     assert name is None or name.encode()  # no lone surrogates
 
 

@@ -44,7 +44,7 @@ from cowtrace.tracer.details import DetailLedger
 from cowtrace.tracer.events import Events
 from cowtrace.tracer.ledger import Ledger
 from cowtrace.tracer.libdw import libdw
-from cowtrace.tracer.raw_counts import RawCounts, RawDetails
+from cowtrace.tracer.rounds import Details, Round
 from cowtrace.tracer.symbols import Symbols
 from cowtrace.workloads.oracles import smaps
 
@@ -76,7 +76,7 @@ rounds = st.fixed_dictionaries(
         "pids": st.lists(pids, min_size=3, max_size=3),
         "details": records(
             abi.DETAIL_KEY, few, few, few, pids, few, kinds, sources, origins, st.just(0),
-            st.integers(0, 64), st.just(0), st.just(0), st.just(0),
+            st.integers(0, 64),
         ),
         "ns": st.lists(counts, min_size=3, max_size=3),
         "mappings": records(
@@ -88,10 +88,10 @@ rounds = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-def counted(made: dict[str, Any]) -> RawCounts:
-    details = RawDetails(
+def counted(made: dict[str, Any]) -> Round:
+    details = Details(
         sums={
-            (*key[:8], key[9]): (*each, ns)
+            key: abi.DetailSum(each[0], each[1], ns)
             for key, each, ns in zip(made["details"], made["sum"], made["ns"], strict=False)
         },
         mappings={
@@ -100,8 +100,10 @@ def counted(made: dict[str, Any]) -> RawCounts:
         },
         generations=dict(enumerate(made["generations"], 1)),
     )
-    return RawCounts(
-        sums={key[:5]: each for key, each in zip(made["sums"], made["sum"], strict=False)},
+    return Round(
+        sums={
+            key: abi.FaultSum(*each) for key, each in zip(made["sums"], made["sum"], strict=False)
+        },
         page_faults=None,
         processes=dict(zip(made["pids"], made["processes"], strict=False)),
         details=details,
@@ -227,7 +229,7 @@ def test_a_flame_graph_of_any_names(comm: str, symbol: str, module: str) -> None
 @given(
     st.lists(
         st.tuples(st.integers(0, 2**60), u64, u64, u64, u64, u32, st.integers(1, 3),
-                  kinds, sources, origins, st.integers(0, 1), u32, spelled_bytes),
+                  kinds, sources, origins, st.integers(0, 1), spelled_bytes),
         max_size=6,
     ),
     spelled_bytes,
@@ -247,7 +249,7 @@ def test_single_faults(made: list[tuple[Any, ...]], name: bytes) -> None:
 def maps_name(name: bytes) -> Any:
     from cowtrace.tracer.details import as_mapping
 
-    return as_mapping(1, 1, (2, 3, 4, 5, int(MappingType.ANON), name[:64]))
+    return as_mapping(1, 1, abi.Mapping(2, 3, 4, 5, int(MappingType.ANON), name[:64]))
 
 
 @fuzzed

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cowtrace.model import Ending
+from cowtrace.tracer import abi
 from cowtrace.tracer.generations import Generations
-from cowtrace.tracer.raw_counts import RawGeneration, RawProcess
 
 PAGE = 4096
 UNKNOWN = (1 << 64) - 1
@@ -21,12 +21,12 @@ def fork(
     pages: int = 1009,
     previous: int = 0,
     executed: int = 0,
-) -> RawGeneration:
-    return (parent, child, at, ended, pages, previous, executed)
+) -> abi.Generation:
+    return abi.Generation(parent, child, at, ended, pages, previous, executed)
 
 
-def process(parent: int = 0, born_in: int = 0, last_fork: int = 0) -> RawProcess:
-    return (parent, 0, 1, born_in, last_fork, b"redis")
+def process(parent: int = 0, born_in: int = 0, last_fork: int = 0) -> abi.Process:
+    return abi.Process(parent, 0, 1, born_in, last_fork, b"redis")
 
 
 def test_forks_are_numbered_in_the_order_of_time() -> None:

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from cowtrace.kernel.plan import PlanName, ProbePlan
 from cowtrace.model import FaultKind, Origin, PageFaults, Process, Source
+from cowtrace.tracer import abi
 from cowtrace.tracer.ledger import Ledger
-from cowtrace.tracer.raw_counts import Key, RawCounts, RawProcess
+from cowtrace.tracer.rounds import Round
 
-REDIS: RawProcess = (1, 0, 123, 0, 0, b"redis\0junk")
-ANON_COPY: Key = (7, 0, FaultKind.COPIED, Source.ANON, Origin.USER)
+REDIS = abi.Process(1, 0, 123, 0, 0, b"redis\0junk")
+ANON_COPY = abi.FaultKey(7, 0, FaultKind.COPIED, Source.ANON, Origin.USER, 0)
 
 
 def ledger(plan: PlanName = "kprobe", *, page_faults: bool = False, **limits: Any) -> Ledger:
@@ -23,11 +24,17 @@ def ledger(plan: PlanName = "kprobe", *, page_faults: bool = False, **limits: An
 
 
 def counts(
-    sums: dict[Key, tuple[int, int]] | None = None,
-    processes: dict[int, RawProcess] | None = None,
+    sums: dict[abi.FaultKey, tuple[int, int]] | None = None,
+    processes: dict[int, abi.Process] | None = None,
     page_faults: dict[int, tuple[int, int, int]] | None = None,
-) -> RawCounts:
-    return RawCounts(sums or {}, page_faults, {7: REDIS} if processes is None else processes)
+) -> Round:
+    return Round(
+        {key: abi.FaultSum(*value) for key, value in (sums or {}).items()},
+        None
+        if page_faults is None
+        else {pid: abi.PageFaultSum(*value) for pid, value in page_faults.items()},
+        {7: REDIS} if processes is None else processes,
+    )
 
 
 def only(book: Ledger) -> Process:
@@ -37,7 +44,7 @@ def only(book: Ledger) -> Process:
 
 def test_rounds_add_up_to_typed_rows() -> None:
     book = ledger()
-    remote: Key = (7, 9, FaultKind.COPIED, Source.ANON, Origin.REMOTE)
+    remote = abi.FaultKey(7, 9, FaultKind.COPIED, Source.ANON, Origin.REMOTE, 0)
     book.add(counts({ANON_COPY: (20, 20 * 4096), remote: (2, 2 * 4096)}))
     book.add(counts({ANON_COPY: (3, 3 * 4096)}))
     redis = only(book)
@@ -81,10 +88,10 @@ def test_totals_of_page_faults_add_up() -> None:
 
 
 def test_the_tracepoint_plan_takes_back_what_became_something_else() -> None:
-    wrote: Key = (7, 0, FaultKind.REUSED, Source.UNKNOWN, Origin.USER)
-    copied: Key = (7, 0, FaultKind.COPIED, Source.UNKNOWN, Origin.USER)
-    zeroed: Key = (7, 0, FaultKind.ZERO_FILLED, Source.ZERO, Origin.USER)
-    of_file: Key = (7, 0, FaultKind.FILE_COPIED, Source.FILE, Origin.USER)
+    wrote = abi.FaultKey(7, 0, FaultKind.REUSED, Source.UNKNOWN, Origin.USER, 0)
+    copied = abi.FaultKey(7, 0, FaultKind.COPIED, Source.UNKNOWN, Origin.USER, 0)
+    zeroed = abi.FaultKey(7, 0, FaultKind.ZERO_FILLED, Source.ZERO, Origin.USER, 0)
+    of_file = abi.FaultKey(7, 0, FaultKind.FILE_COPIED, Source.FILE, Origin.USER, 0)
     book = ledger("tracepoint")
     book.add(counts({wrote: (100, 0), copied: (60, 60 * 4096), of_file: (5, 5 * 4096)}))
     book.add(counts({zeroed: (7, 7 * 4096)}))  # its fault was counted in the round before
@@ -96,7 +103,7 @@ def test_the_tracepoint_plan_takes_back_what_became_something_else() -> None:
 
 def test_an_ended_process_is_kept_and_forgotten_one_round_later() -> None:
     book = ledger()
-    ended: RawProcess = (1, 1, 123, 0, 0, b"redis")
+    ended = abi.Process(1, 1, 123, 0, 0, b"redis")
     assert book.add(counts({ANON_COPY: (5, 5 * 4096)}, {7: ended})) == {}
     assert only(book).exited
     assert book.add(counts({ANON_COPY: (1, 4096)}, {7: ended})) == {7: ended}
@@ -107,8 +114,8 @@ def test_an_ended_process_is_kept_and_forgotten_one_round_later() -> None:
 
 def test_a_pid_that_comes_back_is_another_process() -> None:
     book = ledger()
-    book.add(counts({ANON_COPY: (5, 5 * 4096)}, {7: (1, 1, 123, 0, 0, b"first")}))
-    book.add(counts({ANON_COPY: (2, 2 * 4096)}, {7: (1, 0, 456, 0, 0, b"second")}))
+    book.add(counts({ANON_COPY: (5, 5 * 4096)}, {7: abi.Process(1, 1, 123, 0, 0, b"first")}))
+    book.add(counts({ANON_COPY: (2, 2 * 4096)}, {7: abi.Process(1, 0, 456, 0, 0, b"second")}))
     first, second = book.processes()
     assert (first.comm, first.exited, first.faults) == ("first", True, 5)
     assert (second.comm, second.exited, second.faults) == ("second", False, 2)
@@ -116,26 +123,26 @@ def test_a_pid_that_comes_back_is_another_process() -> None:
 
 def test_a_pid_that_comes_back_and_ends_at_once_has_its_round_too() -> None:
     book = ledger()
-    book.add(counts({}, {7: (1, 1, 100, 0, 0, b"first")}))
+    book.add(counts({}, {7: abi.Process(1, 1, 100, 0, 0, b"first")}))
     # the second one has ended as well, and its counts are those of a round that is not over
-    assert book.add(counts({}, {7: (1, 1, 200, 0, 0, b"second")})) == {}
-    book.add(counts({ANON_COPY: (3, 3 * 4096)}, {7: (1, 1, 200, 0, 0, b"second")}))
+    assert book.add(counts({}, {7: abi.Process(1, 1, 200, 0, 0, b"second")})) == {}
+    book.add(counts({ANON_COPY: (3, 3 * 4096)}, {7: abi.Process(1, 1, 200, 0, 0, b"second")}))
     assert [(p.comm, p.faults) for p in book.processes()] == [("first", 0), ("second", 3)]
 
 
 @pytest.mark.parametrize("comm", [b"\xff\x1b[31m", b"", b"x" * 16])
 def test_names_are_whatever_the_process_wrote(comm: bytes) -> None:
     book = ledger()
-    book.add(counts({}, {7: (0, 0, 1, 0, 0, comm)}))
+    book.add(counts({}, {7: abi.Process(0, 0, 1, 0, 0, comm)}))
     assert only(book).comm == comm.decode(errors="backslashreplace")
     assert only(book).parent is None
 
 
 def test_what_has_ended_can_be_forgotten_once_it_was_shown() -> None:
     book = ledger()
-    ended: RawProcess = (1, 1, 123, 0, 0, b"redis")
-    alive: RawProcess = (1, 0, 124, 0, 0, b"alive")
-    other: Key = (8, 0, FaultKind.COPIED, Source.ANON, Origin.USER)
+    ended = abi.Process(1, 1, 123, 0, 0, b"redis")
+    alive = abi.Process(1, 0, 124, 0, 0, b"alive")
+    other = abi.FaultKey(8, 0, FaultKind.COPIED, Source.ANON, Origin.USER, 0)
     for _ in range(2):
         book.add(counts({ANON_COPY: (1, 4096), other: (1, 4096)}, {7: ended, 8: alive}))
     assert [process.pid for process in book.processes()] == [7, 8]

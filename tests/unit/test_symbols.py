@@ -6,15 +6,15 @@ import os
 import subprocess
 
 from cowtrace.model import StackFrame
-from cowtrace.tracer.raw_counts import RawProcess
+from cowtrace.tracer import abi
 from cowtrace.tracer.symbols import Symbols
 
 GONE = 4_000_000_000  # no pid
 GONE_TOO = GONE + 1
 
 
-def process(parent: int, born_in: int) -> RawProcess:
-    return (parent, 1, 1, born_in, 0, b"worker")
+def process(parent: int, born_in: int) -> abi.Process:
+    return abi.Process(parent, 1, 1, born_in, 0, b"worker")
 
 
 def names(address: int, pid: int | None) -> tuple[str, str]:
@@ -25,7 +25,7 @@ def symbols(*addresses: int) -> Symbols:
     return Symbols(lambda number: addresses or None, names)
 
 
-def modules(stacks: Symbols, pid: int | None, processes: dict[int, RawProcess]) -> list[str]:
+def modules(stacks: Symbols, pid: int | None, processes: dict[int, abi.Process]) -> list[str]:
     return [frame.module for frame in stacks.stack(1, pid, processes) or ()]
 
 
@@ -66,5 +66,5 @@ def test_one_that_ended_is_named_by_what_was_read_of_it() -> None:
         child.kill()
     ended = dict(first)
     assert modules(stacks, child.pid, ended) == [str(child.pid)]
-    later: dict[int, RawProcess] = {child.pid: (os.getpid(), 1, 2, 0, 0, b"sleep")}
+    later: dict[int, abi.Process] = {child.pid: abi.Process(os.getpid(), 1, 2, 0, 0, b"sleep")}
     assert modules(stacks, child.pid, later) == [""]

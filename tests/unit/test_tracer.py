@@ -10,7 +10,8 @@ from unittest.mock import Mock
 import pytest
 from snapshots import SECOND
 
-from cowtrace.tracer import Tracer, abi
+from cowtrace.tracer.losses import LOSSES
+from cowtrace.tracer.tracer import Tracer
 
 
 def test_a_slow_look_does_not_move_its_moment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,10 +27,10 @@ def test_a_slow_look_does_not_move_its_moment(monkeypatch: pytest.MonkeyPatch) -
     tracer.plan = "kprobe"
     tracer.probe_plan = Mock(unseen=frozenset())
     tracer._facts = SimpleNamespace(release="6.12", page_bytes=4096)  # type: ignore[assignment]
-    losses = (0,) * len(abi.LOSSES)
+    losses = (0,) * len(LOSSES)
     raw = Mock(details=None, processes={})
     tracer._rounds = Mock(losses=lambda: losses, read=lambda: raw)
-    tracer._loaded = Mock(passed_over=lambda: (0, 0))
+    tracer._loaded = Mock(skipped_runs=lambda: (0, 0))
     tracer._details = Mock(add=slow)
     tracer._samples = Mock(read=slow)
     tracer._ledger = Mock(add=slow)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from cowtrace.tracer.abi import LOSSES
-from cowtrace.tracer.raw_counts import completeness, signed
+from cowtrace.tracer.abi import signed
+from cowtrace.tracer.losses import LOSSES, completeness
 
-NAMES = (*LOSSES, "program busy", "entry passed over")
+NAMES = (*LOSSES, "program busy", "entry skipped")
 NONE = [0] * len(NAMES)
 
 
@@ -30,21 +30,21 @@ def test_a_page_fault_total_lost_is_shown_but_is_no_lost_fault() -> None:
     assert found.detail == (("page faults full", 2),)
 
 
-def test_a_program_passed_over_is_a_lost_fault() -> None:
+def test_a_skipped_program_is_a_lost_fault() -> None:
     found = completeness(counters(program_busy=7), counters(program_busy=2))
     assert found.lost == 5
     assert found.detail == (("program busy", 5),)
 
 
-def test_an_entry_passed_over_is_one_lost_fault_also_if_its_return_noticed() -> None:
-    then = counters(entry_passed_over=2, entry_missed=1)
-    found = completeness(counters(entry_passed_over=9, entry_missed=4), then)
+def test_a_skipped_entry_is_one_lost_fault_also_if_its_return_noticed() -> None:
+    then = counters(entry_skipped=2, entry_missed=1)
+    found = completeness(counters(entry_skipped=9, entry_missed=4), then)
     assert found.lost == 7
     assert found.detail == (("entry missed", 3), ("program busy", 4))
 
 
 def test_an_entry_missed_for_another_cause_takes_nothing_away() -> None:
-    found = completeness(counters(entry_passed_over=1, entry_missed=3), NONE)
+    found = completeness(counters(entry_skipped=1, entry_missed=3), NONE)
     assert found.lost == 3
 
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from test_kept import EXIT, RING, SUMS, load_map
+from test_compiled import EXIT, RING, SUMS, load_map
 
+from cowtrace import cache
 from cowtrace.kernel import programs
 from cowtrace.kernel.hooks import Hook
 from cowtrace.kernel.plan import ProbePlan
 from cowtrace.kernel.programs import MapSpec
-from cowtrace.tracer import loader_direct
+from cowtrace.tracer import loader
 from cowtrace.tracer.compiled import Compiled
-from cowtrace.tracer.loader_direct import Direct
+from cowtrace.tracer.loader import Loaded
 
 HOOK = Hook("kprobe", "finish_fault", "finish_fault_enter")
 PLAN = ProbePlan("kprobe", (HOOK,), {}, frozenset(), ())
@@ -89,14 +91,14 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
     for name in ("create_map", "load_program", "open_raw_tracepoint"):
         call: Callable[..., int] = getattr(fake, name)
         monkeypatch.setattr(programs, name, call)
-    monkeypatch.setattr(loader_direct, "Kprobes", lambda: FakeKprobes(fake))
+    monkeypatch.setattr(loader, "Kprobes", lambda: FakeKprobes(fake))
     btf = SimpleNamespace(function_id={"do_wp_page": 509}.get)
-    monkeypatch.setattr(loader_direct, "vmlinux", lambda: btf)
+    monkeypatch.setattr(loader, "vmlinux", lambda: btf)
     return fake
 
 
 def test_each_program_is_of_its_kind_and_refers_to_the_new_maps(kernel: FakeKernel) -> None:
-    direct = Direct(PLAN, COMPILED)
+    direct = Loaded(PLAN, COMPILED)
     assert kernel.loaded == [
         (programs.RAW_TRACEPOINT, "sched_process_exit", 0, 0),
         (programs.TRACING, "do_wp_page", programs.FENTRY, 509),
@@ -119,11 +121,26 @@ def test_each_program_is_of_its_kind_and_refers_to_the_new_maps(kernel: FakeKern
 def test_nothing_is_left_of_what_is_refused(kernel: FakeKernel, refused: str) -> None:
     kernel.refuse = refused
     with pytest.raises(OSError, match=r"refused|no such"):
-        Direct(PLAN, COMPILED)
+        Loaded(PLAN, COMPILED)
     assert kernel.still_open() == []
 
 
 def test_a_program_that_was_not_kept_is_an_error(kernel: FakeKernel) -> None:
     with pytest.raises(LookupError):
-        Direct(PLAN, Compiled((SUMS,), ()))
+        Loaded(PLAN, Compiled((SUMS,), ()))
     assert kernel.still_open() == []
+
+
+def test_what_this_kernel_does_not_take_is_compiled_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cache.write("key", COMPILED.to_bytes())
+
+    def refuse(plan: ProbePlan, compiled: Compiled) -> None:
+        assert compiled == COMPILED
+        raise OSError("refused")
+
+    monkeypatch.setattr(loader, "Loaded", refuse)
+    assert loader._from_cache(PLAN, "key") is None
+    assert cache.read("key") is None

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cowtrace.tracer.perfmap import PerfMaps, _parse
+from cowtrace.tracer.perf_maps import PerfMaps, _parse
 
 ME = os.getpid()
 TEXT = "7f00 20 py::touch:/app/worker.py\n7f40 10 py::main:/app/a b.py\nnot a line\n"

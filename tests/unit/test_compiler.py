@@ -1,18 +1,11 @@
-"""The BPF program as one text, and sums over CPUs."""
+"""The BPF program as one text."""
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from cowtrace.bpf_source import bpf_dir
-from cowtrace.tracer.maps import sum_cpus
-from cowtrace.tracer.source import bpf_text
-
-U64 = st.integers(0, (1 << 64) - 1)
+from cowtrace.tracer.compiler import bpf_text
 
 
 def test_files_are_included_in_place_and_lines_keep_their_names(tmp_path: Path) -> None:
@@ -31,16 +24,3 @@ def test_the_real_program_is_whole() -> None:
     headers = {p.name for p in bpf_dir().glob("*.h")}
     assert all(f'#line 1 "{name}"' in text for name in headers), "a header is not included"
     assert '#include "' not in text
-
-
-@given(st.lists(st.tuples(U64, U64), min_size=1, max_size=8))
-def test_sums_over_cpus_wrap(rows: list[tuple[int, int]]) -> None:
-    raw = b"".join(struct.pack("<QQ", *row) for row in rows)
-    assert sum_cpus(raw, struct.Struct("<QQ")) == tuple(
-        sum(column) % (1 << 64) for column in zip(*rows, strict=True)
-    )
-
-
-def test_values_of_a_cpu_are_padded_to_8_bytes() -> None:
-    raw = struct.pack("<IxxxxIxxxx", 2, 3)
-    assert sum_cpus(raw, struct.Struct("<I")) == (5,)

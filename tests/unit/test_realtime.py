@@ -7,7 +7,7 @@ import os
 import pytest
 
 from cowtrace.tracer import realtime as module
-from cowtrace.tracer.realtime import unpreempted
+from cowtrace.tracer.realtime import real_time_thread
 
 
 class Scheduler:
@@ -41,7 +41,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Scheduler:
 
 def test_it_is_as_before_afterwards_also_when_interrupted(kernel: Scheduler) -> None:
     def interrupted() -> None:
-        with unpreempted():
+        with real_time_thread():
             assert kernel.policy == os.SCHED_FIFO
             raise KeyboardInterrupt
 
@@ -52,14 +52,14 @@ def test_it_is_as_before_afterwards_also_when_interrupted(kernel: Scheduler) -> 
 
 def test_one_that_is_real_time_already_stays_as_it_is(kernel: Scheduler) -> None:
     kernel.policy = os.SCHED_RR
-    with unpreempted():
+    with real_time_thread():
         assert kernel.policy == os.SCHED_RR
     assert kernel.asked == 0
 
 
 def test_without_the_privilege_maps_are_read_all_the_same(kernel: Scheduler) -> None:
     kernel.allowed = False
-    with unpreempted():
+    with real_time_thread():
         assert kernel.policy == os.SCHED_BATCH
     assert kernel.policy == os.SCHED_BATCH
 
@@ -68,6 +68,6 @@ def test_nothing_is_changed_where_no_thread_is_preempted(
     kernel: Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_can_be_preempted", lambda: False)
-    with unpreempted():
+    with real_time_thread():
         assert kernel.policy == os.SCHED_BATCH
     assert kernel.asked == 0

@@ -1,0 +1,34 @@
+"""Call functions of the C library that Python has no function for."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from functools import cache
+
+
+@cache
+def libc() -> ctypes.CDLL:
+    """The loaded library, with the types of arguments that are wider than an int."""
+    library = ctypes.CDLL(None, use_errno=True)
+    pointer, size = ctypes.c_void_p, ctypes.c_size_t
+    number, long, unsigned = ctypes.c_int, ctypes.c_long, ctypes.c_ulong
+    library.mmap.restype = pointer
+    library.mmap.argtypes = [pointer, size, number, number, number, long]
+    for name in ("madvise", "mprotect", "msync"):
+        getattr(library, name).argtypes = [pointer, size, number]
+    library.ptrace.argtypes = [long, long, pointer, pointer]
+    library.ptrace.restype = long
+    library.clone.argtypes = [pointer, pointer, number, pointer]
+    for call in (library.process_vm_readv, library.process_vm_writev):
+        call.restype = ctypes.c_ssize_t
+        call.argtypes = [number, pointer, unsigned, pointer, unsigned, unsigned]
+    return library
+
+
+def checked(result: int, wanted: int | None = None) -> int:
+    """The result of a call. Raises OSError when it is -1, or another one than `wanted`."""
+    if result == -1 or (wanted is not None and result != wanted):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result

@@ -1,0 +1,46 @@
+"""Name what the kernel side counts of itself, and sum up what was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cowtrace.model import Completeness
+
+# enum loss of bpf/cow.h, in order.
+LOSSES = (
+    "return missed",
+    "entry missed",
+    "slot taken",
+    "sums full",
+    "page faults full",
+    "processes full",
+    "details full",
+    "mappings full",
+    "stacks full",
+    "generations full",
+    "events dropped",
+    "samples dropped",
+    "pid reused",
+    "checked",
+    "check failed",
+)
+# Those that mean a copy-on-write fault was not counted, or not counted right.
+LOST = ("return missed", "entry missed", "slot taken", "sums full", "check failed")
+# Runs that the kernel skipped: of programs that count a fault alone, and of entries of pairs.
+SKIPPED_PROGRAMS, SKIPPED_ENTRIES = "program busy", "entry skipped"
+
+
+def completeness(losses: Iterable[int], baseline: Iterable[int]) -> Completeness:
+    """What was lost since `baseline`, read when the last probe was attached.
+
+    Both are `enum loss`, then the two counts of skipped runs.
+    """
+    names = (*LOSSES, SKIPPED_PROGRAMS, SKIPPED_ENTRIES)
+    since = {name: now - then for name, now, then in zip(names, losses, baseline, strict=True)}
+    # Neither entry nor return of these ran. The others' return did: "entry missed".
+    since[SKIPPED_PROGRAMS] += max(0, since.pop(SKIPPED_ENTRIES) - since["entry missed"])
+    return Completeness(
+        lost=sum(since[name] for name in (*LOST, SKIPPED_PROGRAMS)),
+        checked=since["checked"] - since["check failed"],
+        detail=tuple((n, c) for n, c in since.items() if c and n != "checked"),
+    )

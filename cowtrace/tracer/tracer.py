@@ -1,0 +1,131 @@
+"""Take snapshots of what attached probes count, until they are closed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+
+from cowtrace import model
+from cowtrace.kernel.facts import KernelFacts
+from cowtrace.kernel.plan import ProbePlan
+from cowtrace.model import Event, Snapshot
+from cowtrace.tracer import abi
+from cowtrace.tracer.compiler import symbol
+from cowtrace.tracer.details import DetailLedger, as_mapping
+from cowtrace.tracer.events import Events
+from cowtrace.tracer.ledger import Ledger
+from cowtrace.tracer.loader import Loaded
+from cowtrace.tracer.losses import completeness
+from cowtrace.tracer.rounds import Round, Rounds
+from cowtrace.tracer.samples import Samples
+from cowtrace.tracer.symbols import Symbols
+
+
+class Tracer:
+    """Probes attached to the whole system. A context manager; `close` leaves nothing loaded."""
+
+    def __init__(self, plan: ProbePlan, facts: KernelFacts, loaded: Loaded) -> None:
+        self.plan = plan.name
+        self.probe_plan = plan
+        self._facts = facts
+        self._loaded = loaded
+        totals = "PAGE_FAULTS" in plan.defines
+        cells = plan.defines.get("CELLS", 0)
+        details = "DETAILS" in plan.defines
+        self._rounds = Rounds(loaded.map_fd, cells=cells, page_faults=totals, details=details)
+        self._ledger = Ledger(plan, page_faults=totals)
+        symbols = Symbols(self._rounds.stack, symbol)
+        self._details = DetailLedger(facts.page_bytes, symbols.stack)
+        self._events: Events | None = None
+        if "EVENTS" in plan.defines:
+            self._events = Events(loaded.map_fd("events"), self._mapping)
+        self._samples: Samples | None = None
+        if "SAMPLES" in plan.defines:
+            number = self._details.generations.number
+            fd = loaded.map_fd("samples")
+            self._samples = Samples(fd, symbols, self._mapping, number, facts.page_bytes)
+        self._attached_ns = time.monotonic_ns()
+        self._baseline = self._losses()
+
+    def snapshot(self) -> Snapshot:
+        """Sums since attach, of every process of the system that faulted or was born since.
+
+        Ends a round of counting, which takes an RCU grace period: some 10 ms, asleep.
+        """
+        raw = self._rounds.read()
+        # Not at the end: to name addresses takes time, and what comes meanwhile is not in it.
+        at_ns = time.monotonic_ns()
+        self._details.add(raw)
+        if self._samples:
+            self._samples.read(raw.processes)
+        ended = self._ledger.add(raw)
+        self._rounds.forget(ended)
+        if raw.details is not None:
+            self._forget_details(raw, ended)
+        return Snapshot(
+            at_ns=at_ns,
+            attached_ns=self._attached_ns,
+            plan=self.plan,
+            kernel=self._facts.release,
+            page_bytes=self._facts.page_bytes,
+            processes=self._ledger.processes(),
+            completeness=completeness(self._losses(), self._baseline),
+            unseen=self.probe_plan.unseen,
+            details=self._details.rows(),
+            generations=self._details.generations.all(),
+            samples=self._samples.rows() if self._samples else (),
+        )
+
+    def events(self, timeout_seconds: float) -> Iterator[Event]:
+        """Single faults as they come; waits at most `timeout_seconds` for the first.
+
+        Only after `attach(events=True)`. A mapping is named once a snapshot has found it.
+        """
+        assert self._events is not None, "attach(events=True)"
+        return self._events.poll(timeout_seconds)
+
+    def forget_ended(self) -> None:
+        """Leave what had ended by the last snapshot out of those to come.
+
+        For tracers that run for long: without it, memory grows with each process and fork.
+        """
+        self._ledger.forget_ended()
+        self._details.forget_ended()
+
+    def bpf_cost(self) -> tuple[int, int] | None:
+        """(ns, runs) of all programs, while BPF statistics are on; None: not known here."""
+        return self._loaded.cost()
+
+    def close(self) -> None:
+        """Detach and unload. Idempotent."""
+        if self._events:
+            self._events.close()
+        if self._samples:
+            self._samples.close()
+        self._loaded.close()
+
+    def __enter__(self) -> Tracer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _forget_details(self, raw: Round, ended: Mapping[int, abi.Process]) -> None:
+        left = {pid: info for pid, info in raw.processes.items() if pid not in ended}
+        self._rounds.forget_mappings(self._details.close(ended))
+        self._rounds.forget_generations(self._details.generations.close(left))
+
+    def _mapping(self, pid: int, start: int) -> model.Mapping | None:
+        if seen := self._details.mapping(pid, start):
+            return seen
+        found = self._rounds.mapping(pid, start)
+        return as_mapping(pid, start, found) if found else None
+
+    def _losses(self) -> tuple[int, ...]:
+        return (*self._rounds.losses(), *self._loaded.skipped_runs())

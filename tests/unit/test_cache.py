@@ -1,0 +1,102 @@
+"""What is kept in files comes back, and files are not trusted blindly."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cowtrace import cache
+
+DATA = b"23 bytes, or about that"
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+def stored() -> Path:
+    cache.write("key", DATA)
+    return cache.folder() / "key"
+
+
+def test_what_is_kept_comes_back_and_is_for_its_owner_only() -> None:
+    path = stored()
+    assert cache.read("key") == DATA
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert list(path.parent.iterdir()) == [path]  # nothing half-written beside it
+    assert cache.read("another key") is None
+
+
+@given(st.integers(min_value=0), st.integers(0, 7))
+def test_a_changed_bit_is_noticed(at: int, bit: int) -> None:
+    path = stored()
+    data = bytearray(path.read_bytes())
+    data[at % len(data)] ^= 1 << bit
+    path.write_bytes(data)
+    assert cache.read("key") is None
+
+
+@given(st.integers(min_value=0))
+def test_a_part_of_it_is_no_use(length: int) -> None:
+    path = stored()
+    data = path.read_bytes()
+    path.write_bytes(data[: length % len(data)])
+    assert cache.read("key") is None
+
+
+def test_one_key_does_not_answer_for_another() -> None:
+    stored().rename(cache.folder() / "other")
+    assert cache.read("other") is None
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o620, 0o660])
+def test_a_file_that_others_can_get_at_is_not_taken(mode: int) -> None:
+    stored().chmod(mode)
+    assert cache.read("key") is None
+
+
+def test_a_file_of_another_user_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored()
+    other = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: other)
+    assert cache.read("key") is None
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    path = stored()
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    assert cache.read("key") is None
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    cache.write("key", DATA)
+    cache.forget("key")
+    assert cache.read("key") is None
+
+
+def test_those_unused_for_longest_go() -> None:
+    for number in range(40):
+        cache.write(f"{number}", DATA)
+        os.utime(cache.folder() / f"{number}", (number, number))
+    assert cache.read("8") == DATA  # used again
+    cache.write("last", DATA)
+    left = {path.name for path in cache.folder().iterdir()}
+    assert len(left) == 32
+    assert {"8", "39", "last"} <= left
+    assert "9" not in left
+
+
+def test_a_key_depends_on_every_part_and_where_it_ends() -> None:
+    assert len({cache.key("a", "bc"), cache.key("ab", "c"), cache.key("a", "b", "c")}) == 3

@@ -1,0 +1,57 @@
+"""Compiled programs to bytes and back, and their instructions with other numbers of maps."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cowtrace.kernel.programs import MapSpec
+from cowtrace.tracer.compiled import Compiled, with_kfuncs, with_maps
+
+SUMS = MapSpec("sums", 5, 16, 16, 65536, 0)
+RING = MapSpec("events", 27, 0, 0, 4096, 0)
+
+
+def instruction(operation: int, source: int = 0, immediate: int = 0) -> bytes:
+    return struct.pack("<BBhi", operation, source << 4 | 1, 0, immediate)
+
+
+def load_map(number: int) -> bytes:
+    """r1 = map: two instructions, the second one with the upper half."""
+    return instruction(0x18, 1, number) + instruction(0)
+
+
+EXIT = instruction(0x95)
+PROGRAMS = Compiled((SUMS, RING), (("raw_tracepoint__x", load_map(1) + EXIT), ("y", EXIT)))
+
+
+@given(st.lists(st.tuples(st.text(max_size=9), st.binary(max_size=64)), max_size=4))
+def test_to_bytes_and_back(programs: list[tuple[str, bytes]]) -> None:
+    compiled = Compiled((SUMS, RING), tuple(programs))
+    assert Compiled.from_bytes(compiled.to_bytes()) == compiled
+
+
+def test_maps_get_another_number_and_nothing_else_changes() -> None:
+    helper = instruction(0x85, 0, 7)
+    constant = instruction(0x18, 0, 7) + instruction(0, 0, 7)
+    code = load_map(7) + helper + constant + load_map(8) + EXIT
+    moved = with_maps(code, {7: 23, 8: 509}.__getitem__)
+    assert moved == load_map(23) + helper + constant + load_map(509) + EXIT
+
+
+@pytest.mark.parametrize(("operation", "source"), [(0x18, 2), (0x85, 1)])
+def test_what_exists_only_where_it_was_loaded_is_refused(operation: int, source: int) -> None:
+    with pytest.raises(ValueError, match="instruction 1"):
+        with_maps(EXIT + instruction(operation, source), lambda number: number)
+
+
+def test_marked_calls_become_calls_of_kernel_functions() -> None:
+    helper, constant = instruction(0x85, 0, 14), instruction(0xB7, 0, 0x40000007)
+    marked = struct.pack("<BBhi", 0x85, 0, 0, 0x40000000 | 65477)
+    call = struct.pack("<BBhi", 0x85, 2 << 4, 0, 65477)
+    code = with_kfuncs(helper + constant + marked + EXIT)
+    assert code == helper + constant + call + EXIT
+    assert with_maps(code, lambda number: number) == code
