@@ -5,8 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from itertools import compress, count
-from operator import attrgetter, is_not
+from operator import attrgetter
 
 
 class FaultKind(enum.IntEnum):
@@ -85,7 +84,8 @@ class Process:
     rows: tuple[FaultRow, ...]
     unseen: frozenset[FaultKind]  # kinds that the plan cannot tell
     start_ns: int | None = None  # CLOCK_BOOTTIME; None: unknown
-    # Summed once: from refresh to refresh, a process that did not change is the same object.
+    changed_in: int = field(default=1, repr=False, compare=False)  # of Snapshot.round, the last
+    # Summed once: a process that did not change is the same object in the next snapshot.
     faults: int = field(init=False, repr=False, compare=False)  # all: the sum of the kinds
     copied_bytes: int = field(init=False, repr=False, compare=False)  # zero-filled: not in it
     unclassified: int = field(init=False, repr=False, compare=False)
@@ -266,7 +266,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All counts at one moment. Sums since attach, never per interval: see `per_second`."""
+    """All counts at one moment. Sums since attach, never per interval: see analysis/rates.py."""
 
     at_ns: int  # CLOCK_MONOTONIC
     attached_ns: int  # CLOCK_MONOTONIC
@@ -279,6 +279,7 @@ class Snapshot:
     details: tuple[DetailRow, ...] = ()  # empty unless asked for
     generations: tuple[ForkGeneration, ...] = ()  # likewise; by number
     samples: tuple[DetailRow, ...] = ()  # copies by user stack: estimates, see tracer.attach
+    round: int = field(default=0, repr=False, compare=False)  # of counting, which this one ended
 
     @property
     def unclassified(self) -> int:
@@ -287,6 +288,22 @@ class Snapshot:
     def process(self, pid: int) -> Process | None:
         """The newest process of that pid."""
         return next((p for p in reversed(self.processes) if p.pid == pid), None)
+
+    def changed_since(self, before: Snapshot | None) -> Iterable[Process]:
+        """Processes that changed after an earlier snapshot of the same tracer; None: all."""
+        if before is None:
+            return self.processes
+        return [process for process in self.processes if process.changed_in > before.round]
+
+    def families(self, roots: Iterable[int]) -> set[int]:
+        """Pids of `roots` and of every process created under them since attach."""
+        family = set(roots)
+        grew = True
+        while grew:
+            born = {p.pid for p in self.processes if p.parent in family} - family
+            family |= born
+            grew = bool(born)
+        return family
 
     def only(self, keep: Iterable[Process]) -> Snapshot:
         """The same moment with some of the processes, their details and their generations."""
@@ -299,38 +316,3 @@ class Snapshot:
             samples=tuple(row for row in self.samples if row.pid in pids),
             generations=tuple(g for g in self.generations if {g.parent, g.child} & pids),
         )
-
-
-Rates = dict[tuple[int, int | None], float]
-
-
-def per_second(now: Snapshot, before: Snapshot | None) -> Rates:
-    """Bytes copied a second between two snapshots (since attach without `before`).
-
-    By `Process.identity`; a process without any change in between is not in it.
-    """
-    start_ns = before.at_ns if before else now.attached_ns
-    seconds = (now.at_ns - start_ns) / 1e9
-    if seconds <= 0:
-        return {}
-    was = before.processes if before else ()
-    # The same objects in the same places: those that had ended by then, however many.
-    same = next(compress(count(), map(is_not, now.processes, was)), len(was))
-    kept = set(map(id, was[same:]))
-    changed = [p for p in now.processes[same:] if id(p) not in kept]
-    identities = {p.identity for p in changed}
-    earlier = {p.identity: p.copied_bytes for p in was[same:] if p.identity in identities}
-    return {
-        p.identity: max(0, p.copied_bytes - earlier.get(p.identity, 0)) / seconds for p in changed
-    }
-
-
-def descendants(snapshot: Snapshot, root: int) -> set[int]:
-    """Pids of `root` and of every process born under it since attach."""
-    family = {root}
-    grew = True
-    while grew:
-        born = {p.pid for p in snapshot.processes if p.parent in family} - family
-        family |= born
-        grew = bool(born)
-    return family

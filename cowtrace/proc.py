@@ -77,7 +77,7 @@ class Places:
 
     def __init__(self, read: Callable[[int], Place | None] = read_place) -> None:
         self._read = read
-        self._known: dict[tuple[int, int | None], tuple[Process, Place]] = {}
+        self._known: dict[tuple[int, int | None], tuple[int, Place]] = {}  # Process.changed_in
         self._now: Snapshot | None = None
         self._born: Mapping[int, Process] | None = None  # of _now, by pid
 
@@ -103,14 +103,14 @@ class Places:
     def _of(self, process: Process, ancestors: int) -> Place:
         # One that was born before attach gets its start when it is first looked up.
         known = self._known.get(process.identity) or self._known.get((process.pid, None))
-        if known and known[0] is process:
+        if known and known[0] == process.changed_in:
             return known[1]
         place = None if process.exited else self._read(process.pid)
         if place is None and known:
             place = known[1]
         if place is None:
             place = Place(None, self._inherited(process.parent, ancestors))
-        self._known[process.identity] = process, place
+        self._known[process.identity] = process.changed_in, place
         return place
 
     def _inherited(self, parent: int | None, ancestors: int) -> str | None:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cowtrace.analysis.processes import Row, summed
-from cowtrace.model import Process, Snapshot, per_second
+from cowtrace.analysis.rates import per_second
+from cowtrace.model import Process, Snapshot
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 
-from cowtrace.model import COPIES, FaultKind, Place, Process, Rates, Snapshot, per_second
+from cowtrace.analysis.rates import Rates, per_second
+from cowtrace.model import COPIES, FaultKind, Place, Process, Snapshot
 
 SORT_KEYS = ("rate", "bytes", "faults", "copied", "zero", "reused", "shared", "pid", "comm")
 DEFAULT_ROWS = 20

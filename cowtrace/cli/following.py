@@ -11,7 +11,7 @@ from typing import Protocol
 
 from cowtrace.cli import launch
 from cowtrace.cli.signals import Held, from_process, take_stop
-from cowtrace.model import Snapshot, descendants
+from cowtrace.model import Snapshot
 
 PASSED_ON = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
 HELD = (*PASSED_ON, signal.SIGCHLD, signal.SIGTSTP, signal.SIGWINCH)
@@ -52,7 +52,7 @@ def follow(
 
 def family(now: Snapshot, pid: int) -> Snapshot:
     """The command and all its descendants."""
-    pids = descendants(now, pid)
+    pids = now.families([pid])
     return now.only(process for process in now.processes if process.pid in pids)
 
 
@@ -64,5 +64,5 @@ def families(now: Snapshot, pids: Collection[int]) -> Snapshot:
     if not pids:
         return now
     roots = {*pids, *(p.pid for p in now.processes if p.parent is None and p.faults)}
-    members = set().union(*(descendants(now, root) for root in roots))
+    members = now.families(roots)
     return now.only(process for process in now.processes if process.pid in members)

@@ -22,7 +22,7 @@ from cowtrace.cli.options import (
     process_options,
 )
 from cowtrace.machine import detail_objects as detaillines
-from cowtrace.model import ForkGeneration, Snapshot, descendants
+from cowtrace.model import ForkGeneration, Snapshot
 from cowtrace.proc import Places
 from cowtrace.tracer.filter import Filter
 
@@ -100,7 +100,7 @@ def _of(now: Snapshot, choice: Choice, members: set[int]) -> Snapshot:
     """With the forks that have a chosen process on one of their sides."""
     pids = set(choice.pids)
     if choice.follow:
-        pids = set().union(*(descendants(now, pid) for pid in pids))
+        pids = now.families(pids)
     wanted = [pids] if pids else []
     if choice.comm:
         wanted.append(choice.called(now))

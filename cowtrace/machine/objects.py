@@ -30,6 +30,7 @@ import json
 from typing import Any, TextIO
 
 from cowtrace.analysis.latency import timings
+from cowtrace.analysis.rates import Rates, per_second
 from cowtrace.model import (
     COPIES,
     FaultKind,
@@ -37,11 +38,9 @@ from cowtrace.model import (
     Place,
     PlaceOf,
     Process,
-    Rates,
     Snapshot,
     Source,
     nowhere,
-    per_second,
 )
 
 

@@ -27,7 +27,7 @@ class Change:
 
 @dataclass(slots=True)
 class _Known:
-    shown: Process | None = None
+    changed_in: int | None = None  # of the process
     sums: dict[Kind, tuple[int, int]] = field(default_factory=dict)
     cgroup: str = UNKNOWN
 
@@ -48,7 +48,7 @@ class Changes:
             # One that was born before attach gets its start when it is first looked up.
             known = before.get(process.identity) or before.get((process.pid, None)) or _Known()
             self._known[process.identity] = known
-            if known.shown is not process:
+            if known.changed_in != process.changed_in:
                 yield from self._changed(process, known)
         self._cgroups = {pid: self._known[pid, start].cgroup for pid, start in self._known}
 
@@ -70,4 +70,4 @@ class Changes:
             if (faults, copied) != had:
                 comm = printable(process.comm)
                 yield Change(comm, known.cgroup, kind, faults - had[0], copied - had[1])
-        known.shown, known.sums = process, sums
+        known.changed_in, known.sums = process.changed_in, sums

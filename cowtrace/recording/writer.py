@@ -41,7 +41,7 @@ class Writer:
         self._lock, path = _create(path, force=force)
         self._database = sqlite3.connect(path, isolation_level=None)
         self._closed = False
-        self._processes: dict[tuple[int, int | None], tuple[int, Process]] = {}
+        self._processes: dict[tuple[int, int | None], tuple[int, int]] = {}  # id, changed_in
         self._series: dict[_Series, int] = {}
         self._sums: dict[int, tuple[int, int]] = {}  # by series
         self._details = DetailWriter(self._database)
@@ -131,10 +131,10 @@ class Writer:
     def _changes(self, process: Process, place_of: PlaceOf) -> Iterable[tuple[int, int, int]]:
         """(series, faults, bytes) of what came since the interval before."""
         known = self._processes.get(process.identity)
-        if known and known[1] is process:
+        if known and known[1] == process.changed_in:
             return
         number = known[0] if known else len(self._processes) + 1
-        self._processes[process.identity] = number, process
+        self._processes[process.identity] = number, process.changed_in
         place = place_of(process)
         self._database.execute(
             "INSERT INTO process VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "

@@ -39,6 +39,7 @@ class Ledger:
     def __init__(self, plan: ProbePlan, *, page_faults: bool = False) -> None:
         self._plan = plan
         self._totals = page_faults
+        self.round = 0  # number of the last one that was entered
         self._accounts: dict[int, _Account] = {}
         self._ended: list[Process] = []
         self._dying: set[tuple[int, int]] = set()  # pid, start_ns
@@ -49,6 +50,7 @@ class Ledger:
         One round more than its end: the last thread still clears its thread id in user memory,
         which can fault.
         """
+        self.round += 1
         for tgid, info in raw.processes.items():
             account = self._accounts.get(tgid) or self._open(tgid)
             if account.info is not _UNKNOWN and account.info.start_ns != info.start_ns:
@@ -121,6 +123,7 @@ class Ledger:
                 ),
                 unseen=self._plan.unseen,
                 start_ns=info.start_ns or None,
+                changed_in=self.round,
             )
         return account.shown
 

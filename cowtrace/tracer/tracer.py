@@ -75,6 +75,7 @@ class Tracer:
             details=self._details.rows(),
             generations=self._details.generations.all(),
             samples=self._samples.rows() if self._samples else (),
+            round=self._ledger.round,
         )
 
     def events(self, timeout_seconds: float) -> Iterator[Event]:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from bench import report, variants
 from bench.programs import compiled
 from cowtrace import tracer
-from cowtrace.model import FaultKind, Snapshot, descendants
+from cowtrace.model import FaultKind, Snapshot
 
 SECONDS = 60
 PAGES = 2000
@@ -75,7 +75,7 @@ def _lost(now: Snapshot) -> str:
 
 def _counted(now: Snapshot, writer: int) -> dict[FaultKind, int]:
     """What the writer's children copied, and what it re-marked."""
-    family = descendants(now, writer)
+    family = now.families([writer])
     mine = [process for process in now.processes if process.pid in family]
     return {
         kind: sum(process.count(kind) or 0 for process in mine)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from itertools import count
 from types import SimpleNamespace, TracebackType
 from typing import Any
 
@@ -31,6 +32,7 @@ from cowtrace.terminal.view import View
 PAGE = 4096
 SECOND = 1_000_000_000
 COMPLETE = Completeness(lost=0, detail=())
+_rounds = count(1)
 
 
 def row(kind: FaultKind, faults: int, source: Source = Source.ANON) -> FaultRow:
@@ -49,7 +51,10 @@ def process(
     unseen: frozenset[FaultKind] = frozenset(),
     start_ns: int | None = None,
 ) -> Process:
-    return Process(pid, comm, parent, exited, page_faults, rows, unseen, start_ns)
+    """Each is newer than those made before it."""
+    return Process(
+        pid, comm, parent, exited, page_faults, rows, unseen, start_ns, changed_in=next(_rounds)
+    )
 
 
 def snapshot(
@@ -70,6 +75,7 @@ def snapshot(
         processes=processes,
         completeness=completeness,
         unseen=unseen,
+        round=max((process.changed_in for process in processes), default=0),
     )
 
 

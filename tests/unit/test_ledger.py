@@ -60,8 +60,10 @@ def test_what_did_not_change_is_the_same_object() -> None:
     before = only(book)
     book.add(counts())
     assert only(book) is before
+    assert (book.round, before.changed_in) == (2, 1)
     book.add(counts({ANON_COPY: (1, 4096)}))
     assert only(book).faults == 21
+    assert (book.round, only(book).changed_in) == (3, 3)
 
 
 @given(st.lists(st.integers(0, 50), max_size=12))

@@ -64,9 +64,9 @@ def test_asked_again_only_when_it_has_changed() -> None:
     assert [places.of(one), places.of(one)] == [Place(1, "/a")] * 2
     assert answers.pids == [1]
     answers.known[1] = Place(1, "/moved")
-    assert places.of(replace(one, comm="other")).cgroup == "/moved"
+    assert places.of(replace(one, comm="other", changed_in=one.changed_in + 1)).cgroup == "/moved"
     del answers.known[1]
-    assert places.of(replace(one, exited=True)) == Place(1, "/moved")
+    assert places.of(replace(one, exited=True, changed_in=one.changed_in + 2)) == Place(1, "/moved")
     assert places.of(process(1, start_ns=6)) == Place(None, None)  # the pid came back
 
 

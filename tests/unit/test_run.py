@@ -17,7 +17,7 @@ from snapshots import process, row, snapshot
 from test_top import FAKED, read_all
 
 from cowtrace.cli.following import families
-from cowtrace.model import FaultKind, descendants
+from cowtrace.model import FaultKind
 
 GLIBC_OWN = 3 << 31  # signals 32 and 33: posix_spawn(3) ignores them, nobody else uses them
 
@@ -160,7 +160,7 @@ def test_a_family_keeps_those_whose_parent_has_exited() -> None:
         process(12, "orphan", row(FaultKind.COPIED, 1), parent=11),
         process(13, "stranger"),
     )
-    assert descendants(now, 10) == {10, 11, 12}
+    assert now.families([10]) == {10, 11, 12}
 
 
 def test_families_are_those_named_their_descendants_and_who_was_let_pass() -> None:

@@ -113,9 +113,9 @@ def test_round_trip(
 
 def test_fields() -> None:
     unseen = frozenset({FaultKind.SHARED})
+    before = snapshot(process(23, "a\n", row(FaultKind.COPIED, 5)), at=1.0)
     one = process(23, "a\n", row(FaultKind.COPIED, 7), parent=1, exited=True, unseen=unseen)
     now = snapshot(one, at=2.0, unseen=unseen)
-    before = snapshot(process(23, "a\n", row(FaultKind.COPIED, 5)), at=1.0)
     assert line(now, before) == {
         "at_ns": 9_000_000_000,
         "attached_ns": 7_000_000_000,

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from snapshots import PAGE, process, row, snapshot
 
 from cowtrace.analysis.processes import SORT_KEYS, rows
-from cowtrace.model import FaultKind, Process, per_second
+from cowtrace.analysis.rates import per_second
+from cowtrace.model import FaultKind, Process
 
 
 def copying(pid: int, pages: int, **fields: object) -> Process:
