@@ -6,23 +6,23 @@ tests/unit/test_abi.py compares names, types and order of their fields with cow.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections import namedtuple
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from cowtrace.kernel import arch
 
 T = TypeVar("T")
-_Bytes = bytes  # in a struct with a field of that name
 
 
 @dataclass(frozen=True, slots=True)
 class Layout(Generic[T]):
     """The bytes of one struct, and what becomes of its fields."""
 
-    make: Callable[[Iterable[Any]], T]
+    make: Callable[[Any], T]  # from the fields' values
     struct: struct.Struct
 
     @property
@@ -47,142 +47,59 @@ def _layout(named: Callable[..., T], form: str) -> Layout[T]:
     return Layout(partial(new, named), struct.Struct("<" + form))
 
 
-class FaultKey(NamedTuple):
-    tgid: int
-    actor: int
-    kind: int
-    source: int
-    origin: int
-    half: int
-
-
-class FaultSum(NamedTuple):
-    faults: int
-    bytes: int
-
-
-class Cell(NamedTuple):
-    key: FaultKey
-    round: int
-    faults: int
-    bytes: int
-
-
-class PageFaultKey(NamedTuple):
-    tgid: int
-    half: int
-
-
-class PageFaultSum(NamedTuple):
-    user: int
-    kernel: int
-    write_protect: int
-
-
-class Process(NamedTuple):
-    parent: int
-    exited: int
-    start_ns: int
-    born_in: int
-    last_fork: int
-    comm: bytes
-
-
-class DetailKey(NamedTuple):
-    mapping: int
-    user_stack: int
-    kernel_stack: int
-    tgid: int
-    generation: int
-    kind: int
-    source: int
-    origin: int
-    half: int
-    latency: int
-
-
-class DetailSum(NamedTuple):
-    faults: int
-    bytes: int
-    ns: int
-
-
-class MappingKey(NamedTuple):
-    start: int
-    tgid: int
-
-
-class Mapping(NamedTuple):
-    end: int
-    flags: int
-    inode: int
-    device: int
-    type: int
-    name: bytes
-
-
-class Generation(NamedTuple):
-    parent: int
-    child: int
-    at_ns: int
-    ended_ns: int
-    shareable_pages: int
-    previous: int
-    executed: int
-
-
-class Sample(NamedTuple):
-    """Without `regs` and `dump`, which follow it."""
-
-    mapping: int
-    tgid: int
-    generation: int
-    kind: int
-    source: int
-    origin: int
-    faults: int
-    dump_bytes: int
-
-
-class Event(NamedTuple):
-    at_ns: int
-    address: int
-    mapping: int
-    bytes: int
-    ns: int
-    tgid: int
-    actor_tid: int
-    kind: int
-    source: int
-    origin: int
-    undecided: int
-    comm: _Bytes
-
-
-_only: Callable[[Any], int] = itemgetter(0)  # the field of a number that is no struct
-
-
-def _cell(fields: Any) -> Cell:
-    return Cell(FaultKey(*fields[:6]), *fields[6:])
-
-
+# The fields of each struct are those of cow.h without padding; the formats are those of `struct`.
+FaultKey = namedtuple("FaultKey", "tgid actor kind source origin half")
 FAULT_KEY = _layout(FaultKey, "IIBBBB")
+
+FaultSum = namedtuple("FaultSum", "faults bytes")
 FAULT_SUM = _layout(FaultSum, "QQ")
-CELL = Layout(_cell, struct.Struct("<IIBBBBIQQ"))
+
+Cell = namedtuple("Cell", "key round faults bytes")
+CELL = Layout(lambda raw: Cell(FaultKey(*raw[:6]), *raw[6:]), struct.Struct("<IIBBBBIQQ"))
+
+PageFaultKey = namedtuple("PageFaultKey", "tgid half")
 PAGE_FAULT_KEY = _layout(PageFaultKey, "II")
+
+PageFaultSum = namedtuple("PageFaultSum", "user kernel write_protect")
 PAGE_FAULT_SUM = _layout(PageFaultSum, "QQQ")
+
+Process = namedtuple("Process", "parent exited start_ns born_in last_fork comm")
 PROCESS = _layout(Process, "IIQII16s")
+
+DetailKey = namedtuple(
+    "DetailKey",
+    "mapping user_stack kernel_stack tgid generation kind source origin half latency",
+)
 DETAIL_KEY = _layout(DetailKey, "QQQIIBBBBB3x")
+
+DetailSum = namedtuple("DetailSum", "faults bytes ns")
 DETAIL_SUM = _layout(DetailSum, "QQQ")
+
+MappingKey = namedtuple("MappingKey", "start tgid")
 MAPPING_KEY = _layout(MappingKey, "QQ")
+
+Mapping = namedtuple("Mapping", "end flags inode device type name")
 MAPPING = _layout(Mapping, "QQQII64s")
+
+Generation = namedtuple(
+    "Generation", "parent child at_ns ended_ns shareable_pages previous executed"
+)
 GENERATION = _layout(Generation, "IIQQQII")
+
+# `regs` and `dump` follow it.
+Sample = namedtuple("Sample", "mapping tgid generation kind source origin faults dump_bytes")
 SAMPLE = _layout(Sample, "QIIBBBxII4x")
-EVENT = _layout(Event, "QQQQQIIBBBB4x16s")
-STACK: Layout[tuple[int, ...]] = _layout(tuple, "64Q")
 REGS: Layout[tuple[int, ...]] = _layout(tuple, f"{arch.this().regs_words}Q")
-U32 = Layout(_only, struct.Struct("<I"))
-U64 = Layout(_only, struct.Struct("<Q"))
+
+Event = namedtuple(
+    "Event",
+    "at_ns address mapping bytes ns tgid actor_tid kind source origin undecided comm",
+)
+EVENT = _layout(Event, "QQQQQIIBBBB4x16s")
+
+STACK: Layout[tuple[int, ...]] = _layout(tuple, "64Q")
+U32: Layout[int] = Layout(itemgetter(0), struct.Struct("<I"))
+U64: Layout[int] = Layout(itemgetter(0), struct.Struct("<Q"))
 
 
 def signed(value: int) -> int:

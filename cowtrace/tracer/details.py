@@ -51,9 +51,11 @@ class DetailLedger:
             if key.kind in COPIES:
                 self.generations.add_copied(key.generation, key.tgid, counted.bytes)
             account = self._accounts.setdefault(key.tgid, _Account())
-            faults, copied, ns = account.sums.get(key, _NOTHING)
+            before = account.sums.get(key, _NOTHING)
             account.sums[key] = abi.DetailSum(
-                faults + abi.signed(counted.faults), copied + counted.bytes, ns + counted.ns
+                before.faults + abi.signed(counted.faults),
+                before.bytes + counted.bytes,
+                before.ns + counted.ns,
             )
             self._refer(account, key, raw)
             account.rows.pop(key, None)
