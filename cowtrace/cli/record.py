@@ -26,7 +26,7 @@ from cowtrace.cli.watching import ending_held, ticks
 from cowtrace.errors import EXIT_NO_ROOM
 from cowtrace.kernel.plan import Detail
 from cowtrace.model import Snapshot
-from cowtrace.recording.values import Header
+from cowtrace.recording import Header
 from cowtrace.recording.writer import Writer
 from cowtrace.tracer.filter import Filter
 

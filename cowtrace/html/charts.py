@@ -12,7 +12,7 @@ from cowtrace.analysis.mappings import label
 from cowtrace.analysis.questions.causes import mapping_name
 from cowtrace.model import COPIES, FaultKind
 from cowtrace.numbers import brief, size
-from cowtrace.recording.values import Recording
+from cowtrace.recording import Recording
 from cowtrace.text import printable
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from cowtrace.errors import CowtraceError
 from cowtrace.html.parts import PAGE, POLICY, SCRIPT, STYLE
 from cowtrace.model import ForkGeneration
 from cowtrace.numbers import MISSING, count, percent, size
-from cowtrace.recording.values import Recording
+from cowtrace.recording import Recording
 from cowtrace.terminal.report import origin, summary
 from cowtrace.text import printable
 

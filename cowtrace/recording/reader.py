@@ -9,10 +9,9 @@ from typing import Any
 
 from cowtrace.errors import CowtraceError
 from cowtrace.model import Completeness, Snapshot
-from cowtrace.recording import checked, counts, detail_reader
-from cowtrace.recording.checked import Rows
+from cowtrace.recording import Header, Recording, read_details, read_processes
+from cowtrace.recording.checks import KINDS, Rows, number, or_none
 from cowtrace.recording.schema import APPLICATION_ID, VERSION
-from cowtrace.recording.values import Header, Recording
 from cowtrace.text import printable
 
 _YEAR_2200 = 7_258_118_400 * 10**9
@@ -34,7 +33,7 @@ def read(path: Path) -> Recording:
         with path.open("rb") as file:
             head = file.read(_HEAD.size)
         if not head.startswith(b"SQLite format 3\0"):
-            raise _not_one(shown)
+            raise _not_a_recording(shown)
         _whole(path, head)
         database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
     except (OSError, ValueError, sqlite3.Error) as error:
@@ -44,7 +43,7 @@ def read(path: Path) -> Recording:
         (application,) = database.execute("PRAGMA application_id").fetchone()
         (version,) = database.execute("PRAGMA user_version").fetchone()
         if application != APPLICATION_ID:
-            raise _not_one(shown)
+            raise _not_a_recording(shown)
         if version > VERSION:
             raise CowtraceError(
                 f"{shown} has schema {version}, this cowtrace knows up to {VERSION}",
@@ -66,7 +65,7 @@ def read(path: Path) -> Recording:
 
 
 def _whole(path: Path, head: bytes) -> None:
-    """Raises ValueError when it is shorter than it says. With a WAL beside it that is no fault."""
+    """Raise ValueError when the file is shorter than its header says and has no WAL beside it."""
     if len(head) < _HEAD.size:
         raise ValueError("it is cut off")
     _, page_bytes, pages = _HEAD.unpack(head)
@@ -75,7 +74,7 @@ def _whole(path: Path, head: bytes) -> None:
         raise ValueError(f"the last {missing:,} bytes are missing")
 
 
-def _not_one(shown: str) -> CowtraceError:
+def _not_a_recording(shown: str) -> CowtraceError:
     return CowtraceError(
         f"{shown} is no recording of cowtrace", hint="make one: sudo cowtrace record -o FILE"
     )
@@ -93,18 +92,16 @@ def _recording(rows: Rows, version: int) -> Recording:
     header = _header(meta)
     available = "available_bytes" if version >= 2 else "NULL"
     intervals = rows(f"SELECT at_ns, lost, {available} FROM interval ORDER BY id")
-    times = tuple(checked.number(at) for at, _, _ in intervals)
+    times = tuple(number(at) for at, _, _ in intervals)
     if list(times) != sorted(times) or (times and times[0] < header.attached_ns):
         raise ValueError("times that go back")
     at_ns, lost, _ = intervals[-1] if intervals else (header.attached_ns, 0, None)
-    losses = tuple(
-        (str(cause), checked.number(n)) for cause, n in rows("SELECT cause, count FROM loss")
-    )
-    series = counts.all_series(rows)
-    counted = counts.counted(rows, len(times))
-    stacks = detail_reader.stacks(rows)
-    mappings = detail_reader.mappings(rows)
-    processes = counts.processes(rows, series, counted, header.unseen)
+    losses = tuple((str(cause), number(n)) for cause, n in rows("SELECT cause, count FROM loss"))
+    series = read_processes.all_series(rows)
+    counted = read_processes.counted(rows, len(times))
+    stacks = read_details.stacks(rows)
+    mappings = read_details.mappings(rows)
+    processes = read_processes.processes(rows, series, counted, header.unseen)
     if not {process for process, _ in series.values()} <= set(range(1, len(processes) + 1)):
         raise ValueError("faults of a process that is not in it")
     last = Snapshot(
@@ -114,21 +111,21 @@ def _recording(rows: Rows, version: int) -> Recording:
         kernel=header.kernel,
         page_bytes=header.page_bytes,
         processes=processes,
-        completeness=Completeness(checked.number(lost), losses),
+        completeness=Completeness(number(lost), losses),
         unseen=header.unseen,
-        details=detail_reader.details(rows, 0, mappings, stacks),
-        generations=detail_reader.generations(rows),
-        samples=detail_reader.details(rows, 1, mappings, stacks),
+        details=read_details.details(rows, 0, mappings, stacks),
+        generations=read_details.generations(rows),
+        samples=read_details.details(rows, 1, mappings, stacks),
     )
     return Recording(
         header,
         last,
-        points=counts.points(series, counted, times),
+        points=read_processes.points(series, counted, times),
         times=times,
         closed=bool(meta["closed"]),
         ended=None if meta["ended"] is None else str(meta["ended"]),
-        available=tuple(checked.or_none(n) for _, _, n in intervals),
-        places=counts.places(rows) if version >= 3 else (),
+        available=tuple(or_none(n) for _, _, n in intervals),
+        places=read_processes.places(rows) if version >= 3 else (),
     )
 
 
@@ -137,12 +134,12 @@ def _header(meta: dict[str, Any]) -> Header:
         version=str(meta["version"]),
         kernel=str(meta["kernel"]),
         plan=str(meta["plan"]),
-        page_bytes=checked.number(meta["page_bytes"], least=1),
-        attached_ns=checked.number(meta["attached_ns"]),
-        started_unix_ns=checked.number(meta["started_unix_ns"], most=_YEAR_2200),
-        interval_ns=checked.number(meta["interval_ns"], least=1),
+        page_bytes=number(meta["page_bytes"], least=1),
+        attached_ns=number(meta["attached_ns"]),
+        started_unix_ns=number(meta["started_unix_ns"], most=_YEAR_2200),
+        interval_ns=number(meta["interval_ns"], least=1),
         command=None if meta["command"] is None else str(meta["command"]),
-        unseen=frozenset(checked.KINDS[word] for word in meta["unseen"].split(",") if word),
+        unseen=frozenset(KINDS[word] for word in meta["unseen"].split(",") if word),
         details=frozenset(word for word in meta["details"].split(",") if word),
         asked=frozenset(word for word in str(meta.get("asked") or "").split(",") if word),
     )

@@ -6,6 +6,8 @@ one transaction: whoever reads sees whole intervals.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 APPLICATION_ID = 0x636F7774  # "cowt": PRAGMA application_id
 # PRAGMA user_version; a reader takes its own and older ones. 2: interval.available_bytes;
 # 3: process.nspid, process.cgroup
@@ -69,6 +71,13 @@ CREATE TABLE detail (
     faults INTEGER NOT NULL, bytes INTEGER NOT NULL, ns INTEGER
 );
 """
+
+
+def insert(table: str, columns: int, update: Iterable[str] = ()) -> str:
+    """The statement; with `update`, these columns change in a row that is there already."""
+    into = f"INSERT INTO {table} VALUES ({', '.join('?' * columns)})"
+    changes = ", ".join(f"{column} = excluded.{column}" for column in update)
+    return f"{into} ON CONFLICT DO UPDATE SET {changes}" if changes else into
 
 
 def text(raw: str) -> str:

@@ -13,9 +13,9 @@ from pathlib import Path
 from cowtrace.errors import EXIT_NO_ROOM, CowtraceError
 from cowtrace.files import without_links
 from cowtrace.model import FaultRow, PlaceOf, Process, Snapshot, nowhere
-from cowtrace.recording.detail_writer import DetailWriter
-from cowtrace.recording.schema import APPLICATION_ID, SCHEMA, VERSION, text
-from cowtrace.recording.values import Header
+from cowtrace.recording import Header
+from cowtrace.recording.schema import APPLICATION_ID, SCHEMA, VERSION, insert, text
+from cowtrace.recording.write_details import DetailWriter
 from cowtrace.text import printable
 
 _Series = tuple[int, int, int, int, int | None]  # the process's id, and the row without its sums
@@ -107,23 +107,16 @@ class Writer:
         self._database.execute("COMMIT")
 
     def _set(self, **values: str | int | None) -> None:
-        self._database.executemany(
-            "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
-            values.items(),
-        )
+        self._database.executemany(insert("meta", 2, update=["value"]), values.items())
 
     def _add(self, now: Snapshot, available_bytes: int | None, place_of: PlaceOf) -> None:
-        done = now.completeness
         interval = self._database.execute(
             "INSERT INTO interval (at_ns, lost, available_bytes) VALUES (?, ?, ?)",
-            (now.at_ns, done.lost, available_bytes),
+            (now.at_ns, now.completeness.lost, available_bytes),
         ).lastrowid
+        self._database.executemany(insert("loss", 2, update=["count"]), now.completeness.detail)
         self._database.executemany(
-            "INSERT INTO loss VALUES (?, ?) ON CONFLICT DO UPDATE SET count = excluded.count",
-            done.detail,
-        )
-        self._database.executemany(
-            "INSERT INTO fault VALUES (?, ?, ?, ?)",
+            insert("fault", 4),
             [(interval, *changed) for p in now.processes for changed in self._changes(p, place_of)],
         )
         self._details.add(now)
@@ -137,9 +130,7 @@ class Writer:
         self._processes[process.identity] = number, process.changed_in
         place = place_of(process)
         self._database.execute(
-            "INSERT INTO process VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
-            "comm = excluded.comm, parent = excluded.parent, exited = excluded.exited, "
-            "nspid = excluded.nspid, cgroup = excluded.cgroup",
+            insert("process", 8, update=("comm", "parent", "exited", "nspid", "cgroup")),
             (
                 number,
                 process.pid,
@@ -164,7 +155,7 @@ class Writer:
             self._series[key] = len(self._series) + 1
             words = row.kind.label, row.source.name.lower(), row.origin.name.lower()
             self._database.execute(
-                "INSERT INTO series VALUES (?, ?, ?, ?, ?, ?)",
+                insert("series", 6),
                 (self._series[key], process, *words, row.actor),
             )
         return self._series[key]

@@ -14,7 +14,7 @@ from cowtrace.analysis.questions.places import contained, contained_objects
 from cowtrace.analysis.questions.prose import in_words, pace
 from cowtrace.analysis.questions.sums import copied_size, ending
 from cowtrace.numbers import MISSING, count
-from cowtrace.recording.values import Recording
+from cowtrace.recording import Recording
 from cowtrace.terminal.footer import containers
 from cowtrace.text import fit, padded, printable, wrap
 

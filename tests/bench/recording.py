@@ -26,7 +26,7 @@ from cowtrace.model import (
     Source,
     StackFrame,
 )
-from cowtrace.recording.values import Header
+from cowtrace.recording import Header
 from cowtrace.recording.writer import Writer
 
 PROCESSES, SECONDS = 200, 3600

@@ -10,8 +10,8 @@ from snapshots import SECOND, calls, detail, fork, mapping, process, row, snapsh
 
 from cowtrace.errors import CowtraceError
 from cowtrace.model import Completeness, FaultKind, MappingType, PlaceOf, Source, nowhere
+from cowtrace.recording import Header, Recording
 from cowtrace.recording.reader import read
-from cowtrace.recording.values import Header, Recording
 from cowtrace.recording.writer import Writer
 from cowtrace.terminal.report import as_object, report
 

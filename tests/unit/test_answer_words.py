@@ -11,7 +11,7 @@ from snapshots import PAGE, SECOND, calls, detail, fork, mapping, process, row, 
 from cowtrace.analysis.questions import answers
 from cowtrace.analysis.questions.prose import in_words, pace
 from cowtrace.model import FaultKind, MappingType
-from cowtrace.recording.values import Point, Recording
+from cowtrace.recording import Point, Recording
 
 
 def paced(made: Recording, *pages: int) -> Recording:

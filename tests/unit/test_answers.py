@@ -13,7 +13,7 @@ from cowtrace.analysis.questions.causes import MOST, by_code, by_mapping
 from cowtrace.analysis.questions.compare import Change, compare
 from cowtrace.analysis.questions.sums import risk
 from cowtrace.model import DetailRow, FaultKind, MappingType
-from cowtrace.recording.values import Recording
+from cowtrace.recording import Recording
 from cowtrace.terminal.diff import diff
 
 FUNCTIONS = 11  # more than are shown

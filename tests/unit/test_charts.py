@@ -11,7 +11,7 @@ from snapshots import PAGE, SECOND, process, row
 
 from cowtrace.html import charts
 from cowtrace.model import FaultKind
-from cowtrace.recording.values import Point, Recording
+from cowtrace.recording import Point, Recording
 
 pytest.importorskip("plotly", reason="the extra cowtrace[report] is not installed")
 

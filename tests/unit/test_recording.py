@@ -18,9 +18,9 @@ from snapshots import SECOND, calls, detail, fork, mapping, process, row, snapsh
 
 from cowtrace.errors import CowtraceError
 from cowtrace.model import NOWHERE, Completeness, FaultKind, MappingType, Place, Snapshot, Source
+from cowtrace.recording import Header
 from cowtrace.recording.reader import read
 from cowtrace.recording.schema import VERSION
-from cowtrace.recording.values import Header
 from cowtrace.recording.writer import Writer
 
 HEADER = Header(

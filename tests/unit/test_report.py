@@ -21,8 +21,8 @@ from cowtrace.analysis.questions.answer import Measure, Quality
 from cowtrace.analysis.questions.compare import compare
 from cowtrace.cli import main
 from cowtrace.model import Place
+from cowtrace.recording import Recording
 from cowtrace.recording.reader import read
-from cowtrace.recording.values import Recording
 
 PAGES = 12 * (23 + 11)
 

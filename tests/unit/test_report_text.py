@@ -14,7 +14,7 @@ from snapshots import calls, detail, mapping, process, row
 from cowtrace.analysis.questions.compare import compare
 from cowtrace.html.report import document
 from cowtrace.model import FaultKind
-from cowtrace.recording.values import Recording
+from cowtrace.recording import Recording
 from cowtrace.terminal.diff import diff
 from cowtrace.terminal.report import report
 

@@ -6,7 +6,7 @@ from cowtrace.analysis.questions.answer import Answer
 from cowtrace.analysis.questions.causes import MOST, by_code, by_mapping, by_source, latency
 from cowtrace.analysis.questions.sums import by_whom, how_much, risk, speed, trust
 from cowtrace.analysis.stacks import Node
-from cowtrace.recording.values import Recording
+from cowtrace.recording import Recording
 
 COMPARE = "record both, then: cowtrace diff BEFORE AFTER"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cowtrace.model import COPIES, FaultKind
 from cowtrace.numbers import MISSING, brief, count, percent, size
-from cowtrace.recording.values import Recording
+from cowtrace.recording import Recording
 
 
 class Unit(enum.Enum):

@@ -20,7 +20,7 @@ from cowtrace.analysis.questions.answer import (
 from cowtrace.analysis.questions.phases import phases
 from cowtrace.analysis.stacks import NO_STACK, Node, functions, stack_tree
 from cowtrace.model import COPIES, FaultKind, Source
-from cowtrace.recording.values import Recording
+from cowtrace.recording import Recording
 from cowtrace.text import printable
 
 MOST = 6  # mappings, functions

@@ -9,7 +9,7 @@ from cowtrace.analysis.questions import answers
 from cowtrace.analysis.questions.answer import Measure, Quality, Unit, copies
 from cowtrace.analysis.questions.sums import copied_bytes
 from cowtrace.numbers import size
-from cowtrace.recording.values import Recording
+from cowtrace.recording import Recording
 
 _ALIKE = 0.1  # of the longer one: about the same time
 _FEW_NAMELESS = 0.05  # of the copies, code without a name

@@ -8,7 +8,7 @@ from typing import Any
 
 from cowtrace.analysis.questions.answer import Measure, copies, largest
 from cowtrace.model import Place
-from cowtrace.recording.values import Recording
+from cowtrace.recording import Recording
 from cowtrace.text import UNKNOWN_CGROUP, fit_end, printable
 
 _CGROUPS = 5  # shown at most

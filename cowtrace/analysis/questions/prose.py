@@ -8,7 +8,7 @@ from math import ceil
 from cowtrace.analysis.questions.answer import Answer, Measure, Unit, amount
 from cowtrace.analysis.questions.sums import rates
 from cowtrace.numbers import duration, percent
-from cowtrace.recording.values import Recording
+from cowtrace.recording import Recording
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _CELLS = 40

@@ -18,7 +18,7 @@ from cowtrace.analysis.questions.answer import (
 from cowtrace.analysis.questions.places import by_cgroup
 from cowtrace.model import COPIES, FaultKind
 from cowtrace.numbers import percent, size
-from cowtrace.recording.values import Recording
+from cowtrace.recording import Recording
 from cowtrace.text import printable
 
 _GENERATIONS = 5  # shown at most

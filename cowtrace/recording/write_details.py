@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable
 
 from cowtrace.model import DetailRow, ForkGeneration, Mapping, Snapshot, Stack, StackFrame
-from cowtrace.recording.schema import text
+from cowtrace.recording.schema import insert, text
 
 _Key = tuple[object, ...]
 _Sums = tuple[int, int, int | None]  # faults, bytes, ns
 
-_UPDATE = """
-INSERT INTO detail VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
-    mapping = excluded.mapping, faults = excluded.faults, bytes = excluded.bytes, ns = excluded.ns
-"""
+_UPDATE = insert("detail", 14, update=("mapping", "faults", "bytes", "ns"))
 
 
 class DetailWriter:
@@ -25,9 +22,7 @@ class DetailWriter:
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
         self._generations: dict[int, ForkGeneration] = {}
-        self._mappings: dict[Mapping, int] = {}
-        self._stacks: dict[Stack, int] = {}
-        self._frames: dict[StackFrame, int] = {}
+        self._ids: dict[str, dict[Hashable, int]] = defaultdict(dict)  # by table and value
         self._keys: dict[int, tuple[DetailRow, _Key]] = {}  # by id() of a row that is still shown
         self._written: dict[_Key, tuple[int, _Sums]] = {}
 
@@ -59,21 +54,19 @@ class DetailWriter:
     def _keyed(self, rows: Iterable[DetailRow], sampled: int) -> Iterable[tuple[DetailRow, _Key]]:
         """Each row and its columns from sampled to latency, the mapping by its start."""
         for row in rows:
-            known = self._keys.get(id(row))
+            if cached := self._keys.get(id(row)):
+                yield row, cached[1]
+                continue
             yield (
                 row,
-                known[1]
-                if known
-                else (
+                (
                     sampled,
                     row.pid,
                     row.kind.label,
                     row.source.name.lower(),
                     row.origin.name.lower(),
                     row.generation,
-                    row.mapping.start
-                    if row.mapping
-                    else None,  # it may grow, and is still the same
+                    row.mapping.start if row.mapping else None,  # it may grow, and is the same
                     self._stack(row.user_stack),
                     self._stack(row.kernel_stack),
                     row.latency,
@@ -82,7 +75,11 @@ class DetailWriter:
 
     def _write_generation(self, generation: ForkGeneration) -> None:
         self._database.execute(
-            "INSERT OR REPLACE INTO generation VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            insert(
+                "generation",
+                9,
+                update=("ended_ns", "ended_by", "parent_copied_bytes", "child_copied_bytes"),
+            ),
             (
                 generation.number,
                 generation.parent,
@@ -99,42 +96,39 @@ class DetailWriter:
     def _mapping(self, mapping: Mapping | None) -> int | None:
         if mapping is None:
             return None
-        if mapping not in self._mappings:
-            self._mappings[mapping] = len(self._mappings) + 1
-            kind = mapping.type.name.lower()
-            start, end = _signed(mapping.start), _signed(mapping.end)
-            self._database.execute(
-                "INSERT INTO mapping VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    self._mappings[mapping],
-                    start,
-                    end,
-                    kind,
-                    _signed(mapping.flags),
-                    text(mapping.name),
-                    _signed(mapping.inode),
-                ),
-            )
-        return self._mappings[mapping]
+        return self._id(
+            "mapping",
+            mapping,
+            lambda: (
+                _signed(mapping.start),
+                _signed(mapping.end),
+                mapping.type.name.lower(),
+                _signed(mapping.flags),
+                text(mapping.name),
+                _signed(mapping.inode),
+            ),
+        )
 
     def _stack(self, stack: Stack | None) -> int | None:
         if stack is None:
             return None
-        if stack not in self._stacks:
-            frames = json.dumps([self._frame(frame) for frame in stack])
-            self._stacks[stack] = len(self._stacks) + 1
-            self._database.execute("INSERT INTO stack VALUES (?, ?)", (self._stacks[stack], frames))
-        return self._stacks[stack]
+        return self._id("stack", stack, lambda: (json.dumps(list(map(self._frame, stack))),))
 
     def _frame(self, frame: StackFrame) -> int:
-        if frame not in self._frames:
-            self._frames[frame] = len(self._frames) + 1
-            symbol, module, address = dataclasses.astuple(frame)
-            self._database.execute(
-                "INSERT INTO frame VALUES (?, ?, ?, ?)",
-                (self._frames[frame], text(symbol), text(module), _signed(address)),
-            )
-        return self._frames[frame]
+        return self._id(
+            "frame",
+            frame,
+            lambda: (text(frame.symbol), text(frame.module), _signed(frame.address)),
+        )
+
+    def _id(self, table: str, value: Hashable, columns: Callable[[], tuple[object, ...]]) -> int:
+        """The id of a value, which is written to its table once."""
+        ids = self._ids[table]
+        if value not in ids:
+            row = columns()
+            ids[value] = len(ids) + 1
+            self._database.execute(insert(table, 1 + len(row)), (ids[value], *row))
+        return ids[value]
 
 
 def _signed(word: int) -> int:
