@@ -1,6 +1,9 @@
 """What all tests share: which of them run here, and that nothing is skipped in the test VM.
 
 `host`: on this machine's kernel. `vm`: on a kernel of the test VM. `last`: after all others.
+`spread("6.1")`: with --spread, in the VM on these kernels only. `make test` does that, so that its
+four kernels take equally long: what such a test asserts follows from cowtrace's own code, or from
+what these kernels differ in, and one or two of them prove it. Without --spread each runs them all.
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ import pytest
 from cowtrace import tracer
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 
-IN_VM = os.environ.get("COWTRACE_VM") == "1"  # set by `cowtrace vm run`
+# Set by `cowtrace vm run`.
+IN_VM = os.environ.get("COWTRACE_VM") == "1"
+KERNEL = os.environ.get("COWTRACE_KERNEL")
 
 # Started in the background, or by nohup, they are ignored, and so by all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -25,17 +30,21 @@ hypothesis.settings.register_profile("cowtrace", deadline=None)  # a busy machin
 hypothesis.settings.load_profile("cowtrace")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--spread", action="store_true", help="in the VM: see the marker of that name")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is for the other kind of kernel; move to the end what must come last."""
+    """Leave out what is for other kernels; move to the end what must come last."""
     here, other = ("vm", "host") if IN_VM else ("host", "vm")
-    chosen = [
-        item
-        for item in items
-        if item.get_closest_marker(here) or not item.get_closest_marker(other)
-    ]
-    left_out = [item for item in items if item not in chosen]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
+    chosen, left_out = [], []
+    for item in items:
+        runs = item.get_closest_marker(here) or not item.get_closest_marker(other)
+        spread = item.get_closest_marker("spread")
+        if IN_VM and spread and config.getoption("--spread"):
+            runs = runs and KERNEL in spread.args
+        (chosen if runs else left_out).append(item)
+    config.hook.pytest_deselected(items=left_out)
     items[:] = sorted(chosen, key=lambda item: item.get_closest_marker("last") is not None)
 
 
