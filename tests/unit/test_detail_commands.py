@@ -19,10 +19,12 @@ from snapshots import PAGE, FakeTracer, calls, detail, fork, mapping, process, r
 from test_top import FAKED
 
 from cowtrace import tracer
+from cowtrace.analysis.forks import fork_rows
 from cowtrace.cli import main
 from cowtrace.errors import EXIT_NO_PLAN
 from cowtrace.kernel.plan import DETAILS
-from cowtrace.model import FaultKind, MappingType, Snapshot
+from cowtrace.machine import detail_objects
+from cowtrace.model import FaultKind, MappingType, Place, Snapshot
 
 ME = os.getpid()
 HEAP = mapping(type=MappingType.HEAP)
@@ -288,3 +290,20 @@ def test_a_signal_ends_snoop_with_what_it_saw() -> None:
         running.send_signal(signal.SIGINT)
         _, errors = running.communicate(timeout=60)
     assert (running.returncode, errors) == (0, "cowtrace: 0 faults shown, 0 dropped\n")
+
+
+def test_a_fork_has_the_pid_in_a_container_of_each_side() -> None:
+    places = {ME: Place(7, "/parent"), 2: Place(9, "/child")}
+    (row_,) = fork_rows([replace(at(1, 23), generations=(fork(1, ME, 2),))], None)
+    (made,) = detail_objects.generations([row_], lambda process: places[process.pid])["generations"]
+    assert (made["parent_nspid"], made["child_nspid"], made["cgroup"]) == (7, 9, "/child")
+
+
+def test_frames_begin_with_the_innermost_which_is_the_kernels() -> None:
+    copied = detail(ME, user_stack=STACK, kernel_stack=calls("do_wp_page", module="[kernel]"))
+    (made,) = detail_objects.stacks([copied], sampled=False)["stacks"]
+    assert [frame["function"] for frame in made["frames"]] == [
+        "do_wp_page",
+        "py::collect:/srv/app.py",
+        "main",
+    ]

@@ -16,8 +16,9 @@ pytest.importorskip("prometheus_client", reason="the extra cowtrace[prometheus] 
 from prometheus_client import exposition
 from prometheus_client.parser import text_string_to_metric_families
 
-from cowtrace.model import Completeness, FaultKind, Place, Snapshot, Source
+from cowtrace.model import Completeness, FaultKind, Origin, Place, Process, Snapshot, Source
 from cowtrace.proc import Places
+from cowtrace.prometheus.changes import Changes
 from cowtrace.prometheus.groups import REST, Groups
 from cowtrace.prometheus.metrics import Metrics, bpf_cost
 
@@ -199,3 +200,62 @@ def test_own_cost() -> None:
     found = scraped(Cost())
     assert found["cowtrace_bpf_run_seconds_total"] == [({}, 1.5)]
     assert found["cowtrace_bpf_runs_total"] == [({}, 23)]
+
+
+def test_a_kind_that_is_taken_back_whole_is_taken_back() -> None:
+    before = process(1, "a", row(FaultKind.REUSED, 23), row(FaultKind.COPIED, 7))
+    after = process(1, "a", row(FaultKind.COPIED, 30))
+    changes = Changes(Places(lambda pid: Place(None, "/")))
+    list(changes.of(snapshot(before)))
+    found = [(each.kind[0], each.faults) for each in changes.of(snapshot(after, at=2))]
+    assert sorted(found) == [(FaultKind.COPIED, 23), (FaultKind.REUSED, -23)]
+
+
+def test_a_pid_that_comes_back_at_once_starts_at_0() -> None:
+    metrics = made(
+        snapshot(process(1, "worker", row(FaultKind.COPIED, 23), start_ns=1)),
+        snapshot(process(1, "worker", row(FaultKind.COPIED, 7), start_ns=2), at=2),
+    )
+    assert total(scraped(metrics)[FAULTS], comm="worker") == 23 + 7
+
+
+def test_writes_of_two_other_processes_add_up() -> None:
+    one = replace(row(FaultKind.COPIED, 23), origin=Origin.REMOTE, actor=8)
+    other = replace(row(FaultKind.COPIED, 11), origin=Origin.REMOTE, actor=9)
+    assert total(scraped(made(snapshot(process(1, "a", one, other))))[FAULTS]) == 23 + 11
+
+
+def test_a_process_that_did_not_change_is_not_looked_up_again() -> None:
+    looked_up = []
+
+    class Asked(Places):
+        def of(self, process: Process) -> Place:
+            looked_up.append(process.pid)
+            return Place(None, "/")
+
+    changes = Changes(Asked())
+    same = process(1, "a", row(FaultKind.COPIED, 23))
+    for at in (1, 2):
+        list(changes.of(snapshot(same, process(2, "b", row(FaultKind.COPIED, at)), at=at)))
+    assert looked_up == [1, 2, 2]
+
+
+def test_a_fork_belongs_to_its_parents_name_and_cgroup() -> None:
+    now = replace(
+        snapshot(
+            process(1, "server", row(FaultKind.COPIED, 1)),
+            process(2, "saver", row(FaultKind.COPIED, 1), parent=1),
+        ),
+        generations=(fork(),),
+    )
+    (shown,) = scraped(made(now, cgroup_of={1: "/a", 2: "/b"}.get))["cowtrace_forks_live"]
+    assert shown == ({"comm": "server", "cgroup": "/a"}, 1)
+
+
+def test_a_fork_that_was_looked_at_too_rarely_does_not_grow_yet() -> None:
+    metrics = made()
+    for at, pages in enumerate((1, 2, 3), 1):
+        generations = (fork(by_parent=pages),)
+        metrics.add(replace(snapshot(process(1), at=20 * at), generations=generations))
+    ((_, growing),) = scraped(metrics)["cowtrace_forks_growing"]
+    assert growing == 0

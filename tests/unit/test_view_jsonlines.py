@@ -181,3 +181,20 @@ def test_each_line_is_flushed() -> None:
     jsonlines.write(stream, snapshot())
     jsonlines.write(stream, snapshot())
     assert stream.flushed == 2
+
+
+def test_lost_is_what_is_counted_as_lost_and_not_the_number_of_causes() -> None:
+    lossy = Completeness(0, (("processes full", 5), ("samples dropped", 7)))
+    assert line(snapshot(completeness=lossy))["lost"] == 0
+    assert line(snapshot(completeness=Completeness(23, (("slot taken", 23),))))["lost"] == 23
+
+
+def test_a_rate_is_that_of_the_process_and_not_of_its_pid() -> None:
+    before = snapshot(process(1, "a", row(FaultKind.COPIED, 5), start_ns=1), at=1.0)
+    now = snapshot(
+        process(1, "a", row(FaultKind.COPIED, 5), start_ns=1, exited=True),
+        process(1, "b", row(FaultKind.COPIED, 7), start_ns=2),
+        at=2.0,
+    )
+    rates = [each["copied_bytes_per_second"] for each in line(now, before)["processes"]]
+    assert rates == [0, 7 * 4096]
