@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 COWTRACE = [sys.executable, "-m", "cowtrace"]
@@ -17,3 +19,15 @@ def programs() -> dict[int, dict[str, Any]]:
         ["bpftool", "prog", "show", "-j"], capture_output=True, check=True, timeout=PATIENCE
     )
     return {program["id"]: program for program in json.loads(listed.stdout)}
+
+
+def asking_anew(folder: Path) -> dict[str, str]:
+    """The environment of a command that asks the kernel for everything again.
+
+    Of what earlier commands kept in that cache folder the compiled programs stay, for to compile
+    takes long under emulation, and the kernel's answers go.
+    """
+    for kept in folder.glob("cowtrace/programs/*"):
+        if "programs" not in json.loads(kept.read_bytes().partition(b"\n")[2]):
+            kept.unlink()
+    return os.environ | {"XDG_CACHE_HOME": str(folder)}

@@ -37,7 +37,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is for other kernels; move to the end what must come last."""
     here, other = ("vm", "host") if IN_VM else ("host", "vm")
-    chosen, left_out = [], []
+    chosen: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
     for item in items:
         runs = item.get_closest_marker(here) or not item.get_closest_marker(other)
         spread = item.get_closest_marker("spread")

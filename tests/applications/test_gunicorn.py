@@ -17,7 +17,7 @@ from applications.watched import Watched, astray, birth, need
 from cowtrace.model import Snapshot
 from cowtrace.workloads.region import PAGE_BYTES
 
-pytestmark = [pytest.mark.host, pytest.mark.vm]
+pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.spread("5.10")]
 
 
 # The collector writes to the header before each object that it tracks. Its pages are counted in

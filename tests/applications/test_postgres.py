@@ -16,7 +16,7 @@ from applications.watched import MIB, Watched, astray, birth, no_mapping
 from cowtrace.model import COPIES, FaultKind, Snapshot
 from cowtrace.workloads.region import PAGE_BYTES
 
-pytestmark = [pytest.mark.host, pytest.mark.vm]
+pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.spread("6.1")]
 
 
 USER = "postgres"

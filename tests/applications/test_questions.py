@@ -22,7 +22,7 @@ from cowtrace.analysis.forks import Trend, fork_rows
 from cowtrace.model import ForkGeneration, Snapshot
 from cowtrace.workloads.region import PAGE_BYTES
 
-pytestmark = [pytest.mark.host, pytest.mark.vm]
+pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.spread("5.10")]
 
 
 PAUSE = 0.3  # seconds between two looks

@@ -1,8 +1,9 @@
-"""Find the browser that draws pages."""
+"""Find the browser that draws pages; a cache that tests share."""
 
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -15,3 +16,9 @@ def browser() -> str:
         pytest.skip("no chromium: apt install chromium")
     pytest.importorskip("plotly", reason="the extra cowtrace[report] is not installed")
     return found
+
+
+@pytest.fixture(scope="session")
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For command.asking_anew(): empty at first."""
+    return tmp_path_factory.mktemp("cache")

@@ -7,14 +7,13 @@ in a mount namespace of its own. Where the kernel really lacks it, hiding change
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command import COWTRACE, PATIENCE
+from command import COWTRACE, PATIENCE, asking_anew
 from workload_checks import plans
 
 from cowtrace.errors import EXIT_NO_PLAN
@@ -22,7 +21,12 @@ from cowtrace.kernel.facts import kernel_facts
 from cowtrace.kernel.plan import NoPlan, PlanName, probe_plan
 from cowtrace.kernel.preemption import preemptible
 
-pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.usefixtures("can_trace")]
+pytestmark = [
+    pytest.mark.host,
+    pytest.mark.vm,
+    pytest.mark.usefixtures("can_trace"),
+    pytest.mark.spread("6.1"),
+]
 
 
 BTF = ("/sys/kernel/btf",)
@@ -47,14 +51,14 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def without(tmp_path: Path) -> Run:
-    """Runs cowtrace where these folders are empty, and nothing is known from before."""
+def without(cache_folder: Path) -> Run:
+    """Runs cowtrace where these folders are empty, and no answer of the kernel is known."""
 
     def run(hidden: tuple[str, ...], *arguments: str) -> subprocess.CompletedProcess[str]:
         places = ":".join(place for place in hidden if Path(place).is_dir())
         return subprocess.run(
             ["unshare", "--mount", sys.executable, "-c", HIDE, places, *COWTRACE, *arguments],
-            env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)},
+            env=asking_anew(cache_folder),
             capture_output=True,
             text=True,
             timeout=PATIENCE,

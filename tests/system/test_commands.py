@@ -62,7 +62,7 @@ def test_an_interrupted_top_shows_its_last_table_and_leaves_nothing_loaded() -> 
     assert not left_over(before)
 
 
-@pytest.mark.host  # in the VM test_workloads runs all of them
+@pytest.mark.spread("6.12")
 def test_workload_agrees_and_says_so() -> None:
     ended = subprocess.run(
         [*COWTRACE, "workload", "fork-both-write", "--pages", "23", "--json"],
@@ -82,6 +82,7 @@ def test_workload_agrees_and_says_so() -> None:
     assert counted == {("parent", "reused"): (23, 23, 23), ("child", "copied"): (23, 23, 23)}
 
 
+@pytest.mark.spread("6.1")
 @pytest.mark.parametrize("plan", plans())
 def test_a_later_start_needs_no_compiler_and_counts_the_same(
     plan: PlanName, tmp_path: Path

@@ -20,7 +20,12 @@ from cowtrace.cli import cgroups
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.recording.reader import read
 
-pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.usefixtures("can_trace")]
+pytestmark = [
+    pytest.mark.host,
+    pytest.mark.vm,
+    pytest.mark.usefixtures("can_trace"),
+    pytest.mark.spread("5.10", "6.12"),
+]
 
 
 PAGES = 509

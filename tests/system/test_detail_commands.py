@@ -17,7 +17,12 @@ from command import COWTRACE, PATIENCE
 from cowtrace.errors import EXIT_NO_PLAN
 from cowtrace.workloads import REGION_START, Outcome, run
 
-pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.usefixtures("can_trace")]
+pytestmark = [
+    pytest.mark.host,
+    pytest.mark.vm,
+    pytest.mark.usefixtures("can_trace"),
+    pytest.mark.spread("5.10", "6.12", "7.2"),
+]
 
 
 PAGES = 1009

@@ -24,7 +24,12 @@ from sources import writes
 
 from cowtrace.kernel import preemption
 
-pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.usefixtures("can_trace")]
+pytestmark = [
+    pytest.mark.host,
+    pytest.mark.vm,
+    pytest.mark.usefixtures("can_trace"),
+    pytest.mark.spread("6.1", "7.2"),
+]
 
 
 PAGES, CHILDREN = 23, 11

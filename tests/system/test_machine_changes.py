@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from command import COWTRACE, PATIENCE
+from command import COWTRACE, PATIENCE, asking_anew
 from workload_checks import MANY_PAGES, plans, problems, unaccounted
 
 from cowtrace import tracer
@@ -62,6 +62,7 @@ def test_cpus_go_and_come(plan: PlanName) -> None:
     assert toggled[0] > 0
 
 
+@pytest.mark.spread("6.12")
 def test_steps_of_the_clock_leave_a_recording_as_it_is(tmp_path: Path) -> None:
     started, at = time.monotonic(), time.time()
     with subprocess.Popen([*COWTRACE, "record", "-o", tmp_path / "f", "--for", "3"]) as recorder:
@@ -78,14 +79,15 @@ def test_steps_of_the_clock_leave_a_recording_as_it_is(tmp_path: Path) -> None:
     assert 2 < lasted < time.monotonic() - started
 
 
+@pytest.mark.spread("6.1", "7.2")
 @pytest.mark.parametrize("setting", RESTRICTIONS)
-def test_restrictions_that_change_no_count(setting: str, tmp_path: Path) -> None:
+def test_restrictions_that_change_no_count(setting: str, cache_folder: Path) -> None:
     with changed({setting: RESTRICTIONS[setting]}):
         assert Path(setting).read_text().strip() == RESTRICTIONS[setting]
         for plan in plans():
             ended = subprocess.run(
                 [*COWTRACE, "workload", "fork-both-write", "--json", "--attach", plan],
-                env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)},  # nothing known from before
+                env=asking_anew(cache_folder),
                 capture_output=True,
                 text=True,
                 timeout=PATIENCE,

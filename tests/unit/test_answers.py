@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from made_recordings import make
 from snapshots import PAGE, calls, detail, fork, mapping, process, row
 
 from cowtrace.analysis.questions import answers
-from cowtrace.analysis.questions.causes import MOST, by_code, by_mapping
+from cowtrace.analysis.questions.answer import Quality, Unit, copies
+from cowtrace.analysis.questions.causes import MOST, by_code, by_mapping, by_source
 from cowtrace.analysis.questions.compare import Change, compare
 from cowtrace.analysis.questions.sums import risk
-from cowtrace.model import DetailRow, FaultKind, MappingType
+from cowtrace.model import DetailRow, FaultKind, MappingType, Source
 from cowtrace.recording import Recording
-from cowtrace.terminal.diff import diff
+from cowtrace.terminal.diff import diff, words
 
 FUNCTIONS = 11  # more than are shown
 
@@ -119,3 +121,92 @@ def test_nothing_copied(tmp_path: Path) -> None:
     assert compare(made, idle, ("A", "B")).verdict == (
         "B copied 100% less than A: 0 against 1.59 MiB, in about the same time."
     )
+
+
+def test_copies_without_a_stack_are_no_function(tmp_path: Path) -> None:
+    rows = detail(1, faults=23), detail(1, faults=11, user_stack=calls("load", "main"))
+    found = by_code(told(make(tmp_path / "f"), *rows)).measures
+    assert [each.name for each in found if not each.name.startswith("phase")] == [
+        "load (python3.13)"
+    ]
+
+
+def test_pages_of_files_are_small_pages(tmp_path: Path) -> None:
+    made = make(tmp_path / "f")
+    copied = process(1, "a", row(FaultKind.COPIED, 23), row(FaultKind.FILE_COPIED, 11, Source.FILE))
+    found = by_source(replace(made, last=replace(made.last, processes=(copied,)))).measures
+    assert {each.name: each.value for each in found}["small pages"] == 34 * PAGE
+
+
+def test_faults_that_could_not_be_classified_make_the_copies_a_lower_bound(tmp_path: Path) -> None:
+    made = make(tmp_path / "f")
+    faults = process(1, "a", row(FaultKind.COPIED, 23), row(FaultKind.UNCLASSIFIED, 1))
+    found = replace(made, last=replace(made.last, processes=(faults,)))
+    assert (copies(made), copies(found)) == (Quality.EXACT, Quality.LOWER_BOUND)
+
+
+def test_a_comparison_doubts_what_is_not_complete(tmp_path: Path) -> None:
+    whole = make(tmp_path / "f", plan="tracepoint")
+    lossy = make(tmp_path / "g", plan="tracepoint", lost=1)
+    assert copies(lossy) is Quality.INCOMPLETE
+    assert (
+        "B is not complete: it lost faults, or could not classify some."
+        in compare(whole, lossy, ("A", "B")).doubts
+    )
+
+
+def test_a_comparison_doubts_a_recording_that_a_full_disk_ended(tmp_path: Path) -> None:
+    made = make(tmp_path / "f")
+    assert made.closed
+    doubts = compare(made, replace(made, ended="no room"), ("A", "B")).doubts
+    assert doubts == ("B was not closed: its last interval may be missing.",)
+
+
+@pytest.mark.parametrize(
+    ("scale", "said"), [(3, "50% more than"), (5, "150% more than"), (6, "3.0 times as much as")]
+)
+def test_how_much_more_was_copied(tmp_path: Path, scale: int, said: str) -> None:
+    before, after = make(tmp_path / "f", scale=2), make(tmp_path / "g", scale=scale)
+    assert said in compare(before, after, ("A", "B")).verdict
+
+
+def test_what_may_come_is_held_against_the_memory_at_the_end(tmp_path: Path) -> None:
+    made = replace(make(tmp_path / "f"), available=(10 * PAGE, 200 * PAGE))
+    shared = replace(made, last=replace(made.last, generations=(fork(shareable=100),)))
+    assert "fits into the memory available" in (risk(shared).note or "")
+    short = replace(shared, available=(200 * PAGE, 10 * PAGE))
+    assert "it can end in OOM" in (risk(short).note or "")
+
+
+def test_forks_whose_child_has_ended_share_nothing_any_more(tmp_path: Path) -> None:
+    made = make(tmp_path / "f")
+    forks = fork(shareable=100), fork(number=2, child=3, ended=0.9)
+    found = replace(made, last=replace(made.last, generations=forks))
+    assert (risk(found).note or "").startswith("1 fork still shared at the end.")
+
+
+def test_what_grew_is_red_and_what_shrank_is_green(tmp_path: Path) -> None:
+    small, large = make(tmp_path / "f"), make(tmp_path / "g", scale=2)
+    for before, after, change, colour in (
+        (small, large, "+100%", "red"),
+        (large, small, "-50%", "green"),
+    ):
+        shown = diff(compare(before, after, ("A", "B")))
+        end = shown.plain.index("\n", shown.plain.index("    copied "))  # of the first question
+        (style,) = {str(span.style) for span in shown.spans if span.start < end <= span.end}
+        assert shown.plain[:end].endswith(change)
+        assert style == colour
+
+
+def test_a_change_in_a_word() -> None:
+    pairs = {(0, 0): "same", (23, 0): "gone", (0, 23): "new", (23, 46): "+100%", (1, 4): "x 4.0"}
+    assert {pair: words(Change("x", Unit.BYTES, *map(float, pair))) for pair in pairs} == pairs
+
+
+def test_a_long_list_shows_what_was_largest_before_or_after(tmp_path: Path) -> None:
+    made = make(tmp_path / "f")
+    rows = tuple(detail(1, faults=at, mapping=mapping(f"m{at}")) for at in range(1, 12))
+    grown = (detail(1, faults=99, mapping=mapping("m1")), *rows[1:])
+    both = compare(told(made, details=rows), told(made, details=grown), ("A", "B"))
+    lines = [line for line in diff(both).plain.splitlines() if "[anon:m" in line]
+    assert [line.split()[0] for line in lines][:2] == ["[anon:m1]", "[anon:m11]"]

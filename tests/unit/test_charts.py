@@ -81,3 +81,15 @@ def test_what_was_not_recorded_has_no_figure(tmp_path: Path) -> None:
 )
 def test_ticks_of_round_seconds(seconds: float, step: float) -> None:
     assert charts._step(seconds) == pytest.approx(step)
+
+
+def test_bars_are_rates_in_the_middle_of_their_intervals(tmp_path: Path) -> None:
+    """The first took three seconds, the second one."""
+    made = make(tmp_path / "f")
+    times = (10 * SECOND, 11 * SECOND)
+    points = tuple(Point(at, 0, FaultKind.COPIED, 30, 30 * PAGE) for at in times)
+    last = replace(made.last, at_ns=times[-1], generations=())
+    figure = charts.over_time(replace(made, times=times, points=points, last=last))
+    (bar, *_) = [trace for trace in figure.data if trace.type == "bar"]
+    assert list(bar.x) == [1.5, 3.5]
+    assert list(bar.y) == [10 * PAGE, 30 * PAGE]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from pathlib import Path
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -116,3 +117,10 @@ def test_a_wide_terminal_shows_whole_names() -> None:
     with terminal.capture() as shown:
         terminal.print(made.draw(made.rows, 120))
     assert LIBC in shown.get()
+
+
+def test_bytes_are_those_of_copies(tmp_path: Path) -> None:
+    rows = detail(1, faults=23), detail(1, FaultKind.ZERO_FILLED, 11)
+    now = replace(snapshot(process(1, "a")), details=rows)
+    (found,) = mapping_rows(now, None)
+    assert (found.copied, found.zero, found.bytes) == (23, 11, 23 * PAGE)

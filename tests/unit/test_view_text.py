@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from cowtrace.numbers import WIDTH, count, duration, size
+from cowtrace.numbers import WIDTH, count, duration, percent, size
 from cowtrace.text import COLUMNS, fit, padded, printable, wrap
 
 
@@ -141,3 +141,9 @@ def test_only_a_word_of_more_than_a_line_is_broken() -> None:
     assert wrap(f"{'a' * 50} {'b-c' * 10} d") == f"{'a' * 50}\n{'b-c' * 10} d"
     assert wrap("b" * 79, "    ", "  ") == f"    {'b' * 76}\n  bbb"
     assert wrap("a " + "b" * 100, "! ", "  ") == f"! a\n  {'b' * 78}\n  {'b' * 22}"
+
+
+def test_100_percent_is_not_said_of_less() -> None:
+    assert [percent(share) for share in (None, 0.0, 0.9949, 0.997, 0.9995, 1.0)] == [
+        "-", "0.0%", "99.5%", "99.7%", "100%", "100%",
+    ]  # fmt: skip
