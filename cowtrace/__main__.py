@@ -1,4 +1,4 @@
-"""`python -m cowtrace`, and the console script."""
+"""Start the command line: `python -m cowtrace`, and the console script."""
 
 from __future__ import annotations
 

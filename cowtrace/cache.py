@@ -1,7 +1,7 @@
-"""What takes long to find out, in the user's cache folder: lost or damaged, it only costs time.
+"""Keep what takes long to compute in the user's cache folder; without it, cowtrace starts slower.
 
-A file is taken only if it belongs to this user, nobody else can read or write it, and its
-content has the sum that it says it has.
+A file is read only if it belongs to this user, nobody else can read or write it, and its content
+has the checksum in its first line.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from contextlib import suppress
 from pathlib import Path
 
 _FORMAT = "2"
-_KEPT = 32  # files; those unused for longest go
+_MOST_FILES = 32  # the least recently used ones are removed
 
 
 def folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """$XDG_CACHE_HOME/cowtrace/programs, or in the home of this user, whatever HOME says.
+    """$XDG_CACHE_HOME/cowtrace/programs, or in the home folder by the user database.
 
-    sudo may leave HOME as it was, and root's files are no use in another's home.
+    Not $HOME: sudo may leave it as it was, and root's files are of no use in another's home.
     """
     base = environ.get("XDG_CACHE_HOME", "")
     if base.startswith("/"):  # a relative one is invalid, by the XDG specification
@@ -30,7 +30,7 @@ def folder(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def key(*parts: str) -> str:
-    """The SHA-256 of all that it depends on, and of this kernel."""
+    """The SHA-256 of everything that the data depends on, this kernel included."""
     uname = os.uname()
     digest = hashlib.sha256()
     for part in (_FORMAT, uname.release, uname.version, uname.machine, *parts):
@@ -40,12 +40,12 @@ def key(*parts: str) -> str:
 
 
 def boot_id() -> str:
-    """Of this boot of this kernel: what cannot change before the next one."""
+    """Identifies this boot: part of the key of data that can change with the next one."""
     return Path("/proc/sys/kernel/random/boot_id").read_text()
 
 
 def read(name: str) -> bytes | None:
-    """What was kept by that key; None when it is not there or cannot be trusted."""
+    """The data of a key; None when there is none that can be trusted."""
     path = folder() / name
     with suppress(OSError):
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
@@ -62,7 +62,7 @@ def read(name: str) -> bytes | None:
 
 
 def write(name: str, data: bytes) -> None:
-    """Keep it by that key, whole or not at all; when it cannot be kept, it is not."""
+    """Keep data under a key, whole or not at all. Failures are ignored."""
     into = folder()
     staged = into / f".{name}.{os.getpid()}"
     with suppress(OSError):
@@ -76,12 +76,12 @@ def write(name: str, data: bytes) -> None:
         finally:
             staged.unlink(missing_ok=True)
         used = sorted(into.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
-        for path in used[_KEPT:]:
+        for path in used[_MOST_FILES:]:
             path.unlink()
 
 
 def forget(name: str) -> None:
-    """It was of no use."""
+    """Remove the data of a key."""
     with suppress(OSError):
         (folder() / name).unlink()
 

@@ -1,14 +1,14 @@
-"""Expected failures: what went wrong, a hint that helps, and the exit code that says so."""
+"""Define expected failures: a message, a hint that helps, and an exit code."""
 
 from __future__ import annotations
 
 # Exit codes of the command line. `cowtrace run` otherwise passes on its command's own code.
-EXIT_FAILURE = 1  # something failed that is named on stderr
+EXIT_FAILURE = 1  # stderr says what failed
 EXIT_USAGE = 2  # an option or argument is wrong (click's own code)
 EXIT_NO_PLAN = 3  # this kernel, or these privileges, let no probe plan run
-EXIT_MISMATCH = 4  # a workload, or a check, did not count what it must
-EXIT_NO_VM = 5  # no QEMU, no image, no room: the test VM cannot be had
-EXIT_NO_ROOM = 6  # the disk is full: what was recorded until then is kept
+EXIT_MISMATCH = 4  # a workload, or a check, counted something else than expected
+EXIT_NO_VM = 5  # the test VM cannot be started: no QEMU, no image or no room
+EXIT_NO_ROOM = 6  # the disk is full; the recording up to then is kept
 EXIT_TIMEOUT = 124  # `cowtrace vm run --timeout` ended the command
 EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_FOUND = 127

@@ -1,4 +1,4 @@
-"""What was counted: frozen values, no I/O. Everything downstream of the tracer takes these."""
+"""Define what is counted: frozen values without I/O, all that leaves the tracer."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from operator import attrgetter
 class FaultKind(enum.IntEnum):
     """What became of one copy-on-write fault; `enum fault_kind` in bpf/cow.h."""
 
-    COPIED = 0  # a page that was shared: its bytes now in a new frame
+    COPIED = 0  # a shared page: its bytes are now in a new frame
     FILE_COPIED = 1  # first write to a private file page that was not mapped yet
     ZERO_FILLED = 2  # the zero page gave way to a fresh page of zeroes
-    REUSED = 3  # same frame, nobody shares it any more: only marked writable again
+    REUSED = 3  # no longer shared: re-marked writable, in the same frame
     SHARED = 4  # a shared mapping: made writable, never copied
     UNCHANGED = 5  # lost a race, to be retried, or handed to user space
     FAILED = 6  # out of memory, SIGBUS, SIGSEGV
@@ -32,7 +32,7 @@ COPIES = (FaultKind.COPIED, FaultKind.FILE_COPIED)
 class Source(enum.IntEnum):
     """Whose bytes the page held before; `enum fault_source` in bpf/cow.h."""
 
-    UNKNOWN = 0  # the plan cannot tell: shown as `-`
+    UNKNOWN = 0  # not supported by the plan: shown as `-`
     ANON = 1
     FILE = 2
     ZERO = 3
@@ -53,7 +53,7 @@ class Origin(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class FaultRow:
-    """Faults of one process that are alike in kind, source, origin and actor, since attach."""
+    """Faults of one process with the same kind, source, origin and actor, since attach."""
 
     kind: FaultKind
     source: Source
@@ -78,16 +78,16 @@ class Process:
 
     pid: int  # the kernel's tgid
     comm: str  # as the process named itself: hostile, see text
-    parent: int | None  # None when it was born before attach
+    parent: int | None  # None when it was created before attach
     exited: bool
     page_faults: PageFaults | None  # None when the page-fault tracepoints are not attached
     rows: tuple[FaultRow, ...]
-    unseen: frozenset[FaultKind]  # kinds that the plan cannot tell
+    unseen: frozenset[FaultKind]  # kinds that the plan does not support
     start_ns: int | None = None  # CLOCK_BOOTTIME; None: unknown
     changed_in: int = field(default=1, repr=False, compare=False)  # of Snapshot.round, the last
     # Summed once: a process that did not change is the same object in the next snapshot.
     faults: int = field(init=False, repr=False, compare=False)  # all: the sum of the kinds
-    copied_bytes: int = field(init=False, repr=False, compare=False)  # zero-filled: not in it
+    copied_bytes: int = field(init=False, repr=False, compare=False)  # without zero-filled
     unclassified: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -99,11 +99,11 @@ class Process:
 
     @property
     def identity(self) -> tuple[int, int | None]:
-        """What tells it from an earlier process of the same pid."""
+        """Distinguishes it from an earlier process of the same pid."""
         return self.pid, self.start_ns
 
     def count(self, *kinds: FaultKind) -> int | None:
-        """Faults of these kinds; None when the plan can see none of them."""
+        """Faults of these kinds; None when the plan supports none of them."""
         if kinds and self.unseen.issuperset(kinds):
             return None
         return sum(row.faults for row in self.rows if row.kind in kinds)
@@ -111,13 +111,13 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a process runs, as /proc says."""
+    """Where a process runs, by /proc."""
 
-    nspid: int | None  # its pid in the innermost PID namespace: in a container, not that of here
-    cgroup: str | None  # its path below the mount. Hostile
+    nspid: int | None  # container PID: the one in the innermost PID namespace
+    cgroup: str | None  # path below the mount. Hostile
 
     def is_contained(self, pid: int) -> bool:
-        """Whether a process of that pid has another one where it runs."""
+        """Whether the container PID differs from this host PID."""
         return self.nspid not in (None, pid)
 
 
@@ -126,13 +126,13 @@ PlaceOf = Callable[[Process], Place]
 
 
 def nowhere(process: Process) -> Place:
-    """A PlaceOf that knows of none."""
+    """A PlaceOf that knows no place."""
     return NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
 class Completeness:
-    """Whether the counts can be trusted: every way in which one can be lost, counted."""
+    """What the counts lack: every way to lose a fault is counted."""
 
     lost: int  # faults known to have been missed: 0 in a complete trace
     detail: tuple[tuple[str, int], ...]  # the losses by cause, those above 0
@@ -151,13 +151,13 @@ class MappingType(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """One mapping (the kernel's vma) as it was when a fault in it was last seen."""
+    """One mapping (the kernel's vma) as of the last fault seen in it."""
 
     start: int  # user address
     end: int
     type: MappingType
     flags: int  # vma->vm_flags
-    name: str  # path, or its last part; PR_SET_VMA_ANON_NAME's; else empty. Hostile
+    name: str  # path, or its last part; or set by PR_SET_VMA_ANON_NAME; or empty. Hostile
     inode: int  # of the file; 0 without one
 
 
@@ -175,16 +175,16 @@ Stack = tuple[StackFrame, ...]  # the innermost function first
 
 @dataclass(frozen=True, slots=True)
 class DetailRow:
-    """Faults of one process that are alike in all that the tracer was asked to tell apart.
+    """Faults of one process that share every requested detail.
 
-    None in a field: not asked for, or this plan cannot tell.
+    None in a field: not requested, or not supported by the plan.
     """
 
     pid: int
     kind: FaultKind
     source: Source
     origin: Origin
-    generation: int | None  # number of the ForkGeneration that it counts to; None: to none
+    generation: int | None  # number of the ForkGeneration they are attributed to, if any
     mapping: Mapping | None
     user_stack: Stack | None
     kernel_stack: Stack | None
@@ -203,10 +203,10 @@ class Ending(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ForkGeneration:
-    """One fork that made a new mm (no thread, no vfork), and what was copied since because of it.
+    """One fork that made a new mm (no thread, no vfork), and the copies attributed to it.
 
-    Copies in the child count to the generation of its birth until it forks itself; copies in the
-    parent count to its latest fork whose child still lives.
+    A child's copies are attributed to the fork that created it, until it forks itself; a parent's,
+    to its latest fork whose child still lives.
     """
 
     number: int  # 1, 2... in the order of forks since attach
@@ -226,9 +226,9 @@ class ForkGeneration:
 
     @property
     def share_lost(self) -> float | None:
-        """Of what could be shared at the fork, how much has been copied since: 0 to 1.
+        """Part of the shareable memory that has been copied since the fork: 0 to 1.
 
-        An upper bound: pages that came later (a read of a file, a second fork) can be in it.
+        An upper bound: it can include pages that came later (a read of a file, a second fork).
         """
         if not self.shareable_bytes:
             return None
@@ -238,7 +238,7 @@ class ForkGeneration:
     def worst_case_bytes(self) -> int | None:
         """Bytes that may still be copied because of this fork: an upper bound.
 
-        Each page is copied once, by whoever writes first; pages given back meanwhile never are.
+        Each page is copied once, by the side that writes first; pages freed meanwhile never are.
         """
         if self.ended_ns is not None:
             return 0
@@ -253,7 +253,7 @@ class Event:
 
     at_ns: int  # CLOCK_MONOTONIC, at its end
     pid: int
-    tid: int  # that made the fault: of another process when it is remote
+    tid: int  # the thread that faulted; of another process when the fault is remote
     comm: str  # of that thread. Hostile
     kind: FaultKind
     source: Source
@@ -276,7 +276,7 @@ class Snapshot:
     processes: tuple[Process, ...]
     completeness: Completeness
     unseen: frozenset[FaultKind]
-    details: tuple[DetailRow, ...] = ()  # empty unless asked for
+    details: tuple[DetailRow, ...] = ()  # empty unless requested
     generations: tuple[ForkGeneration, ...] = ()  # likewise; by number
     samples: tuple[DetailRow, ...] = ()  # copies by user stack: estimates, see tracer.attach
     round: int = field(default=0, repr=False, compare=False)  # of counting, which this one ended
@@ -306,7 +306,7 @@ class Snapshot:
         return family
 
     def only(self, keep: Iterable[Process]) -> Snapshot:
-        """The same moment with some of the processes, their details and their generations."""
+        """The same moment, with only these processes, their details and their generations."""
         kept = tuple(keep)
         pids = {process.pid for process in kept}
         return replace(

@@ -1,9 +1,10 @@
-"""Read what /proc says of processes: names, memory, cgroups, and PIDs inside containers."""
+"""Read /proc: names, ancestry, memory, cgroups and container PIDs of processes."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from cowtrace.errors import CowtraceError
@@ -13,12 +14,12 @@ _PROC = Path("/proc")
 
 
 def exists(pid: int) -> bool:
-    """Whether there is such a process now."""
+    """Whether a process has this PID now."""
     return (_PROC / str(pid)).exists()
 
 
 def runs(pid: int) -> bool:
-    """Whether it has not ended: one that nobody has waited for still exists, but has."""
+    """Whether it has not ended: a zombie exists, but has."""
     try:
         status = (_PROC / str(pid) / "status").read_bytes()
     except OSError:
@@ -29,8 +30,8 @@ def runs(pid: int) -> bool:
 def comm(pid: int) -> str:
     """The name of a process (hostile: see text).
 
-    Raises CowtraceError when there is none, or when it is a thread of another process: faults
-    are counted for the whole process.
+    Raises CowtraceError when there is no process of that PID, or when it is a thread of another
+    one: faults are counted per process.
     """
     try:
         status = (_PROC / str(pid) / "status").read_bytes()
@@ -51,19 +52,37 @@ def comm(pid: int) -> str:
 def available_bytes() -> int | None:
     """Memory that the system can still give out before it must swap; None: unknown."""
     try:
-        told = (_PROC / "meminfo").read_bytes()
+        meminfo = (_PROC / "meminfo").read_bytes()
     except OSError:
         return None
-    found = re.search(rb"^MemAvailable: +(\d+) kB$", told, re.MULTILINE)
+    found = re.search(rb"^MemAvailable: +(\d+) kB$", meminfo, re.MULTILINE)
     return int(found[1]) * 1024 if found else None
 
 
-_ANCESTORS = 16  # asked for their cgroup
-_SLACK = 1000  # places kept of processes that a snapshot has no more, before they are dropped
+def descendants(roots: Iterable[int]) -> set[int]:
+    """Pids of the children of `roots`, their children and so on, now."""
+    children: dict[int, list[int]] = {}
+    for entry in _PROC.iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                # The name is in parentheses and can hold any byte: fields count from the last one.
+                stat = (entry / "stat").read_bytes().rpartition(b")")[2].split()
+                children.setdefault(int(stat[1]), []).append(int(entry.name))
+    found: set[int] = set()
+    rest = list(roots)
+    while rest:
+        new = set(children.get(rest.pop(), ())) - found
+        found |= new
+        rest += new
+    return found
+
+
+_MOST_ANCESTORS = 16  # whose cgroup is read in place of an ended process's
+_SLACK = 1000  # places of processes that left the snapshot, kept before they are dropped
 
 
 def read_place(pid: int, proc: Path = _PROC) -> Place | None:
-    """Of a process that lives; None: it has ended."""
+    """Where a process runs; None: it has ended."""
     try:
         status = (proc / str(pid) / "status").read_bytes()
         groups = (proc / str(pid) / "cgroup").read_bytes()
@@ -73,64 +92,64 @@ def read_place(pid: int, proc: Path = _PROC) -> Place | None:
 
 
 class Places:
-    """Remembers the places of processes; asks again when one that lives has changed."""
+    """Caches the places of processes; reads one again when the process has changed."""
 
     def __init__(self, read: Callable[[int], Place | None] = read_place) -> None:
         self._read = read
-        self._known: dict[tuple[int, int | None], tuple[int, Place]] = {}  # Process.changed_in
+        self._places: dict[tuple[int, int | None], tuple[int, Place]] = {}  # Process.changed_in
         self._now: Snapshot | None = None
-        self._born: Mapping[int, Process] | None = None  # of _now, by pid
+        self._by_pid: Mapping[int, Process] | None = None  # of _now, by pid
 
     def look(self, now: Snapshot) -> None:
-        """The snapshot whose processes are asked for from here on."""
-        self._now, self._born = now, None
-        if len(self._known) > 2 * len(now.processes) + _SLACK:
-            kept = {process.identity for process in now.processes}
-            self._known = {key: self._known[key] for key in self._known.keys() & kept}
+        """Set the snapshot whose processes follow."""
+        self._now, self._by_pid = now, None
+        if len(self._places) > 2 * len(now.processes) + _SLACK:
+            current = {process.identity for process in now.processes}
+            self._places = {key: self._places[key] for key in self._places.keys() & current}
 
     def of(self, process: Process) -> Place:
-        """Of one that ended before it was looked at, the cgroup is that of its nearest ancestor.
+        """Where it runs. If it ended before it was read: the cgroup of its nearest ancestor.
 
-        A child is born in its parent's, and mostly stays there.
+        A child starts in its parent's cgroup, and mostly stays there.
         """
-        return self._of(process, _ANCESTORS)
+        return self._of(process, _MOST_ANCESTORS)
 
     def of_pids(self, now: Snapshot, pids: Iterable[int | None]) -> dict[int, Place]:
-        """Of the newest process of each pid that the snapshot has."""
+        """By pid, of the newest process of each pid that the snapshot has."""
         wanted = set(pids)
         return {p.pid: self.of(p) for p in now.processes if p.pid in wanted}
 
     def _of(self, process: Process, ancestors: int) -> Place:
-        # One that was born before attach gets its start when it is first looked up.
-        known = self._known.get(process.identity) or self._known.get((process.pid, None))
-        if known and known[0] == process.changed_in:
-            return known[1]
+        # The start of a process created before attach is set at its first fault.
+        cached = self._places.get(process.identity) or self._places.get((process.pid, None))
+        if cached and cached[0] == process.changed_in:
+            return cached[1]
         place = None if process.exited else self._read(process.pid)
-        if place is None and known:
-            place = known[1]
+        if place is None and cached:
+            place = cached[1]
         if place is None:
             place = Place(None, self._inherited(process.parent, ancestors))
-        self._known[process.identity] = process.changed_in, place
+        self._places[process.identity] = process.changed_in, place
         return place
 
     def _inherited(self, parent: int | None, ancestors: int) -> str | None:
         if parent is None or not ancestors:
             return None
-        if self._born is None:
-            self._born = {p.pid: p for p in self._now.processes} if self._now else {}
-        if parent in self._born:
-            return self._of(self._born[parent], ancestors - 1).cgroup
+        if self._by_pid is None:
+            self._by_pid = {p.pid: p for p in self._now.processes} if self._now else {}
+        if parent in self._by_pid:
+            return self._of(self._by_pid[parent], ancestors - 1).cgroup
         return (self._read(parent) or NOWHERE).cgroup
 
 
 def nspid(status: bytes) -> int | None:
-    """NSpid of /proc/PID/status: its pid in each PID namespace, the innermost last."""
+    """NSpid of /proc/PID/status, which lists the pid in each PID namespace: the innermost."""
     listing = status.partition(b"\nNSpid:")[2].partition(b"\n")[0].split()
     return int(listing[-1]) if listing and listing[-1].isdigit() else None
 
 
 def _cgroup(listing: str) -> str | None:
-    """/proc/PID/cgroup: the path in the v2 tree; in v1's memory tree where that tells more."""
+    """/proc/PID/cgroup: the path in the v2 tree, or v1's memory tree if v2's is only the root."""
     paths = {}
     for line in listing.split("\n"):
         _, _, named = line.partition(":")

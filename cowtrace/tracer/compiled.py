@@ -1,7 +1,4 @@
-"""What BCC has compiled, apart from BCC: maps by what they are made of, programs that name them.
-
-To bytes and back, so that a later start need not compile.
-"""
+"""Hold compiled programs apart from BCC, as bytes too, so that a later start need not compile."""
 
 from __future__ import annotations
 
@@ -21,10 +18,10 @@ _KFUNC_MARK = 0x40000000  # as in bpf/kernel.h
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """Enough to load them again on the same kernel."""
+    """What it takes to load programs again on the same kernel."""
 
     maps: tuple[MapSpec, ...]
-    programs: tuple[tuple[str, bytes], ...]  # name, instructions; maps by their place in `maps`
+    programs: tuple[tuple[str, bytes], ...]  # name, instructions; a map is its index in `maps`
 
     def to_bytes(self) -> bytes:
         maps = [astuple(spec) for spec in self.maps]
@@ -43,7 +40,7 @@ class Compiled:
 def with_maps(code: bytes, number: Callable[[int], int]) -> bytes:
     """The instructions with another number for each map that they refer to.
 
-    Raises ValueError when they refer to something else that exists only where it was loaded.
+    Raises ValueError when they refer to something else that exists in one process only.
     """
     changed = bytearray(code)
     for at in range(0, len(code), _INSTRUCTION.size):
@@ -57,9 +54,9 @@ def with_maps(code: bytes, number: Callable[[int], int]) -> bytes:
 
 
 def with_kfuncs(code: bytes) -> bytes:
-    """The instructions with the marked calls as calls of kernel functions.
+    """The instructions, with marked calls turned into calls of kernel functions.
 
-    BCC's compiler knows calls of helpers only, by their number.
+    BCC's compiler supports calls of helpers only, by their number.
     """
     changed = bytearray(code)
     for at in range(0, len(code), _INSTRUCTION.size):

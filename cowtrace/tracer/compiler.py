@@ -1,4 +1,4 @@
-"""Compile the BPF sources with BCC, which no other module imports, and name addresses with it."""
+"""Compile the BPF sources and name addresses with BCC, which no other module imports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _INCLUDE = re.compile(r'#include "([^"]+)"\s*$')
 
 
 class CompileError(Exception):
-    """BCC did not take the source; with the first error that clang wrote to stderr."""
+    """BCC did not compile the source; with the first error that clang wrote to stderr."""
 
 
 def bpf_text(folder: Path, main: str = "cow.bpf.c") -> str:
@@ -44,27 +44,27 @@ def _expanded(folder: Path, name: str) -> Iterator[str]:
 
 
 def compiled(text: str, flags: Sequence[str]) -> Compiled:
-    """The programs of that source. Raises CompileError, CowtraceError when BCC is missing."""
+    """Compile a source. Raises CompileError; CowtraceError when BCC is missing."""
     bpf_class = _import_bcc()
     bpf = bpf_class.__new__(bpf_class)
-    bpf._trace_autoload = lambda: None  # BCC would load and attach those that it knows by name
+    bpf._trace_autoload = lambda: None  # or BCC loads and attaches programs by their names
     with _stderr_to_file() as log:
         try:
             bpf.__init__(text=text, cflags=flags)
             return _taken_from(bpf)
         except Exception as error:  # BCC raises bare Exception for every failure
-            said = (line for line in log().splitlines() if "error:" in line)
-            raise CompileError(next(said, str(error))) from None
+            errors = (line for line in log().splitlines() if "error:" in line)
+            raise CompileError(next(errors, str(error))) from None
         finally:
-            with suppress(AttributeError):  # it did not get as far as having something to clean up
+            with suppress(AttributeError):  # it failed before there was anything to clean up
                 bpf.cleanup()
-            libc().malloc_trim(0)  # what the compiler used
+            libc().malloc_trim(0)  # give back what the compiler used
 
 
 def _taken_from(bpf: Any) -> Compiled:
     from bcc.libbcc import lib
 
-    # BCC's Python module does not declare these two, which are as old as the others.
+    # BCC's Python module does not declare these two functions.
     name_of, fd_of = lib.bpf_table_name, lib.bpf_table_fd_id
     name_of.argtypes = fd_of.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
     name_of.restype = ctypes.c_char_p
@@ -115,7 +115,7 @@ def _import_bcc() -> Any:
 
 @contextmanager
 def _stderr_to_file() -> Iterator[Any]:
-    """Catch what C libraries write to stderr meanwhile; yields a function that reads it."""
+    """Catch what C libraries write to stderr; yields a function that reads it."""
     saved = os.dup(2)
     with os.fdopen(os.memfd_create("stderr"), "r+b") as file:
 

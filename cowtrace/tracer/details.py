@@ -1,6 +1,6 @@
-"""Keep sums by mapping and stack from round to round, and resolve their names at once.
+"""Keep the detail sums of each process since attach, and name their mappings and stacks.
 
-A process may be gone at the next look, so its mappings and stacks are named when first seen.
+Names are resolved when first seen: a process may have ended by the next round.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _Account:
 
 
 class DetailLedger:
-    """All processes' details. `stack` names a stack: (id, pid, processes) -> frames."""
+    """The detail sums of all processes. `stack` names one: (id, pid, processes) -> frames."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class DetailLedger:
         self.generations = Generations(page_bytes)
 
     def add(self, raw: Round) -> None:
-        """Enter one round."""
+        """Add one round."""
         if raw.details is None:
             return
         self.generations.update(raw.details.generations)
@@ -61,16 +61,16 @@ class DetailLedger:
             account.rows.pop(key, None)
 
     def close(self, processes: Iterable[int]) -> list[tuple[int, int]]:
-        """Processes that have ended; returns (tgid, start) of mappings that may be forgotten."""
+        """End processes; returns (tgid, start) of their mappings, which may be forgotten."""
         forgotten = []
         for pid in processes:
             if account := self._accounts.pop(pid, None):
-                self._ended += self._show(account)
+                self._ended += self._rows(account)
                 forgotten += [(pid, start) for start in account.mappings]
         return forgotten
 
     def forget_ended(self) -> None:
-        """Show no more what counted to processes and forks that have ended."""
+        """Leave out what is attributed to ended processes and forks from now on."""
         self._ended.clear()
         gone = self.generations.forget_ended()
         for account in self._accounts.values() if gone else ():
@@ -79,29 +79,29 @@ class DetailLedger:
                 account.rows.pop(key, None)
 
     def rows(self) -> tuple[DetailRow, ...]:
-        """Sums since attach; those of processes that have ended first."""
-        alive = (row for account in self._accounts.values() for row in self._show(account))
+        """Sums since attach; those of ended processes first."""
+        alive = (row for account in self._accounts.values() for row in self._rows(account))
         return (*self._ended, *alive)
 
     def mapping(self, pid: int, start: int) -> model.Mapping | None:
-        """As it was last seen."""
+        """A mapping, as last seen."""
         account = self._accounts.get(pid)
-        known = account.mappings.get(start) if account else None
-        return known[1] if known else None
+        seen = account.mappings.get(start) if account else None
+        return seen[1] if seen else None
 
     def _refer(self, account: _Account, key: abi.DetailKey, raw: Round) -> None:
-        """Resolve what a key refers to while that can be done."""
+        """Resolve what a key refers to, while the process lives."""
         assert raw.details is not None
         found = raw.details.mappings.get((key.tgid, key.mapping))
-        known = account.mappings.get(key.mapping)
-        if found and (known is None or known[0] != found):
+        seen = account.mappings.get(key.mapping)
+        if found and (seen is None or seen[0] != found):
             account.mappings[key.mapping] = (found, as_mapping(key.tgid, key.mapping, found))
             account.rows.clear()
         for number, owner in ((key.user_stack, key.tgid), (key.kernel_stack, None)):
             if number and number not in account.stacks:
                 account.stacks[number] = self._stack(number, owner, raw.processes)
 
-    def _show(self, account: _Account) -> Iterable[DetailRow]:
+    def _rows(self, account: _Account) -> Iterable[DetailRow]:
         for key, sums in account.sums.items():
             if key not in account.rows and sums != _NOTHING:
                 account.rows[key] = self._row(account, key, sums)

@@ -1,4 +1,4 @@
-"""Read single faults from the ring buffer, each complete."""
+"""Read single faults from the ring buffer: records in, events out."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Events:
         self._undecided: dict[tuple[int, int], Event] = {}  # by thread and address
 
     def poll(self, timeout_seconds: float) -> Iterator[Event]:
-        """What has come; waits up to so long for the first.
+        """The events that have arrived; waits at most `timeout_seconds` for the first.
 
-        The tracepoint plan sees a write-protection fault begin, and only if it copies, how it
-        goes on. Such a fault is given out as REUSED when nothing followed by the next poll.
+        The tracepoint plan sees the start of a write-protection fault, and the rest only if it
+        copies. A fault without a copy by the next poll is an event of kind REUSED.
         """
         before = list(self._undecided)
         for record in self._ring.poll(timeout_seconds):

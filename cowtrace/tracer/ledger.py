@@ -1,4 +1,4 @@
-"""Keep the sums of each process since attach, updated by what changed in each round."""
+"""Keep the sums of each process since attach: rounds in, processes out."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ class _Row(NamedTuple):
 
 @dataclass(slots=True)
 class _Account:
-    """What one process has counted so far."""
+    """The sums of one process."""
 
     info: abi.Process = _UNKNOWN
     rows: dict[_Row, tuple[int, int]] = field(default_factory=dict)
     page_faults: abi.PageFaultSum = _NO_PAGE_FAULTS
-    shown: Process | None = None  # as of the last change
+    process: Process | None = None  # as of the last change; None: it has changed since
 
 
 class Ledger:
-    """Sums of all processes. The only state of a tracer; its cost follows what changes."""
+    """The sums of all processes. A round costs as much as what changed in it."""
 
     def __init__(self, plan: ProbePlan, *, page_faults: bool = False) -> None:
         self._plan = plan
         self._totals = page_faults
-        self.round = 0  # number of the last one that was entered
+        self.round = 0  # number of the last one that was added
         self._accounts: dict[int, _Account] = {}
         self._ended: list[Process] = []
-        self._dying: set[tuple[int, int]] = set()  # pid, start_ns
+        self._just_ended: set[tuple[int, int]] = set()  # in the last round: pid, start_ns
 
     def add(self, raw: Round) -> dict[int, abi.Process]:
-        """Enter one round. Returns processes to be forgotten: they ended before the last round.
+        """Add one round. Returns processes to be forgotten: they ended before the last round.
 
-        One round more than its end: the last thread still clears its thread id in user memory,
-        which can fault.
+        Not those that ended in it: a last thread still clears its thread id in user memory, which
+        can fault.
         """
         self.round += 1
         for tgid, info in raw.processes.items():
@@ -56,30 +56,30 @@ class Ledger:
             if account.info is not _UNKNOWN and account.info.start_ns != info.start_ns:
                 account = self._open(tgid)
             if account.info != info:
-                account.info, account.shown = info, None
+                account.info, account.process = info, None
         for tgid, rows in self._by_process(raw).items():
             account = self._accounts.get(tgid) or self._open(tgid)
-            account.shown = None
+            account.process = None
             for row, (faults, copied) in rows.items():
                 before = account.rows.get(row, (0, 0))
                 account.rows[row] = (before[0] + faults, before[1] + copied)
         for tgid, counted in (raw.page_faults or {}).items():
             account = self._accounts.get(tgid) or self._open(tgid)
-            account.shown = None
+            account.process = None
             account.page_faults = abi.PageFaultSum(*map(add, account.page_faults, counted))
         return self._close_ended(raw)
 
     def processes(self) -> tuple[Process, ...]:
-        """Those that have ended first; among the living, in order of their pids."""
-        alive = (self._show(tgid, self._accounts[tgid]) for tgid in sorted(self._accounts))
+        """Ended processes, in the order of their ends, then living ones, by pid."""
+        alive = (self._process(tgid, self._accounts[tgid]) for tgid in sorted(self._accounts))
         return (*self._ended, *alive)
 
     def forget_ended(self) -> None:
-        """Show those that have ended no more."""
+        """Leave ended processes out from now on."""
         self._ended.clear()
 
     def _open(self, tgid: int) -> _Account:
-        """A new account; one of an earlier process of that pid is closed."""
+        """A new account; an earlier process of that pid has ended."""
         if tgid in self._accounts:
             self._end(tgid)
         self._accounts[tgid] = account = _Account()
@@ -88,15 +88,15 @@ class Ledger:
     def _end(self, tgid: int) -> abi.Process:
         account = self._accounts.pop(tgid)
         account.info = account.info._replace(exited=1)
-        account.shown = None
-        self._ended.append(self._show(tgid, account))
+        account.process = None
+        self._ended.append(self._process(tgid, account))
         return account.info
 
     def _close_ended(self, raw: Round) -> dict[int, abi.Process]:
-        exited = {(tgid, info.start_ns) for tgid, info in raw.processes.items() if info.exited}
-        done = exited & self._dying
-        self._dying = exited - done
-        return {tgid: self._end(tgid) for tgid, _ in done if tgid in self._accounts}
+        ended = {(tgid, info.start_ns) for tgid, info in raw.processes.items() if info.exited}
+        before = ended & self._just_ended
+        self._just_ended = ended - before
+        return {tgid: self._end(tgid) for tgid, _ in before if tgid in self._accounts}
 
     def _by_process(self, raw: Round) -> dict[int, dict[_Row, tuple[int, int]]]:
         found: dict[int, dict[_Row, tuple[int, int]]] = defaultdict(dict)
@@ -107,10 +107,10 @@ class Ledger:
                 _take_back(rows)
         return found
 
-    def _show(self, tgid: int, account: _Account) -> Process:
-        if account.shown is None:
+    def _process(self, tgid: int, account: _Account) -> Process:
+        if account.process is None:
             info = account.info
-            account.shown = Process(
+            account.process = Process(
                 pid=tgid,
                 comm=abi.text(info.comm),
                 parent=info.parent or None,
@@ -125,7 +125,7 @@ class Ledger:
                 start_ns=info.start_ns or None,
                 changed_in=self.round,
             )
-        return account.shown
+        return account.process
 
 
 def _fault_row(row: _Row, faults: int, copied: int) -> FaultRow:

@@ -1,4 +1,4 @@
-"""libdw of elfutils, as far as it unwinds stacks: bare ctypes."""
+"""Declare the functions of elfutils' libdw that unwind stacks, for ctypes."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def libdw() -> c.CDLL:
 
 
 def file_callbacks() -> Callbacks:
-    """Those by which libdw finds a process's files and their debug information."""
+    """Callbacks by which libdw finds the files of a process and their debug information."""
     library = libdw()
     return Callbacks(
         c.cast(library.dwfl_linux_proc_find_elf, c.c_void_p),

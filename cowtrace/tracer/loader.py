@@ -1,4 +1,4 @@
-"""Load the BPF programs of a ProbePlan and attach them: compiled now, or at an earlier start."""
+"""Load and attach the BPF programs of a ProbePlan, compiled now or at an earlier start."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def load(plan: ProbePlan, options: Mapping[str, int]) -> Loaded:
 
 
 def _from_cache(plan: ProbePlan, key: str) -> Loaded | None:
-    """None when no earlier start compiled it, or this kernel refuses what it left."""
+    """None when no earlier start compiled it, or this kernel refuses the result."""
     data = cache.read(key)
     if data is None:
         return None
@@ -63,9 +63,9 @@ def _from_cache(plan: ProbePlan, key: str) -> Loaded | None:
 
 
 class Loaded:
-    """Programs attached with libbpf alone, maps open: in milliseconds.
+    """Attached programs and open maps. `close` detaches; so does the end of the process.
 
-    `close` detaches; so does the end of the process. Raises OSError, and leaves nothing, when the
+    libbpf alone loads them, in milliseconds. Raises OSError, and leaves nothing attached, when the
     kernel refuses one.
     """
 
@@ -92,8 +92,8 @@ class Loaded:
         return self.maps[name]
 
     def skipped_runs(self) -> tuple[int, int]:
-        """Runs that the kernel skipped since loading: (programs that count a fault alone, entries
-        of pairs). Of the second, those whose return did run were noticed there already.
+        """Runs that the kernel skipped since loading: of programs that count a fault alone, and of
+        the entry programs of pairs. The return program counts a skipped entry as "entry missed".
         """
         alone = [name for name in self.programs if _counts_alone(name)]
         paired = {hook.target for hook in self._plan.hooks if hook.kind == "kretprobe"}

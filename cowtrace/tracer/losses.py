@@ -1,4 +1,4 @@
-"""Name what the kernel side counts of itself, and sum up what was lost."""
+"""Name the kernel side's loss counters, and sum up what was lost."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOSSES = (
     "checked",
     "check failed",
 )
-# Those that mean a copy-on-write fault was not counted, or not counted right.
+# A copy-on-write fault that was not counted, or not counted right.
 LOST = ("return missed", "entry missed", "slot taken", "sums full", "check failed")
 # Runs that the kernel skipped: of programs that count a fault alone, and of entries of pairs.
 SKIPPED_PROGRAMS, SKIPPED_ENTRIES = "program busy", "entry skipped"
@@ -37,7 +37,7 @@ def completeness(losses: Iterable[int], baseline: Iterable[int]) -> Completeness
     """
     names = (*LOSSES, SKIPPED_PROGRAMS, SKIPPED_ENTRIES)
     since = {name: now - then for name, now, then in zip(names, losses, baseline, strict=True)}
-    # Neither entry nor return of these ran. The others' return did: "entry missed".
+    # Where the return ran, it was counted as "entry missed"; of the rest, neither ran.
     since[SKIPPED_PROGRAMS] += max(0, since.pop(SKIPPED_ENTRIES) - since["entry missed"])
     return Completeness(
         lost=sum(since[name] for name in (*LOST, SKIPPED_PROGRAMS)),

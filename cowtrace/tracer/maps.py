@@ -1,4 +1,4 @@
-"""Read whole BPF maps, change and remove their elements."""
+"""Read BPF maps as a whole; write and remove elements."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read_hash(
 ) -> list[tuple[K, V]]:
     """Every element of a hash: (key, value), summed over CPUs.
 
-    A sum wraps at 64 bits, so that one CPU may take back what another has counted.
+    A sum wraps at 64 bits: one CPU may take back what another one counted.
     Elements that come or go meanwhile may be missing; one that stays is read once.
     """
     cpus = libbpf().libbpf_num_possible_cpus() if per_cpu else 1
@@ -55,7 +55,7 @@ def read_array(fd: int, length: int, value: Layout[V]) -> list[V]:
 
 
 def read_parts(fd: int, start: int, length: int, value: Layout[V]) -> list[V]:
-    """Elements of a per-CPU array, each CPU's apart; those that are all zero are left out."""
+    """Elements of a per-CPU array, each CPU's alone, without those that are all zero."""
     lib = libbpf()
     raw = ctypes.create_string_buffer(lib.libbpf_num_possible_cpus() * value.size)
     empty = bytes(len(raw))
@@ -77,7 +77,7 @@ def read_element(fd: int, key: bytes, value: Layout[V]) -> V | None:
 
 
 def write_element(fd: int, index: int, value: bytes) -> None:
-    """Set one element of an array."""
+    """Set one element, by a 32-bit key."""
     key = ctypes.c_uint32(index)
     with real_time_thread():
         failed = libbpf().bpf_map_update_elem(fd, ctypes.byref(key), value, 0)
@@ -88,7 +88,7 @@ def write_element(fd: int, index: int, value: bytes) -> None:
 
 
 def delete(fd: int, keys: list[bytes]) -> None:
-    """Remove elements, by BPF_MAP_DELETE_BATCH; those already gone are no error."""
+    """Remove elements, by BPF_MAP_DELETE_BATCH. It is no error if one is gone already."""
     lib = libbpf()
     while keys:
         packed, count = b"".join(keys), ctypes.c_uint32(len(keys))
@@ -96,7 +96,7 @@ def delete(fd: int, keys: list[bytes]) -> None:
             failed = lib.bpf_map_delete_batch(fd, packed, ctypes.byref(count), None)
         if not failed:
             return
-        keys = keys[count.value + 1 :]  # it stops at one that is gone
+        keys = keys[count.value + 1 :]  # the call stops at an element that is gone
 
 
 def sum_cpus(raw: bytes, value: Layout[V]) -> V:
@@ -127,7 +127,7 @@ def _batches(fd: int, key_bytes: int, value_bytes: int) -> Iterator[tuple[bytes,
                 fd, previous, cursor, keys, values, ctypes.byref(count), None
             )
             error = ctypes.get_errno() if failed else 0
-        if error == errno.ENOSPC:  # one bucket holds more than fits: ask for more at once
+        if error == errno.ENOSPC:  # one bucket holds more than fits
             size *= 2
             keys = ctypes.create_string_buffer(size * key_bytes)
             values = ctypes.create_string_buffer(size * value_bytes)

@@ -1,6 +1,6 @@
-"""Perf maps: /tmp/perf-PID.map, in which a language's runtime names the code that it made.
+"""Read perf maps: /tmp/perf-PID.map, in which a runtime names the code that it generated.
 
-Anyone can write a file there, so it counts only when it belongs to the process's own user.
+Anyone can write a file there, so it is read only if it belongs to the process's own user.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pathlib import Path
 
 from cowtrace.proc import nspid
 
-_MOST_BYTES = 64 << 20  # of one file; what is beyond is not read
+_MOST_BYTES = 64 << 20  # read of one file
 
 
 @dataclass(frozen=True, slots=True)
 class _Map:
-    bytes: int  # of the file when it was read
+    bytes: int  # size of the file when it was read
     starts: tuple[int, ...]  # ascending
     entries: tuple[tuple[int, str], ...]  # end and name of each
 
@@ -28,7 +28,7 @@ _NONE = _Map(-1, (), ())
 
 
 class PerfMaps:
-    """Reads each process's map when it is first asked for, and again when it has grown."""
+    """Reads the map of a process at the first look-up, and again when its size has changed."""
 
     def __init__(self, folder: Path = Path("/tmp")) -> None:
         self._folder = folder
@@ -36,7 +36,7 @@ class PerfMaps:
         self._uids: dict[int, int] = {}  # of processes that were seen alive
 
     def name(self, pid: int, address: int) -> str | None:
-        """What lies at an address (hostile); None: no entry, or no map that can be trusted."""
+        """The name of an address (hostile); None: no entry, or no map that can be trusted."""
         found = self._lookup(self._maps.get(pid, _NONE), address)
         if found is None:
             self._read(pid)
@@ -67,7 +67,7 @@ class PerfMaps:
                     return
 
     def _paths(self, pid: int) -> list[Path]:
-        """Also by the name that the process has in its own container."""
+        """By the container PID in its own /tmp, and by the host PID."""
         paths = [self._folder / f"perf-{pid}.map"]
         with suppress(OSError):
             inside = nspid(Path("/proc", str(pid), "status").read_bytes())

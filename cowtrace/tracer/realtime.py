@@ -21,22 +21,22 @@ _NOT_REAL_TIME = (os.SCHED_OTHER, os.SCHED_BATCH, os.SCHED_IDLE)
 
 @contextmanager
 def real_time_thread() -> Iterator[None]:
-    """No ordinary thread preempts this one in the block, where these privileges allow it.
+    """Keep ordinary threads from preempting this one in the block.
 
-    Without CAP_SYS_NICE and RLIMIT_RTPRIO they do not: what the kernel skips is counted as lost.
+    Without CAP_SYS_NICE and RLIMIT_RTPRIO they can: what the kernel then skips counts as lost.
     """
     policy = os.sched_getscheduler(0) if _can_be_preempted() else None
     if policy not in _NOT_REAL_TIME:
         yield
         return
     try:
-        _take(os.SCHED_FIFO, 1)
+        _set_policy(os.SCHED_FIFO, 1)
         yield
     finally:
-        _take(policy, 0)
+        _set_policy(policy, 0)
 
 
-def _take(policy: int, priority: int) -> None:
+def _set_policy(policy: int, priority: int) -> None:
     with suppress(OSError):
         os.sched_setscheduler(0, policy, os.sched_param(priority))
 

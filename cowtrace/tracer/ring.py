@@ -1,4 +1,4 @@
-"""A BPF ring buffer: records in the order in which they were submitted."""
+"""Read a BPF ring buffer: records in the order in which they were submitted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Ring:
     def __init__(self, fd: int) -> None:
         self._lib = libbpf()
         self._batch: list[bytes] = []
-        self._callback = _CALLBACK(self._take)  # kept: the library calls it
+        self._callback = _CALLBACK(self._take)  # a reference: the library calls it
         self._ring = self._lib.ring_buffer__new(fd, self._callback, None, None)
         if not self._ring:
             raise CowtraceError(
@@ -24,7 +24,7 @@ class Ring:
             )
 
     def poll(self, timeout_seconds: float) -> list[bytes]:
-        """What has come; waits up to so long for the first."""
+        """The records that have arrived; waits at most `timeout_seconds` for the first."""
         self._lib.ring_buffer__poll(self._ring, round(timeout_seconds * 1000))
         batch, self._batch = self._batch, []
         return batch

@@ -1,6 +1,6 @@
-"""Run one round of counting: start it, wait, read the BPF maps and clear them.
+"""End a round of counting, read what it counted from the BPF maps, and remove it there.
 
-bpf/count.h says why. Nothing of the old round can change any more when it is read.
+bpf/count.h says why: nothing of the ended round can change while it is read.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _V = TypeVar("_V")
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What one round counted in detail, and all that its keys refer to except stacks."""
+    """What one round counted in detail, and what its keys refer to, without the stacks."""
 
     sums: Mapping[abi.DetailKey, abi.DetailSum]  # faults modulo 2**64, see abi.signed
     mappings: Mapping[tuple[int, int], abi.Mapping]  # by tgid, start
@@ -53,7 +53,7 @@ class Round:
 
 
 class Rounds:
-    """Reads what was counted since the last reading. `map_fd` finds a map by its name."""
+    """Reads round after round. `map_fd` finds a map by its name."""
 
     def __init__(
         self, map_fd: Callable[[str], int], *, cells: int, page_faults: bool, details: bool = False
@@ -65,7 +65,7 @@ class Rounds:
         self._round = 0
 
     def read(self) -> Round:
-        """End the round; return what it counted, and all processes that are known."""
+        """End the round; return what it counted, and all processes of the map."""
         self._round += 1
         ended = self._round & 0xFFFFFFFF  # as current_round() in bpf/count.h: from 1
         maps.write_element(self._fd("rounds"), 0, abi.U32.pack(ended))
@@ -82,17 +82,17 @@ class Rounds:
         return tuple(maps.read_array(self._fd("losses"), len(LOSSES), abi.U64))
 
     def stack(self, number: int) -> tuple[int, ...] | None:
-        """The addresses of one stack, innermost first; None when it was not kept."""
+        """The addresses of one stack, innermost first; None when the map had no room for it."""
         raw = maps.read_element(self._fd("stacks"), abi.U64.pack(number), abi.STACK)
         return raw[: raw.index(0)] if raw and 0 in raw else raw
 
     def mapping(self, tgid: int, start: int) -> abi.Mapping | None:
-        """One mapping; None when it was not noted."""
+        """One mapping; None when the map had no room for it."""
         key = abi.MAPPING_KEY.pack(start, tgid)
         return maps.read_element(self._fd("mappings"), key, abi.MAPPING)
 
     def forget(self, processes: Mapping[int, abi.Process]) -> None:
-        """Remove processes, unless their pid belongs to another one by now."""
+        """Remove processes, unless another one has the pid by now."""
         fd = self._fd("processes")
         for tgid, ended in processes.items():
             key = abi.U32.pack(tgid)
@@ -107,13 +107,13 @@ class Rounds:
             maps.delete(self._fd("mappings"), packed)
 
     def forget_generations(self, numbers: Iterable[int]) -> None:
-        """Remove generations, by the kernel side's number."""
+        """Remove generations, by the number that the kernel side gave them."""
         maps.delete(self._fd("generations"), [abi.U32.pack(number) for number in numbers])
 
     def _take(
         self, name: str, key: abi.Layout[_K], value: abi.Layout[_V], half: int, **how: bool
     ) -> list[tuple[_K, _V]]:
-        """The elements of the ended round, which has that parity; they are removed."""
+        """Remove and return the elements of the ended round, whose parity is `half`."""
         fd = self._fd(name)
         ended = [item for item in maps.read_hash(fd, key, value, **how) if item[0].half == half]
         maps.delete(fd, [key.pack(*element) for element, _ in ended])

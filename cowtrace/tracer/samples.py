@@ -1,4 +1,4 @@
-"""Read sampled copies from their ring buffer, and sum them by unwound, named stack."""
+"""Read sampled copies from their ring buffer; sum them by unwound, named stack."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cowtrace.tracer.ring import Ring
 from cowtrace.tracer.symbols import Symbols, has_memory
 from cowtrace.tracer.unwind import Dump, Unwinder
 
-_UNWINDERS = 32  # processes at a time: each holds the files of one open
+_MOST_UNWINDERS = 32  # each holds the files of one process open
 
 _Key = tuple[int, int | None, int, int, int, model.Mapping | None, Stack]
 
@@ -34,19 +34,15 @@ class Samples:
         self._page_bytes = page_bytes
         self._ring = Ring(ring_fd)
         self._unwinders: OrderedDict[int, Unwinder] = OrderedDict()
-        self._sums: dict[_Key, int] = {}
-        self._rows: dict[_Key, DetailRow] = {}  # as of their last change
+        self._rows: dict[_Key, DetailRow] = {}
 
     def read(self, processes: Mapping[int, abi.Process]) -> None:
-        """Take what has come."""
+        """Add the samples that have arrived."""
         for record in self._ring.poll(0):
             self._add(record, processes)
 
     def rows(self) -> tuple[DetailRow, ...]:
         """Estimates: `faults` and `bytes` are those that the samples stand for."""
-        for key, faults in self._sums.items():
-            if key not in self._rows:
-                self._rows[key] = self._row(key, faults)
         return tuple(self._rows.values())
 
     def close(self) -> None:
@@ -55,13 +51,21 @@ class Samples:
         while self._unwinders:
             self._unwinders.popitem()[1].close()
 
-    def _row(self, key: _Key, faults: int) -> DetailRow:
-        pid, generation, kind, source, origin, mapping, stack = key
-        return DetailRow(
+    def _add(self, record: bytes, processes: Mapping[int, abi.Process]) -> None:
+        sample = abi.SAMPLE.unpack(record)
+        pid, rest = sample.tgid, record[abi.SAMPLE.size :]
+        stack_bytes = rest[abi.REGS.size :][: sample.dump_bytes]
+        dump = Dump.of(abi.REGS.unpack(rest), stack_bytes)
+        stack = self._symbols.named(self._unwind(pid, dump, processes), pid, processes)
+        generation = self._generation(sample.generation)
+        mapping = self._mapping(pid, sample.mapping) if sample.mapping else None
+        key = pid, generation, sample.kind, sample.source, sample.origin, mapping, stack
+        faults = sample.faults + (self._rows[key].faults if key in self._rows else 0)
+        self._rows[key] = DetailRow(
             pid=pid,
-            kind=FaultKind(kind),
-            source=Source(source),
-            origin=Origin(origin),
+            kind=FaultKind(sample.kind),
+            source=Source(sample.source),
+            origin=Origin(sample.origin),
             generation=generation,
             mapping=mapping,
             user_stack=stack,
@@ -72,28 +76,10 @@ class Samples:
             ns=None,
         )
 
-    def _add(self, record: bytes, processes: Mapping[int, abi.Process]) -> None:
-        sample = abi.SAMPLE.unpack(record)
-        pid, rest = sample.tgid, record[abi.SAMPLE.size :]
-        stack_bytes = rest[abi.REGS.size :][: sample.dump_bytes]
-        dump = Dump.of(abi.REGS.unpack(rest), stack_bytes)
-        stack = self._symbols.named(self._unwind(pid, dump, processes), pid, processes)
-        key = (
-            pid,
-            self._generation(sample.generation),
-            sample.kind,
-            sample.source,
-            sample.origin,
-            self._mapping(pid, sample.mapping) if sample.mapping else None,
-            stack,
-        )
-        self._sums[key] = self._sums.get(key, 0) + sample.faults
-        self._rows.pop(key, None)
-
     def _unwind(
         self, pid: int, dump: Dump, processes: Mapping[int, abi.Process]
     ) -> tuple[int, ...]:
-        """By the files of the process, or of the one it was forked from."""
+        """Unwind with the files of the process, or of the one it was forked from."""
         owner = self._symbols.owner(pid, processes)
         if owner is None:
             return (dump.regs[-1],)
@@ -104,7 +90,7 @@ class Samples:
         if unwinder is None:
             unwinder = Unwinder(owner)
         self._unwinders[owner] = unwinder
-        if len(self._unwinders) > _UNWINDERS:
+        if len(self._unwinders) > _MOST_UNWINDERS:
             self._unwinders.popitem(last=False)[1].close()
         return unwinder.addresses(
             dump, lambda address: self._symbols.is_trampoline(address, pid, processes)

@@ -1,4 +1,4 @@
-"""Resolve addresses to named frames: BCC's symbol cache (ELF, debug files) and perf maps."""
+"""Name the frames of stacks: by BCC's symbol cache (ELF, debug files) and perf maps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cowtrace.tracer.perf_maps import PerfMaps
 
 _UNKNOWN = "[unknown]"
 _PYTHON = "py::"  # of CPython's perf trampolines
-_GENERATIONS = 16  # of parents that are asked in place of a child
+_MOST_ANCESTORS = 16  # whose symbols name a child's frames
 
 
 class Symbols:
@@ -34,10 +34,10 @@ class Symbols:
     def stack(
         self, number: int, pid: int | None, processes: Mapping[int, abi.Process]
     ) -> Stack | None:
-        """Innermost function first; pid None: of the kernel. None when it was not kept.
+        """Innermost function first; pid None: of the kernel. None when the map had no room for it.
 
-        A process that has ended is named by its parent, which it shares the layout of its
-        memory with if it never called exec; failing that, its frames are `[unknown]`.
+        The frames of an ended process are named by its parent, whose memory has the same layout
+        unless the process called exec; failing that, they are `[unknown]`.
         """
         addresses = self._addresses(number)
         if addresses is None:
@@ -47,12 +47,12 @@ class Symbols:
     def named(
         self, addresses: tuple[int, ...], pid: int | None, processes: Mapping[int, abi.Process]
     ) -> Stack:
-        """The first address is where it was, the others are where it would have returned to."""
+        """The first address is the instruction pointer, the others are return addresses."""
         owner = pid if pid is None else self.owner(pid, processes)
         family = () if pid is None else _forked_from(pid, processes)
-        # A call can be the last instruction of a function: look at the call, not behind it.
+        # A call can be the last instruction of a function: look up the call, not what follows it.
         places = (address - (index > 0) for index, address in enumerate(addresses))
-        names = (self._known(place, family, owner) for place in places)
+        names = (self._cached(place, family, owner) for place in places)
         return tuple(
             StackFrame(symbol, module, address)
             for (symbol, module), address in zip(names, addresses, strict=True)
@@ -61,7 +61,7 @@ class Symbols:
     def owner(self, pid: int, processes: Mapping[int, abi.Process]) -> int | None:
         """The process itself, or the nearest living ancestor whose memory it was forked from.
 
-        None of them living: the nearest that was named before, whose symbols are still at hand.
+        If none lives: the nearest one that was named before, since BCC caches its symbols.
         """
         if processes is not self._round:
             self._round = processes
@@ -80,9 +80,9 @@ class Symbols:
 
     def is_trampoline(self, address: int, pid: int, processes: Mapping[int, abi.Process]) -> bool:
         """Whether it lies in one of CPython's perf trampolines."""
-        return self._made(address, _forked_from(pid, processes)).startswith(_PYTHON)
+        return self._runtime_name(address, _forked_from(pid, processes)).startswith(_PYTHON)
 
-    def _known(self, address: int, family: tuple[int, ...], owner: int | None) -> tuple[str, str]:
+    def _cached(self, address: int, family: tuple[int, ...], owner: int | None) -> tuple[str, str]:
         key = address, family
         if key not in self._names:
             self._names[key] = self._name(address, family, owner)
@@ -94,11 +94,11 @@ class Symbols:
         if not family or owner is not None:
             symbol, module = self._symbol(address, owner)
         if symbol in ("", _UNKNOWN):
-            symbol = self._made(address, family) or _UNKNOWN
+            symbol = self._runtime_name(address, family) or _UNKNOWN
         return symbol, module
 
-    def _made(self, address: int, family: tuple[int, ...]) -> str:
-        """The name of code that a runtime made, by this process or before it was forked."""
+    def _runtime_name(self, address: int, family: tuple[int, ...]) -> str:
+        """The name of code that a runtime generated, in this process or before it was forked."""
         names = (self._perf_maps.name(pid, address) for pid in family)
         return next((name for name in names if name), "")
 
@@ -109,7 +109,7 @@ def has_memory(pid: int) -> bool:
 
 
 def _start_ns(pid: int, processes: Mapping[int, abi.Process]) -> int:
-    """Tells a process from a later one of its pid; 0: not known."""
+    """When it started, to distinguish it from a later process of its pid; 0: unknown."""
     info = processes.get(pid)
     return info.start_ns if info else 0
 
@@ -117,7 +117,7 @@ def _start_ns(pid: int, processes: Mapping[int, abi.Process]) -> int:
 def _forked_from(pid: int, processes: Mapping[int, abi.Process]) -> tuple[int, ...]:
     """The process, the one whose memory it was forked from, and so on."""
     family = [pid]
-    while len(family) < _GENERATIONS:
+    while len(family) < _MOST_ANCESTORS:
         info = processes.get(family[-1])
         if info is None or not info.born_in:
             break

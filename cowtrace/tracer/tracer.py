@@ -1,4 +1,4 @@
-"""Take snapshots of what attached probes count, until they are closed."""
+"""Take snapshots and events from attached probes, until they are closed."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ class Tracer:
         self._baseline = self._losses()
 
     def snapshot(self) -> Snapshot:
-        """Sums since attach, of every process of the system that faulted or was born since.
+        """Sums since attach, of every process that faulted or was created since.
 
-        Ends a round of counting, which takes an RCU grace period: some 10 ms, asleep.
+        Ends a round of counting, which takes an RCU grace period: some 10 ms of sleep.
         """
         raw = self._rounds.read()
-        # Not at the end: to name addresses takes time, and what comes meanwhile is not in it.
+        # Not at the end: naming addresses takes time, and faults meanwhile are not in the round.
         at_ns = time.monotonic_ns()
         self._details.add(raw)
         if self._samples:
@@ -87,7 +87,7 @@ class Tracer:
         return self._events.poll(timeout_seconds)
 
     def forget_ended(self) -> None:
-        """Leave what had ended by the last snapshot out of those to come.
+        """Leave what had ended by the last snapshot out of the next ones.
 
         For tracers that run for long: without it, memory grows with each process and fork.
         """
@@ -95,7 +95,7 @@ class Tracer:
         self._details.forget_ended()
 
     def bpf_cost(self) -> tuple[int, int] | None:
-        """(ns, runs) of all programs, while BPF statistics are on; None: not known here."""
+        """(ns, runs) of all programs, while BPF statistics are on; None: this kernel has none."""
         return self._loaded.cost()
 
     def close(self) -> None:

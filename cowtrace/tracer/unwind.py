@@ -18,7 +18,7 @@ _STOP = 1  # DWARF_CB_ABORT
 
 @dataclass(frozen=True, slots=True)
 class Dump:
-    """One thread at one moment, in user mode."""
+    """The user-mode state of one thread at one moment."""
 
     regs: tuple[int, ...]  # in DWARF's order
     stack: bytes  # from its pointer on
@@ -29,7 +29,7 @@ class Dump:
         return Dump(tuple(pt_regs[i] for i in _ARCH.dwarf_order), stack)
 
     def word(self, address: int) -> int | None:
-        """Eight bytes of the stack; None: outside of what was kept."""
+        """Eight bytes of the stack; None: outside of the dump."""
         at = address - self.regs[_SP]
         if not 0 <= at <= len(self.stack) - 8:
             return None
@@ -37,7 +37,7 @@ class Dump:
 
 
 class Unwinder:
-    """Unwinds threads of one process, whose files are found while it lives."""
+    """Unwinds threads of one process. Its files are opened now, while it lives."""
 
     def __init__(self, pid: int) -> None:
         self._lib = libdw.libdw()
@@ -64,14 +64,14 @@ class Unwinder:
         )
 
     def knows(self, address: int) -> bool:
-        """Whether one of the process's files is mapped there."""
+        """Whether one of the process's files is mapped at an address."""
         return bool(self._usable and self._lib.dwfl_addrmodule(self._dwfl, address))
 
     def addresses(self, dump: Dump, is_trampoline: Callable[[int], bool]) -> tuple[int, ...]:
-        """Innermost first: where it was, then return addresses. At least where it was.
+        """The instruction pointer, then return addresses, as many as can be unwound.
 
-        `is_trampoline` says whether an address lies in one of CPython's perf trampolines: no
-        file describes them, and they are stepped over.
+        `is_trampoline`: whether an address lies in one of CPython's perf trampolines, which are
+        stepped over, since no file describes them.
         """
         found: list[int] = [dump.regs[_IP]]
         while self._usable and len(found) < _DEPTH:
@@ -95,9 +95,8 @@ class Unwinder:
             self._lib.dwfl_end(dwfl)
 
     def _over_trampoline(self) -> Dump | None:
-        """CPython's trampoline keeps 16 bytes of stack, the upper eight its return: its caller.
-
-        The lower eight are the caller's frame pointer on arm64, and nothing on x86-64.
+        """The caller of CPython's trampoline, whose frame has 16 bytes: the upper eight are the
+        return address, the lower eight the caller's frame pointer on arm64 and unused on x86-64.
         """
         stack = self._last[_SP]
         back = self._dump.word(stack + 8)
@@ -130,9 +129,9 @@ class Unwinder:
         return True
 
     def _unsigned(self, word: int) -> int:
-        """A word of memory; if it is a signed return address, without its signature.
+        """A word of memory; a signed return address loses its signature.
 
-        Taken for one is what has bits above an address, which lies in one of the files.
+        A word counts as one if it has bits above an address, and the address lies in a file.
         """
         address = _bare(word)
         return address if address != word and self.knows(address) else word
@@ -150,7 +149,7 @@ class Unwinder:
         return 0 if len(self._found) < _DEPTH else _STOP
 
     def _registers(self, state: int, address: int) -> tuple[int, ...]:
-        """Of a frame, as far as a caller keeps them; the others as 0."""
+        """The registers of a frame: those that callees save, 0 for the others."""
         regs = [0] * len(_ARCH.dwarf_order)
         regs[_IP] = address
         for number in (*_ARCH.callee_saved, _SP):

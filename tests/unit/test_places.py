@@ -91,7 +91,7 @@ def test_places_of_what_is_gone_are_dropped() -> None:
     for pid in range(1, 3001):
         places.of(process(pid, exited=True))
     places.look(snapshot(process(3000, exited=True)))
-    assert list(places._known) == [(3000, None)]
+    assert list(places._places) == [(3000, None)]
 
 
 def test_a_line_for_each_container() -> None:
