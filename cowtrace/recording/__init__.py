@@ -1,6 +1,6 @@
-"""Keep snapshots of a trace in a file: SQLite, one transaction an interval. These are its values.
+"""Keep the snapshots of a trace in an SQLite file, and read them back as these frozen values.
 
-The tables are those of schema.py.
+tables.py defines the tables.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from cowtrace.model import NOWHERE, FaultKind, Place, Process, Snapshot
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What is known when a recording begins."""
+    """What is known at the start of a recording."""
 
     version: str  # of cowtrace
     kernel: str  # uname -r
@@ -21,23 +21,23 @@ class Header:
     page_bytes: int
     attached_ns: int  # CLOCK_MONOTONIC, as all other times
     started_unix_ns: int  # the wall clock at attached_ns
-    interval_ns: int  # that was asked for; an interval can be longer
-    command: str | None  # that was run, quoted as a shell would have it. Hostile
+    interval_ns: int  # as requested; an interval can take longer
+    command: str | None  # that was run, quoted for a shell. Hostile
     unseen: frozenset[FaultKind]
-    details: frozenset[str]  # of plan.DETAILS, and `samples`: what was recorded
-    asked: frozenset[str] = frozenset()  # the same: what was asked for, told or not
+    details: frozenset[str]  # recorded ones of plan.DETAILS, and `samples`
+    asked: frozenset[str] = frozenset()  # requested ones, whether the plan supports them or not
 
 
-MOST_POINTS = 300  # in time: as many as a chart of a screen's width can show
+MOST_POINTS = 300  # in time: what a chart as wide as a screen can show
 
 
 class Point(NamedTuple):
-    """What one process did in one interval, or in some that follow each other."""
+    """Faults of one process and kind in one interval, or in several consecutive ones."""
 
     at_ns: int  # CLOCK_MONOTONIC, the end of the last of them
     process: int  # index in Recording.last.processes
     kind: FaultKind
-    faults: int  # in this time
+    faults: int
     bytes: int
 
 
@@ -46,14 +46,13 @@ class Recording:
     """One recording, read whole."""
 
     header: Header
-    last: Snapshot  # all sums at the end of the last interval that was kept
+    last: Snapshot  # all sums at the end of the last interval in the file
     points: tuple[Point, ...]  # by time
     times: tuple[int, ...]  # the end of each interval, CLOCK_MONOTONIC
     closed: bool  # False: the recorder was killed, or still runs; an interval may be missing
-    ended: str | None  # why it ended, when it was not as asked: the disk was full
-    # Bytes that the system could still give out, at the end of each interval; None: not known.
-    available: tuple[int | None, ...] = ()
-    places: tuple[Place, ...] = ()  # of last.processes, where they are known
+    ended: str | None  # why it ended early: the disk was full
+    available: tuple[int | None, ...] = ()  # MemAvailable at the end of each interval, in bytes
+    places: tuple[Place, ...] = ()  # of last.processes, if the file has them
 
     @property
     def seconds(self) -> float:
@@ -62,7 +61,7 @@ class Recording:
 
     @property
     def ends(self) -> tuple[int, ...]:
-        """CLOCK_MONOTONIC: the times that points can have, so also those without any."""
+        """All times that points can have, CLOCK_MONOTONIC; some may have no point."""
         step = together(len(self.times))
         return (*self.times[step - 1 : -1 : step], *self.times[-1:])
 
@@ -75,5 +74,5 @@ class Recording:
 
 
 def together(intervals: int) -> int:
-    """How many intervals that follow each other make one point."""
+    """How many consecutive intervals make one point."""
     return max(1, -(-intervals // MOST_POINTS))

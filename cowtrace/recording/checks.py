@@ -1,6 +1,6 @@
-"""One value of a recording, checked: nothing in a file is taken on trust.
+"""Check each value of a recording: no file is trusted.
 
-Raise ValueError, or KeyError: cowtrace would not have written that.
+Raise ValueError or KeyError for a value that cowtrace would not have written.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ KINDS = {kind.label: kind for kind in FaultKind}
 SOURCES = {source.name.lower(): source for source in Source}
 ORIGINS = {origin.name.lower(): origin for origin in Origin}
 TYPES = {kind.name.lower(): kind for kind in MappingType}
-_MOST = 1 << 62  # of any count, bytes or ns: half of what SQLite holds, so that two can be added
+_MOST = 1 << 62  # of any count, bytes or ns: two of them add up to no more than SQLite holds
 
 
 def number(value: object, *, least: int = 0, most: int = _MOST) -> int:
-    """What it says, if it is a number that cowtrace could have written."""
+    """A number that cowtrace could have written."""
     if type(value) is not int or not least <= value <= most:
         raise ValueError(f"{str(value)[:40]!r} where a number should be")
     return value
 
 
 def change(value: object) -> int:
-    """The tracepoint plan takes back what it counted too early."""
+    """A difference, below 0 where the tracepoint plan takes back what it counted too early."""
     return number(value, least=-_MOST)
 
 
 def or_none(value: object, *, most: int = _MOST) -> int | None:
-    """The same of a column that can be NULL."""
+    """A number, of a column that can be NULL."""
     return None if value is None else number(value, most=most)
 
 
 def word(signed: int) -> int:
-    """The 64 bits that SQLite keeps with a sign."""
+    """An unsigned 64-bit word, which SQLite keeps with a sign."""
     return int(signed) & 0xFFFF_FFFF_FFFF_FFFF

@@ -1,4 +1,4 @@
-"""Rebuild processes, their sums and points in time from the tables of counts."""
+"""Rebuild processes, their sums and points in time from the tables process, series and fault."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def counted(rows: Rows, intervals: int) -> Counted:
 
 
 def points(series: Series, counted: Counted, times: tuple[int, ...]) -> tuple[Point, ...]:
-    """What each process did, by kind, in each interval or some together. `times`: their ends."""
+    """Faults by process and kind, in each interval or several. `times`: the ends of intervals."""
     sums = _summed(
         ((at, series[key][0], series[key][1].kind), faults, copied)
         for at, key, faults, copied in counted
@@ -79,7 +79,7 @@ def processes(
 
 
 def places(rows: Rows) -> tuple[Place, ...]:
-    """Where they ran, in the same order."""
+    """Where each process ran, in the same order."""
     return tuple(
         Place(or_none(nspid), None if cgroup is None else str(cgroup))
         for nspid, cgroup in rows("SELECT nspid, cgroup FROM process ORDER BY id")

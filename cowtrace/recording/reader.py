@@ -1,4 +1,4 @@
-"""Read a recording from a file. Never write to it; check every value in it."""
+"""Read a recording from a file. Never write to the file; check every value in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cowtrace.errors import CowtraceError
 from cowtrace.model import Completeness, Snapshot
 from cowtrace.recording import Header, Recording, read_details, read_processes
 from cowtrace.recording.checks import KINDS, Rows, number, or_none
-from cowtrace.recording.schema import APPLICATION_ID, VERSION
+from cowtrace.recording.tables import APPLICATION_ID, VERSION
 from cowtrace.text import printable
 
 _YEAR_2200 = 7_258_118_400 * 10**9
@@ -20,9 +20,9 @@ _HEAD = struct.Struct(">16sH10xI")  # of an SQLite database: magic, page size, p
 
 
 def read(path: Path) -> Recording:
-    """Read it whole, also while it is still being written.
+    """Read a whole recording, even while it is still being written.
 
-    Raises CowtraceError: it is not there, no recording, damaged, or of a newer cowtrace.
+    Raises CowtraceError: it is missing, no recording, damaged, or of a newer cowtrace.
     """
     shown = printable(str(path))
     if not path.is_file():
@@ -34,7 +34,7 @@ def read(path: Path) -> Recording:
             head = file.read(_HEAD.size)
         if not head.startswith(b"SQLite format 3\0"):
             raise _not_a_recording(shown)
-        _whole(path, head)
+        _check_length(path, head)
         database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
     except (OSError, ValueError, sqlite3.Error) as error:
         raise _damaged(shown, error) from None
@@ -49,7 +49,7 @@ def read(path: Path) -> Recording:
                 f"{shown} has schema {version}, this cowtrace knows up to {VERSION}",
                 hint="read it with the cowtrace that made it, or a newer one",
             )
-        database.execute("BEGIN")  # one moment, if it is still being written
+        database.execute("BEGIN")  # a consistent view, if it is still being written
         return _recording(lambda query: database.execute(query).fetchall(), version)
     except (
         sqlite3.Error,
@@ -64,7 +64,7 @@ def read(path: Path) -> Recording:
         database.close()
 
 
-def _whole(path: Path, head: bytes) -> None:
+def _check_length(path: Path, head: bytes) -> None:
     """Raise ValueError when the file is shorter than its header says and has no WAL beside it."""
     if len(head) < _HEAD.size:
         raise ValueError("it is cut off")

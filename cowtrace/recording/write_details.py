@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
 
 from cowtrace.model import DetailRow, ForkGeneration, Mapping, Snapshot, Stack, StackFrame
-from cowtrace.recording.schema import insert, text
+from cowtrace.recording.tables import insert, text
 
 _Key = tuple[object, ...]
 _Sums = tuple[int, int, int | None]  # faults, bytes, ns
@@ -17,7 +17,7 @@ _UPDATE = insert("detail", 14, update=("mapping", "faults", "bytes", "ns"))
 
 
 class DetailWriter:
-    """Writes what changed since the snapshot before, in the transaction that is open."""
+    """Writes what changed since the previous snapshot, within the open transaction."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
@@ -27,7 +27,7 @@ class DetailWriter:
         self._written: dict[_Key, tuple[int, _Sums]] = {}
 
     def add(self, now: Snapshot) -> None:
-        """The whole of them."""
+        """Write the forks, details and samples of one snapshot."""
         for generation in now.generations:
             if self._generations.get(generation.number) is not generation:
                 self._generations[generation.number] = generation
@@ -39,7 +39,7 @@ class DetailWriter:
             for row, key in self._keyed(rows, sampled):
                 keys[id(row)] = row, key
                 mappings[key] = self._mapping(row.mapping)
-                # Two processes that had the same pid, one after the other, are one here.
+                # Two processes with the same pid, one after the other, share a row.
                 before = sums.get(key, (0, 0, None))
                 ns = before[2] if row.ns is None else (before[2] or 0) + row.ns
                 sums[key] = before[0] + row.faults, before[1] + row.bytes, ns
@@ -52,7 +52,7 @@ class DetailWriter:
                 self._database.execute(_UPDATE, (number, *row_key, *total))
 
     def _keyed(self, rows: Iterable[DetailRow], sampled: int) -> Iterable[tuple[DetailRow, _Key]]:
-        """Each row and its columns from sampled to latency, the mapping by its start."""
+        """Each row with its columns from sampled to latency; the mapping as its start."""
         for row in rows:
             if cached := self._keys.get(id(row)):
                 yield row, cached[1]
@@ -66,7 +66,7 @@ class DetailWriter:
                     row.source.name.lower(),
                     row.origin.name.lower(),
                     row.generation,
-                    row.mapping.start if row.mapping else None,  # it may grow, and is the same
+                    row.mapping.start if row.mapping else None,  # it may grow, and stays the same
                     self._stack(row.user_stack),
                     self._stack(row.kernel_stack),
                     row.latency,

@@ -1,4 +1,4 @@
-"""Write snapshots to a recording: only what changed, one transaction an interval."""
+"""Write snapshots to a recording: what changed, in one transaction an interval."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cowtrace.errors import EXIT_NO_ROOM, CowtraceError
 from cowtrace.files import without_links
 from cowtrace.model import FaultRow, PlaceOf, Process, Snapshot, nowhere
 from cowtrace.recording import Header
-from cowtrace.recording.schema import APPLICATION_ID, SCHEMA, VERSION, insert, text
+from cowtrace.recording.tables import APPLICATION_ID, SCHEMA, VERSION, insert, text
 from cowtrace.recording.write_details import DetailWriter
 from cowtrace.text import printable
 
@@ -22,7 +22,7 @@ _Series = tuple[int, int, int, int, int | None]  # the process's id, and the row
 
 
 class NoRoom(CowtraceError):
-    """The disk is full: what was kept until then is a good recording."""
+    """The disk is full; the intervals written up to then are a valid recording."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(
@@ -33,10 +33,10 @@ class NoRoom(CowtraceError):
 
 
 class Writer:
-    """A recording being made. `add` what comes, then `close`; if killed, one interval is lost."""
+    """A recording in progress: `add` each snapshot, then `close`. A kill loses one interval."""
 
     def __init__(self, path: Path, header: Header, *, force: bool = False) -> None:
-        """Raises CowtraceError: the file is there already, or cannot be made."""
+        """Raises CowtraceError: the file exists already, or cannot be created."""
         self._path = path
         self._lock, path = _create(path, force=force)
         self._database = sqlite3.connect(path, isolation_level=None)
@@ -55,11 +55,9 @@ class Writer:
     def add(
         self, now: Snapshot, available_bytes: int | None = None, place_of: PlaceOf = nowhere
     ) -> None:
-        """One interval, and the memory that the system could still give out then.
+        """Write one interval, with MemAvailable and where each changed process runs.
 
-        `place_of`: where a process runs.
-
-        Raises NoRoom: it is not in, those before are.
+        Raises NoRoom: this interval is not in the file, the earlier ones are.
         """
         try:
             self._database.execute("BEGIN")
@@ -72,16 +70,16 @@ class Writer:
             raise NoRoom(self._path) from None
 
     def close(self, *, ended: str | None = None) -> None:
-        """Mark it complete, and fold everything into the one file. Idempotent."""
+        """Mark it complete, and fold the write-ahead log into the file. Idempotent."""
         if self._closed:
             return
         self._closed = True
-        with suppress(sqlite3.Error):  # no room even for that: then it reads as not closed
+        with suppress(sqlite3.Error):  # no room for that either: it reads as not closed
             self._set(closed=1, **({"ended": ended} if ended else {}))
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._database.execute("PRAGMA journal_mode = DELETE")
         self._database.close()
-        os.close(self._lock)  # not earlier: to close any descriptor of it ends SQLite's own locks
+        os.close(self._lock)  # last: closing any descriptor of the file ends SQLite's own locks
 
     def _begin(self, header: Header) -> None:
         self._database.executescript(
@@ -122,11 +120,10 @@ class Writer:
         self._details.add(now)
 
     def _changes(self, process: Process, place_of: PlaceOf) -> Iterable[tuple[int, int, int]]:
-        """(series, faults, bytes) of what came since the interval before."""
-        known = self._processes.get(process.identity)
-        if known and known[1] == process.changed_in:
+        """(series, faults, bytes) of what one process counted since the previous interval."""
+        number, changed_in = self._processes.get(process.identity, (len(self._processes) + 1, None))
+        if changed_in == process.changed_in:
             return
-        number = known[0] if known else len(self._processes) + 1
         self._processes[process.identity] = number, process.changed_in
         place = place_of(process)
         self._database.execute(
@@ -143,13 +140,13 @@ class Writer:
             ),
         )
         for row in process.rows:
-            series = self._number(number, row)
+            series = self._series_id(number, row)
             before = self._sums.get(series, (0, 0))
             self._sums[series] = row.faults, row.bytes
             if (row.faults, row.bytes) != before:
                 yield series, row.faults - before[0], row.bytes - before[1]
 
-    def _number(self, process: int, row: FaultRow) -> int:
+    def _series_id(self, process: int, row: FaultRow) -> int:
         key = process, row.kind, row.source, row.origin, row.actor
         if key not in self._series:
             self._series[key] = len(self._series) + 1
@@ -162,10 +159,10 @@ class Writer:
 
 
 def _create(path: Path, *, force: bool) -> tuple[int, Path]:
-    """An empty file of this user's, 0600, at a place where nothing else was; locked while open.
+    """Create an empty file of this user, mode 0600, where nothing was; locked while it is open.
 
-    The lock is flock(2)'s, which SQLite's do not meet. The path is without links: SQLite opens
-    the file by its name once more.
+    The lock is flock(2)'s, independent of SQLite's. The path is without links: SQLite opens the
+    file once more by its name.
     """
     shown = printable(str(path))
     try:
@@ -180,7 +177,7 @@ def _create(path: Path, *, force: bool) -> tuple[int, Path]:
         for name in beside:
             if force and not os.path.lexists(path):
                 name.unlink(missing_ok=True)
-            elif os.path.lexists(name):  # whoever put it there could read what SQLite writes to it
+            elif os.path.lexists(name):  # its owner could read what SQLite writes to it
                 shown = printable(str(name))
                 raise FileExistsError
         # O_EXCL also does not follow a link.
@@ -200,7 +197,7 @@ def _create(path: Path, *, force: bool) -> tuple[int, Path]:
 
 
 def _is_locked(path: Path) -> bool:
-    """Whether a recorder that lives is writing it."""
+    """Whether a recorder is writing it."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Attach a probe plan to the running kernel; snapshots come out until it is closed."""
+"""Attach a probe plan to the running kernel: options in, a Tracer out."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ def attach(
     only: Filter = NO_FILTER,
     notice: Callable[[str], None] | None = None,
 ) -> Tracer:
-    """Attach a plan; `auto` test-loads them, cheapest first, and takes the first that runs.
+    """Attach a plan; `auto` test-loads them, cheapest first, and takes the first that loads.
 
     Args:
         plan: auto, fentry, kprobe or tracepoint.
         region: count only faults at addresses in [start, end).
         page_faults: also count all page faults of each process: a program in each of them.
         cross_check: compare each copy with wp_page_copy(), where that exists (kprobe plan).
-        fork_copies: count the pages that fork itself copies, since they are pinned: a probe on
-            every new anonymous page.
+        fork_copies: count pages that fork itself copies because they are pinned: a probe on every
+            new anonymous page.
         details: by what Snapshot.details sums faults: plan.DETAILS. A detail that the plan does
             not support is absent from `Tracer.probe_plan.details`, and None in the rows.
-        samples: also take samples of copies with their user stack, in Snapshot.samples: unwound
-            by DWARF tables, for programs that keep no frame pointers, which `stack` needs.
-            Every copy while there are few, fewer and fewer when there are many.
+        samples: also sample copies with their user stack, in Snapshot.samples. These stacks are
+            unwound by DWARF tables, for programs without the frame pointers that `stack` needs.
+            Every copy is sampled while there are few, and fewer the more there are.
         events: also report each fault alone: `Tracer.events`.
         only: which processes to count.
         notice: is called with a sentence for each plan that was refused, and for the one taken.

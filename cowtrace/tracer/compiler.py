@@ -15,7 +15,7 @@ from cowtrace.bpf_source import bpf_dir
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.programs import map_spec
 from cowtrace.libc import libc
-from cowtrace.tracer.compiled import Compiled, with_kfuncs, with_maps
+from cowtrace.tracer.bytecode import Bytecode, with_kfuncs, with_maps
 
 _INCLUDE = re.compile(r'#include "([^"]+)"\s*$')
 
@@ -43,7 +43,7 @@ def _expanded(folder: Path, name: str) -> Iterator[str]:
             yield line
 
 
-def compiled(text: str, flags: Sequence[str]) -> Compiled:
+def compile_source(text: str, flags: Sequence[str]) -> Bytecode:
     """Compile a source. Raises CompileError; CowtraceError when BCC is missing."""
     bpf_class = _import_bcc()
     bpf = bpf_class.__new__(bpf_class)
@@ -61,7 +61,7 @@ def compiled(text: str, flags: Sequence[str]) -> Compiled:
             libc().malloc_trim(0)  # give back what the compiler used
 
 
-def _taken_from(bpf: Any) -> Compiled:
+def _taken_from(bpf: Any) -> Bytecode:
     from bcc.libbcc import lib
 
     # BCC's Python module does not declare these two functions.
@@ -74,7 +74,7 @@ def _taken_from(bpf: Any) -> Compiled:
     }
     places = {fd: place for place, fd in enumerate(maps.values())}
     functions = [lib.bpf_function_name(module, i) for i in range(lib.bpf_num_functions(module))]
-    return Compiled(
+    return Bytecode(
         tuple(map_spec(name, fd) for name, fd in maps.items()),
         tuple(
             (name.decode(), with_maps(with_kfuncs(bpf.dump_func(name)), places.__getitem__))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cowtrace.proc import descendants
-from cowtrace.tracer import abi, maps
+from cowtrace.tracer import abi, bpf_maps
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Filter:
         if self.cgroup is not None:
             fd = os.open(self.cgroup, os.O_RDONLY | os.O_DIRECTORY)
             try:
-                maps.write_element(map_fd("cgroups"), 0, abi.U32.pack(fd))
+                bpf_maps.write_element(map_fd("cgroups"), 0, abi.U32.pack(fd))
             finally:
                 os.close(fd)
         if not self.pids:
@@ -39,4 +39,4 @@ class Filter:
     @staticmethod
     def _add(fd: int, pids: Iterable[int]) -> None:
         for pid in pids:
-            maps.write_element(fd, pid, abi.U32.pack(1))
+            bpf_maps.write_element(fd, pid, abi.U32.pack(1))

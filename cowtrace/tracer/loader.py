@@ -16,8 +16,8 @@ from cowtrace.kernel.btf import vmlinux
 from cowtrace.kernel.plan import ProbePlan
 from cowtrace.kernel.skipped import misses
 from cowtrace.kernel.statistics import run_time
-from cowtrace.tracer.compiled import Compiled, with_maps
-from cowtrace.tracer.compiler import CompileError, bpf_text, compiled
+from cowtrace.tracer.bytecode import Bytecode, with_maps
+from cowtrace.tracer.compiler import CompileError, bpf_text, compile_source
 from cowtrace.tracer.kprobes import Kprobes
 
 _TRACING = {"kfunc": programs.FENTRY, "kretfunc": programs.FEXIT}  # as BCC names them
@@ -42,11 +42,11 @@ def load(plan: ProbePlan, options: Mapping[str, int]) -> Loaded:
     if loaded := _from_cache(plan, key):
         return loaded
     try:
-        compiled_now = compiled(bpf_text(bpf_dir()), flags)
-        loaded = Loaded(plan, compiled_now)
+        bytecode = compile_source(bpf_text(bpf_dir()), flags)
+        loaded = Loaded(plan, bytecode)
     except (CompileError, OSError) as error:
         raise Refused(plan, str(error)) from None
-    cache.write(key, compiled_now.to_bytes())
+    cache.write(key, bytecode.to_bytes())
     return loaded
 
 
@@ -56,7 +56,7 @@ def _from_cache(plan: ProbePlan, key: str) -> Loaded | None:
     if data is None:
         return None
     try:
-        return Loaded(plan, Compiled.from_bytes(data))
+        return Loaded(plan, Bytecode.from_bytes(data))
     except (OSError, LookupError, TypeError, ValueError):
         cache.forget(key)  # the compiler may do better
         return None
@@ -69,17 +69,17 @@ class Loaded:
     kernel refuses one.
     """
 
-    def __init__(self, plan: ProbePlan, compiled: Compiled) -> None:
+    def __init__(self, plan: ProbePlan, bytecode: Bytecode) -> None:
         self.maps: dict[str, int] = {}
         self.programs: dict[str, int] = {}
         self._plan = plan
         self._links: list[int] = []
         self._kprobes = Kprobes()
         try:
-            for spec in compiled.maps:
+            for spec in bytecode.maps:
                 self.maps[spec.name] = programs.create_map(spec)
             fds = list(self.maps.values())
-            for name, code in compiled.programs:
+            for name, code in bytecode.programs:
                 self._load(name, with_maps(code, fds.__getitem__))
             for hook in plan.hooks:
                 self._kprobes.attach(hook, self.programs[hook.program])
@@ -88,25 +88,21 @@ class Loaded:
             raise
 
     def map_fd(self, name: str) -> int:
-        """File descriptor of a map, for maps.read_*. Raises KeyError when there is none."""
+        """File descriptor of a map, for bpf_maps.read_*. Raises KeyError when there is none."""
         return self.maps[name]
 
     def skipped_runs(self) -> tuple[int, int]:
         """Runs that the kernel skipped since loading: of programs that count a fault alone, and of
         the entry programs of pairs. The return program counts a skipped entry as "entry missed".
         """
-        alone = [name for name in self.programs if _counts_alone(name)]
-        paired = {hook.target for hook in self._plan.hooks if hook.kind == "kretprobe"}
-        entries = [
-            hook.program
-            for hook in self._plan.hooks
-            if hook.kind == "kprobe" and hook.target in paired
-        ]
-        counted, entered = (
-            sum(misses(vmlinux(), self.programs[name]) for name in names)
-            for names in (alone if self._plan.misses_faults else [], entries)
-        )
-        return counted, entered
+        hooks = self._plan.hooks
+        paired = {hook.target for hook in hooks if hook.kind == "kretprobe"}
+        entries = [h.program for h in hooks if h.kind == "kprobe" and h.target in paired]
+        alone = [n for n in self.programs if self._plan.misses_faults and _counts_alone(n)]
+        return self._misses(alone), self._misses(entries)
+
+    def _misses(self, names: list[str]) -> int:
+        return sum(misses(vmlinux(), self.programs[name]) for name in names)
 
     def cost(self) -> tuple[int, int] | None:
         """(ns, runs) of all programs since loading, while the kernel's statistics were on.

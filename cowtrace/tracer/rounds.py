@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from cowtrace.libc import libc
-from cowtrace.tracer import abi, maps
+from cowtrace.tracer import abi, bpf_maps
 from cowtrace.tracer.losses import LOSSES
 
 _NR_MEMBARRIER = {"x86_64": 324, "aarch64": 283}
@@ -68,55 +68,55 @@ class Rounds:
         """End the round; return what it counted, and all processes of the map."""
         self._round += 1
         ended = self._round & 0xFFFFFFFF  # as current_round() in bpf/count.h: from 1
-        maps.write_element(self._fd("rounds"), 0, abi.U32.pack(ended))
+        bpf_maps.write_element(self._fd("rounds"), 0, abi.U32.pack(ended))
         _wait_for_programs()
         return Round(
             sums=self._sums(ended),
             page_faults=self._totals(ended & 1) if self._page_faults else None,
-            processes=dict(maps.read_hash(self._fd("processes"), abi.U32, abi.PROCESS)),
+            processes=dict(bpf_maps.read_hash(self._fd("processes"), abi.U32, abi.PROCESS)),
             details=self._read_details(ended & 1) if self._details else None,
         )
 
     def losses(self) -> tuple[int, ...]:
         """`enum loss` since loading."""
-        return tuple(maps.read_array(self._fd("losses"), len(LOSSES), abi.U64))
+        return tuple(bpf_maps.read_array(self._fd("losses"), len(LOSSES), abi.U64))
 
     def stack(self, number: int) -> tuple[int, ...] | None:
         """The addresses of one stack, innermost first; None when the map had no room for it."""
-        raw = maps.read_element(self._fd("stacks"), abi.U64.pack(number), abi.STACK)
+        raw = bpf_maps.read_element(self._fd("stacks"), abi.U64.pack(number), abi.STACK)
         return raw[: raw.index(0)] if raw and 0 in raw else raw
 
     def mapping(self, tgid: int, start: int) -> abi.Mapping | None:
         """One mapping; None when the map had no room for it."""
         key = abi.MAPPING_KEY.pack(start, tgid)
-        return maps.read_element(self._fd("mappings"), key, abi.MAPPING)
+        return bpf_maps.read_element(self._fd("mappings"), key, abi.MAPPING)
 
     def forget(self, processes: Mapping[int, abi.Process]) -> None:
         """Remove processes, unless another one has the pid by now."""
         fd = self._fd("processes")
         for tgid, ended in processes.items():
             key = abi.U32.pack(tgid)
-            now = maps.read_element(fd, key, abi.PROCESS)
+            now = bpf_maps.read_element(fd, key, abi.PROCESS)
             if now and now.start_ns == ended.start_ns:
-                maps.delete(fd, [key])
+                bpf_maps.delete(fd, [key])
 
     def forget_mappings(self, keys: Iterable[tuple[int, int]]) -> None:
         """Remove mappings, by (tgid, start)."""
         packed = [abi.MAPPING_KEY.pack(start, tgid) for tgid, start in keys]
         if packed:
-            maps.delete(self._fd("mappings"), packed)
+            bpf_maps.delete(self._fd("mappings"), packed)
 
     def forget_generations(self, numbers: Iterable[int]) -> None:
         """Remove generations, by the number that the kernel side gave them."""
-        maps.delete(self._fd("generations"), [abi.U32.pack(number) for number in numbers])
+        bpf_maps.delete(self._fd("generations"), [abi.U32.pack(number) for number in numbers])
 
     def _take(
         self, name: str, key: abi.Layout[_K], value: abi.Layout[_V], half: int, **how: bool
     ) -> list[tuple[_K, _V]]:
         """Remove and return the elements of the ended round, whose parity is `half`."""
         fd = self._fd(name)
-        ended = [item for item in maps.read_hash(fd, key, value, **how) if item[0].half == half]
-        maps.delete(fd, [key.pack(*element) for element, _ in ended])
+        ended = [item for item in bpf_maps.read_hash(fd, key, value, **how) if item[0].half == half]
+        bpf_maps.delete(fd, [key.pack(*element) for element, _ in ended])
         return ended
 
     def _sums(self, ended: int) -> dict[abi.FaultKey, abi.FaultSum]:
@@ -124,7 +124,7 @@ class Rounds:
         sums = dict(self._take("fault_sums", abi.FAULT_KEY, abi.FAULT_SUM, half))
         if self._cells:
             start = half * self._cells
-            for cell in maps.read_parts(self._fd("cells"), start, self._cells, abi.CELL):
+            for cell in bpf_maps.read_parts(self._fd("cells"), start, self._cells, abi.CELL):
                 if cell.round == ended:
                     faults, copied = sums.get(cell.key, (0, 0))
                     sums[cell.key] = abi.FaultSum(faults + cell.faults, copied + cell.bytes)
@@ -140,11 +140,11 @@ class Rounds:
         sums = self._take("details", abi.DETAIL_KEY, abi.DETAIL_SUM, half)
         mappings = []
         with suppress(KeyError):  # mappings were not requested
-            mappings = maps.read_hash(self._fd("mappings"), abi.MAPPING_KEY, abi.MAPPING)
+            mappings = bpf_maps.read_hash(self._fd("mappings"), abi.MAPPING_KEY, abi.MAPPING)
         return Details(
             sums={key._replace(half=0): value for key, value in sums},
             mappings={(key.tgid, key.start): value for key, value in mappings},
-            generations=dict(maps.read_hash(self._fd("generations"), abi.U32, abi.GENERATION)),
+            generations=dict(bpf_maps.read_hash(self._fd("generations"), abi.U32, abi.GENERATION)),
         )
 
 

@@ -9,7 +9,7 @@ from cowtrace import model
 from cowtrace.model import DetailRow, FaultKind, Origin, Source, Stack
 from cowtrace.tracer import abi
 from cowtrace.tracer.ring import Ring
-from cowtrace.tracer.symbols import Symbols, has_memory
+from cowtrace.tracer.stack_symbols import Symbols, has_memory
 from cowtrace.tracer.unwind import Dump, Unwinder
 
 _MOST_UNWINDERS = 32  # each holds the files of one process open

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from types import TracebackType
 
 from cowtrace import model
 from cowtrace.kernel.facts import KernelFacts
@@ -19,7 +18,7 @@ from cowtrace.tracer.loader import Loaded
 from cowtrace.tracer.losses import completeness
 from cowtrace.tracer.rounds import Round, Rounds
 from cowtrace.tracer.samples import Samples
-from cowtrace.tracer.symbols import Symbols
+from cowtrace.tracer.stack_symbols import Symbols
 
 
 class Tracer:
@@ -109,12 +108,7 @@ class Tracer:
     def __enter__(self) -> Tracer:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _forget_details(self, raw: Round, ended: Mapping[int, abi.Process]) -> None:

@@ -26,7 +26,7 @@ with atheris.instrument_imports(include=["cowtrace"], enable_loader_override=Fal
     from cowtrace.kernel import symbols
     from cowtrace.kernel.btf import Btf
     from cowtrace.tracer import perf_maps
-    from cowtrace.tracer.compiled import Compiled, with_kfuncs, with_maps
+    from cowtrace.tracer.bytecode import Bytecode, with_kfuncs, with_maps
     from cowtrace.workloads.oracles import smaps
 
 SCRATCH = Path(tempfile.mkdtemp(prefix="cowtrace-guided-"))
@@ -69,7 +69,7 @@ def kallsyms(data: bytes) -> None:
 
 def kept_programs(data: bytes) -> None:
     with suppress(LookupError, TypeError, ValueError, struct.error):  # then it is compiled again
-        for _, code in Compiled.from_bytes(data).programs:
+        for _, code in Bytecode.from_bytes(data).programs:
             with_maps(with_kfuncs(code), lambda place: place)
 
 
@@ -105,7 +105,7 @@ def seed(name: str) -> bytes:
         "btf": _btf(),
         "perf_map": b"1000 20 py::f:/a.py\n1020 8 g\n",
         "kallsyms": b"ffffffff81000000 T do_wp_page\nffffffff81000040 t finish_fault\n",
-        "kept_programs": Compiled((), (("p", bytes.fromhex("b700000000000000" * 2)),)).to_bytes(),
+        "kept_programs": Bytecode((), (("p", bytes.fromhex("b700000000000000" * 2)),)).to_bytes(),
         "proc": b"1000-2000 rw-p 00000000 00:00 0 [heap]\nPrivate_Dirty:  4 kB\n0::/a\n"
         b"36 35 0:30 / /a\\040b rw - cgroup2 none rw\nMemAvailable:  4 kB\n",
     }[name]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cowtrace.tracer import maps
+from cowtrace.tracer import bpf_maps
 from cowtrace.tracer.filter import Filter
 
 
@@ -17,7 +17,7 @@ from cowtrace.tracer.filter import Filter
 def written(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """(map, key) of each element that is written."""
     found: list[tuple[int, int]] = []
-    monkeypatch.setattr(maps, "write_element", lambda fd, key, value: found.append((fd, key)))
+    monkeypatch.setattr(bpf_maps, "write_element", lambda fd, key, value: found.append((fd, key)))
     return found
 
 

@@ -23,7 +23,7 @@ from cowtrace.cli import cgroups
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel import symbols
 from cowtrace.tracer import perf_maps
-from cowtrace.tracer.compiled import Compiled
+from cowtrace.tracer.bytecode import Bytecode
 
 CODES = {value for name, value in vars(errors).items() if name.startswith("EXIT_")} | {0}
 # Commands that attach before they do anything else; here none can be attached.
@@ -124,7 +124,7 @@ def test_kallsyms(content: bytes) -> None:
 @given(st.binary())
 def test_kept_programs(content: bytes) -> None:
     with suppress(LookupError, TypeError, ValueError):  # then it is compiled again
-        Compiled.from_bytes(content)
+        Bytecode.from_bytes(content)
 
 
 @fuzzed

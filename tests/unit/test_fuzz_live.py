@@ -39,13 +39,13 @@ from cowtrace.model import FaultKind, MappingType, Origin, Place, Snapshot, Sour
 from cowtrace.prometheus.metrics import Metrics
 from cowtrace.terminal import forks, mappings, plain, processes, stacks
 from cowtrace.terminal.events import EventLines
-from cowtrace.tracer import abi, maps, unwind
+from cowtrace.tracer import abi, bpf_maps, unwind
 from cowtrace.tracer.details import DetailLedger
 from cowtrace.tracer.events import Events
 from cowtrace.tracer.ledger import Ledger
 from cowtrace.tracer.libdw import libdw
 from cowtrace.tracer.rounds import Details, Round
-from cowtrace.tracer.symbols import Symbols
+from cowtrace.tracer.stack_symbols import Symbols
 from cowtrace.workloads.oracles import smaps
 
 PAGE = 4096
@@ -257,7 +257,7 @@ def maps_name(name: bytes) -> Any:
 def test_the_sum_of_all_cpus(raw: bytes, cpus: int) -> None:
     value = abi.PAGE_FAULT_SUM
     whole = raw.ljust(cpus * value.size, b"\xff")[: cpus * value.size]
-    summed = maps.sum_cpus(whole, value)
+    summed = bpf_maps.sum_cpus(whole, value)
     columns = [*zip(*value.iter_unpack(whole), strict=True)]
     assert summed == tuple(sum(column) % 2**64 for column in columns)
 

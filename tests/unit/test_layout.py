@@ -81,7 +81,7 @@ ARROWS = {
 
 
 def modules() -> dict[str, Path]:
-    """Each module of the package by its dotted name, `cowtrace.tracer.maps`."""
+    """Each module of the package by its dotted name, `cowtrace.tracer.bpf_maps`."""
     named = {}
     for path in PACKAGE.rglob("*.py"):
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts

@@ -1,4 +1,4 @@
-"""Compiled programs are loaded and attached as BCC would have, or nothing is left open."""
+"""Bytecode programs are loaded and attached as BCC would have, or nothing is left open."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from test_compiled import EXIT, RING, SUMS, load_map
+from test_bytecode import EXIT, RING, SUMS, load_map
 
 from cowtrace import cache
 from cowtrace.kernel import programs
@@ -16,12 +16,12 @@ from cowtrace.kernel.hooks import Hook
 from cowtrace.kernel.plan import ProbePlan
 from cowtrace.kernel.programs import MapSpec
 from cowtrace.tracer import loader
-from cowtrace.tracer.compiled import Compiled
+from cowtrace.tracer.bytecode import Bytecode
 from cowtrace.tracer.loader import Loaded
 
 HOOK = Hook("kprobe", "finish_fault", "finish_fault_enter")
 PLAN = ProbePlan("kprobe", (HOOK,), {}, frozenset(), ())
-COMPILED = Compiled(
+COMPILED = Bytecode(
     (SUMS, RING),
     (
         ("raw_tracepoint__sched_process_exit", load_map(1) + EXIT),
@@ -127,7 +127,7 @@ def test_nothing_is_left_of_what_is_refused(kernel: FakeKernel, refused: str) ->
 
 def test_a_program_that_was_not_kept_is_an_error(kernel: FakeKernel) -> None:
     with pytest.raises(LookupError):
-        Loaded(PLAN, Compiled((SUMS,), ()))
+        Loaded(PLAN, Bytecode((SUMS,), ()))
     assert kernel.still_open() == []
 
 
@@ -137,7 +137,7 @@ def test_what_this_kernel_does_not_take_is_compiled_again(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     cache.write("key", COMPILED.to_bytes())
 
-    def refuse(plan: ProbePlan, compiled: Compiled) -> None:
+    def refuse(plan: ProbePlan, compiled: Bytecode) -> None:
         assert compiled == COMPILED
         raise OSError("refused")
 

@@ -20,7 +20,7 @@ from cowtrace.errors import CowtraceError
 from cowtrace.model import NOWHERE, Completeness, FaultKind, MappingType, Place, Snapshot, Source
 from cowtrace.recording import Header
 from cowtrace.recording.reader import read
-from cowtrace.recording.schema import VERSION
+from cowtrace.recording.tables import VERSION
 from cowtrace.recording.writer import Writer
 
 HEADER = Header(

@@ -17,7 +17,7 @@ _KFUNC_MARK = 0x40000000  # as in bpf/kernel.h
 
 
 @dataclass(frozen=True, slots=True)
-class Compiled:
+class Bytecode:
     """What it takes to load programs again on the same kernel."""
 
     maps: tuple[MapSpec, ...]
@@ -29,9 +29,9 @@ class Compiled:
         return json.dumps({"maps": maps, "programs": programs}).encode()
 
     @staticmethod
-    def from_bytes(data: bytes) -> Compiled:
+    def from_bytes(data: bytes) -> Bytecode:
         found = json.loads(data)
-        return Compiled(
+        return Bytecode(
             tuple(MapSpec(*fields) for fields in found["maps"]),
             tuple((name, bytes.fromhex(code)) for name, code in found["programs"]),
         )

@@ -7,7 +7,7 @@ import subprocess
 
 from cowtrace.model import StackFrame
 from cowtrace.tracer import abi
-from cowtrace.tracer.symbols import Symbols
+from cowtrace.tracer.stack_symbols import Symbols
 
 GONE = 4_000_000_000  # no pid
 GONE_TOO = GONE + 1

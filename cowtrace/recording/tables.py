@@ -1,7 +1,7 @@
-"""The file: SQLite, to be read with sqlite3 as well as with `cowtrace report`.
+"""Define the tables of a recording, which sqlite3 can read as well as `cowtrace report`.
 
-Times are nanoseconds of CLOCK_MONOTONIC, counts are of faults, sizes of bytes. Every interval is
-one transaction: whoever reads sees whole intervals.
+Times are nanoseconds of CLOCK_MONOTONIC, counts are of faults, sizes in bytes. Every interval is
+one transaction, so that readers see whole intervals.
 """
 
 from __future__ import annotations
@@ -9,26 +9,26 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 APPLICATION_ID = 0x636F7774  # "cowt": PRAGMA application_id
-# PRAGMA user_version; a reader takes its own and older ones. 2: interval.available_bytes;
+# PRAGMA user_version; a reader supports its own and older ones. 2: interval.available_bytes;
 # 3: process.nspid, process.cgroup
 VERSION = 3
 
 SCHEMA = """
--- What is known of the whole: version, kernel, plan, page_bytes, attached_ns, started_unix_ns,
--- interval_ns, command, unseen, details and asked (words with commas; what was asked for and is
--- no detail, the plan could not tell), closed (1: it ended cleanly), ended (why, when it was not
--- as asked).
+-- About the whole recording: version, kernel, plan, page_bytes, attached_ns, started_unix_ns,
+-- interval_ns, command, unseen, details and asked (comma-separated; requested details that are
+-- absent from details: the plan does not support them), closed (1: it ended cleanly), ended (why
+-- it ended early).
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
--- lost: since attach, as are the causes in loss. available_bytes: MemAvailable of /proc/meminfo,
--- NULL when it could not be read.
+-- lost: since attach, as is loss.count. available_bytes: MemAvailable of /proc/meminfo, NULL when
+-- it could not be read.
 CREATE TABLE interval (
     id INTEGER PRIMARY KEY, at_ns INTEGER NOT NULL, lost INTEGER NOT NULL, available_bytes INTEGER
 );
 CREATE TABLE loss (cause TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
 
--- pid is the kernel's tgid; parent NULL: born before the recording. The process chose comm.
--- nspid: its pid where it runs, in a container; cgroup: the path. NULL: not known.
+-- pid is the kernel's tgid; parent NULL: created before the recording. The process chose comm.
+-- nspid: the container PID; cgroup: the path. NULL: unknown.
 CREATE TABLE process (
     id INTEGER PRIMARY KEY, pid INTEGER NOT NULL, start_ns INTEGER, comm TEXT NOT NULL,
     parent INTEGER, exited INTEGER NOT NULL, nspid INTEGER, cgroup TEXT
@@ -39,7 +39,7 @@ CREATE TABLE series (
     id INTEGER PRIMARY KEY, process INTEGER NOT NULL REFERENCES process, kind TEXT NOT NULL,
     source TEXT NOT NULL, origin TEXT NOT NULL, actor INTEGER
 );
--- What came in one interval; a series that did not change in it has no row.
+-- Faults of one interval; a series that did not change in it has no row.
 CREATE TABLE fault (
     interval INTEGER NOT NULL REFERENCES interval, series INTEGER NOT NULL REFERENCES series,
     faults INTEGER NOT NULL, bytes INTEGER NOT NULL, PRIMARY KEY (interval, series)
@@ -81,5 +81,5 @@ def insert(table: str, columns: int, update: Iterable[str] = ()) -> str:
 
 
 def text(raw: str) -> str:
-    """What SQLite takes: a byte that is not UTF-8 becomes an escape."""
+    """Text for SQLite: a byte that is not UTF-8 becomes an escape."""
     return raw.encode(errors="backslashreplace").decode()

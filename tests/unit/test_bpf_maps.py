@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cowtrace.tracer import abi
 from cowtrace.tracer.abi import Layout
-from cowtrace.tracer.maps import sum_cpus
+from cowtrace.tracer.bpf_maps import sum_cpus
 
 U64 = st.integers(0, (1 << 64) - 1)
 

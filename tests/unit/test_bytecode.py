@@ -1,4 +1,4 @@
-"""Compiled programs to bytes and back, and their instructions with other numbers of maps."""
+"""Bytecode programs to bytes and back, and their instructions with other numbers of maps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cowtrace.kernel.programs import MapSpec
-from cowtrace.tracer.compiled import Compiled, with_kfuncs, with_maps
+from cowtrace.tracer.bytecode import Bytecode, with_kfuncs, with_maps
 
 SUMS = MapSpec("sums", 5, 16, 16, 65536, 0)
 RING = MapSpec("events", 27, 0, 0, 4096, 0)
@@ -25,13 +25,13 @@ def load_map(number: int) -> bytes:
 
 
 EXIT = instruction(0x95)
-PROGRAMS = Compiled((SUMS, RING), (("raw_tracepoint__x", load_map(1) + EXIT), ("y", EXIT)))
+PROGRAMS = Bytecode((SUMS, RING), (("raw_tracepoint__x", load_map(1) + EXIT), ("y", EXIT)))
 
 
 @given(st.lists(st.tuples(st.text(max_size=9), st.binary(max_size=64)), max_size=4))
 def test_to_bytes_and_back(programs: list[tuple[str, bytes]]) -> None:
-    compiled = Compiled((SUMS, RING), tuple(programs))
-    assert Compiled.from_bytes(compiled.to_bytes()) == compiled
+    compiled = Bytecode((SUMS, RING), tuple(programs))
+    assert Bytecode.from_bytes(compiled.to_bytes()) == compiled
 
 
 def test_maps_get_another_number_and_nothing_else_changes() -> None:
