@@ -121,20 +121,20 @@ class Place:
         return self.nspid not in (None, pid)
 
 
-NOWHERE = Place(None, None)  # not known
+UNKNOWN_PLACE = Place(None, None)
 PlaceOf = Callable[[Process], Place]
 
 
-def nowhere(process: Process) -> Place:
-    """A PlaceOf that knows no place."""
-    return NOWHERE
+def unknown_place(process: Process) -> Place:
+    """A PlaceOf without any knowledge."""
+    return UNKNOWN_PLACE
 
 
 @dataclass(frozen=True, slots=True)
 class Completeness:
     """What the counts lack: every way to lose a fault is counted."""
 
-    lost: int  # faults known to have been missed: 0 in a complete trace
+    lost: int  # missed faults: 0 in a complete trace
     detail: tuple[tuple[str, int], ...]  # the losses by cause, those above 0
     checked: int = 0  # faults whose classification wp_page_copy() confirmed (cross_check)
 
@@ -298,20 +298,17 @@ class Snapshot:
     def families(self, roots: Iterable[int]) -> set[int]:
         """Pids of `roots` and of every process created under them since attach."""
         family = set(roots)
-        grew = True
-        while grew:
-            born = {p.pid for p in self.processes if p.parent in family} - family
-            family |= born
-            grew = bool(born)
+        while new := {p.pid for p in self.processes if p.parent in family} - family:
+            family |= new
         return family
 
     def only(self, keep: Iterable[Process]) -> Snapshot:
         """The same moment, with only these processes, their details and their generations."""
-        kept = tuple(keep)
-        pids = {process.pid for process in kept}
+        processes = tuple(keep)
+        pids = {process.pid for process in processes}
         return replace(
             self,
-            processes=kept,
+            processes=processes,
             details=tuple(row for row in self.details if row.pid in pids),
             samples=tuple(row for row in self.samples if row.pid in pids),
             generations=tuple(g for g in self.generations if {g.parent, g.child} & pids),

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cowtrace.errors import CowtraceError
-from cowtrace.model import NOWHERE, Place, Process, Snapshot
+from cowtrace.model import UNKNOWN_PLACE, Place, Process, Snapshot
 
 _PROC = Path("/proc")
 
@@ -50,7 +50,7 @@ def comm(pid: int) -> str:
 
 
 def available_bytes() -> int | None:
-    """Memory that the system can still give out before it must swap; None: unknown."""
+    """MemAvailable of the system, in bytes; None: unknown."""
     try:
         meminfo = (_PROC / "meminfo").read_bytes()
     except OSError:
@@ -78,7 +78,7 @@ def descendants(roots: Iterable[int]) -> set[int]:
 
 
 _MOST_ANCESTORS = 16  # whose cgroup is read in place of an ended process's
-_SLACK = 1000  # places of processes that left the snapshot, kept before they are dropped
+_SLACK = 1000  # places of processes that left the snapshot, before they are dropped
 
 
 def read_place(pid: int, proc: Path = _PROC) -> Place | None:
@@ -139,7 +139,7 @@ class Places:
             self._by_pid = {p.pid: p for p in self._now.processes} if self._now else {}
         if parent in self._by_pid:
             return self._of(self._by_pid[parent], ancestors - 1).cgroup
-        return (self._read(parent) or NOWHERE).cgroup
+        return (self._read(parent) or UNKNOWN_PLACE).cgroup
 
 
 def nspid(status: bytes) -> int | None:

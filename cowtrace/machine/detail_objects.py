@@ -37,7 +37,7 @@ from cowtrace.analysis.cgroups import CgroupRow
 from cowtrace.analysis.forks import ForkRow
 from cowtrace.analysis.mappings import MappingRow, label, segment
 from cowtrace.machine.objects import latency_of
-from cowtrace.model import NOWHERE, DetailRow, Event, PlaceOf, Source, nowhere
+from cowtrace.model import UNKNOWN_PLACE, DetailRow, Event, PlaceOf, Source, unknown_place
 
 __all__ = [
     "cgroups",
@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 
-def generations(rows: Iterable[ForkRow], place_of: PlaceOf = nowhere) -> dict[str, Any]:
+def generations(rows: Iterable[ForkRow], place_of: PlaceOf = unknown_place) -> dict[str, Any]:
     """By number. `place_of`: where a process runs."""
     ordered = sorted(rows, key=lambda row: row.generation.number)
     return {"generations": [_generation(row, place_of) for row in ordered]}
@@ -118,8 +118,8 @@ def _cgroup(row: CgroupRow) -> dict[str, Any]:
 
 def _generation(row: ForkRow, place_of: PlaceOf) -> dict[str, Any]:
     generation = row.generation
-    parent = place_of(row.parent) if row.parent else NOWHERE
-    child = place_of(row.child) if row.child else NOWHERE
+    parent = place_of(row.parent) if row.parent else UNKNOWN_PLACE
+    child = place_of(row.child) if row.child else UNKNOWN_PLACE
     return {
         "number": generation.number,
         "parent": generation.parent,

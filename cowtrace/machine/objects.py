@@ -40,7 +40,7 @@ from cowtrace.model import (
     Process,
     Snapshot,
     Source,
-    nowhere,
+    unknown_place,
 )
 
 
@@ -48,7 +48,7 @@ def write(
     stream: TextIO,
     now: Snapshot,
     before: Snapshot | None = None,
-    place_of: PlaceOf = nowhere,
+    place_of: PlaceOf = unknown_place,
     *,
     latency: bool = False,
 ) -> None:
@@ -61,7 +61,7 @@ def write(
 
 
 def as_object(
-    now: Snapshot, before: Snapshot | None = None, place_of: PlaceOf = nowhere
+    now: Snapshot, before: Snapshot | None = None, place_of: PlaceOf = unknown_place
 ) -> dict[str, Any]:
     """The object of one line. `place_of`: where a process runs."""
     rates = per_second(now, before)

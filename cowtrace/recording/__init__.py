@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from cowtrace.model import NOWHERE, FaultKind, Place, Process, Snapshot
+from cowtrace.model import UNKNOWN_PLACE, FaultKind, Place, Process, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Recording:
 
     def place(self, process: int) -> Place:
         """By index in last.processes."""
-        return self.places[process] if self.places else NOWHERE
+        return self.places[process] if self.places else UNKNOWN_PLACE
 
     def process(self, point: Point) -> Process:
         return self.last.processes[point.process]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cowtrace.errors import EXIT_NO_ROOM, CowtraceError
 from cowtrace.files import without_links
-from cowtrace.model import FaultRow, PlaceOf, Process, Snapshot, nowhere
+from cowtrace.model import FaultRow, PlaceOf, Process, Snapshot, unknown_place
 from cowtrace.recording import Header
 from cowtrace.recording.tables import APPLICATION_ID, SCHEMA, VERSION, insert, text
 from cowtrace.recording.write_details import DetailWriter
@@ -53,7 +53,7 @@ class Writer:
             raise NoRoom(path) from None
 
     def add(
-        self, now: Snapshot, available_bytes: int | None = None, place_of: PlaceOf = nowhere
+        self, now: Snapshot, available_bytes: int | None = None, place_of: PlaceOf = unknown_place
     ) -> None:
         """Write one interval, with MemAvailable and where each changed process runs.
 

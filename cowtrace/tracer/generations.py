@@ -100,13 +100,13 @@ class Generations:
         return self._shown
 
     def _first(self, raw: abi.Generation) -> ForkGeneration:
-        known = raw.shareable_pages != _UNKNOWN_PAGES
+        pages = None if raw.shareable_pages == _UNKNOWN_PAGES else raw.shareable_pages
         return ForkGeneration(
             number=self._last,
             parent=raw.parent,
             child=raw.child,
             at_ns=raw.at_ns,
-            shareable_bytes=raw.shareable_pages * self._page_bytes if known else None,
+            shareable_bytes=None if pages is None else pages * self._page_bytes,
             ended_ns=None,
             ended_by=None,
             parent_copied_bytes=0,

@@ -117,8 +117,8 @@ class Ledger:
                 exited=bool(info.exited),
                 page_faults=PageFaults(*account.page_faults) if self._totals else None,
                 rows=tuple(
-                    _fault_row(row, *sums)
-                    for row, sums in sorted(account.rows.items())
+                    FaultRow(FaultKind(kind), Source(source), Origin(origin), actor or None, *sums)
+                    for (kind, source, origin, actor), sums in sorted(account.rows.items())
                     if sums != (0, 0)
                 ),
                 unseen=self._plan.unseen,
@@ -128,13 +128,8 @@ class Ledger:
         return account.process
 
 
-def _fault_row(row: _Row, faults: int, copied: int) -> FaultRow:
-    kind, source, origin, actor = row
-    return FaultRow(FaultKind(kind), Source(source), Origin(origin), actor or None, faults, copied)
-
-
 def _take_back(rows: dict[_Row, tuple[int, int]]) -> None:
-    """The tracepoint plan counts each write-protection fault as reused, then what it became."""
+    """Undo a double count: the tracepoint plan counts a fault as reused, then as what it became."""
     for (kind, source, origin, actor), (faults, _) in list(rows.items()):
         became = kind in (FaultKind.COPIED, FaultKind.ZERO_FILLED)
         if became or (kind == FaultKind.FAILED and source != Source.FILE):

@@ -44,7 +44,7 @@ class Details:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What one round counted, and the processes known at its end."""
+    """What one round counted, and the processes in the map at its end."""
 
     sums: Mapping[abi.FaultKey, abi.FaultSum]  # faults modulo 2**64, see abi.signed
     page_faults: Mapping[int, abi.PageFaultSum] | None  # by tgid; None: not counted

@@ -15,7 +15,7 @@ _MOST_ANCESTORS = 16  # whose symbols name a child's frames
 
 
 class Symbols:
-    """Names each stack of each process once. `addresses` reads a stack by its id."""
+    """Names stacks. `addresses` reads one by its id; `symbol` names an address of a process."""
 
     def __init__(
         self,
@@ -25,7 +25,7 @@ class Symbols:
         self._addresses = addresses
         self._symbol = symbol
         self._perf_maps = PerfMaps()
-        # Of one round, for which `processes` stands: the same few addresses are in most stacks.
+        # Caches of one round, which `processes` identifies: most stacks share a few addresses.
         self._round: Mapping[int, abi.Process] | None = None
         self._owners: dict[int, int | None] = {}
         self._seen: set[tuple[int, int]] = set()  # owners, and when they were started
@@ -52,7 +52,7 @@ class Symbols:
         family = () if pid is None else _forked_from(pid, processes)
         # A call can be the last instruction of a function: look up the call, not what follows it.
         places = (address - (index > 0) for index, address in enumerate(addresses))
-        names = (self._cached(place, family, owner) for place in places)
+        names = (self._name(place, family, owner) for place in places)
         return tuple(
             StackFrame(symbol, module, address)
             for (symbol, module), address in zip(names, addresses, strict=True)
@@ -82,20 +82,17 @@ class Symbols:
         """Whether it lies in one of CPython's perf trampolines."""
         return self._runtime_name(address, _forked_from(pid, processes)).startswith(_PYTHON)
 
-    def _cached(self, address: int, family: tuple[int, ...], owner: int | None) -> tuple[str, str]:
-        key = address, family
-        if key not in self._names:
-            self._names[key] = self._name(address, family, owner)
-        return self._names[key]
-
     def _name(self, address: int, family: tuple[int, ...], owner: int | None) -> tuple[str, str]:
         """(function, module); no family: the kernel's."""
-        symbol, module = "", ""
-        if not family or owner is not None:
-            symbol, module = self._symbol(address, owner)
-        if symbol in ("", _UNKNOWN):
-            symbol = self._runtime_name(address, family) or _UNKNOWN
-        return symbol, module
+        key = address, family
+        if key not in self._names:
+            symbol, module = "", ""
+            if not family or owner is not None:
+                symbol, module = self._symbol(address, owner)
+            if symbol in ("", _UNKNOWN):
+                symbol = self._runtime_name(address, family) or _UNKNOWN
+            self._names[key] = symbol, module
+        return self._names[key]
 
     def _runtime_name(self, address: int, family: tuple[int, ...]) -> str:
         """The name of code that a runtime generated, in this process or before it was forked."""

@@ -9,7 +9,7 @@ from typing import Any
 from snapshots import SECOND, calls, detail, fork, mapping, process, row, snapshot
 
 from cowtrace.errors import CowtraceError
-from cowtrace.model import Completeness, FaultKind, MappingType, PlaceOf, Source, nowhere
+from cowtrace.model import Completeness, FaultKind, MappingType, PlaceOf, Source, unknown_place
 from cowtrace.recording import Header, Recording
 from cowtrace.recording.reader import read
 from cowtrace.recording.writer import Writer
@@ -38,7 +38,7 @@ def write(
     lost: int = 0,
     close: bool = True,
     available: int | None = None,
-    place_of: PlaceOf = nowhere,
+    place_of: PlaceOf = unknown_place,
     **header: Any,
 ) -> Path:
     """A parent and a child that copy `scale` times 23 and 11 pages an interval, in the heap.

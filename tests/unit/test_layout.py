@@ -67,6 +67,25 @@ def test_only_the_compiler_imports_bcc() -> None:
     assert importers("bcc") == {"tracer/compiler.py"}
 
 
+def test_structs_of_maps_are_unpacked_by_one_module() -> None:
+    """abi.py; the others make formats or instructions of it."""
+    tracer = {name for name in importers("struct") if name.startswith("tracer/")}
+    assert tracer == {"tracer/abi.py", "tracer/bpf_maps.py", "tracer/bytecode.py"}
+
+
+def test_each_c_library_is_loaded_by_one_module() -> None:
+    loads = {
+        str(path.relative_to(PACKAGE)): re.findall(r"\bCDLL\((.+?)[,)]", path.read_text())
+        for path in PACKAGE.rglob("*.py")
+    }
+    assert {name: libraries for name, libraries in loads.items() if libraries} == {
+        "libc.py": ["None"],
+        "kernel/libbpf.py": ['"libbpf.so.1"'],
+        "tracer/kprobes.py": ['"libbcc_bpf.so.0"'],
+        "tracer/libdw.py": ['"libdw.so.1"'],
+    }
+
+
 # A room and what it must not import, at a module's head or inside a function.
 ARROWS = {
     "analysis": {"rich", "bcc", "click", "tracer", "terminal", "machine", "html", "prometheus"},

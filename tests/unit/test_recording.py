@@ -17,7 +17,15 @@ from hypothesis import strategies
 from snapshots import SECOND, calls, detail, fork, mapping, process, row, snapshot
 
 from cowtrace.errors import CowtraceError
-from cowtrace.model import NOWHERE, Completeness, FaultKind, MappingType, Place, Snapshot, Source
+from cowtrace.model import (
+    UNKNOWN_PLACE,
+    Completeness,
+    FaultKind,
+    MappingType,
+    Place,
+    Snapshot,
+    Source,
+)
 from cowtrace.recording import Header
 from cowtrace.recording.reader import read
 from cowtrace.recording.tables import VERSION
@@ -188,9 +196,9 @@ def test_the_memory_that_was_left_comes_back(tmp_path: Path) -> None:
 def test_where_processes_ran_comes_back_as_it_was_last_known(tmp_path: Path) -> None:
     known = {1: Place(1, "/a"), 2: Place(7, HOSTILE)}
     file = Writer(tmp_path / "f", HEADER)
-    file.add(rich_snapshot(1, 1), place_of=lambda process: known.get(process.pid, NOWHERE))
+    file.add(rich_snapshot(1, 1), place_of=lambda process: known.get(process.pid, UNKNOWN_PLACE))
     known[1] = Place(1, "/b")
-    file.add(rich_snapshot(2, 2), place_of=lambda process: known.get(process.pid, NOWHERE))
+    file.add(rich_snapshot(2, 2), place_of=lambda process: known.get(process.pid, UNKNOWN_PLACE))
     file.close()
     hostile = HOSTILE.encode(errors="backslashreplace").decode()
     assert read(tmp_path / "f").places == (Place(1, "/b"), Place(7, hostile))
@@ -204,7 +212,7 @@ def test_a_recording_of_schema_2_is_read(tmp_path: Path) -> None:
         database.execute("ALTER TABLE process DROP COLUMN cgroup")
         database.execute("PRAGMA user_version = 2")
     found = read(path)
-    assert found.place(0) == found.place(1) == NOWHERE
+    assert found.place(0) == found.place(1) == UNKNOWN_PLACE
     assert found.last.processes[0].count(FaultKind.COPIED) == 46
 
 
