@@ -27,8 +27,8 @@ def libc() -> ctypes.CDLL:
 
 
 def checked(result: int, wanted: int | None = None) -> int:
-    """The result of a call. Raises OSError when it is -1, or another one than `wanted`."""
-    if result == -1 or (wanted is not None and result != wanted):
+    """The result of a call. Raises OSError when it is negative, or another one than `wanted`."""
+    if result < 0 or (wanted is not None and result != wanted):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     return result

@@ -6,11 +6,11 @@ All raise OSError when the kernel refuses.
 from __future__ import annotations
 
 import ctypes
-import os
 import struct
 from dataclasses import dataclass
 
 from cowtrace.kernel.libbpf import libbpf
+from cowtrace.libc import checked
 
 # include/uapi/linux/bpf.h
 KPROBE, RAW_TRACEPOINT, TRACING = 2, 17, 26
@@ -98,7 +98,7 @@ def map_spec(name: str, fd: int) -> MapSpec:
     """What an open map is made of."""
     info = (ctypes.c_uint32 * 6)()
     size = ctypes.c_uint32(ctypes.sizeof(info))
-    _checked(libbpf().bpf_obj_get_info_by_fd(fd, info, ctypes.byref(size)))
+    checked(libbpf().bpf_obj_get_info_by_fd(fd, info, ctypes.byref(size)))
     kind, _, key_bytes, value_bytes, max_entries, flags = info
     return MapSpec(name, kind, key_bytes, value_bytes, max_entries, flags)
 
@@ -106,7 +106,7 @@ def map_spec(name: str, fd: int) -> MapSpec:
 def create_map(spec: MapSpec) -> int:
     """An empty map."""
     options = _MapOptions(sz=ctypes.sizeof(_MapOptions), map_flags=spec.flags)
-    return _checked(
+    return checked(
         libbpf().bpf_map_create(
             spec.kind,
             spec.name[:_NAME_BYTES].encode(),
@@ -120,7 +120,7 @@ def create_map(spec: MapSpec) -> int:
 
 def try_program(kind: int, code: bytes, attach_type: int = 0, btf_id: int = 0) -> int:
     """A program of a few instructions, to see whether this kernel takes such a one."""
-    return _checked(_load(kind, "trial", code, _load_options(attach_type, btf_id)))
+    return checked(_load(kind, "trial", code, _load_options(attach_type, btf_id)))
 
 
 def load_program(kind: int, name: str, code: bytes, attach_type: int = 0, btf_id: int = 0) -> int:
@@ -130,7 +130,7 @@ def load_program(kind: int, name: str, code: bytes, attach_type: int = 0, btf_id
     """
     options = _load_options(attach_type, btf_id)
     try:
-        return _checked(_load(kind, name, code, options))
+        return checked(_load(kind, name, code, options))
     except OSError as error:
         log = ctypes.create_string_buffer(_LOG_BYTES)
         options.log_level, options.log_size = 1, _LOG_BYTES
@@ -168,17 +168,10 @@ def instruction(
 def run_once(program: int) -> int:
     """What a raw tracepoint's program returns when it is run here and now, with no arguments."""
     options = _RunOptions(sz=ctypes.sizeof(_RunOptions))
-    _checked(libbpf().bpf_prog_test_run_opts(program, ctypes.byref(options)))
+    checked(libbpf().bpf_prog_test_run_opts(program, ctypes.byref(options)))
     return int(options.retval)
 
 
 def open_raw_tracepoint(name: str | None, program: int) -> int:
     """A link, attached while it is open. No name: that of the function a TRACING program is for."""
-    return _checked(libbpf().bpf_raw_tracepoint_open(name and name.encode(), program))
-
-
-def _checked(result: int) -> int:
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return result
+    return checked(libbpf().bpf_raw_tracepoint_open(name and name.encode(), program))

@@ -6,7 +6,7 @@ one transaction, so that readers see whole intervals.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from functools import cache
 
 APPLICATION_ID = 0x636F7774  # "cowt": PRAGMA application_id
 # PRAGMA user_version; a reader supports its own and older ones. 2: interval.available_bytes;
@@ -73,7 +73,8 @@ CREATE TABLE detail (
 """
 
 
-def insert(table: str, columns: int, update: Iterable[str] = ()) -> str:
+@cache
+def insert(table: str, columns: int, update: tuple[str, ...] = ()) -> str:
     """The statement; with `update`, these columns change in a row that is there already."""
     into = f"INSERT INTO {table} VALUES ({', '.join('?' * columns)})"
     changes = ", ".join(f"{column} = excluded.{column}" for column in update)

@@ -105,14 +105,14 @@ class Writer:
         self._database.execute("COMMIT")
 
     def _set(self, **values: str | int | None) -> None:
-        self._database.executemany(insert("meta", 2, update=["value"]), values.items())
+        self._database.executemany(insert("meta", 2, update=("value",)), values.items())
 
     def _add(self, now: Snapshot, available_bytes: int | None, place_of: PlaceOf) -> None:
         interval = self._database.execute(
             "INSERT INTO interval (at_ns, lost, available_bytes) VALUES (?, ?, ?)",
             (now.at_ns, now.completeness.lost, available_bytes),
         ).lastrowid
-        self._database.executemany(insert("loss", 2, update=["count"]), now.completeness.detail)
+        self._database.executemany(insert("loss", 2, update=("count",)), now.completeness.detail)
         self._database.executemany(
             insert("fault", 4),
             [(interval, *changed) for p in now.processes for changed in self._changes(p, place_of)],
