@@ -28,3 +28,18 @@ def test_each_test_that_is_spread_runs_on_one_of_the_kernels() -> None:
     assert named
     assert [each for each in named if not each[1] or set(each[1]) - set(KERNELS.split())] == []
     assert test_mutations.ALL in KERNELS.split()
+
+
+def test_no_module_skips_as_a_whole_where_a_skip_is_a_failure() -> None:
+    """A file for this kernel alone is collected in the VM, too: its tests may skip, not the file.
+
+    Of modules that run in the VM, the VM has what they import.
+    """
+    skipping = [
+        path.name
+        for folder in ("system", "applications")
+        for path in (ROOT / "tests" / folder).glob("test_*.py")
+        if re.search(r"^pytest\.(importorskip|skip)\(", text := path.read_text(), re.MULTILINE)
+        and "pytest.mark.vm" not in text
+    ]
+    assert skipping == []
