@@ -22,10 +22,10 @@ def programs() -> dict[int, dict[str, Any]]:
 
 
 def asking_anew(folder: Path) -> dict[str, str]:
-    """The environment of a command that asks the kernel for everything again.
+    """Environment of a command that asks the kernel for everything again.
 
-    Of what earlier commands kept in that cache folder the compiled programs stay, for to compile
-    takes long under emulation, and the kernel's answers go.
+    Compiled programs in that cache folder stay, since compiling
+    takes long under emulation; answers of the kernel are removed.
     """
     for kept in folder.glob("cowtrace/programs/*"):
         if "programs" not in json.loads(kept.read_bytes().partition(b"\n")[2]):

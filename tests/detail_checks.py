@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from cowtrace.model import COPIES, DetailRow, FaultKind, ForkGeneration, Snapshot
 from cowtrace.workloads import REGION_START, Outcome
 
-PRIME_PAGES = 503  # fewer would be told from each other by chance only
+PRIME_PAGES = 503  # with fewer, samples could be right by chance
 
 
 def kinds(rows: Iterable[DetailRow]) -> Counter[tuple[int, FaultKind]]:
@@ -31,9 +31,9 @@ def problems(outcome: Outcome, snapshot: Snapshot) -> list[str]:
         if process.pid not in pids:
             continue
         for kind in FaultKind:
-            counted, told = process.count(kind) or 0, details[process.pid, kind]
-            if counted != told:
-                found.append(f"pid {process.pid}: {counted} {kind.label}, {told} in details")
+            counted, detailed = process.count(kind) or 0, details[process.pid, kind]
+            if counted != detailed:
+                found.append(f"pid {process.pid}: {counted} {kind.label}, {detailed} in details")
     copied = dict.fromkeys(pids, 0)
     for row in snapshot.details:
         if row.pid in pids and row.kind in COPIES:

@@ -57,7 +57,7 @@ OF_FAULT_ENDS = (
         "fork-both-write",
     ),
     Mutation(
-        "the zero page is not told from a page with bytes",
+        "the zero page is not distinguished from a page with data",
         "account.h",
         "if (wp->page || wp->vm_flags & VM_PFNMAP)",
         "if (1)",

@@ -1,4 +1,4 @@
-"""JSON that a command wrote -> whether the schema that cowtrace ships knows all of it."""
+"""Validate the JSON that a command wrote against the schema that cowtrace ships."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from cowtrace.machine import schema
 
 
 def check(name: str, objects: Iterable[str | dict[str, Any]]) -> int:
-    """Validate lines or objects of a command; how many there were.
+    """Validate lines or objects of a command; return how many.
 
-    A field that the schema does not name is a failure too: it is to be documented.
+    A field that the schema does not name is a failure too: it must be documented.
     """
     jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
     validator = jsonschema.Draft202012Validator(_strict(schema.of(name)))
@@ -25,13 +25,13 @@ def check(name: str, objects: Iterable[str | dict[str, Any]]) -> int:
     return number
 
 
-def _strict(told: Any) -> Any:
-    """The same, with no room for fields that it does not name."""
-    if isinstance(told, list):
-        return [_strict(each) for each in told]
-    if not isinstance(told, dict):
-        return told
-    strict = {key: _strict(value) for key, value in told.items()}
-    if "properties" in told and told.get("type") == "object":
+def _strict(node: Any) -> Any:
+    """The same schema, which rejects fields that it does not name."""
+    if isinstance(node, list):
+        return [_strict(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    strict = {key: _strict(value) for key, value in node.items()}
+    if "properties" in node and node.get("type") == "object":
         strict.setdefault("additionalProperties", False)
     return strict

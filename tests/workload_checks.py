@@ -1,4 +1,4 @@
-"""What must hold of every workload that was traced on a live kernel."""
+"""Check the trace of a workload against its expectations and the kernel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def plans() -> tuple[PlanName, ...]:
 
 
 def problems(outcome: Outcome, snapshot: Snapshot, lost_before: int = 0) -> list[str]:
-    """All that is wrong, a line each: nothing of it may be."""
+    """Everything that is wrong, a line each; must be empty."""
     compared = comparison(outcome, snapshot)
     found = [str(row) for row in compared.rows if not row.ok]
     found += [
@@ -36,7 +36,7 @@ def problems(outcome: Outcome, snapshot: Snapshot, lost_before: int = 0) -> list
 
 
 def path_problems(outcome: Outcome, snapshot: Snapshot, lost_before: int) -> list[str]:
-    """The same of a workload of which not every oracle can tell: each that can must agree."""
+    """The same, for a workload that some oracles cannot count: those that can must agree."""
     compared = comparison(outcome, snapshot)
     found = [str(row) for row in compared.rows if not row.ok]
     found += [str(detail) for detail in compared.details if not detail.ok]
@@ -49,9 +49,9 @@ def path_problems(outcome: Outcome, snapshot: Snapshot, lost_before: int) -> lis
 
 
 def unaccounted(outcome: Outcome, snapshot: Snapshot) -> list[str]:
-    """For a plan that may lose faults: counts that differ by more than what it says is lost.
+    """For a plan that may lose faults: counts that differ by more than it reports as lost.
 
-    A program that was passed over leaves a fault uncounted, or counted as another kind: two
+    A program that was skipped leaves a fault uncounted, or counted as another kind: two
     counts are then wrong by one.
     """
     compared = comparison(outcome, snapshot)

@@ -20,7 +20,7 @@ def watched() -> Iterator[Watched]:
     """Every plan that runs here; skips, with the reason, where none does.
 
     On a preemptible kernel only kprobes lose nothing. Another plan is taken where they are
-    missing: what it says is lost is then allowed for, see `astray`.
+    missing: what it says is lost is then allowed for, see `uncertain_bytes`.
     """
     if os.geteuid() != 0:
         pytest.skip("tracing needs root")

@@ -13,7 +13,7 @@ import pytest
 
 from applications import memory
 from applications.application import PYTHON, Application, children, running, scratch
-from applications.watched import Watched, astray, birth, need
+from applications.watched import Watched, fork_of, need, uncertain_bytes
 from cowtrace.model import Snapshot
 from cowtrace.workloads.region import PAGE_BYTES
 
@@ -76,7 +76,7 @@ def server(*, freeze: bool) -> Iterator[Gunicorn]:
             yield Gunicorn(app, address)
 
 
-def test_gunicorn_workers_collections_copy_unless_frozen(watched: Watched) -> None:
+def test_a_gunicorn_workers_collection_copies_unless_frozen(watched: Watched) -> None:
     need("gunicorn", "gunicorn")
     shared = collected(watched, freeze=False)
     frozen = collected(watched, freeze=True)
@@ -98,7 +98,7 @@ def collected(watched: Watched, *, freeze: bool) -> dict[str, int]:
     parted = (parted_after - parted_before) * PAGE_BYTES
     result = {}
     for plan, snapshot in after.items():
-        slack = REQUEST_PAGES * PAGE_BYTES + astray(snapshot)
+        slack = REQUEST_PAGES * PAGE_BYTES + uncertain_bytes(snapshot)
         copied = copied_bytes(snapshot, worker) - copied_bytes(before[plan], worker)
         # Pages that became different frames meanwhile; the request's own new pages are in it.
         assert abs(copied - parted) <= slack
@@ -113,5 +113,5 @@ def copied_bytes(snapshot: Snapshot, worker: int) -> int:
     """What the worker copied since the fork that made it, which is all that it copied."""
     process = snapshot.process(worker)
     assert process
-    assert birth(snapshot, worker).child_copied_bytes == process.copied_bytes
+    assert fork_of(snapshot, worker).child_copied_bytes == process.copied_bytes
     return process.copied_bytes

@@ -12,7 +12,7 @@ import pytest
 
 from applications import memory
 from applications.application import PYTHON, Application, output, running, scratch
-from applications.watched import OURS, Watched, astray, birth, no_mapping
+from applications.watched import OURS, Watched, fork_of, no_mapping, uncertain_bytes
 from cowtrace import tracer
 from cowtrace.model import DetailRow, FaultKind, MappingType, Snapshot, Stack
 from cowtrace.workloads.region import PAGE_BYTES
@@ -44,8 +44,8 @@ if __name__ == "__main__":
     child = multiprocessing.get_context("fork").Process(target=read, args=(big,), daemon=True)
     child.start()
     wait("ready")
-    pathlib.Path("told.part").write_text(f"{child.pid} {pages}")
-    pathlib.Path("told.part").rename("told")
+    pathlib.Path("pid.part").write_text(f"{child.pid} {pages}")
+    pathlib.Path("pid.part").rename("pid")
     time.sleep(3600)
 """
 # Beside the objects: the loop's own frame, Path.touch(), time.sleep().
@@ -70,14 +70,14 @@ def reader(*options: str) -> Iterator[Reader]:
     with scratch() as folder:
         (folder / "reader.py").write_text(SCRIPT)
         with running([PYTHON, *options, "reader.py"], folder) as app:
-            told = folder / "told"
-            app.wait_until(told.exists, "no child")
-            pid, pages = map(int, told.read_text().split())
+            file = folder / "pid"
+            app.wait_until(file.exists, "no child")
+            pid, pages = map(int, file.read_text().split())
             yield Reader(app, pid, pages)
 
 
 def perf_option() -> tuple[str, ...]:
-    """CPython since 3.12 tells profilers the names of Python functions, on request."""
+    """CPython reports the names of Python functions to profilers on request (since 3.12)."""
     version = output(PYTHON, "-c", "import sys; print(*sys.version_info[:2])").split()
     return ("-X", "perf") if tuple(map(int, version)) >= (3, 12) else ()
 
@@ -94,25 +94,26 @@ def test_multiprocessing_reference_counts_copy_what_is_read(watched: Watched) ->
         after, parted_after = watched.look(), memory.parted(child.pid, child.app.pid)
         assert_code(stacks.snapshot(), child, named=bool(perf))
     for plan, snapshot in after.items():
-        slack = INTERPRETER_PAGES * PAGE_BYTES + astray(snapshot)
+        slack = INTERPRETER_PAGES * PAGE_BYTES + uncertain_bytes(snapshot)
         copied = copied_bytes(snapshot, child.pid) - copied_bytes(before[plan], child.pid)
         # The pages of the objects, counted by their addresses: an object's count is at its start.
         # A few had been copied before, for what else lies in them.
         assert copied <= child.pages * PAGE_BYTES + slack
-        assert copied_bytes(snapshot, child.pid) >= child.pages * PAGE_BYTES - astray(snapshot)
+        least = child.pages * PAGE_BYTES - uncertain_bytes(snapshot)
+        assert copied_bytes(snapshot, child.pid) >= least
         # The pages that have come to be in another frame meanwhile.
         assert abs(copied - (parted_after - parted_before) * PAGE_BYTES) <= slack
-        if not watched.tells(plan, "mapping"):
+        if not watched.supports(plan, "mapping"):
             assert no_mapping(snapshot)
             continue
         mapping = of_type(snapshot, child.pid, MappingType.ANON)  # where CPython has its arenas
-        assert mapping >= child.pages * PAGE_BYTES - astray(snapshot)
+        assert mapping >= least
 
 
 def copied_bytes(snapshot: Snapshot, pid: int) -> int:
     process = snapshot.process(pid)
     assert process
-    assert birth(snapshot, pid).child_copied_bytes == process.copied_bytes
+    assert fork_of(snapshot, pid).child_copied_bytes == process.copied_bytes
     return process.copied_bytes
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from applications import memory
 from applications.application import Application, children, output, running, scratch
-from applications.watched import MIB, Watched, astray, birth, no_mapping
+from applications.watched import MIB, Watched, fork_of, no_mapping, uncertain_bytes
 from cowtrace.model import COPIES, FaultKind, Snapshot
 from cowtrace.workloads.region import PAGE_BYTES
 
@@ -101,15 +101,15 @@ def test_postgres_shared_buffers_are_no_copies(watched: Watched) -> None:
     assert len(backends) == CLIENTS
     assert dirty > DIRTY_BYTES
     for plan, snapshot in seen.items():
-        if watched.tells(plan, "mapping"):
+        if watched.supports(plan, "mapping"):
             assert_buffers_shared(snapshot, family)
         else:
             assert no_mapping(snapshot)
         for pid in backends:
             process = snapshot.process(pid)
             assert process
-            slack = astray(snapshot)
-            fork = birth(snapshot, pid)
+            slack = uncertain_bytes(snapshot)
+            fork = fork_of(snapshot, pid)
             assert fork.parent == postgres.app.pid
             # All its copies are since the fork that made it, and each is of one page.
             assert fork.child_copied_bytes == process.copied_bytes > 0

@@ -17,7 +17,7 @@ import pytest
 from command import COWTRACE, PATIENCE
 
 from applications import test_gunicorn, test_redis
-from applications.watched import Watched, astray, birth, need
+from applications.watched import Watched, fork_of, need, uncertain_bytes
 from cowtrace.analysis.forks import Trend, fork_rows
 from cowtrace.model import ForkGeneration, Snapshot
 from cowtrace.workloads.region import PAGE_BYTES
@@ -29,7 +29,7 @@ PAUSE = 0.3  # seconds between two looks
 COMPLETE = ("lost", "unclassified")
 
 
-def test_redis_levels_off_when_nobody_writes_and_copies_no_more_than_was_said(
+def test_redis_levels_off_when_idle_and_stays_below_the_forecast_worst_case(
     watched: Watched,
 ) -> None:
     need("redis-server", "redis-server")
@@ -47,20 +47,20 @@ def test_redis_levels_off_when_nobody_writes_and_copies_no_more_than_was_said(
         done = watched.look()
     for plan, last in done.items():
         history = [look[plan] for look in looks]
-        told = [(birth(look, child), look.at_ns) for look in history]
-        assert trend(history[:4], child) is Trend.GROWS, told
-        assert trend(history, child) in (Trend.SLOWS, Trend.STILL), told
+        seen = [(fork_of(look, child), look.at_ns) for look in history]
+        assert trend(history[:4], child) is Trend.GROWS, seen
+        assert trend(history, child) in (Trend.SLOWS, Trend.STILL), seen
         assert trend([*history, last], child) is Trend.ENDED
-        before, after = birth(history[-1], child), birth(end[plan], child)
+        before, after = fork_of(history[-1], child), fork_of(end[plan], child)
         assert 0 < lost(before) < lost(after) <= 1
         assert after.copied_bytes > before.copied_bytes
         assert before.worst_case_bytes is not None
-        came = birth(last, child).copied_bytes - before.copied_bytes
-        assert came <= before.worst_case_bytes + astray(last)
-        assert birth(last, child).worst_case_bytes == 0
+        came = fork_of(last, child).copied_bytes - before.copied_bytes
+        assert came <= before.worst_case_bytes + uncertain_bytes(last)
+        assert fork_of(last, child).worst_case_bytes == 0
 
 
-def test_gunicorn_diff_says_that_freezing_helped(watched: Watched, tmp_path: Path) -> None:
+def test_diff_answers_that_freezing_helped_gunicorn(watched: Watched, tmp_path: Path) -> None:
     need("gunicorn", "gunicorn")
     for name, freeze in (("plain.cow", False), ("frozen.cow", True)):
         with (
@@ -68,10 +68,10 @@ def test_gunicorn_diff_says_that_freezing_helped(watched: Watched, tmp_path: Pat
             recorded(tmp_path / name, gunicorn.app.pid),
         ):
             pages = gunicorn.get("/collect")["pages"]
-    told: dict[str, Any] = json.loads(
+    difference: dict[str, Any] = json.loads(
         output("diff", "--json", tmp_path / "plain.cow", tmp_path / "frozen.cow")
     )
-    first = told["questions"][0]["measures"][0]
+    first = difference["questions"][0]["measures"][0]
     assert first["name"] == "copied"
     assert first["before"] >= pages * PAGE_BYTES
     assert first["after"] < 0.2 * first["before"]

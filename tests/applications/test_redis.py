@@ -14,7 +14,7 @@ import pytest
 
 from applications import memory
 from applications.application import Application, children, output, running, scratch
-from applications.watched import MIB, Watched, astray, birth, need, no_mapping
+from applications.watched import MIB, Watched, fork_of, need, no_mapping, uncertain_bytes
 from cowtrace.model import (
     COPIES,
     DetailRow,
@@ -80,7 +80,7 @@ def server(*options: str) -> Iterator[Redis]:
 
 # A real-time kernel has no transparent huge pages at all.
 @pytest.mark.parametrize("thp", ["never", "always"] if Path(THP).exists() else [None])
-def test_redis_parents_copies_during_bgsave(watched: Watched, thp: str | None) -> None:
+def test_copies_of_the_redis_parent_during_bgsave(watched: Watched, thp: str | None) -> None:
     need("redis-server", "redis-server")
     disable = "no" if thp == "always" else "yes"
     # One of 32 MiB, as where small ones have 16 KiB, needs more than this heap.
@@ -102,42 +102,42 @@ def test_redis_parents_copies_during_bgsave(watched: Watched, thp: str | None) -
         done = watched.look()
         parent = redis.app.pid
     for plan, end in done.items():
-        first, then, last = (birth(look[plan], child) for look in (before, after, done))
+        first, then, last = (fork_of(look[plan], child) for look in (before, after, done))
         smaps = private_after - private_before
-        assert_smaps_agrees(first, then, smaps, astray(end))
-        assert_redis_agrees(last, last_cow_size, astray(end))
+        assert_smaps_agrees(first, then, smaps, uncertain_bytes(end))
+        assert_redis_agrees(last, last_cow_size, uncertain_bytes(end))
         # Enough was written for this to mean something; khugepaged makes the heap larger meanwhile.
         assert last.shareable_bytes
         assert last.parent_copied_bytes > last.shareable_bytes / 4
         rows = [row for row in end.details if row.pid == parent and row.generation == last.number]
         copies = [row for row in rows if row.kind in COPIES]
         assert_small(copies, last)
-        if watched.tells(plan, "mapping"):
+        if watched.supports(plan, "mapping"):
             assert_heap(copies, last, end, huge=may_be_huge)
         else:
             assert no_mapping(end)
-        assert_latency(rows, took_ns if watched.tells(plan, "latency") else None)
+        assert_latency(rows, took_ns if watched.supports(plan, "latency") else None)
 
 
 def assert_smaps_agrees(
-    first: ForkGeneration, then: ForkGeneration, private_bytes: int, astray_bytes: int
+    first: ForkGeneration, then: ForkGeneration, private_bytes: int, uncertain: int
 ) -> None:
     """A page that the parent copies leaves the old one to the child alone: Private_Dirty.
 
     Not if the child had copied it before: both sides copy small pages of a huge one.
     """
     copied = then.parent_copied_bytes - first.parent_copied_bytes
-    slack = TIMER_BYTES + astray_bytes
+    slack = TIMER_BYTES + uncertain
     assert -slack <= copied - private_bytes <= first.child_copied_bytes + slack
 
 
-def assert_redis_agrees(last: ForkGeneration, last_cow_size: int, astray_bytes: int) -> None:
+def assert_redis_agrees(last: ForkGeneration, last_cow_size: int, uncertain: int) -> None:
     """Redis sums Private_Dirty in the child's smaps when it has saved.
 
     All that the parent copied is in it, for the old pages are the child's alone now, and all that
     the child copied; where both have copied a page, once. Besides, what the child took anew.
     """
-    slack = TIMER_BYTES + astray_bytes
+    slack = TIMER_BYTES + uncertain
     assert last.parent_copied_bytes - slack <= last_cow_size
     assert last_cow_size <= last.copied_bytes + BUFFERS_BYTES + slack
 
@@ -161,7 +161,7 @@ def assert_heap(
         if row.mapping and row.mapping.type in (MappingType.ANON, MappingType.HEAP)
     ]
     assert sum(row.bytes for row in heap) > 0.95 * last.parent_copied_bytes
-    if end.plan != "tracepoint":  # which cannot tell
+    if end.plan != "tracepoint":  # which does not distinguish huge pages
         of_huge = sum(row.bytes for row in heap if row.source is Source.THP)
         assert (of_huge > 0) == huge
 

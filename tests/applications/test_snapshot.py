@@ -1,4 +1,4 @@
-"""A snapshot file mapped privately, as firecracker and criu restore: which of its pages diverge."""
+"""Map a snapshot file privately, as firecracker and criu do: count the pages that diverge."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cowtrace.workloads.region import PAGE_BYTES
 pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.spread("5.10", "7.2")]
 
 
-# Primes: a page that is counted twice, or passed over, shows.
+# Primes: a page that is counted twice, or missed, shows.
 PAGES = 4_099
 WRITTEN = 1_009
 STRIDE = 3  # written ones are not neighbours
@@ -93,7 +93,7 @@ def test_snapshot_pages_diverge(watched: Watched) -> None:
         FaultKind.FILE_COPIED: len(EXPECTED - mapped),
     }
     for plan, snapshot in seen.items():
-        if watched.tells(plan, "mapping"):
+        if watched.supports(plan, "mapping"):
             assert_diverged(snapshot, guest, path, expected)
         else:
             assert no_mapping(snapshot)

@@ -1,4 +1,4 @@
-"""Tracers of all that the test starts, one a plan: the same run of an application serves all."""
+"""Trace what the tests start, by every plan at once: one run of an application serves all."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ class Watched:
         """A snapshot by each plan, one after the other: the application had better be quiet."""
         return {plan: live.snapshot() for plan, live in self.tracers.items()}
 
-    def tells(self, plan: str, detail: Detail) -> bool:
-        """Whether this plan can tell that here; else it must be missing in every row."""
+    def supports(self, plan: str, detail: Detail) -> bool:
+        """Whether this plan records that detail here; else it must be absent from every row."""
         return detail in self.tracers[plan].probe_plan.details
 
 
 def no_mapping(snapshot: Snapshot) -> bool:
-    """Whether no row has one: what a plan that cannot find them, as on 5.10, must show."""
+    """Whether no row has a mapping, as with a plan that does not support them (5.10)."""
     return {row.mapping for row in snapshot.details} == {None}
 
 
 def need(program: str, package: str) -> None:
-    """Skips without it; in the VM, where nothing may be skipped, that fails."""
+    """Skip without the program; in the VM, a skip is a failure."""
     if shutil.which(program) is None:
         pytest.skip(f"{package} is not installed: apt install {package}")
 
 
-def astray(snapshot: Snapshot) -> int:
-    """Bytes by which what was copied can be off, as the trace itself says.
+def uncertain_bytes(snapshot: Snapshot) -> int:
+    """Bytes by which the sum of copies can be wrong, according to the trace itself.
 
-    A fault that was missed is uncounted, or makes another one count as the wrong kind.
+    A missed fault is not counted, or makes another fault count as the wrong kind.
     """
     return 2 * snapshot.completeness.lost * PAGE_BYTES
 
 
-def birth(snapshot: Snapshot, child: int) -> ForkGeneration:
-    """The fork that made this process."""
+def fork_of(snapshot: Snapshot, child: int) -> ForkGeneration:
+    """The fork that created this process."""
     return next(g for g in reversed(snapshot.generations) if g.child == child)

@@ -1,4 +1,4 @@
-"""Kernels that lack something.
+"""Kernels without BTF, kprobes or tracefs: cowtrace refuses, or counts right by another plan.
 
 No Debian kernel is built without BTF or kprobes, so what cowtrace finds them by is hidden from it,
 in a mount namespace of its own. Where the kernel really lacks it, hiding changes nothing.
@@ -32,7 +32,7 @@ pytestmark = [
 BTF = ("/sys/kernel/btf",)
 KPROBES = ("/sys/bus/event_source/devices", "/sys/kernel/tracing", "/sys/kernel/debug")
 TRACEFS = KPROBES[1:]
-# Hides what is in each folder, but for links: of these, the one to kprobes alone.
+# Hides the files of each folder, and of its links only the one to kprobes.
 HIDE = """
 import ctypes, os, sys
 for place in sys.argv[1].split(":"):
@@ -52,7 +52,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def without(cache_folder: Path) -> Run:
-    """Runs cowtrace where these folders are empty, and no answer of the kernel is known."""
+    """Run cowtrace where these folders are empty, and ask the kernel for everything again."""
 
     def run(hidden: tuple[str, ...], *arguments: str) -> subprocess.CompletedProcess[str]:
         places = ":".join(place for place in hidden if Path(place).is_dir())
@@ -68,26 +68,26 @@ def without(cache_folder: Path) -> Run:
 
 
 def refused(ended: subprocess.CompletedProcess[str]) -> str:
-    """What it says, in two lines."""
+    """Assert that it was refused in two lines; return the first."""
     assert ended.returncode == EXIT_NO_PLAN, ended.stdout + ended.stderr
     assert ended.stdout == ""
     lines = ended.stderr.splitlines()
-    if lines[0] == WAITING:  # an emulated machine takes its time
+    if lines[0] == WAITING:  # compiling takes seconds under emulation
         del lines[0]
-    said, hint = lines
-    assert said.startswith("cowtrace: ")
+    message, hint = lines
+    assert message.startswith("cowtrace: ")
     assert hint.startswith("Hint: ")
-    return said
+    return message
 
 
 def counts_right(ended: subprocess.CompletedProcess[str]) -> str:
-    """The plan by which a workload was counted as its pages are in /proc/PID/pagemap."""
-    told = json.loads(ended.stdout)
-    plan: str = told["plan"]
-    # On a preemptible kernel it is enough that a plan says what it has lost.
-    if plan == "kprobe" or not preemptible() or not told["lost"]:
+    """Assert that the counts match /proc/PID/pagemap; return the plan."""
+    answer = json.loads(ended.stdout)
+    plan: str = answer["plan"]
+    # On a preemptible kernel it is enough that a plan reports what it lost.
+    if plan == "kprobe" or not preemptible() or not answer["lost"]:
         assert ended.returncode == 0, ended.stdout + ended.stderr
-        assert told["ok"] is True
+        assert answer["ok"] is True
     return plan
 
 
@@ -96,8 +96,8 @@ COUNT = ("workload", "fork-both-write", "--pages", "509", "--json")
 
 @pytest.mark.parametrize("plan", ["auto", *plans()])
 def test_without_btf_each_plan_is_refused(without: Run, plan: str) -> None:
-    said = refused(without(BTF, *COUNT, "--attach", plan))
-    assert "no type information (/sys/kernel/btf/vmlinux)" in said
+    message = refused(without(BTF, *COUNT, "--attach", plan))
+    assert "no type information (/sys/kernel/btf/vmlinux)" in message
 
 
 @pytest.mark.parametrize(
@@ -107,41 +107,41 @@ def test_without_btf_each_command_is_refused(without: Run, command: tuple[str, .
     refused(without(BTF, *command))
 
 
-def test_without_btf_the_doctor_says_what_is_missing(without: Run) -> None:
+def test_without_btf_the_doctor_names_what_is_missing(without: Run) -> None:
     ended = without(BTF, "doctor", "--json")
     assert ended.returncode == EXIT_NO_PLAN
-    told = json.loads(ended.stdout)
-    needs = {need["name"]: need for need in told["requirements"]}
+    answer = json.loads(ended.stdout)
+    needs = {need["name"]: need for need in answer["requirements"]}
     assert needs["BTF"]["found"] is False
     assert "CONFIG_DEBUG_INFO_BTF" in needs["BTF"]["mend"]
-    assert not any(trial["runs"] for trial in told["plans"])
-    assert "no type information" in told["plans"][0]["refusal"]
+    assert not any(trial["runs"] for trial in answer["plans"])
+    assert "no type information" in answer["plans"][0]["refusal"]
 
 
 def test_without_kprobes_that_plan_is_refused(without: Run) -> None:
-    said = refused(without(KPROBES, *COUNT, "--attach", "kprobe"))
-    assert "the kprobe plan cannot run here: kernel built without CONFIG_KPROBES" in said
+    message = refused(without(KPROBES, *COUNT, "--attach", "kprobe"))
+    assert "the kprobe plan cannot run here: kernel built without CONFIG_KPROBES" in message
 
 
-def test_without_kprobes_another_plan_is_taken_and_right(without: Run) -> None:
+def test_without_kprobes_another_plan_counts_right(without: Run) -> None:
     others = [name for name in plans() if name != "kprobe" and runs(name)]
     ended = without(KPROBES, *COUNT)
     if others:
         assert counts_right(ended) in others
     else:
         refused(ended)
-    told = json.loads(without(KPROBES, "doctor", "--json").stdout)
-    assert {trial["plan"] for trial in told["plans"] if trial["runs"]} == set(others)
+    answer = json.loads(without(KPROBES, "doctor", "--json").stdout)
+    assert {trial["plan"] for trial in answer["plans"] if trial["runs"]} == set(others)
 
 
 @pytest.mark.parametrize("plan", plans())
-def test_without_tracefs_each_plan_is_right(without: Run, plan: PlanName) -> None:
+def test_without_tracefs_each_plan_counts_right(without: Run, plan: PlanName) -> None:
     if not runs(plan):
         refused(without(TRACEFS, *COUNT, "--attach", plan))
         return
     assert counts_right(without(TRACEFS, *COUNT, "--attach", plan)) == plan
-    told = json.loads(without(TRACEFS, "doctor", "--json").stdout)
-    (need,) = [need for need in told["requirements"] if need["name"] == "tracefs"]
+    answer = json.loads(without(TRACEFS, "doctor", "--json").stdout)
+    (need,) = [need for need in answer["requirements"] if need["name"] == "tracefs"]
     assert (need["found"], need["detail"]) == (False, "not mounted, or only root may look")
 
 

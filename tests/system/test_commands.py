@@ -24,10 +24,10 @@ from cowtrace.kernel.preemption import preemptible
 pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.usefixtures("can_trace")]
 
 
-def test_the_doctor_names_the_plan_that_auto_takes() -> None:
-    told = subprocess.run([*COWTRACE, "doctor", "--json"], capture_output=True, timeout=PATIENCE)
+def test_the_doctor_names_the_plan_that_auto_chooses() -> None:
+    doctor = subprocess.run([*COWTRACE, "doctor", "--json"], capture_output=True, timeout=PATIENCE)
     with tracer.attach("auto") as live:
-        assert json.loads(told.stdout)["auto"] == live.plan
+        assert json.loads(doctor.stdout)["auto"] == live.plan
 
 
 def test_run_passes_on_the_exit_code() -> None:
@@ -63,7 +63,7 @@ def test_an_interrupted_top_shows_its_last_table_and_leaves_nothing_loaded() -> 
 
 
 @pytest.mark.spread("6.12")
-def test_workload_agrees_and_says_so() -> None:
+def test_workload_reports_that_all_counts_agree() -> None:
     ended = subprocess.run(
         [*COWTRACE, "workload", "fork-both-write", "--pages", "23", "--json"],
         capture_output=True,
@@ -84,9 +84,7 @@ def test_workload_agrees_and_says_so() -> None:
 
 @pytest.mark.spread("6.1")
 @pytest.mark.parametrize("plan", plans())
-def test_a_later_start_needs_no_compiler_and_counts_the_same(
-    plan: PlanName, tmp_path: Path
-) -> None:
+def test_a_second_start_needs_no_compiler_and_counts_right(plan: PlanName, tmp_path: Path) -> None:
     no_plan = probe_plan(plan, kernel_facts())
     if isinstance(no_plan, NoPlan):
         pytest.skip("; ".join(no_plan.reasons))

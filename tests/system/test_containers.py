@@ -1,4 +1,4 @@
-"""Processes in a PID namespace and a cgroup of their own."""
+"""Trace processes in a PID namespace and a cgroup of their own."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ for line in sys.stdin:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """One that runs INSIDE."""
+    """A cgroup with a process in a PID namespace that runs INSIDE."""
 
     cgroup: str
     process: subprocess.Popen[str]
     folder: Path
 
     def fork(self) -> tuple[int, int]:
-        """Let it fork: the pids there of parent and child, which has written."""
+        """Let it fork; return the container PIDs of parent and child. The child has written."""
         assert self.process.stdin
         assert self.process.stdout
         self.process.stdin.write("\n")
@@ -66,7 +66,7 @@ class Container:
         return int(parent), int(child)
 
     def pids(self) -> set[int]:
-        """Here, as the kernel lists them for its cgroup."""
+        """Host PIDs, as the kernel lists them for its cgroup."""
         return {int(pid) for pid in (self.folder / "cgroup.procs").read_text().split()}
 
 
@@ -92,7 +92,7 @@ def container() -> Iterator[Container]:
         _remove(folder)
 
 
-def test_pids_as_the_container_knows_them_and_its_cgroup(container: Container) -> None:
+def test_top_reports_container_pids_and_the_cgroup(container: Container) -> None:
     parent, child = container.fork()
     assert parent == 1
     shown = json.loads(_watched(container, "top", "--json"))
@@ -103,7 +103,7 @@ def test_pids_as_the_container_knows_them_and_its_cgroup(container: Container) -
     assert {p["nspid"] for p in shown["processes"] if p["pid"] == os.getpid()} <= {os.getpid()}
 
 
-def test_forks_and_tables_say_it_below(container: Container) -> None:
+def test_a_footer_maps_host_pids_to_container_pids(container: Container) -> None:
     for command in ("top", "forks", "maps"):
         shown = _watched(container, command, "--cgroup", container.cgroup)
         (line,) = [line for line in shown.splitlines() if container.cgroup in line]
@@ -113,7 +113,7 @@ def test_forks_and_tables_say_it_below(container: Container) -> None:
         assert max(map(len, shown.splitlines())) <= 80
 
 
-def test_a_recording_keeps_it(container: Container, tmp_path: Path) -> None:
+def test_a_recording_contains_pids_and_cgroup(container: Container, tmp_path: Path) -> None:
     file = tmp_path / "f"
     outside = container.pids()
     with subprocess.Popen(
@@ -130,23 +130,23 @@ def test_a_recording_keeps_it(container: Container, tmp_path: Path) -> None:
         recorder.send_signal(signal.SIGINT)
         _, errors = recorder.communicate(timeout=PATIENCE)
     assert recorder.returncode == 0, errors
-    told = subprocess.run([*COWTRACE, "report", file, "--json"], capture_output=True, check=True)
-    found = {each["pid"]: each for each in json.loads(told.stdout)["contained"]}
+    report = subprocess.run([*COWTRACE, "report", file, "--json"], capture_output=True, check=True)
+    found = {each["pid"]: each for each in json.loads(report.stdout)["contained"]}
     assert found[copier]["cgroup"] == container.cgroup
     assert found[copier]["nspid"] == 2
 
 
-def test_from_within_one_it_is_refused() -> None:
+def test_inside_a_pid_namespace_it_is_refused() -> None:
     for command in (["top", "0.2", "1"], ["workload", "fork-child-writes"], ["run", "--", "true"]):
         ended = subprocess.run(
             ["unshare", "--pid", "--fork", "--mount-proc", *COWTRACE, *command],
             capture_output=True, text=True, timeout=PATIENCE,
         )  # fmt: skip
         assert ended.returncode == EXIT_NO_PLAN
-        said = ended.stderr.splitlines()
-        assert len(said) == 2
-        assert "PID namespace" in said[0]
-        assert "--pid=host" in said[1]
+        message = ended.stderr.splitlines()
+        assert len(message) == 2
+        assert "PID namespace" in message[0]
+        assert "--pid=host" in message[1]
 
 
 def test_sums_by_cgroup(container: Container) -> None:
@@ -158,14 +158,14 @@ def test_sums_by_cgroup(container: Container) -> None:
 
 
 def _intervals(file: Path) -> int:
-    """That are in a recording which is being written."""
+    """Number of intervals in a recording that is still written."""
     with suppress(CowtraceError):
         return len(read(file).times)
     return 0
 
 
 def _watched(container: Container, *command: str) -> str:
-    """What a live view shows last when the container has forked once while it looked."""
+    """The last output of a live view during which the container forked once."""
     with subprocess.Popen(
         [*COWTRACE, *command, "0.5"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as view:
@@ -181,7 +181,7 @@ def _watched(container: Container, *command: str) -> str:
 
 
 def _remove(folder: Path) -> None:
-    """A cgroup that a process is just leaving is busy for a moment."""
+    """Remove a cgroup; while a process leaves it, it is busy."""
     for _ in range(100):
         with suppress(OSError):
             folder.rmdir()

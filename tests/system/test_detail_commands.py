@@ -37,7 +37,7 @@ COMMANDS = {
 
 @dataclass(frozen=True)
 class Seen:
-    """What the commands said of one run of fork-both-write."""
+    """Output of the commands while fork-both-write ran once."""
 
     outcome: Outcome
     lines: dict[str, list[dict[str, Any]]]  # by command
@@ -53,15 +53,15 @@ class Seen:
         return self.outcome.processes[1].pid
 
     def losses(self, name: str) -> dict[str, Any]:
-        """What a failed test needs to say: whether the command knew."""
+        """For the message of a failed test: what the command itself reports as lost."""
         last = self.lines[name][-1]
         return {key: last[key] for key in ("plan", "lost_by_cause", "unclassified")}
 
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
-    """All of them at once: they see the same faults."""
-    folder = tmp_path_factory.mktemp("said")
+    """All commands run at once, so that they see the same faults."""
+    folder = tmp_path_factory.mktemp("output")
     with ExitStack() as stack:
         running = {
             name: stack.enter_context(started(folder, name, *arguments))
@@ -86,12 +86,12 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
 
 
 def started(folder: Path, name: str, *arguments: str) -> subprocess.Popen[bytes]:
-    """Writes to files: none of them may wait for a reader."""
+    """Start a command that writes to files, so that none waits for a reader."""
     with (folder / name).open("w") as out, (folder / f"{name}.err").open("w") as errors:
         return subprocess.Popen([*COWTRACE, name, *arguments], stdout=out, stderr=errors)
 
 
-def test_forks_counts_the_childs_copies_to_its_birth(seen: Seen) -> None:
+def test_forks_attributes_the_childs_copies_to_its_fork(seen: Seen) -> None:
     assert seen.codes["forks"] == 0, seen.errors["forks"]
     last = seen.lines["forks"][-1]
     (fork,) = (g for g in last["generations"] if g["child"] == seen.child)
@@ -105,7 +105,7 @@ def test_forks_counts_the_childs_copies_to_its_birth(seen: Seen) -> None:
     assert fork["shareable_bytes"] // page >= PAGES
 
 
-def test_maps_tells_the_mapping_page_for_page(seen: Seen) -> None:
+def test_maps_counts_every_page_of_the_mapping(seen: Seen) -> None:
     if seen.codes["maps"] == EXIT_NO_PLAN:
         assert "cannot tell mappings" in seen.errors["maps"]
         return
@@ -124,7 +124,7 @@ def test_maps_tells_the_mapping_page_for_page(seen: Seen) -> None:
     assert found[seen.parent]["reused"] == PAGES
 
 
-def test_latency_times_each_side_or_says_that_it_cannot(seen: Seen) -> None:
+def test_latency_times_each_side_or_is_refused(seen: Seen) -> None:
     if seen.codes["latency"] == EXIT_NO_PLAN:
         first, second = seen.errors["latency"].splitlines()[-2:]
         assert first.endswith("plan cannot time faults on this kernel")

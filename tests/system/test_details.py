@@ -60,7 +60,7 @@ def test_details_add_up_to_the_counts(traced: Traced) -> None:
         assert snapshot.completeness.detail == (), plan
 
 
-def test_the_childs_copies_count_to_its_generation(traced: Traced) -> None:
+def test_the_childs_copies_are_attributed_to_its_generation(traced: Traced) -> None:
     outcome, _, snapshots = traced
     parent, child = (process.pid for process in outcome.processes)
     for plan, snapshot in snapshots.items():
@@ -102,7 +102,7 @@ def test_samples_stand_for_the_copies(traced: Traced) -> None:
         assert all(len(row.user_stack or ()) >= 3 for row in rows), plan
 
 
-def test_every_fault_took_its_time(traced: Traced, tracers: Tracers) -> None:
+def test_every_fault_has_a_duration_in_its_bucket(traced: Traced, tracers: Tracers) -> None:
     outcome, _, snapshots = traced
     pids = {process.pid for process in outcome.processes}
     for plan, snapshot in snapshots.items():

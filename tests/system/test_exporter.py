@@ -1,4 +1,4 @@
-"""`cowtrace export prometheus`, read over HTTP."""
+"""Read `cowtrace export prometheus` over HTTP."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ def exported(*arguments: str) -> Iterator[str]:
             yield url
         finally:
             running.send_signal(signal.SIGTERM)
-            told = running.stderr.read()
-            assert running.wait(PATIENCE) == 0, told
-            assert "Traceback" not in told
+            errors = running.stderr.read()
+            assert running.wait(PATIENCE) == 0, errors
+            assert "Traceback" not in errors
 
 
 def page(url: str) -> str:
@@ -98,7 +98,7 @@ def working(name: str) -> Iterator[subprocess.Popen[str]]:
         running.communicate("\n\n", timeout=PATIENCE)
 
 
-def said(running: subprocess.Popen[str], word: str) -> None:
+def expect(running: subprocess.Popen[str], word: str) -> None:
     assert running.stdout is not None
     assert running.stdout.readline() == f"{word}\n"
 
@@ -116,7 +116,7 @@ def eventually(what: Callable[[], Any], deadline_seconds: float = PATIENCE) -> A
     return found
 
 
-def test_counts_of_a_workload_and_they_stay_when_it_has_ended() -> None:
+def test_counts_of_a_workload_stay_after_its_end() -> None:
     quiet, busy = "cow-quiet", "cow-busy"
     with exported("--interval", "0.5") as url:
         copied: dict[str, float] = {}
@@ -124,12 +124,12 @@ def test_counts_of_a_workload_and_they_stay_when_it_has_ended() -> None:
         # is not written in the children.
         for name in (quiet, busy):
             with working(name) as running:
-                said(running, "begin")
+                expect(running, "begin")
                 time.sleep(0.6)
                 before = total(url, "cowtrace_bytes_total", comm=name, kind="copied")
                 if name == busy:
                     go(running)
-                    said(running, "end")
+                    expect(running, "end")
                     time.sleep(0.6)
                 after = total(url, "cowtrace_bytes_total", comm=name, kind="copied")
                 copied[name] = after - before
@@ -146,7 +146,7 @@ def test_counts_of_a_workload_and_they_stay_when_it_has_ended() -> None:
             assert lost == 0
 
 
-def test_sums_are_those_of_another_trace_of_the_same() -> None:
+def test_sums_equal_those_of_top() -> None:
     """Faults by kind, of processes of one name, exactly as `cowtrace top --json` has them."""
     name = "cow-both"
     with (
@@ -158,21 +158,21 @@ def test_sums_are_those_of_another_trace_of_the_same() -> None:
         assert top.stdout is not None
         top.stdout.readline()
         with working(name) as running:
-            said(running, "begin")
+            expect(running, "begin")
             go(running)
-            said(running, "end")
+            expect(running, "end")
         time.sleep(1.5)
         top.send_signal(signal.SIGINT)
         lines = top.stdout.read().splitlines()
-        told = json.loads(lines[-1])
+        shown = json.loads(lines[-1])
         for kind in ("copied", "file-copied", "zero-filled"):
             field = kind.replace("-", "_")
-            theirs = sum(each[field] for each in told["processes"])
+            theirs = sum(each[field] for each in shown["processes"])
             assert total(url, "cowtrace_faults_total", comm=name, kind=kind) == theirs
         assert total(url, "cowtrace_faults_total", comm=name, kind="copied") > PAGES * CHILDREN
 
 
-def test_its_own_cost_is_told_while_the_kernel_measures_it() -> None:
+def test_it_exports_its_own_cost_while_the_kernel_measures_it() -> None:
     switch = Path("/proc/sys/kernel/bpf_stats_enabled")
     if not switch.exists():
         pytest.skip("this kernel measures no BPF programs")

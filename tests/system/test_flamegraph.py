@@ -38,7 +38,7 @@ def test_it_draws_without_complaint_or_network(browser: str, tmp_path: Path) -> 
          "--virtual-time-budget=5000", "--dump-dom", page.as_uri()],
         capture_output=True, text=True, timeout=PATIENCE, check=True,
     )  # fmt: skip
-    # A request that the page's policy refuses is said on the console, too.
+    # The console also reports requests that the content security policy blocks.
     assert [line for line in shown.stderr.splitlines() if "CONSOLE" in line] == []
     drawn = shown.stdout[shown.stdout.index("<body") :]
     labels = re.findall(r'class="slicetext"[^>]*>(.*?)</text>', drawn)

@@ -18,7 +18,7 @@ LOCKDOWN = Path("/sys/kernel/security/lockdown")
 
 
 @pytest.mark.parametrize("level", ["integrity", "confidentiality"])
-def test_right_or_refused(level: str) -> None:
+def test_counts_are_right_or_tracing_is_refused(level: str) -> None:
     if not LOCKDOWN.exists():
         subprocess.run(["mount", "-t", "securityfs", "none", "/sys/kernel/security"], check=True)
     LOCKDOWN.write_text(level)

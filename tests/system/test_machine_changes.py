@@ -1,4 +1,4 @@
-"""What a machine does to its tracers: CPUs go and come, clocks step, access is restricted."""
+"""Trace while CPUs go offline, clocks step and sysctls restrict access."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ HOUR = 3600
 
 
 @pytest.mark.parametrize("plan", plans())
-def test_cpus_go_and_come(plan: PlanName) -> None:
+def test_cpus_go_offline_and_online(plan: PlanName) -> None:
     with tracer.attach(plan, region=(REGION_START, REGION_END)) as live, cpu_toggled() as toggled:
         for _ in range(3):
             lost = live.snapshot().completeness.lost
@@ -63,7 +63,7 @@ def test_cpus_go_and_come(plan: PlanName) -> None:
 
 
 @pytest.mark.spread("6.12")
-def test_steps_of_the_clock_leave_a_recording_as_it_is(tmp_path: Path) -> None:
+def test_clock_steps_do_not_change_a_recordings_duration(tmp_path: Path) -> None:
     started, at = time.monotonic(), time.time()
     with subprocess.Popen([*COWTRACE, "record", "-o", tmp_path / "f", "--for", "3"]) as recorder:
         try:
@@ -81,7 +81,7 @@ def test_steps_of_the_clock_leave_a_recording_as_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.spread("6.1", "7.2")
 @pytest.mark.parametrize("setting", RESTRICTIONS)
-def test_restrictions_that_change_no_count(setting: str, cache_folder: Path) -> None:
+def test_restricting_sysctls_change_no_count(setting: str, cache_folder: Path) -> None:
     with changed({setting: RESTRICTIONS[setting]}):
         assert Path(setting).read_text().strip() == RESTRICTIONS[setting]
         for plan in plans():
@@ -99,7 +99,7 @@ def test_restrictions_that_change_no_count(setting: str, cache_folder: Path) -> 
 
 @contextmanager
 def cpu_toggled() -> Iterator[list[int]]:
-    """CPU 1 goes and comes meanwhile; how often, afterwards."""
+    """Toggle CPU 1 during the block; afterwards the list holds how often."""
     times: list[int] = []
     with subprocess.Popen(
         [sys.executable, "-c", TOGGLE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -107,5 +107,5 @@ def cpu_toggled() -> Iterator[list[int]]:
         try:
             yield times
         finally:
-            said, _ = toggle.communicate("", timeout=PATIENCE)
-    times.append(int(said))
+            printed, _ = toggle.communicate("", timeout=PATIENCE)
+    times.append(int(printed))

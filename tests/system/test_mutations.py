@@ -1,4 +1,4 @@
-"""`cowtrace verify` must notice each way of breaking the classification in bpf/, and in its ledger.
+"""Break the classification in bpf/ and the ledger: `cowtrace verify` must notice each change.
 
 In the VM the plans that see the end of a fault are broken, on this machine's kernel the tracepoint
 plan: the one that it allows.
@@ -35,7 +35,7 @@ def plan_of(mutation: Mutation) -> PlanName:
 def check_or_skip(
     plan: PlanName, names: tuple[str, ...], broken: Mutation | None, scratch: Path
 ) -> list[Check]:
-    """The checks of these workloads, with that mutation made or none."""
+    """Check these workloads, with that mutation of the source or none."""
     if os.geteuid() != 0:
         pytest.skip("tracing needs root")
     try:
@@ -53,8 +53,8 @@ def check_or_skip(
         pytest.param(OF_TRACEPOINTS, marks=pytest.mark.host, id="tracepoints"),
     ],
 )
-def test_the_source_as_it_is_passes(mutations: tuple[Mutation, ...], tmp_path: Path) -> None:
-    """The same checks, so that a failure below comes from the mutation."""
+def test_the_unchanged_source_passes(mutations: tuple[Mutation, ...], tmp_path: Path) -> None:
+    """The same checks hold without a mutation, so that a failure comes from the mutation."""
     names = tuple(dict.fromkeys(mutation.caught_by for mutation in mutations))
     made = check_or_skip(plan_of(mutations[0]), names, None, tmp_path)
     assert len(made) == len(names)
@@ -75,7 +75,7 @@ def test_verify_notices(mutation: Mutation, tmp_path: Path) -> None:
 
 
 @pytest.mark.host
-def test_verify_notices_copies_that_are_not_taken_back_from_the_reused_pages(
+def test_verify_notices_when_copies_are_not_subtracted_from_re_marks(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(ledger, "_take_back", lambda rows: None)

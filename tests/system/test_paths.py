@@ -46,7 +46,7 @@ def tracers() -> Iterator[Tracers]:
 
 @pytest.mark.parametrize("pages", [PRIME_PAGES, TWO_HUGE_PAGES])
 @pytest.mark.parametrize("name", paths.NAMES)
-def test_traced_is_expected_and_what_each_oracle_says(
+def test_traced_counts_match_expectations_and_every_oracle(
     tracers: Tracers, name: str, pages: int
 ) -> None:
     lost = {plan: live.snapshot().completeness.lost for plan, live in tracers.items()}
@@ -57,7 +57,7 @@ def test_traced_is_expected_and_what_each_oracle_says(
             pytest.fail(str(reason))
         return
     snapshots = {plan: live.snapshot() for plan, live in tracers.items()}
-    if preemptible():  # these two may lose faults there, and must say how many
+    if preemptible():  # these two may lose faults there, and must report how many
         for plan in snapshots.keys() - {"kprobe"}:
             assert unaccounted(outcome, snapshots.pop(plan)) == []
     wrong = {plan: path_problems(outcome, seen, lost[plan]) for plan, seen in snapshots.items()}

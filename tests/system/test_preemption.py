@@ -1,4 +1,4 @@
-"""Whether threads are preempted in this kernel, and what a preempted reader of maps hides.
+"""Find out whether this kernel preempts threads, and count what a preempted map reader hides.
 
 All on one CPU, so that the reader, those beside it and the workload take turns.
 """
@@ -55,7 +55,7 @@ def one_cpu() -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def test_the_code_tells_what_debugfs_tells() -> None:
+def test_the_kernels_code_and_debugfs_agree_on_preemption() -> None:
     if "__SCT__cond_resched" in symbols(("__SCT__cond_resched",)):
         assert DEBUGFS.exists()
         assert preemptible(CHOSEN_AT_BOOT, NOWHERE) is preemptible(CHOSEN_AT_BOOT, DEBUGFS)
@@ -76,7 +76,7 @@ def test_reading_the_maps_hides_no_fault() -> None:
 
 
 @pytest.mark.usefixtures("one_cpu")
-def test_what_others_hide_is_lost() -> None:
+def test_faults_hidden_by_another_reader_of_maps_are_lost() -> None:
     with (
         tracer.attach("kprobe", region=(REGION_START, REGION_END)) as live,
         other_reader_of_maps(),
@@ -86,16 +86,16 @@ def test_what_others_hide_is_lost() -> None:
             snapshot = live.snapshot()
             if not preemptible():
                 assert problems(outcome, snapshot) == []
-            elif counts_kprobes_passed_over():
+            elif counts_skipped_kprobes():
                 assert unaccounted(outcome, snapshot) == []
-        if not counts_kprobes_passed_over():
+        if not counts_skipped_kprobes():
             assert any("not counted before" in spot for spot in live.probe_plan.blind_spots)
         elif preemptible():
             assert snapshot.completeness.lost > 0
 
 
-def counts_kprobes_passed_over() -> bool:
-    """ "bpf: Count missed stats in trace_call_bpf", 6.7; not asked elsewhere: nothing tells."""
+def counts_skipped_kprobes() -> bool:
+    """ "bpf: Count missed stats in trace_call_bpf", 6.7. Without preemption nothing is skipped."""
     major, minor = os.uname().release.split(".")[:2]
     return (int(major), int(minor)) >= (6, 7) or not preemptible()
 

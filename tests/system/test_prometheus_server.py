@@ -20,10 +20,10 @@ from system.test_exporter import (
     CHILDREN,
     PAGES,
     eventually,
+    expect,
     exported,
     go,
     page,
-    said,
     total,
     working,
 )
@@ -31,7 +31,7 @@ from system.test_exporter import (
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("can_trace")]
 
 
-def test_promtool_takes_the_metrics() -> None:
+def test_promtool_accepts_the_metrics() -> None:
     if shutil.which("promtool") is None:
         pytest.skip("promtool is not installed: apt install prometheus")
     with exported() as url:
@@ -41,7 +41,7 @@ def test_promtool_takes_the_metrics() -> None:
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
-def test_a_real_prometheus_scrapes_it_and_its_rules(tmp_path: Path) -> None:
+def test_prometheus_scrapes_it_and_loads_its_rules(tmp_path: Path) -> None:
     if shutil.which("prometheus") is None:
         pytest.skip("Prometheus is not installed: apt install prometheus")
     rules = subprocess.run([*COWTRACE, "export", "rules"], capture_output=True, check=True).stdout
@@ -55,9 +55,9 @@ def test_a_real_prometheus_scrapes_it_and_its_rules(tmp_path: Path) -> None:
         )
         with prometheus(tmp_path) as server:
             with working("cow-scraped") as running:
-                said(running, "begin")
+                expect(running, "begin")
                 go(running)
-                said(running, "end")
+                expect(running, "end")
             time.sleep(1.2)  # its end, too, is counted
             mine = "cowtrace_bytes_total{comm='cow-scraped', kind='copied', job='cowtrace'}"
             wanted = total(url, "cowtrace_bytes_total", comm="cow-scraped", kind="copied")
@@ -109,6 +109,6 @@ def ready(server: str) -> bool:
 
 def value(server: str, query: str) -> float | None:
     """Of a query with one result."""
-    told = json.loads(page(f"{server}/api/v1/query?{urllib.parse.urlencode({'query': query})}"))
-    found = told["data"]["result"]
+    answer = json.loads(page(f"{server}/api/v1/query?{urllib.parse.urlencode({'query': query})}"))
+    found = answer["data"]["result"]
     return float(found[0]["value"][1]) if found else None

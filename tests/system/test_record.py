@@ -1,4 +1,4 @@
-"""`cowtrace record` that is killed, and on a disk that is full, on this machine's kernel."""
+"""Kill `cowtrace record`, interrupt it, and fill its disk: the recording stays readable."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_kill_9_loses_the_last_interval_at_most(forking: int, tmp_path: Path) ->
     assert again == found
 
 
-def test_an_interrupted_recording_is_whole(forking: int, tmp_path: Path) -> None:
+def test_an_interrupted_recording_is_closed(forking: int, tmp_path: Path) -> None:
     file = tmp_path / "whole.cow"
     with subprocess.Popen(
         [*COWTRACE, "record", "-o", file, "--interval", "0.2", "-p", str(forking)],
@@ -123,9 +123,9 @@ def test_descendants_are_recorded_with_the_process(forking: int, tmp_path: Path)
     assert len(last.generations) >= 3
     pids = [process.pid for process in last.processes]
     assert len(pids) == len(set(pids))
-    born = {forking, *(g.child for g in last.generations)}
-    assert set(pids) >= born
-    assert len(set(pids) - born) <= 1  # the child that lived when it began
+    forked = {forking, *(g.child for g in last.generations)}
+    assert set(pids) >= forked
+    assert len(set(pids) - forked) <= 1  # the child that was alive when recording began
     copied = sum(process.copied_bytes for process in last.processes)
     assert copied >= sum(g.copied_bytes for g in last.generations) > 0
 
@@ -163,10 +163,10 @@ def test_the_exit_code_is_the_commands(tmp_path: Path) -> None:
 
 
 def intervals(file: Path) -> int:
-    """Written so far, as sqlite3 itself reads it."""
+    """Number of intervals written so far, as sqlite3 itself reads it."""
     with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as database:
         try:
             (number,) = database.execute("SELECT count(*) FROM interval").fetchone()
-        except sqlite3.OperationalError:  # not made yet
+        except sqlite3.OperationalError:  # not created yet
             return 0
     return int(number)

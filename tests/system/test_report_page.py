@@ -30,7 +30,7 @@ def test_it_draws_without_complaint_or_network(browser: str, tmp_path: Path, the
          "--virtual-time-budget=8000", "--dump-dom", page.as_uri()],
         capture_output=True, text=True, timeout=PATIENCE, check=True,
     )  # fmt: skip
-    # A request that the page's policy refuses is said on the console, too.
+    # The console also reports requests that the content security policy blocks.
     assert [line for line in shown.stderr.splitlines() if "CONSOLE" in line] == []
     drawn = shown.stdout[shown.stdout.index("<main") :]
     section = re.compile(r"<section id=[\"'](\w+)[\"']>(.*?)</section>", re.DOTALL)

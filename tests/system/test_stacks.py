@@ -82,7 +82,7 @@ def test_stacks_name_the_code_that_writes(writer: Path, tmp_path: Path) -> None:
             traced.wait(timeout=PATIENCE)
             stacks.terminate()
             assert stacks.stderr
-            # On a busy machine the compiler takes long enough to be told of.
+            # On a busy machine compiling takes long enough for the progress line.
             assert set(stacks.stderr.read().splitlines()) <= {PROGRESS}
             assert stacks.wait(timeout=PATIENCE) == 0
     pages = dict.fromkeys(("collect_garbage", "count_references"), 0)

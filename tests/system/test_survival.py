@@ -1,4 +1,4 @@
-"""What may happen to a tracer, and to what it traces: nothing is left, and sums stay right."""
+"""Kill tracers and traced processes at any moment: no program stays loaded, sums stay right."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RESTORED = (b"\x1b[?25h", b"\x1b[?1049l")
 MOMENTS = random.Random(509)
 
 
-def test_nothing_is_left_of_a_tracer_that_is_ended_at_any_moment() -> None:
+def test_a_tracer_that_ends_at_any_moment_leaves_no_program_loaded() -> None:
     for ending in ENDINGS:
         for moment in (0.05, MOMENTS.uniform(0.1, 0.6), MOMENTS.uniform(0.6, 1.5)):
             with subprocess.Popen(
@@ -48,15 +48,15 @@ def test_nothing_is_left_of_a_tracer_that_is_ended_at_any_moment() -> None:
                 time.sleep(moment)
                 held = programs_of(top.pid)
                 top.send_signal(ending)
-                _, said = top.communicate(timeout=PATIENCE)
+                _, errors = top.communicate(timeout=PATIENCE)
             # Before that, it is the interpreter that is being started.
-            if b"/cowtrace/" in said:
-                assert b"Traceback" not in said, (ending, moment, said)
+            if b"/cowtrace/" in errors:
+                assert b"Traceback" not in errors, (ending, moment, errors)
             assert_gone(held)
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_the_terminal_is_as_it_was(ending: signal.Signals) -> None:
+def test_the_terminal_is_restored(ending: signal.Signals) -> None:
     leader, follower = pty.openpty()
     with subprocess.Popen(
         [*COWTRACE, "top", "0.2"], stdin=follower, stdout=follower, stderr=follower
@@ -74,7 +74,7 @@ def test_the_terminal_is_as_it_was(ending: signal.Signals) -> None:
     assert b"\x1b[?25l" in shown  # it was a live screen
 
 
-def test_a_reader_that_goes_away_ends_it_quietly() -> None:
+def test_it_ends_quietly_when_its_reader_closes_the_pipe() -> None:
     with subprocess.Popen(
         [*COWTRACE, "top", "0.2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as top:
@@ -84,9 +84,9 @@ def test_a_reader_that_goes_away_ends_it_quietly() -> None:
         held = programs_of(top.pid)
         assert held
         top.stdout.close()
-        said = top.stderr.read()
+        errors = top.stderr.read()
         top.wait(timeout=PATIENCE)
-    assert said == b""
+    assert errors == b""
     assert_gone(held)
 
 
@@ -101,7 +101,7 @@ def test_two_tracers_count_the_same() -> None:
             assert copied(snapshot, child) == PAGES
 
 
-def test_what_found_no_room_is_counted_and_the_rest_is_right(
+def test_faults_that_a_full_map_dropped_are_counted_and_the_rest_is_right(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     room, writers = 4, 509
@@ -130,12 +130,12 @@ def test_a_process_that_is_killed_in_the_middle_of_its_faults() -> None:
             assert snapshot.completeness.lost == 0
 
 
-def test_a_pid_that_comes_back_within_an_interval_is_counted() -> None:
+def test_a_pid_reused_within_an_interval_is_counted() -> None:
     if not NS_LAST_PID.exists():
         pytest.skip("this kernel lets nobody choose a pid (CONFIG_CHECKPOINT_RESTORE)")
     # Of this test's own processes: where others fork all the time, their pids come back as well.
-    ours = Filter(pids=(os.getpid(),), follow=True)
-    with region_tracer(ours) as live, parent_of_writers() as write:
+    own = Filter(pids=(os.getpid(),), follow=True)
+    with region_tracer(own) as live, parent_of_writers() as write:
         first = write(PAGES)
         before = cause(live.snapshot(), "pid reused")
         second = write(PAGES)
@@ -151,7 +151,7 @@ def test_a_pid_that_comes_back_within_an_interval_is_counted() -> None:
 
 
 @pytest.mark.parametrize("mebibytes", [60, 120, 250, 500])
-def test_where_memory_is_short_it_runs_or_says_so(mebibytes: int) -> None:
+def test_with_little_memory_it_runs_or_reports_an_error(mebibytes: int) -> None:
     ended = subprocess.run(
         ["prlimit", f"--as={mebibytes << 20}", *COWTRACE, "run", "--", "true"],
         env=os.environ | {"XDG_CACHE_HOME": "/dev/null"},  # so that it compiles, too
@@ -213,12 +213,12 @@ def copied(snapshot: Snapshot, pid: int) -> int:
 
 
 def cause(snapshot: Snapshot, name: str) -> int:
-    """How often something was lost for that cause."""
+    """Faults lost by that cause."""
     return dict(snapshot.completeness.detail).get(name, 0)
 
 
 def programs_of(pid: int) -> set[int]:
-    """Ids of the BPF programs that a process holds."""
+    """IDs of the BPF programs that a process holds."""
     found = set()
     for info in Path(f"/proc/{pid}/fdinfo").glob("*"):
         try:
@@ -246,7 +246,7 @@ def assert_gone(programs: set[int]) -> None:
 
 
 def until(terminal: int, enough: Callable[[bytes], bool]) -> bytes:
-    """What is written to it until that is enough, or nobody writes any more."""
+    """Read the terminal until `enough` accepts the text, or its last writer has gone."""
     text = b""
     while not enough(text):
         try:

@@ -71,7 +71,7 @@ def test_top() -> None:
     assert json.loads(ended.stdout)["lost"] == 0
 
 
-def test_the_doctor_says_what_only_root_may_see() -> None:
+def test_the_doctor_reports_what_only_root_can_read() -> None:
     for capabilities in ("", ",+bpf,+perfmon"):
         ended = subprocess.run(
             as_nobody("doctor", "--json", capabilities=capabilities),
@@ -109,11 +109,11 @@ def test_the_exporter_counts_a_workload_of_another_user() -> None:
             assert "\ncowtrace_lost_faults_total 0.0\n" in page
         finally:
             running.send_signal(signal.SIGTERM)
-            told = running.stderr.read()
-            assert running.wait(PATIENCE) == 0, told
+            errors = running.stderr.read()
+            assert running.wait(PATIENCE) == 0, errors
 
 
-def test_without_them_it_is_refused_in_two_lines() -> None:
+def test_without_both_capabilities_it_is_refused_in_two_lines() -> None:
     for capabilities in ("", ",+bpf", ",+perfmon"):
         ended = subprocess.run(
             as_nobody("top", "1", "1", capabilities=capabilities), capture_output=True, text=True
@@ -125,13 +125,13 @@ def test_without_them_it_is_refused_in_two_lines() -> None:
         ]
 
 
-def test_systemd_takes_the_unit_and_finds_little_exposed(tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit_and_rates_its_exposure_low(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed: apt install systemd")
     # The program and its man page need not be installed for that.
-    told = UNIT.read_text().replace("/usr/bin/cowtrace", "/bin/true")
+    text = UNIT.read_text().replace("/usr/bin/cowtrace", "/bin/true")
     unit = tmp_path / "cowtrace-exporter.service"
-    unit.write_text(re.sub(r"(?m)^Documentation=.*\n", "", told))
+    unit.write_text(re.sub(r"(?m)^Documentation=.*\n", "", text))
     checked = subprocess.run(
         ["systemd-analyze", "verify", unit], capture_output=True, text=True, timeout=PATIENCE
     )
@@ -144,4 +144,4 @@ def test_systemd_takes_the_unit_and_finds_little_exposed(tmp_path: Path) -> None
         pytest.skip("this systemd scores no unit that is not installed")
     assert scored.returncode == 0, scored.stdout.splitlines()[-1]
     for line in ("AmbientCapabilities", "CapabilityBoundingSet"):
-        assert f"\n{line}=CAP_BPF CAP_PERFMON\n" in told
+        assert f"\n{line}=CAP_BPF CAP_PERFMON\n" in text

@@ -17,7 +17,7 @@ from cowtrace.verify.check import Verdict, from_dict
 pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.usefixtures("can_trace")]
 
 
-def test_verify_says_what_fork_does_on_this_kernel(tmp_path: Path) -> None:
+def test_verify_checks_what_fork_does_on_this_kernel(tmp_path: Path) -> None:
     xml = tmp_path / "verify.xml"
     ended = subprocess.run(
         [*COWTRACE, "verify", "c1", "C6", "--json", "--junit", str(xml)],
@@ -36,7 +36,7 @@ def test_verify_says_what_fork_does_on_this_kernel(tmp_path: Path) -> None:
     assert len(list(ET.parse(xml).getroot().iter("testcase"))) == len(checks)
 
 
-def test_an_interrupted_verify_ends_at_once_and_says_nothing() -> None:
+def test_an_interrupted_verify_ends_at_once_without_a_traceback() -> None:
     with subprocess.Popen(
         [*COWTRACE, "verify", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as verify:

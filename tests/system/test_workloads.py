@@ -1,4 +1,4 @@
-"""Every workload, traced: what the plans count is what was expected and what pagemap says.
+"""Trace every workload: the counts must match what it expects and what pagemap shows.
 
 The VM's kernels allow every plan. They are attached at the same time, so that one run serves all,
 and must agree about the same faults. This machine's kernel is traced by the plan that it allows.
@@ -51,7 +51,7 @@ def tracers() -> Iterator[Tracers]:
 def test_every_plan_counts_what_pagemap_says(tracers: Tracers, name: str, pages: int) -> None:
     outcome = run_forked(name, pages)
     snapshots = {plan: live.snapshot() for plan, live in tracers.items()}
-    if preemptible():  # these two may lose faults there, and must say how many
+    if preemptible():  # these two may lose faults there, and must report how many
         for plan in snapshots.keys() - {"kprobe"}:
             assert unaccounted(outcome, snapshots.pop(plan)) == []
     wrong = {plan: problems(outcome, snapshot) for plan, snapshot in snapshots.items()}
@@ -98,7 +98,7 @@ def test_this_kernels_plan_counts_what_pagemap_says(
 
 
 def disagreements(outcome: Outcome, one: Snapshot, other: Snapshot) -> list[tuple[Row, Row]]:
-    """Counts of the same faults by two plans that can both tell them, and that differ."""
+    """Rows in which two plans count the same faults differently, where both can count them."""
     rows = zip(comparison(outcome, one).rows, comparison(outcome, other).rows, strict=True)
     return [
         (mine, theirs)
