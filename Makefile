@@ -27,7 +27,7 @@ check: lint unit ## lint and unit: what every commit passes, within a minute
 test: install ## Unit tests, this kernel's, then in the VM KERNELS="5.10 6.1"
 	@.ci/test $(KERNELS)
 
-test-host: install ## Kernel tests on this kernel: all, or FILE=tests/system/test_x.py
+test-host: install ## Tests on this kernel: all, or FILE=tests/system/test_x.py
 	@.ci/test host $(FILE)
 
 test-vm: install ## The same in the VM: KERNEL=6.12 FILE=tests/system/test_x.py

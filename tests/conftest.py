@@ -1,9 +1,12 @@
-"""What all tests share: which of them run here, and that nothing is skipped in the test VM.
+"""Select the tests that run here, sort those that must run last, and fail skips in the test VM.
 
-`host`: on this machine's kernel. `vm`: on a kernel of the test VM. `last`: after all others.
-`spread("6.1")`: with --spread, in the VM on these kernels only. `make test` does that, so that its
-four kernels take equally long: what such a test asserts follows from cowtrace's own code, or from
-what these kernels differ in, and one or two of them prove it. Without --spread each runs them all.
+Markers: `host`: runs on this machine's kernel. `vm`: runs on the kernels of the test VM. `last`:
+runs after all others. `spread("6.1")`: with --spread, runs on these kernels of the VM only.
+
+`make test` passes --spread. A test has that marker if it depends on cowtrace's own code more than
+on the kernel: commands, containers, the exporter, applications. One or two kernels prove it, which
+are chosen so that all four take equally long. Without --spread (`make test-all`, `make test-vm`)
+every kernel runs all tests.
 """
 
 from __future__ import annotations
@@ -31,11 +34,11 @@ hypothesis.settings.load_profile("cowtrace")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--spread", action="store_true", help="in the VM: see the marker of that name")
+    parser.addoption("--spread", action="store_true", help="in the VM, obey the marker spread")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is for other kernels; move to the end what must come last."""
+    """Deselect tests for other kernels; sort those marked `last` to the end."""
     here, other = ("vm", "host") if IN_VM else ("host", "vm")
     chosen: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
@@ -51,7 +54,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def can_trace() -> None:
-    """Skips, with the reason, where no plan runs."""
+    """Skip, with the reason, where no plan runs."""
     if os.geteuid() != 0:
         pytest.skip("tracing needs root")
     try:
@@ -63,11 +66,11 @@ def can_trace() -> None:
 
 
 def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
-    """The VM has all that a test can ask for: a skip there hides a test that did not run."""
+    """In the VM everything that tests need is installed: a skip would hide a missing test."""
     if IN_VM and report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
-        report.longrepr = f"skipped in the test VM, where nothing may be: {reason}"
+        report.longrepr = f"skipped in the test VM, where a skip is a failure: {reason}"
 
 
 @pytest.hookimpl(wrapper=True)

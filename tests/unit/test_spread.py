@@ -1,4 +1,4 @@
-"""`make test` spreads tests over its kernels: each of them still runs on one at least."""
+"""Check that each test which `make test` spreads over its kernels still runs on one of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KERNELS = re.findall(r"^KERNELS \?= (.*)$", (ROOT / "Makefile").read_text(), re.
 
 
 def spread() -> Iterator[tuple[str, list[str]]]:
-    """Each use of the marker: the file, and the kernels that it names."""
+    """Each use of the marker: the file and the kernels that it names."""
     for folder in ("system", "applications"):
         for path in (ROOT / "tests" / folder).glob("*.py"):
             for node in ast.walk(ast.parse(path.read_bytes())):
@@ -31,10 +31,7 @@ def test_each_test_that_is_spread_runs_on_one_of_the_kernels() -> None:
 
 
 def test_no_module_skips_as_a_whole_where_a_skip_is_a_failure() -> None:
-    """A file for this kernel alone is collected in the VM, too: its tests may skip, not the file.
-
-    Of modules that run in the VM, the VM has what they import.
-    """
+    """The VM also collects the files for this machine's kernel: there only their tests may skip."""
     skipping = [
         path.name
         for folder in ("system", "applications")
