@@ -1,4 +1,4 @@
-"""Run the command line as tests do, and list the BPF programs that the kernel has loaded."""
+"""Run the command line as tests do, wait for conditions, list the BPF programs that are loaded."""
 
 from __future__ import annotations
 
@@ -6,11 +6,22 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 COWTRACE = [sys.executable, "-m", "cowtrace"]
+Answer = TypeVar("Answer")
 PATIENCE = 300  # seconds: an emulated machine with other work to do takes a third of it
+
+
+def eventually(condition: Callable[[], Answer]) -> Answer:
+    """Ask until the answer is true, or PATIENCE ends; return the last answer."""
+    deadline = time.monotonic() + PATIENCE
+    while not (answer := condition()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return answer
 
 
 def programs() -> dict[int, dict[str, Any]]:
@@ -24,8 +35,8 @@ def programs() -> dict[int, dict[str, Any]]:
 def asking_anew(folder: Path) -> dict[str, str]:
     """Environment of a command that asks the kernel for everything again.
 
-    Compiled programs in that cache folder stay, since compiling
-    takes long under emulation; answers of the kernel are removed.
+    Compiled programs in that cache folder stay, since compiling takes long under emulation; answers
+    of the kernel are removed.
     """
     for kept in folder.glob("cowtrace/programs/*"):
         if "programs" not in json.loads(kept.read_bytes().partition(b"\n")[2]):

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from command import PATIENCE
+from command import PATIENCE, eventually
 from sources import writes
-from system.test_exporter import PAGES, eventually, page
+from system.test_exporter import PAGES, page
 
 from cowtrace.errors import EXIT_NO_PLAN
 

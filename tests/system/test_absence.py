@@ -140,6 +140,9 @@ def test_without_tracefs_each_plan_counts_right(without: Run, plan: PlanName) ->
         refused(without(TRACEFS, *COUNT, "--attach", plan))
         return
     assert counts_right(without(TRACEFS, *COUNT, "--attach", plan)) == plan
+
+
+def test_without_tracefs_the_doctor_names_what_is_missing(without: Run) -> None:
     answer = json.loads(without(TRACEFS, "doctor", "--json").stdout)
     (need,) = [need for need in answer["requirements"] if need["name"] == "tracefs"]
     assert (need["found"], need["detail"]) == (False, "not mounted, or only root may look")

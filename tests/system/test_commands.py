@@ -7,13 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command import COWTRACE, PATIENCE, programs
+from command import COWTRACE, PATIENCE, eventually, programs
 from workload_checks import plans
 
 from cowtrace import tracer
@@ -56,10 +55,8 @@ def test_an_interrupted_top_shows_its_last_table_and_leaves_nothing_loaded() -> 
     assert "Traceback" not in errors
     last_block = rest.rstrip().split("\n\n")[-1]
     assert "unclassified 0" in last_block
-    deadline = time.monotonic() + 5  # the kernel frees a program a grace period after its end
-    while left_over(before) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not left_over(before)
+    # The kernel frees a program a grace period after its end.
+    assert eventually(lambda: not left_over(before)), left_over(before)
 
 
 @pytest.mark.spread("6.12")

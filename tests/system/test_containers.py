@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from command import COWTRACE, PATIENCE
+from command import COWTRACE, PATIENCE, eventually
 
 from cowtrace.cli import cgroups
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
@@ -120,13 +120,9 @@ def test_a_recording_contains_pids_and_cgroup(container: Container, tmp_path: Pa
         [*COWTRACE, "record", "-o", file, "--cgroup", container.cgroup, "--interval", "0.5"],
         stderr=subprocess.PIPE, text=True,
     ) as recorder:  # fmt: skip
-        deadline = time.monotonic() + PATIENCE
-        while not _intervals(file) and recorder.poll() is None:
-            assert time.monotonic() < deadline, "it does not begin"
-            time.sleep(0.1)
+        assert eventually(lambda: _intervals(file) or recorder.poll() is not None), "no interval"
         container.fork()
         (copier,) = container.pids() - outside
-        time.sleep(1)
         recorder.send_signal(signal.SIGINT)
         _, errors = recorder.communicate(timeout=PATIENCE)
     assert recorder.returncode == 0, errors
@@ -173,8 +169,7 @@ def _watched(container: Container, *command: str) -> str:
         first = view.stdout.readline()  # attached by now
         assert first, view.stderr and view.stderr.read()
         container.fork()
-        time.sleep(1)
-        view.send_signal(signal.SIGINT)
+        view.send_signal(signal.SIGINT)  # it shows once more what it has counted
         rest, errors = view.communicate(timeout=PATIENCE)
     assert view.returncode == 0, errors
     return rest.rstrip().split("\n" if "--json" in command else "\n\n")[-1]

@@ -79,7 +79,7 @@ def test_clock_steps_do_not_change_a_recordings_duration(tmp_path: Path) -> None
     assert 2 < lasted < time.monotonic() - started
 
 
-@pytest.mark.spread("6.1", "7.2")
+@pytest.mark.spread("7.2")
 @pytest.mark.parametrize("setting", RESTRICTIONS)
 def test_restricting_sysctls_change_no_count(setting: str, cache_folder: Path) -> None:
     with changed({setting: RESTRICTIONS[setting]}):

@@ -7,24 +7,23 @@ import os
 import re
 import shutil
 import subprocess
-import time
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from command import COWTRACE, PATIENCE
+from command import COWTRACE, PATIENCE, eventually
 
 from system.test_exporter import (
     CHILDREN,
     PAGES,
-    eventually,
     expect,
     exported,
     go,
     page,
     total,
+    wait_until_refreshed,
     working,
 )
 
@@ -58,7 +57,7 @@ def test_prometheus_scrapes_it_and_loads_its_rules(tmp_path: Path) -> None:
                 expect(running, "begin")
                 go(running)
                 expect(running, "end")
-            time.sleep(1.2)  # its end, too, is counted
+            wait_until_refreshed(url)  # its end, too, is counted
             mine = "cowtrace_bytes_total{comm='cow-scraped', kind='copied', job='cowtrace'}"
             wanted = total(url, "cowtrace_bytes_total", comm="cow-scraped", kind="copied")
             assert wanted >= PAGES * CHILDREN * os.sysconf("SC_PAGE_SIZE")

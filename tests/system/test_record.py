@@ -7,13 +7,12 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from command import COWTRACE, PATIENCE
+from command import COWTRACE, PATIENCE, eventually
 
 from cowtrace.errors import EXIT_NO_ROOM
 from cowtrace.recording.reader import read
@@ -61,11 +60,7 @@ def test_kill_9_loses_the_last_interval_at_most(forking: int, tmp_path: Path) ->
         [*COWTRACE, "record", "-o", file, "--interval", "0.2", "-p", str(forking)],
         stderr=subprocess.PIPE,
     ) as recorder:
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            time.sleep(0.2)
-            if file.exists() and intervals(file) >= 10:
-                break
+        eventually(lambda: file.exists() and intervals(file) >= 10)
         written = intervals(file)
         recorder.send_signal(signal.SIGKILL)
     found = read(file)
@@ -89,9 +84,7 @@ def test_an_interrupted_recording_is_closed(forking: int, tmp_path: Path) -> Non
         stderr=subprocess.PIPE,
         text=True,
     ) as recorder:
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline and not (file.exists() and intervals(file) >= 3):
-            time.sleep(0.2)
+        eventually(lambda: file.exists() and intervals(file) >= 3)
         recorder.send_signal(signal.SIGINT)
         _, errors = recorder.communicate(timeout=PATIENCE)
     assert recorder.returncode == 0, errors

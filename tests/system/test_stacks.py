@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from command import COWTRACE, PATIENCE
+from command import COWTRACE, PATIENCE, eventually
 
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("can_trace")]
 
@@ -101,13 +101,23 @@ def test_stacks_name_the_code_that_writes(writer: Path, tmp_path: Path) -> None:
 
 
 def wait_until_attached(pid: int) -> None:
-    """Until it holds BPF programs, and a second look finds as many as the first."""
-    held, deadline = 0, time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        links = [str(link.readlink()) for link in Path("/proc", str(pid), "fd").iterdir()]
-        now = sum("bpf-prog" in link or "perf_event" in link for link in links)
-        if now and now == held:
-            return
-        held = now
+    """Wait until it holds BPF programs, and a second look finds as many as the first."""
+
+    def held() -> int:
+        return sum(
+            "bpf-prog" in name or "perf_event" in name for name in map(name_of, folder.iterdir())
+        )
+
+    def name_of(link: Path) -> str:
+        try:
+            return str(link.readlink())
+        except FileNotFoundError:  # closed meanwhile
+            return ""
+
+    def settled() -> bool:
+        before = held()
         time.sleep(0.5)
-    pytest.fail("cowtrace has not attached")
+        return 0 < before == held()
+
+    folder = Path("/proc", str(pid), "fd")
+    assert eventually(settled), "cowtrace has not attached"

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from command import COWTRACE, PATIENCE
+from command import COWTRACE, PATIENCE, eventually
 
 from cowtrace import tracer
 from cowtrace.kernel.libbpf import libbpf
@@ -232,17 +232,15 @@ def programs_of(pid: int) -> set[int]:
 def assert_gone(programs: set[int]) -> None:
     """The kernel frees a program a grace period after its last user has gone."""
     library = libbpf()
-    deadline = time.monotonic() + 5
-    left = set(programs)
-    while left and time.monotonic() < deadline:
-        for number in tuple(left):
-            fd = library.bpf_prog_get_fd_by_id(number)
-            if fd < 0:
-                left.discard(number)
-            else:
-                os.close(fd)
-        time.sleep(0.05)
-    assert not left
+
+    def left() -> list[int]:
+        open_fds = {number: library.bpf_prog_get_fd_by_id(number) for number in programs}
+        found = [number for number, fd in open_fds.items() if fd >= 0]
+        for number in found:
+            os.close(open_fds[number])
+        return found
+
+    assert eventually(lambda: not left()), left()
 
 
 def until(terminal: int, enough: Callable[[bytes], bool]) -> bytes:

@@ -8,13 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from importlib import resources
 from pathlib import Path
 
 import pytest
-from command import PATIENCE
+from command import PATIENCE, eventually
 from sources import writes
 
 from cowtrace.errors import EXIT_NO_PLAN
@@ -100,17 +99,23 @@ def test_the_exporter_counts_a_workload_of_another_user() -> None:
                 assert re.search(rf"^{name}:\t{CAPABILITIES:016x}$", status, re.MULTILINE)
             assert not re.search(r"^Uid:.*\b0\b", status, re.MULTILINE)
             subprocess.run([sys.executable, "-c", WORK], check=True)
-            time.sleep(1.2)
-            with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
-                page = answer.read().decode()
-            mine = re.findall(r'^cowtrace_faults_total{.*"cow-nobody",kind="copied".* (\S+)$', page,
-                              re.MULTILINE)  # fmt: skip
-            assert sum(map(float, mine)) >= PAGES
-            assert "\ncowtrace_lost_faults_total 0.0\n" in page
+            assert eventually(lambda: copies(page(url)) >= PAGES), page(url)
+            assert "\ncowtrace_lost_faults_total 0.0\n" in page(url)
         finally:
             running.send_signal(signal.SIGTERM)
             errors = running.stderr.read()
             assert running.wait(PATIENCE) == 0, errors
+
+
+def page(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+        return str(answer.read().decode())
+
+
+def copies(page: str) -> float:
+    """Of WORK, on the exporter's page."""
+    mine = r'^cowtrace_faults_total{.*"cow-nobody",kind="copied".* (\S+)$'
+    return sum(map(float, re.findall(mine, page, re.MULTILINE)))
 
 
 def test_without_both_capabilities_it_is_refused_in_two_lines() -> None:
