@@ -84,7 +84,7 @@ class Process:
     rows: tuple[FaultRow, ...]
     unseen: frozenset[FaultKind]  # kinds that the plan does not support
     start_ns: int | None = None  # CLOCK_BOOTTIME; None: unknown
-    changed_in: int = field(default=1, repr=False, compare=False)  # of Snapshot.round, the last
+    changed_in: int = field(default=1, repr=False, compare=False)  # the last round of a change
     # Summed once: a process that did not change is the same object in the next snapshot.
     faults: int = field(init=False, repr=False, compare=False)  # all: the sum of the kinds
     copied_bytes: int = field(init=False, repr=False, compare=False)  # without zero-filled
@@ -279,7 +279,7 @@ class Snapshot:
     details: tuple[DetailRow, ...] = ()  # empty unless requested
     generations: tuple[ForkGeneration, ...] = ()  # likewise; by number
     samples: tuple[DetailRow, ...] = ()  # copies by user stack: estimates, see tracer.attach
-    round: int = field(default=0, repr=False, compare=False)  # of counting, which this one ended
+    round: int = field(default=0, repr=False, compare=False)  # number of its round of counting
 
     @property
     def unclassified(self) -> int:

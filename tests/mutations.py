@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cowtrace import tracer
-from cowtrace.bpf_source import bpf_dir
+from cowtrace.shipped import bpf_dir
 from cowtrace.tracer import loader
 from cowtrace.verify.check import Check
 from cowtrace.verify.groups import Group

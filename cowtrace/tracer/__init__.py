@@ -82,19 +82,17 @@ def attach(
     )
     facts = kernel_facts()
     names = tuple(name for name in preference(facts) if plan in ("auto", name))
-    refusals = []
+    refusals: list[CowtraceError] = []
     for name in names:
         try:
             tracer = _attach_one(probe_plan(name, facts, options), facts, only)
-        except CowtraceError as error:
-            if error.exit_code != EXIT_NO_PLAN or not isinstance(error, Unavailable | Refused):
-                raise
+        except (Unavailable, Refused) as error:
             refusals.append(error)
             say(str(error))
-            continue
-        say(f"attached the {name} plan")
-        keep_answers()
-        return tracer
+        else:
+            say(f"attached the {name} plan")
+            keep_answers()
+            return tracer
     if len(refusals) == 1:
         raise refusals[0]
     raise CowtraceError(

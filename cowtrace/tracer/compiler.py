@@ -11,10 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from cowtrace.bpf_source import bpf_dir
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.programs import map_spec
 from cowtrace.libc import libc
+from cowtrace.shipped import bpf_dir
 from cowtrace.tracer.bytecode import Bytecode, with_kfuncs, with_maps
 
 _INCLUDE = re.compile(r'#include "([^"]+)"\s*$')

@@ -9,13 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cowtrace import cache
-from cowtrace.bpf_source import bpf_dir
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel import programs
 from cowtrace.kernel.btf import vmlinux
 from cowtrace.kernel.plan import ProbePlan
 from cowtrace.kernel.skipped import misses
 from cowtrace.kernel.statistics import run_time
+from cowtrace.shipped import bpf_dir
 from cowtrace.tracer.bytecode import Bytecode, with_maps
 from cowtrace.tracer.compiler import CompileError, bpf_text, compile_source
 from cowtrace.tracer.kprobes import Kprobes

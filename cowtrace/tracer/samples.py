@@ -84,7 +84,7 @@ class Samples:
         if owner is None:
             return (dump.regs[-1],)
         unwinder = self._unwinders.pop(owner, None)
-        if unwinder and not unwinder.knows(dump.regs[-1]) and has_memory(owner):
+        if unwinder and not unwinder.is_mapped(dump.regs[-1]) and has_memory(owner):
             unwinder.close()  # it has loaded something since
             unwinder = None
         if unwinder is None:

@@ -63,7 +63,7 @@ class Unwinder:
             self._dwfl, None, pid, c.byref(self._thread_callbacks), None
         )
 
-    def knows(self, address: int) -> bool:
+    def is_mapped(self, address: int) -> bool:
         """Whether one of the process's files is mapped at an address."""
         return bool(self._usable and self._lib.dwfl_addrmodule(self._dwfl, address))
 
@@ -134,7 +134,7 @@ class Unwinder:
         A word counts as one if it has bits above an address, and the address lies in a file.
         """
         address = _bare(word)
-        return address if address != word and self.knows(address) else word
+        return address if address != word and self.is_mapped(address) else word
 
     def _frame(self, state: int, arg: None) -> int:
         address, exact = Word(), c.c_bool()
@@ -143,7 +143,7 @@ class Unwinder:
         at = _bare(address.value)
         self._found.append(at)
         self._last = ()
-        if not self.knows(at - 1):
+        if not self.is_mapped(at - 1):
             self._last = self._registers(state, at)
             return _STOP
         return 0 if len(self._found) < _DEPTH else _STOP

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cowtrace.bpf_source import vagrant_dir
 from cowtrace.errors import EXIT_USAGE, CowtraceError
+from cowtrace.shipped import vagrant_dir
 from cowtrace.vm import arch
 
 AMD64 = "amd64"

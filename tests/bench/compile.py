@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 
-from cowtrace.bpf_source import bpf_dir
 from cowtrace.kernel.facts import kernel_facts
 from cowtrace.kernel.plan import Options, ProbePlan, preference, probe_plan
+from cowtrace.shipped import bpf_dir
 from cowtrace.tracer import MAX_PROCESSES, MAX_ROWS
 from cowtrace.tracer.compiler import bpf_text
 

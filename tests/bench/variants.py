@@ -15,8 +15,8 @@ from typing import Any
 
 from bench import writer
 from cowtrace import tracer
-from cowtrace.bpf_source import bpf_dir
 from cowtrace.errors import CowtraceError
+from cowtrace.shipped import bpf_dir
 from cowtrace.workloads import REGION_END, REGION_START
 
 _TESTS = Path(__file__).resolve().parents[1]

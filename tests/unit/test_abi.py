@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from cowtrace.bpf_source import bpf_dir
 from cowtrace.kernel.arch import ARCHES
 from cowtrace.model import FaultKind, MappingType, Origin, Source
+from cowtrace.shipped import bpf_dir
 from cowtrace.tracer import abi
 from cowtrace.tracer.losses import LOSSES, LOST
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cowtrace.bpf_source import bpf_dir
+from cowtrace.shipped import bpf_dir
 from cowtrace.tracer.compiler import bpf_text
 
 

@@ -76,7 +76,7 @@ def test_console_script_tells_the_version(installed: Path) -> None:
 
 @pytest.mark.parametrize("name", FOLDERS)
 def test_every_file_is_found_in_the_wheel(installed: Path, name: str) -> None:
-    code = f"from cowtrace import bpf_source; print(bpf_source.{name}_dir())"
+    code = f"from cowtrace import shipped; print(shipped.{name}_dir())"
     shipped = Path(run(installed / "python", "-c", code).strip())
     assert shipped.is_relative_to(installed.parent)
 

@@ -81,7 +81,7 @@ def test_a_program_without_frame_pointers_is_unwound_to_its_start(sleeper: int) 
     found = unwinder.addresses(dump(memory(sleeper, sp, 1024), sp, ip), never)
     assert found[0] == ip
     assert len(found) >= 4  # clock_nanosleep, main's, __libc_start_main, _start
-    assert all(unwinder.knows(address) for address in found)
+    assert all(unwinder.is_mapped(address) for address in found)
     unwinder.close()
     unwinder.close()
 

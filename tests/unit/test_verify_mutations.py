@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mutations import OF_FAULT_ENDS, OF_PATHS, OF_TRACEPOINTS, Mutation
 
-from cowtrace.bpf_source import bpf_dir
+from cowtrace.shipped import bpf_dir
 from cowtrace.workloads import WORKLOADS
 
 ALL = (*OF_FAULT_ENDS, *OF_PATHS, *OF_TRACEPOINTS)

@@ -1,4 +1,4 @@
-"""Where the files that ship with cowtrace and are not Python are: in a checkout, or in a wheel."""
+"""Find the files that ship with cowtrace and are not Python, in a checkout or in a wheel."""
 
 from __future__ import annotations
 
