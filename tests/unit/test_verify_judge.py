@@ -254,3 +254,32 @@ def test_a_workload_that_did_not_run() -> None:
     made = unmade(workload(), "no hugetlb pool can be had", trace(), 0.1, Verdict.UNSEEN)
     assert (made.verdict, made.why) == (Verdict.UNSEEN, "no hugetlb pool can be had")
     assert made.evidence == ()
+
+
+HIDDEN = (
+    observed("parent", PARENT, None, {"reused": PAGES}),
+    observed("child", CHILD, None, {"copied": PAGES}),
+)
+
+
+def test_each_page_of_the_other_side_is_written_once_also_where_frames_are_hidden() -> None:
+    short = trace(parent=(row(FaultKind.REUSED, PAGES - 1),))
+    made = judge(workload("C6"), outcome(processes=HIDDEN), short, 0.5)
+    assert made.verdict is Verdict.FAILS
+    assert made.why == "parent copied or reused: 23 expected, 22 traced"
+    assert judge(workload("C6"), outcome(processes=HIDDEN), trace(), 0.5).verdict is Verdict.HOLDS
+
+
+def test_c6_leaves_open_how_pages_go_and_nothing_else() -> None:
+    wrong = Evidence("smaps", "parent: Private_Dirty", PAGES, 0, False)
+    made = judge(workload("C6"), outcome(wrong), trace(), 0.5)
+    assert made.verdict is Verdict.FAILS
+
+
+def test_losses_excuse_nothing_that_pagemap_contradicts() -> None:
+    processes = (
+        observed("parent", PARENT, Counts(reused=PAGES), {"reused": PAGES}),
+        observed("child", CHILD, Counts(copied=PAGES - 1), {"copied": PAGES}),
+    )
+    lossy = trace(child=(copies(PAGES - 1),), completeness=LOST)
+    assert judge(workload(), outcome(processes=processes), lossy, 0.5).verdict is Verdict.FAILS

@@ -236,3 +236,8 @@ def test_the_page_with_hostile_words_shows_them() -> None:
     assert "b" not in parsed.tags
     assert SHOWN in parsed.words
     assert not set(parsed.words) & {"\x1b", "\x00", "\u202e"}
+
+
+def test_junit_counts_failures_and_skips_apart() -> None:
+    (suite,) = ET.fromstring(junit(kernels(FAILING, UNSEEN, UNSEEN))).iter("testsuite")
+    assert (suite.get("failures"), suite.get("skipped")) == ("1", "2")

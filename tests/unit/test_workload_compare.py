@@ -12,7 +12,8 @@ from cowtrace.model import Completeness, FaultKind, FaultRow, Origin, Process, S
 from cowtrace.terminal import plain
 from cowtrace.workloads import WORKLOADS, table
 from cowtrace.workloads.compare import Comparison, comparison
-from cowtrace.workloads.counts import Counts, Expected, Observed, Outcome
+from cowtrace.workloads.counts import Counts, Expected, ExpectedRow, Observed, Outcome
+from cowtrace.workloads.evidence import evidence
 
 PARENT, CHILD = 100, 101
 BLIND = frozenset({FaultKind.FILE_COPIED, FaultKind.SHARED})
@@ -209,3 +210,23 @@ def test_as_json() -> None:
         "upper_bound": False,
         "ok": True,
     }
+
+
+def test_faults_that_fail_as_they_should_are_no_mismatch() -> None:
+    failed = ExpectedRow(FaultKind.FAILED, Source.ANON, Origin.USER, 1)
+    child = observed("child", CHILD, Counts(copied=22), copied=22, rows=(failed,))
+    ran = Outcome("memory-limit", 23, 4096, (child,))
+    compared = comparison(ran, snapshot(process(CHILD, copied=22, failed=1)))
+    assert (compared.failed, compared.ok) == (0, True)
+    plain_child = observed("child", CHILD, Counts(copied=22), copied=22)
+    ran = Outcome("memory-limit", 23, 4096, (plain_child,))
+    assert comparison(ran, snapshot(process(CHILD, copied=22, failed=1))).failed == 1
+
+
+def test_where_threads_race_their_faults_cannot_be_counted_by_the_kernel() -> None:
+    child = observed("child", CHILD, Counts(copied=23), copied=23)
+    oracles = {
+        races: {one.oracle for one in evidence((child,), races=races)} for races in (False, True)
+    }
+    assert oracles[False] == {"pagemap", "taskstats", "rusage", "data"}
+    assert oracles[True] == {"pagemap", "data"}

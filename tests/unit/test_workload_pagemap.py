@@ -38,6 +38,7 @@ def changes(
         (FILE | 9, FILE | 9, Backing.SHARED_ANONYMOUS, Counts(shared=None)),
         (FILE | 8, FILE | 9, Backing.SHARED_ANONYMOUS, Counts(copied=1)),  # must never happen
         (PRESENT | 8, ABSENT, Backing.ANONYMOUS, Counts(copied=1)),  # nor this: shown, not hidden
+        (PRESENT | 8, 8, Backing.ANONYMOUS, Counts(copied=1)),  # swapped out to an entry like it
     ],
 )
 def test_a_written_page(before: int, after: int, backing: Backing, wanted: Counts) -> None:

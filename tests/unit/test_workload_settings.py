@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -95,3 +97,43 @@ def test_a_setting_that_is_not_there(tmp_path: Path) -> None:
 def test_a_program_that_is_not_there() -> None:
     with pytest.raises(CannotHere, match="no program"):
         settings.run("cowtrace-no-such-program")
+
+
+def test_what_was_changed_last_is_restored_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One can depend on the other."""
+    restored: list[str] = []
+
+    @contextmanager
+    def restored_by(script: str, *arguments: str, locks: object = ()) -> Iterator[None]:
+        restored.extend(arguments)
+        yield
+
+    monkeypatch.setattr(settings, "restored_by", restored_by)
+    paths = [tmp_path / name for name in "ab"]
+    for path in paths:
+        path.write_text("old")
+    with settings.changed({str(path): "new" for path in paths}):
+        pass
+    assert restored == [str(paths[1]), "old", str(paths[0]), "old"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_what_restores_outlives_signals_to_everybody(setting: Path, number: signal.Signals) -> None:
+    with settings.changed({str(setting): "new"}):
+        listing = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        (guardian,) = [
+            pid for pid in listing if b"read -r _" in Path("/proc", pid, "cmdline").read_bytes()
+        ]
+        end = time.monotonic() + 30
+        while not ignored(guardian) >> number - 1 & 1 and time.monotonic() < end:
+            time.sleep(0.01)  # it has just been started
+        os.kill(int(guardian), number)
+    assert setting.read_text() == "old"
+
+
+def ignored(pid: str) -> int:
+    """A bit for each signal."""
+    status = Path("/proc", pid, "status").read_text()
+    return int(status.partition("\nSigIgn:")[2].split(None, 1)[0], 16)
