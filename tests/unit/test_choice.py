@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from snapshots import detail, event, fork, process, row, snapshot
 
-from cowtrace.cli import cgroups, options
+from cowtrace.cli import cgroups, forks, options
 from cowtrace.cli.filters import Choice
 from cowtrace.errors import CowtraceError
 from cowtrace.model import FaultKind
@@ -57,6 +57,7 @@ def test_kinds_that_were_not_asked_for_are_missing() -> None:
     assert redis.count(FaultKind.REUSED) == 509
     assert redis.count(FaultKind.COPIED) is None
     assert [row.kind for row in kept.details] == [FaultKind.REUSED]
+    assert kept.samples == ()
     assert shell.unclassified == 1  # it could be one of them
 
 
@@ -131,3 +132,24 @@ def test_bad_cgroups(tree: tuple[Path, Path], tmp_path: Path) -> None:
     mounts.write_text("25 30 0:23 / /proc rw - proc proc rw\n")
     with pytest.raises(CowtraceError, match="no cgroup v2 tree is mounted"):
         cgroups.folder("system.slice", mounts)
+
+
+IN_CGROUP = Choice(cgroup=Path("/sys/fs/cgroup/box"))
+
+
+@pytest.mark.parametrize(
+    ("copied", "members", "shown"),
+    [(0, set(), False), (0, {2}, True), (0, {1}, True), (0, {3}, False), (7, set(), True)],
+)
+def test_forks_of_a_cgroup_have_a_member_or_a_copy_in_it(
+    copied: int, members: set[int], shown: bool
+) -> None:
+    """The kernel lets only faults pass that are in the group."""
+    now = replace(NOW, generations=(fork(1, 1, 2, by_child=copied),))
+    assert bool(forks._of(now, IN_CGROUP, members).generations) is shown
+
+
+def test_forks_must_meet_each_filter() -> None:
+    for comm, shown in (("redis*", 1), ("no-such-name", 0)):
+        choice = Choice(names=((1, "redis-server"),), comm=comm)
+        assert len(forks._of(NOW, choice, set()).generations) == shown

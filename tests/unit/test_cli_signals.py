@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cowtrace.cli import launch
+from cowtrace.cli.following import follow
+from cowtrace.cli.signals import from_process
+from cowtrace.cli.watching import ticks
 
 # In a process of its own: another thread of the tests would take the signal, and end them.
 HELD = """
@@ -47,3 +57,45 @@ def test_a_stop_past_the_deadline_is_no_signal() -> None:
     time.sleep(0.8)
     waiting.send_signal(signal.SIGCONT)
     assert waiting.communicate(timeout=30)[0] == "None\n"
+
+
+def info(number: int, code: int) -> Any:
+    return SimpleNamespace(si_signo=number, si_code=code)
+
+
+def test_the_terminals_signals_are_not_those_of_a_process() -> None:
+    si_user, si_tkill, si_kernel = 0, -6, 0x80
+    assert [from_process(info(2, code)) for code in (si_user, si_tkill, si_kernel)] == [
+        True,
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(("code", "passed_on"), [(0, [(42, signal.SIGTERM)]), (0x80, [])])
+def test_only_what_a_process_sent_is_passed_on(
+    monkeypatch: pytest.MonkeyPatch, code: int, passed_on: list[tuple[int, int]]
+) -> None:
+    """The terminal sends its signals to the command as well."""
+    sent = []
+    monkeypatch.setattr(os, "kill", lambda *what: sent.append(what))
+    monkeypatch.setattr(launch, "ended", lambda pid: 7)
+    coming = iter([info(signal.SIGTERM, code), info(signal.SIGCHLD, 1)])
+    signals: Any = SimpleNamespace(wait=lambda deadline: next(coming))
+    shown: Any = SimpleNamespace()
+    assert follow(42, signals, None, lambda: None, shown) == 7
+    assert sent == passed_on
+
+
+def test_a_late_refresh_does_not_move_those_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, deadlines = 0.0, []
+
+    def wait(deadline: float) -> None:
+        nonlocal now
+        deadlines.append(deadline)
+        now = deadline + 0.25
+
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    signals: Any = SimpleNamespace(wait=wait)
+    assert len(list(ticks(signals, 1.0, 4, None))) == 4
+    assert deadlines == [1.0, 2.0, 3.0, 4.0]

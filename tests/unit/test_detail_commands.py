@@ -307,3 +307,11 @@ def test_frames_begin_with_the_innermost_which_is_the_kernels() -> None:
         "py::collect:/srv/app.py",
         "main",
     ]
+
+
+def test_maps_of_one_process_and_its_descendants_has_their_pids(cowtrace: Command) -> None:
+    heads = [
+        cowtrace("maps", "-p", str(ME), *more, "0.05", "1").stdout.splitlines()[0].split()
+        for more in ([], ["--follow"])
+    ]
+    assert ["PID" in head for head in heads] == [False, True]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,16 @@ def test_meminfo_need_not_be_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(procfs, "_PROC", tmp_path)
     (tmp_path / "meminfo").write_bytes(b"MemTotal: 9 kB\n\xff\nMemAvailable:    23 kB\n")
     assert procfs.available_bytes() == 23 * 1024
+
+
+def test_a_process_that_nobody_has_waited_for_runs_no_more() -> None:
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    try:
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        assert procfs.exists(child)
+        assert not procfs.runs(child)
+    finally:
+        os.waitpid(child, 0)
+    assert procfs.runs(os.getpid())

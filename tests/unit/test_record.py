@@ -6,12 +6,22 @@ import os
 import pty
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from snapshots import SECOND, FakeTracer, snapshot
 from test_top import FAKED, read_all
 
+from cowtrace import tracer
+from cowtrace.cli import main
+from cowtrace.cli.filters import Choice
+from cowtrace.cli.record import _only
+from cowtrace.errors import EXIT_NO_ROOM
+from cowtrace.model import Snapshot
 from cowtrace.recording.reader import read
+from cowtrace.recording.writer import NoRoom, Writer
 
 
 def shown_by(*arguments: str | Path) -> str:
@@ -62,3 +72,75 @@ def test_a_command_ends_by_itself(tmp_path: Path, arguments: list[str]) -> None:
     )
     assert ended.returncode == 2
     assert "-p and --for cannot be combined with COMMAND" in ended.stderr
+
+
+def record(
+    monkeypatch: pytest.MonkeyPatch, live: FakeTracer, *arguments: str | Path
+) -> tuple[int, str]:
+    """In this process: its exit code, and what it says."""
+    monkeypatch.setattr(tracer, "attach", lambda *_, **options: live)
+    ran = CliRunner().invoke(main, ["record", *map(str, arguments)])
+    return ran.exit_code, ran.stderr
+
+
+def test_a_command_that_ends_within_an_interval_is_recorded(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, FAKED, "record", "-o", tmp_path / "f", "--interval", "60", "--", "true"],
+        check=True,
+        capture_output=True,
+        timeout=30,
+    )
+    assert len(read(tmp_path / "f").times) == 1
+
+
+def test_a_full_disk_has_an_exit_code_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Writer, *_: object) -> None:
+        raise NoRoom(tmp_path / "f")
+
+    monkeypatch.setattr(Writer, "add", full)
+    code, said = record(monkeypatch, FakeTracer(snapshot()), "-o", tmp_path / "f", "--for", "0.1")
+    assert code == EXIT_NO_ROOM
+    assert said.splitlines()[-1].startswith("Hint: ")
+
+
+def test_it_goes_on_while_one_of_the_processes_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = FakeTracer(*(snapshot(at=at) for at in range(1, 99)))
+    with subprocess.Popen(["sleep", "0.2"]) as short:
+        both = ("-p", os.getpid(), "-p", short.pid)
+        record(
+            monkeypatch, live, "-o", tmp_path / "f", "--interval", "0.1", "--for", "0.7",
+            *map(str, both),
+        )  # fmt: skip
+    assert len(read(tmp_path / "f").times) == 7
+
+
+def test_it_ends_in_time_where_intervals_take_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(FakeTracer):
+        def snapshot(self) -> Snapshot:
+            time.sleep(0.3)
+            return super().snapshot()
+
+    live = Slow(*(snapshot(at=at) for at in range(1, 99)))
+    record(monkeypatch, live, "-o", tmp_path / "f", "--interval", "0.1", "--for", "1")
+    assert 2 <= len(read(tmp_path / "f").times) <= 4
+
+
+def test_descendants_are_recorded_with_their_ancestors() -> None:
+    assert _only(Choice(names=((23, "a"),)), command=False).follow
+    assert not _only(Choice(), command=False).follow
+
+
+def test_the_start_is_when_the_probes_were_attached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = snapshot()
+    record(monkeypatch, FakeTracer(now), "-o", tmp_path / "f", "--for", "0.1")
+    ago_ns = time.monotonic_ns() - now.attached_ns
+    started_ns = read(tmp_path / "f").header.started_unix_ns
+    assert abs(started_ns - (time.time_ns() - ago_ns)) < 60 * SECOND

@@ -17,6 +17,7 @@ from snapshots import FakeTracer, event, mapping, snapshot
 
 from cowtrace import tracer
 from cowtrace.cli import main
+from cowtrace.cli.snoop import _Printer
 from cowtrace.model import Completeness, FaultKind, MappingType, Origin, Source
 from cowtrace.terminal.events import EventLines
 
@@ -151,3 +152,11 @@ def test_every_line_fits_80_columns(timed: bool, name: str, **fields: Any) -> No
         line = lines.line(event(2**47 - 1, mapping=mapping(name, kind), **fields))
         assert cell_len(line) <= 80
         assert line.isprintable()
+
+
+def test_drops_are_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
+    printer = _Printer(EventLines(), as_json=True, as_csv=False)
+    for in_all in (0, 5, 5, 8):
+        printer.dropped(in_all)
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line) for line in lines] == [{"dropped": 5}, {"dropped": 3}]

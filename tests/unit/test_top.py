@@ -170,3 +170,7 @@ def read_all(fd: int) -> str:
         pieces.append(piece)
     os.close(fd)
     return b"".join(pieces).decode()
+
+
+def test_named_pids_are_shown_beyond_the_rows(top: Top) -> None:
+    assert sorted(pids(top("--rows", "1", "-p", "1", "-p", "2", "0.05", "1").output)) == [1, 2]

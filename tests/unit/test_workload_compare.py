@@ -7,7 +7,12 @@ import io
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from snapshots import FakeTracer
 
+from cowtrace import tracer, workloads
+from cowtrace.cli import main
+from cowtrace.errors import EXIT_MISMATCH
 from cowtrace.model import Completeness, FaultKind, FaultRow, Origin, Process, Snapshot, Source
 from cowtrace.terminal import plain
 from cowtrace.workloads import WORKLOADS, table
@@ -230,3 +235,14 @@ def test_where_threads_race_their_faults_cannot_be_counted_by_the_kernel() -> No
     }
     assert oracles[False] == {"pagemap", "taskstats", "rusage", "data"}
     assert oracles[True] == {"pagemap", "data"}
+
+
+@pytest.mark.parametrize(("copied", "code"), [(23, 0), (22, EXIT_MISMATCH)])
+def test_the_command_fails_where_counts_differ(
+    monkeypatch: pytest.MonkeyPatch, copied: int, code: int
+) -> None:
+    live = FakeTracer(snapshot(process(PARENT, reused=23), process(CHILD, copied=copied)))
+    monkeypatch.setattr(tracer, "attach", lambda *_, **options: live)
+    monkeypatch.setattr(workloads, "run", lambda name, pages: OUTCOME)
+    ran = CliRunner().invoke(main, ["workload", "fork-both-write", "--pages", "23"])
+    assert ran.exit_code == code, ran.output
