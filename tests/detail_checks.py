@@ -1,4 +1,4 @@
-"""What must hold of the details of every workload that was traced on a live kernel."""
+"""Check the details of a traced workload against its counts."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def kinds(rows: Iterable[DetailRow]) -> Counter[tuple[int, FaultKind]]:
 
 
 def problems(outcome: Outcome, snapshot: Snapshot) -> list[str]:
-    """All in which the details contradict the counts, a line each; both are the tracer's.
+    """Contradictions between details and counts, a line each; both come from the tracer.
 
-    The counts themselves are held against pagemap elsewhere.
+    The counts themselves are compared with pagemap elsewhere.
     """
     found = []
     pids = {process.pid for process in outcome.processes}

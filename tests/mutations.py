@@ -1,4 +1,4 @@
-"""Ways to break the classification on purpose, and the workload whose check must notice each."""
+"""Break the classification in one place each, and name the workload whose check must notice it."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Mutation:
 
     name: str  # what goes wrong
     file: str
-    old: str  # stands there exactly once
+    old: str  # occurs exactly once
     new: str
     caught_by: str  # the workload
     pages: int = PAGES
 
     def apply(self, folder: Path) -> None:
-        """Change the file in that copy of bpf/; a test fails where there is nothing to change."""
+        """Change the file in that copy of bpf/; fail unless `old` occurs exactly once."""
         path = folder / self.file
         text = path.read_text()
         found = text.count(self.old)
@@ -176,7 +176,7 @@ OF_TRACEPOINTS = (
 def check_under(
     plan: str, names: tuple[str, ...], *, mutation: Mutation | None, scratch: Path
 ) -> list[Check]:
-    """The checks of these workloads, as `cowtrace verify` makes them, by that BPF source."""
+    """Check these workloads as `cowtrace verify` does, with that BPF source."""
     with pytest.MonkeyPatch.context() as patch:
         if mutation:
             folder = scratch / "bpf"

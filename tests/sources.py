@@ -1,10 +1,10 @@
-"""Python source of the small processes that tests trace."""
+"""Generate Python source of the small processes that tests trace."""
 
 from __future__ import annotations
 
 
 def writes(pages: int) -> str:
-    """Defines write(), to each page of memory of its own, and has written it once.
+    """Source that defines write(), which writes each page of a mapping, and has called it once.
 
     An anonymous mapping, so that nothing else is on its pages. Imports ctypes, os and sys.
     """

@@ -1,1 +1,1 @@
-"""Real applications, traced: each module drives one, and says by what else its copies are known."""
+"""Trace real applications: each module drives one and checks its copies against other sources."""

@@ -1,4 +1,4 @@
-"""A real application that a test starts, drives and ends; nothing is left however the test ends."""
+"""Start, drive and stop a real application; nothing is left however the test ends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _REMOVE = 'for try in 1 2 3 4 5; do rm -rf "$1" && exit; sleep 1; done'
 
 @dataclass(frozen=True)
 class Application:
-    """A running one; its pid is that of the process that was started."""
+    """A running application; its pid is that of the process that was started."""
 
     process: subprocess.Popen[bytes]
     folder: Path
@@ -62,7 +62,7 @@ def running(
     env: Mapping[str, str] | None = None,
     end: signal.Signals = signal.SIGTERM,
 ) -> Iterator[Application]:
-    """Start it as `user` in `folder`; `end` tells it to end, also when this process is killed."""
+    """Start it as `user` in `folder`; the signal `end` stops it, also if this process is killed."""
     log = folder / "log"
     privileges = ["--reuid", user, "--regid", user, "--init-groups"] if user != "root" else []
     death = ["--pdeathsig", end.name.removeprefix("SIG")]
@@ -89,7 +89,7 @@ def running(
 
 
 def output(*command: str | Path, user: str | None = None) -> str:
-    """What a client program prints; fails with what it complains of."""
+    """Return what a client program prints; fail with its error output."""
     ended = subprocess.run(
         [str(word) for word in command],
         capture_output=True,
@@ -104,5 +104,5 @@ def output(*command: str | Path, user: str | None = None) -> str:
 
 
 def children(pid: int) -> list[int]:
-    """Pids of the processes that it has forked and that live."""
+    """PIDs of its children that are alive."""
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

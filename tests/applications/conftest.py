@@ -1,4 +1,4 @@
-"""Attach the tracers that all applications are run under."""
+"""Attach the tracers under which all applications run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cowtrace.kernel.preemption import preemptible
 
 @pytest.fixture(scope="package")
 def watched() -> Iterator[Watched]:
-    """Every plan that runs here; skips, with the reason, where none does.
+    """Attach every plan that runs here; skip, with the reason, where none does.
 
     On a preemptible kernel only kprobes lose nothing. Another plan is taken where they are
     missing: what it says is lost is then allowed for, see `uncertain_bytes`.

@@ -1,4 +1,4 @@
-"""What the kernel says of a process's memory in /proc: the oracles, none of them a trace."""
+"""Read a process's memory from /proc: oracles that do not depend on a trace."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def private(pid: int) -> set[tuple[int, int]]:
 
 
 def mapped(pid: int, path: Path) -> int:
-    """Where the process has mapped a file."""
+    """Address at which the process has mapped a file."""
     lines = Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines()
     return next(int(line.split("-")[0], 16) for line in lines if line.endswith(str(path)))
 

@@ -19,7 +19,6 @@ from cowtrace.workloads.region import PAGE_BYTES
 
 pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.spread("5.10")]
 
-
 # The collector writes to the header before each object that it tracks. Its pages are counted in
 # the master, before the fork.
 APP = """
@@ -86,7 +85,7 @@ def test_a_gunicorn_workers_collection_copies_unless_frozen(watched: Watched) ->
 
 
 def collected(watched: Watched, *, freeze: bool) -> dict[str, int]:
-    """Bytes that a worker copied in a whole collection, by each plan; checked against pagemap."""
+    """Bytes that a worker copied in a full collection, by plan; checked against pagemap."""
     with server(freeze=freeze) as gunicorn:
         pages = gunicorn.get("/")["pages"]
         (worker,) = children(gunicorn.app.pid)
@@ -110,7 +109,7 @@ def collected(watched: Watched, *, freeze: bool) -> dict[str, int]:
 
 
 def copied_bytes(snapshot: Snapshot, worker: int) -> int:
-    """What the worker copied since the fork that made it, which is all that it copied."""
+    """What the worker copied since the fork that created it: everything that it copied."""
     process = snapshot.process(worker)
     assert process
     assert fork_of(snapshot, worker).child_copied_bytes == process.copied_bytes

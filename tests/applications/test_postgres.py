@@ -18,7 +18,6 @@ from cowtrace.workloads.region import PAGE_BYTES
 
 pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.spread("6.1")]
 
-
 USER = "postgres"
 CLIENTS = 3
 BUFFERS_MIB = 64

@@ -1,4 +1,4 @@
-"""How fast, how much may come, and did my fix help, asked of real applications."""
+"""Ask of real applications: how fast copies grow, the worst case, and whether a fix helped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from cowtrace.model import ForkGeneration, Snapshot
 from cowtrace.workloads.region import PAGE_BYTES
 
 pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.spread("5.10")]
-
 
 PAUSE = 0.3  # seconds between two looks
 COMPLETE = ("lost", "unclassified")

@@ -29,7 +29,6 @@ from cowtrace.workloads.region import HUGE_BYTES, PAGE_BYTES
 
 pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.spread("5.10", "7.2")]
 
-
 THP = "/sys/kernel/mm/transparent_hugepage/enabled"
 KEYS = 100_000
 # Between a look by the trace and one by the oracle Redis's timer, 10 times a second, may write

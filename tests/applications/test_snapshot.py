@@ -18,7 +18,6 @@ from cowtrace.workloads.region import PAGE_BYTES
 
 pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.spread("5.10", "7.2")]
 
-
 # Primes: a page that is counted twice, or missed, shows.
 PAGES = 4_099
 WRITTEN = 1_009

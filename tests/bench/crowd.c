@@ -40,7 +40,7 @@ static long page_faults(void)
 	return usage.ru_minflt;
 }
 
-static pid_t born(long i, int stays)
+static pid_t forked(long i, int stays)
 {
 	pid_t pid = fork();
 	long before;
@@ -81,7 +81,7 @@ int main(int argc, char **argv)
 	for (int page = 0; page < MOST; page++)
 		START[page * PAGE] = 1;
 	for (long i = 0; i < count; i++) {
-		pids[i] = born(i, stays);
+		pids[i] = forked(i, stays);
 		printf("%ld %d\n", i, pids[i]);
 		if (!stays && ++living > AT_ONCE) {
 			faults += ended();

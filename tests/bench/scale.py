@@ -43,7 +43,7 @@ class Stage:
     detail: tuple[tuple[str, int], ...]  # of losses, by cause
     refresh_ms: float  # CPU time of a snapshot and a table of the top SHOWN, median
     resident_mb: float  # of this process: the tracer, and the benchmark itself
-    maps_mb: float | None  # kernel memory of the maps; None: bpftool cannot tell
+    maps_mb: float | None  # kernel memory of the maps; None: bpftool does not show it
 
 
 def run(say: Callable[[str], None]) -> report.Report:

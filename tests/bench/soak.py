@@ -30,7 +30,7 @@ class Soak:
     expected: int = 0  # pages that they copied
     counted: int = 0
     lost: int = 0
-    wrong: int = 0  # rounds of which the tracer, or getrusage, says another number
+    wrong: int = 0  # rounds in which the tracer or getrusage counted another number
     resident_mb: array[float] = field(default_factory=lambda: array("d"))  # after each round
 
     def __str__(self) -> str:
@@ -65,13 +65,13 @@ def main(minutes: float) -> int:
 
 def _soak(minutes: float) -> int:
     soak = Soak()
-    began = told = time.monotonic()
+    began = reported = time.monotonic()
     with compiled("crowd") as program, tracer.attach(region=variants.REGION) as traced:
         try:
             while len(soak.resident_mb) < 4 or time.monotonic() < began + 60 * minutes:
                 soak.add_round(program, traced)
-                if time.monotonic() > told + SAY_SECONDS:
-                    told = time.monotonic()
+                if time.monotonic() > reported + SAY_SECONDS:
+                    reported = time.monotonic()
                     print(f"soak: {soak}", file=sys.stderr, flush=True)
         except KeyboardInterrupt:
             print(f"soak: interrupted after {soak}" if soak.resident_mb else "soak: interrupted")

@@ -29,7 +29,7 @@ KPROBE_PAIR = (
 )
 TRACEPOINT_COUNT = "tracepoint:exceptions:page_fault_user { @[pid] = count(); }"
 # An attempt: a fault that re-marked its page leaves @wp set, so that the next page that the
-# thread allocates, for whatever reason, counts as copied.
+# thread allocates, for any reason, counts as copied.
 TRACEPOINT_PAIR = (
     "tracepoint:exceptions:page_fault_user /(args->error_code & 3) == 3/"
     " { @wp[tid] = 1; @faults[pid] = count(); }"

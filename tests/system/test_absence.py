@@ -28,7 +28,6 @@ pytestmark = [
     pytest.mark.spread("6.1"),
 ]
 
-
 BTF = ("/sys/kernel/btf",)
 KPROBES = ("/sys/bus/event_source/devices", "/sys/kernel/tracing", "/sys/kernel/debug")
 TRACEFS = KPROBES[1:]

@@ -1,4 +1,4 @@
-"""The command line on a live kernel."""
+"""Run commands on a live kernel."""
 
 from __future__ import annotations
 

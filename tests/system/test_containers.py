@@ -27,7 +27,6 @@ pytestmark = [
     pytest.mark.spread("5.10", "6.12"),
 ]
 
-
 PAGES = 509
 # At each line of its input a child of it writes all its pages; it says their pids, as they know
 # them themselves.

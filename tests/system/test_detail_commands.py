@@ -1,4 +1,4 @@
-"""forks, maps, latency and snoop around one workload."""
+"""Run forks, maps, latency and snoop around one workload."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ pytestmark = [
     pytest.mark.usefixtures("can_trace"),
     pytest.mark.spread("5.10", "7.2"),
 ]
-
 
 PAGES = 1009
 STRAY_PAGES = 900  # of the interpreter, on both sides of a fork

@@ -1,4 +1,4 @@
-"""Generations, mappings, stacks, latency and single faults, of faults that are known beforehand.
+"""Trace known faults: check generations, mappings, stacks, latency and events.
 
 Every plan is attached at the same time, in turn with its own options, and the same runs serve all.
 """
@@ -20,9 +20,8 @@ from cowtrace.workloads import REGION_END, REGION_START, Outcome, run_forked
 
 pytestmark = pytest.mark.vm
 
-
 DETAILS: frozenset[Detail] = frozenset({"generation", "mapping", "stack", "latency"})
-# There, these two may lose faults: what they count is checked where they count all.
+# On a preemptible kernel the other two may lose faults: they are checked on other kernels.
 EXACT = [plan for plan in plans() if plan == "kprobe" or not preemptible()]
 
 Tracers = dict[str, tracer.Tracer]

@@ -30,7 +30,6 @@ pytestmark = [
     pytest.mark.spread("7.2"),
 ]
 
-
 PAGES, CHILDREN = 23, 11
 MARKS = itertools.count()
 # The parent writes memory, forks; each child writes all of it, and lives until its stdin ends.

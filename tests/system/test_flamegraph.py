@@ -1,4 +1,4 @@
-"""The flame graph in a real browser: it draws, and neither complains nor asks the network."""
+"""Open the flame graph in a real browser: it draws, without complaint or network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from cowtrace.analysis.stacks import stack_tree
 from cowtrace.html import flamegraph
 
 pytestmark = pytest.mark.host
-
 
 EVIL = "</script><img src=x onerror=console.error(1)><b>&amp;"
 

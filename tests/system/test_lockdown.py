@@ -13,7 +13,6 @@ from cowtrace.errors import EXIT_NO_PLAN
 
 pytestmark = [pytest.mark.vm, pytest.mark.last]
 
-
 LOCKDOWN = Path("/sys/kernel/security/lockdown")
 
 

@@ -24,7 +24,6 @@ from cowtrace.workloads.settings import changed
 
 pytestmark = pytest.mark.vm
 
-
 CPU = Path("/sys/devices/system/cpu/cpu1/online")
 # Off and on for as long as its standard input is open, and on in the end.
 TOGGLE = f"""

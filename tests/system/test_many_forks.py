@@ -1,4 +1,4 @@
-"""A hundred thousand forks under one tracer: each copy is counted, and its memory stays flat."""
+"""Trace a hundred thousand forks: each copy is counted, and the tracer's memory stays flat."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from cowtrace import tracer
 
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("can_trace")]
 
-
 FORKS = 100_000  # three times around the process ids, where there are 32,768
-MOST_GROWTH_MB = 8.0  # kept, they would take 200
+MOST_GROWTH_MB = 8.0  # if all were kept, they would take 200
 
 
 @pytest.mark.usefixtures("can_trace")
@@ -30,7 +29,7 @@ def test_each_copy_of_100_000_forks_is_counted_in_flat_memory() -> None:
         pytest.skip(str(error))
     assert soak.expected == rounds * sum(1 + number % 7 for number in range(PROCESSES))
     assert (soak.counted, soak.lost) == (soak.expected, 0)
-    assert soak.wrong == 0  # of no round the kernel saw another number
+    assert soak.wrong == 0  # in every round the kernel's own count agrees
     resident = list(soak.resident_mb)
-    # The first ones make what is made once.
+    # The first rounds allocate what lasts for all of them.
     assert median(resident[-5:]) < median(resident[1:6]) + MOST_GROWTH_MB, resident

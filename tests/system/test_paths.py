@@ -1,7 +1,7 @@
-"""Every other path of copy-on-write, under every plan that can see it, all attached at once.
+"""Trace every other path of copy-on-write by every plan at once.
 
-Where a kernel differs from the textbook, the workload itself expects what that kernel really
-does, and says by which feature it knows: see cowtrace/workloads/paths/.
+Where a kernel differs from the textbook, the workload itself expects what that kernel does, and
+names the feature that decides: see cowtrace/workloads/paths/.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from cowtrace.workloads.region import PAGE_BYTES
 
 pytestmark = pytest.mark.vm
 
-
 Tracers = dict[str, tracer.Tracer]
 
 # A prime: more small pages than one huge page has.
@@ -35,7 +34,7 @@ if "PREEMPT_RT" in os.uname().version:  # CONFIG_TRANSPARENT_HUGEPAGE depends on
 
 @pytest.fixture(scope="module")
 def tracers() -> Iterator[Tracers]:
-    """By plan. Attached once, for that takes seconds under emulation."""
+    """By plan. Attached once, since that takes seconds under emulation."""
     region = (REGION_START, REGION_END)
     with ExitStack() as stack:
         yield {

@@ -23,7 +23,6 @@ from cowtrace.workloads import REGION_END, REGION_START, run, run_forked
 
 pytestmark = pytest.mark.vm
 
-
 DEBUGFS, NOWHERE = Path("/sys/kernel/debug/sched/preempt"), Path("/nonexistent")
 CHOSEN_AT_BOOT = "#1 SMP PREEMPT_DYNAMIC"
 RUNS = 7

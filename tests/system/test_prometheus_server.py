@@ -1,4 +1,4 @@
-"""`cowtrace export prometheus` on this machine's kernel, scraped by Debian's Prometheus."""
+"""Scrape `cowtrace export prometheus` with Debian's Prometheus."""
 
 from __future__ import annotations
 

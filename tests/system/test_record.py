@@ -19,7 +19,6 @@ from cowtrace.recording.reader import read
 
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("can_trace")]
 
-
 # Forks again and again; the parent then copies 509 pages, and says so.
 FORKS = """
 import os, time

@@ -1,4 +1,4 @@
-"""The page of a recording in a real browser: it draws, without complaint or network."""
+"""Open a recording's page in a real browser: it draws, without complaint or network."""
 
 from __future__ import annotations
 

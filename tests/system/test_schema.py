@@ -20,7 +20,6 @@ from cowtrace.errors import EXIT_NO_PLAN
 
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("can_trace")]
 
-
 STATISTICS = Path("/proc/sys/kernel/bpf_stats_enabled")
 # Forks, and copies 509 pages, again and again.
 FORKS = """

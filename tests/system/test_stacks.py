@@ -13,7 +13,6 @@ from command import COWTRACE, PATIENCE, eventually
 
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("can_trace")]
 
-
 # Waits for a line, then a child copies 1,009 pages in one function and 503 in another.
 PROGRESS = "cowtrace: compiling and attaching the probes"
 WRITER = """

@@ -25,7 +25,6 @@ from cowtrace.workloads import REGION_END, REGION_START
 
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("can_trace")]
 
-
 PAGE = mmap.PAGESIZE
 PAGES = 127
 NS_LAST_PID = Path("/proc/sys/kernel/ns_last_pid")

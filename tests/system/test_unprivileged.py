@@ -20,7 +20,6 @@ from cowtrace.errors import EXIT_NO_PLAN
 
 pytestmark = pytest.mark.host
 
-
 PAGES = 509
 UNIT = resources.files("cowtrace.prometheus") / "cowtrace-exporter.service"
 CAPABILITIES = (1 << 38) | (1 << 39)  # CAP_PERFMON, CAP_BPF

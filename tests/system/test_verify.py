@@ -1,4 +1,4 @@
-"""`cowtrace verify` on a live kernel."""
+"""Run `cowtrace verify` on a live kernel."""
 
 from __future__ import annotations
 

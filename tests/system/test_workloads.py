@@ -36,7 +36,7 @@ ATTEMPTS = 3
 
 @pytest.fixture(scope="module")
 def tracers() -> Iterator[Tracers]:
-    """By plan. Attached once, for that takes seconds under emulation; every run has own pids."""
+    """By plan. Attached once, since that takes seconds under emulation; PIDs keep runs apart."""
     region = (REGION_START, REGION_END)
     with ExitStack() as stack:
         yield {
@@ -75,7 +75,7 @@ def test_wp_page_copy_agrees_fault_for_fault(tracers: Tracers) -> None:
 
 @pytest.fixture(scope="module")
 def live(can_trace: None) -> Iterator[tracer.Tracer]:
-    """Attached once: every run has pids of its own."""
+    """Attached once: PIDs keep the runs apart."""
     with tracer.attach("auto", region=(REGION_START, REGION_END)) as attached:
         yield attached
 
