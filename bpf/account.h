@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* From the end of a kernel function to a sum: for the kprobe and the fentry plan. */
+/* Classify a fault when its kernel function returns, and count it: kprobe and fentry plan. */
 #ifndef ACCOUNT_H
 #define ACCOUNT_H
 
 #include "classify.h"
 #include "detail.h"
-#include "race.h"
+#include "lost_race.h"
 
-/* The end of do_wp_page(): a write to a page that is present and not writable. */
+/* do_wp_page() returns: a write to a page that is present and not writable. */
 INLINE void account_wp(void *ctx, const struct wp_result *wp, u32 current, u64 entered)
 {
 	struct fault_key key = {};
@@ -24,12 +24,12 @@ INLINE void account_wp(void *ctx, const struct wp_result *wp, u32 current, u64 e
 
 	switch (key.kind) {
 	case COPIED:
-		/* do_wp_page() left the page before there; NULL for the zero page, which has none. */
+		/* do_wp_page() left the old page in vmf->page; NULL for the zero page. */
 		if (wp->page || wp->vm_flags & VM_PFNMAP) {
 			key.source = source_of(wp->page);
 			/*
-			 * Its last holder's copy frees a merged page before it is looked at.
-			 * Nothing else is copied for its only holder.
+			 * When its last holder copies a merged page, the page is freed before
+			 * this reads it. No other page is copied for its only holder.
 			 */
 			if (key.source == SOURCE_UNKNOWN && wp->vm_flags & VM_MERGEABLE)
 				key.source = SOURCE_KSM;
@@ -50,16 +50,17 @@ INLINE void account_wp(void *ctx, const struct wp_result *wp, u32 current, u64 e
 }
 
 /*
- * The end of finish_fault(), for writes: the first touch of a file page. It
- * never enters do_wp_page(). A private one is copied before it is mapped.
+ * finish_fault() returns from a write: the first touch of a file page, which
+ * never enters do_wp_page(). A private page is copied before it is mapped.
  */
 INLINE void account_finish_fault(void *ctx, u64 vmf, u32 ret, u32 flags)
 {
 	struct fault_key key = { .kind = FAILED };
-	u64 fault = known(vmf), vma = load_u64(fault, VMF_VMA);
-	u64 address = load_u64(fault, VMF_ADDRESS), vm_flags = load_u64(known(vma), VMA_FLAGS);
-	/* Not a direct load: clang ORs the pointer with the flags, which the verifier refuses. */
-	int private = read_u64(vmf, VMF_COW_PAGE) != 0;
+	u64 fault = kernel_pointer(vmf), vma = load_kernel_u64(fault, VMF_VMA);
+	u64 address = load_kernel_u64(fault, VMF_ADDRESS);
+	u64 vm_flags = load_kernel_u64(kernel_pointer(vma), VMA_FLAGS);
+	/* Not load_kernel_u64(): clang ORs the pointer with vm_flags, which the verifier refuses. */
+	int private = read_kernel_u64(vmf, VMF_COW_PAGE) != 0;
 	u64 bytes = 0, task;
 
 	if (!in_region(address))

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * All that differs between architectures: page-table entries, registers. Which
- * one it is BCC says, as its own headers do; cowtrace/kernel/arch.py is the same
- * for user space. PAGE_SHIFT comes from the running kernel.
+ * Everything that differs between architectures: page-table entries, registers.
+ * BCC defines the architecture's macro, as for its own headers. For user space:
+ * cowtrace/kernel/arch.py. PAGE_SHIFT comes from the running kernel.
  */
 #ifndef ARCH_H
 #define ARCH_H
@@ -26,7 +26,7 @@
 #define REGS_ORIG_AX	120
 #define REGS_IP		128
 
-/* The same in words, as user space gets them. */
+/* In words, as user space gets the registers. */
 #define REGS_WORDS	21
 #define USER_SP		19
 #define user_mode(regs)	(((regs)[17] & 3) == 3 && (regs)[17] < 0x100)	/* cs */
@@ -35,16 +35,16 @@
 
 /*
  * arch/arm64/include/asm/pgtable-hwdef.h, pgtable-prot.h. Writable is PTE_WRITE, which is also
- * DBM: PTE_RDONLY beside it only says "clean", and the next write needs no do_wp_page().
- * The frame is in bits up to 47, or to 49 where the kernel uses LPA2, which else are 0.
- * LPA2's bits 50 and 51 of an address lie elsewhere: a machine would need a petabyte.
+ * DBM: with it, PTE_RDONLY only means "clean", and the next write needs no do_wp_page().
+ * The frame number ends at bit 47, or at bit 49 with LPA2; without LPA2, 48 and 49 are 0.
+ * LPA2 keeps address bits 50 and 51 elsewhere: only a machine with a petabyte has them.
  */
 #define PTE_PRESENT	0x1ULL
 #define PTE_WRITABLE	(1ULL << 51)
 #define PTE_RDONLY	(1ULL << 7)
 #define PTE_FRAME_MASK	(((1ULL << (50 - PAGE_SHIFT)) - 1) << PAGE_SHIFT)
-#define HUGE_FRAME_MASK	PTE_FRAME_MASK	/* hugetlb has pages smaller than a huge entry, too */
-/* By hardware, or noted by the kernel when it write-protected the page: bit 55. */
+#define HUGE_FRAME_MASK	PTE_FRAME_MASK	/* hugetlb also has pages smaller than a huge entry */
+/* Set by hardware, or in bit 55 by the kernel when it write-protected the page. */
 #define pte_dirty(pte)	((pte) >> 55 & 1 || ((pte) & (PTE_WRITABLE | PTE_RDONLY)) == PTE_WRITABLE)
 
 /* struct user_pt_regs, in words: regs[31], sp, pc, pstate. */

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What became of a fault: written once, for the kprobe and the fentry plan. */
+/* Classify a fault by its page-table entry before and after: kprobe and fentry plan. */
 #ifndef CLASSIFY_H
 #define CLASSIFY_H
 
 #include "count.h"
 
-/* What one call of do_wp_page() left behind. */
+/* The result of one call of do_wp_page(). */
 struct wp_result {
 	u64 vma;	/* struct vm_area_struct * */
 	u64 vm_flags;
 	u64 address;
 	u64 before;	/* the page-table entry that faulted */
-	u64 after;	/* the entry now; as before when the page table itself is gone */
-	u64 page;	/* struct page * of another frame than now, NULL for the zero page */
+	u64 after;	/* the entry now; equal to `before` when the page table itself is gone */
+	u64 page;	/* struct page * of the old frame if it changed; NULL for the zero page */
 	u32 ret;	/* vm_fault_t */
 	u32 flags;	/* enum fault_flag */
-	u32 mm_users;	/* 1: nobody but the current thread can fault in this mm */
+	u32 mm_users;	/* 1: only the current thread can fault in this mm */
 };
 
 INLINE int same_frame(const struct wp_result *wp)
@@ -24,30 +24,31 @@ INLINE int same_frame(const struct wp_result *wp)
 }
 
 /*
- * What do_wp_page() leaves in its struct vm_fault; all but ret and mm_users. The
- * loads follow one another: 5.10 forgets the type of a pointer that is spilled.
+ * Read from struct vm_fault what do_wp_page() left there: all fields but ret and
+ * mm_users. The loads follow one another, so that no pointer is spilled to the
+ * stack: the verifier of 5.10 forgets the type of a spilled pointer.
  */
 INLINE void read_wp(struct wp_result *wp, u64 vmf)
 {
-	u64 fault = known(vmf), pte = load_u64(fault, VMF_PTE);
+	u64 fault = kernel_pointer(vmf), pte = load_kernel_u64(fault, VMF_PTE);
 
-	wp->vma = load_u64(fault, VMF_VMA);
-	wp->address = load_u64(fault, VMF_ADDRESS);
-	wp->before = load_u64(fault, VMF_ORIG_PTE);
-	wp->flags = load_u32(fault, VMF_FLAGS);
-	wp->vm_flags = load_u64(known(wp->vma), VMA_FLAGS);
-	wp->after = pte ? load_u64(known(pte), 0) : wp->before;
-	wp->page = same_frame(wp) ? 0 : read_u64(vmf, VMF_PAGE);
+	wp->vma = load_kernel_u64(fault, VMF_VMA);
+	wp->address = load_kernel_u64(fault, VMF_ADDRESS);
+	wp->before = load_kernel_u64(fault, VMF_ORIG_PTE);
+	wp->flags = load_kernel_u32(fault, VMF_FLAGS);
+	wp->vm_flags = load_kernel_u64(kernel_pointer(wp->vma), VMA_FLAGS);
+	wp->after = pte ? load_kernel_u64(kernel_pointer(pte), 0) : wp->before;
+	wp->page = same_frame(wp) ? 0 : read_kernel_u64(vmf, VMF_PAGE);
 }
 
 INLINE u32 read_mm_users(u64 vma)
 {
-	return load_u32(known(load_u64(known(vma), VMA_MM)), MM_USERS);
+	return load_kernel_u32(kernel_pointer(load_kernel_u64(kernel_pointer(vma), VMA_MM)), MM_USERS);
 }
 
 /*
- * Frame changed: the page was replaced, by its copy unless it was the zero page.
- * Frame kept and writable: re-marked.
+ * Another frame: the page was replaced, by its copy unless it was the zero page.
+ * The same frame, now writable: re-marked.
  */
 INLINE u8 classify_wp(const struct wp_result *wp)
 {
@@ -56,8 +57,8 @@ INLINE u8 classify_wp(const struct wp_result *wp)
 	if (wp->after == wp->before)
 		return UNCHANGED;
 	/*
-	 * Before 6.0 also a retry may have made the page writable, and then let go of
-	 * the lock to throttle the writer: fault_dirty_shared_page().
+	 * Before 6.0, a fault that returns VM_FAULT_RETRY may also have made the page
+	 * writable: fault_dirty_shared_page() drops the lock to throttle the writer.
 	 */
 	if (wp->vm_flags & VM_SHARED && wp->after & PTE_PRESENT)
 		return wp->after & PTE_WRITABLE ? SHARED : UNCHANGED;
@@ -71,16 +72,16 @@ INLINE u8 classify_wp(const struct wp_result *wp)
 }
 
 /*
- * The head of a tail page: its address + 1 where struct page has compound_head,
- * a mask that leads there where it has compound_info instead. No struct page
- * lies in the last 4 GiB of the address space, so the two cannot be confused.
+ * The head of a tail page. `info` is the head's address + 1 where struct page has
+ * compound_head, or a mask of the page's address where it has compound_info. No
+ * struct page lies in the last 4 GiB of the address space: a mask does.
  */
 INLINE u64 compound_head(u64 page, u64 info)
 {
 	return ~info >> 32 ? info - 1 : page & info & ~1ULL;
 }
 
-/* Whose bytes a page holds. */
+/* The source of a page's bytes. */
 INLINE u8 source_of(u64 page)
 {
 #if defined(PAGE_MAPPING) && defined(PAGE_COMPOUND_HEAD) && defined(PG_head)
@@ -91,11 +92,11 @@ INLINE u8 source_of(u64 page)
 	if (!page)
 		return SOURCE_FILE;	/* VM_PFNMAP: a device's memory */
 #if defined(PAGE_MAPPING) && defined(PAGE_COMPOUND_HEAD) && defined(PG_head)
-	info = read_u64(page, PAGE_COMPOUND_HEAD);
+	info = read_kernel_u64(page, PAGE_COMPOUND_HEAD);
 	if (info & 1)
 		head = compound_head(page, info);
-	large = info & 1 || read_u64(page, 0) >> PG_head & 1;
-	mapping = read_u64(head, PAGE_MAPPING);
+	large = info & 1 || read_kernel_u64(page, 0) >> PG_head & 1;
+	mapping = read_kernel_u64(head, PAGE_MAPPING);
 	switch (mapping & 3) {	/* include/linux/page-flags.h, PAGE_MAPPING_FLAGS */
 	case 1:
 		return large ? SOURCE_THP : SOURCE_ANON;
@@ -118,10 +119,10 @@ INLINE u8 origin_of(u32 flags)
 }
 
 /*
- * The memory's owner: not the current process when another one makes the fault,
- * be it to write or, with FAULT_FLAG_UNSHARE, to read (process_vm_readv).
- * `current` is its tgid. Returns one of the owner's threads, 0 for the current one.
- * For kprobe programs too, in every plan: no direct loads.
+ * Charge a fault to the owner of the memory. That is not the current process when
+ * another process makes the fault, to write or, with FAULT_FLAG_UNSHARE, to read
+ * (process_vm_readv). `current` is the current tgid. Returns a thread of the owner,
+ * 0 for the current one. Every plan's kprobe programs call this: no direct loads.
  */
 INLINE u64 charge(struct fault_key *key, u32 current, u64 vma, u32 flags)
 {
@@ -130,8 +131,8 @@ INLINE u64 charge(struct fault_key *key, u32 current, u64 vma, u32 flags)
 	key->tgid = current;
 #ifdef MM_OWNER	/* CONFIG_MEMCG; without it the actor is charged */
 	if (flags & FAULT_FLAG_REMOTE) {
-		task = read_u64(read_u64(vma, VMA_MM), MM_OWNER);
-		key->tgid = read_u32(task, TASK_TGID);
+		task = read_kernel_u64(read_kernel_u64(vma, VMA_MM), MM_OWNER);
+		key->tgid = read_kernel_u32(task, TASK_TGID);
 		if (key->origin == ORIGIN_REMOTE || key->tgid != current)
 			key->actor = current;
 	}

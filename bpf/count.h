@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The maps that user space reads, and the one way to add to them. */
+/* The maps that user space reads, and the functions that add to them. */
 #ifndef COUNT_H
 #define COUNT_H
 
@@ -7,9 +7,9 @@
 #include "kernel.h"
 
 /*
- * Counting goes in rounds. User space starts a new round, waits until no program
- * of the old one is running (an RCU grace period), and then has the old round's
- * counts for itself: none is lost between their reading and their deletion.
+ * Count in rounds. User space starts a new round and waits until no program of
+ * the old round is running (an RCU grace period). Then no program adds to the old
+ * round's counts: none is lost between reading and deleting them.
  */
 BPF_ARRAY(rounds, u32, 1);
 
@@ -17,39 +17,39 @@ INLINE u32 current_round(void)
 {
 	u32 zero = 0, *now = rounds.lookup(&zero);
 
-	return now ? *now + 1 : 0;	/* 0 is the round of a cell never used */
+	return now ? *now + 1 : 0;	/* 0: the round of a cell that was never used */
 }
 
 /*
- * Shared by all CPUs: parts for each would take longer to make than all the rest.
- * Preallocated: a fault may come where memory cannot be had. When it is full,
- * LOSS_SUMS_FULL counts what was not counted.
+ * Shared by all CPUs: creating a per-CPU hash takes longer than the rest of a start.
+ * Preallocated: a fault can happen where no memory can be allocated. When it is
+ * full, LOSS_SUMS_FULL counts the faults that are missing.
  */
 BPF_HASH(fault_sums, struct fault_key, struct fault_sum, MAX_ROWS);
 
-/* Names, parents, ends; written a few times in a process's life. */
+/* Name, parent and exit of each process; when it is full, LOSS_PROCESSES_FULL. */
 BPF_HASH(processes, u32, struct process, MAX_PROCESSES);
 
-BPF_PERCPU_ARRAY(losses, u64, LOSS_MAX);
+BPF_PERCPU_ARRAY(counters, u64, COUNTERS);
 
-INLINE void lose_many(u32 cause, u64 by)
+INLINE void add_to_counter(u32 counter, u64 by)
 {
-	u64 *count = losses.lookup(&cause);
+	u64 *count = counters.lookup(&counter);
 
 	if (count)
 		*count += by;
 }
 
-INLINE void lose(u32 cause)
+INLINE void count_loss(u32 loss)
 {
-	lose_many(cause, 1);
+	add_to_counter(loss, 1);
 }
 
 /*
- * Fill in a process that was born before attach: the first time it is seen.
- * `task` is one of its threads, 0 for the current one.
+ * Note a process that existed before attach, when it is first seen. `task` is one
+ * of its threads, 0 for the current one.
  */
-INLINE void introduce(u32 tgid, u64 task)
+INLINE void note_process(u32 tgid, u64 task)
 {
 	struct process process = {};
 	u64 leader;
@@ -58,53 +58,46 @@ INLINE void introduce(u32 tgid, u64 task)
 		return;
 	if (!task)
 		task = bpf_get_current_task();
-	leader = read_u64(task, TASK_GROUP_LEADER);
-	process.start_ns = read_u64(leader, TASK_START_BOOTTIME);
+	leader = read_kernel_u64(task, TASK_GROUP_LEADER);
+	process.start_ns = read_kernel_u64(leader, TASK_START_BOOTTIME);
 	bpf_probe_read_kernel(process.comm, sizeof(process.comm),
 			      (void *)(leader + TASK_COMM));
 	if (processes.insert(&tgid, &process) && !processes.lookup(&tgid))
-		lose(LOSS_PROCESSES_FULL);
+		count_loss(LOSS_PROCESSES_FULL);
 }
 
-#define INTRODUCED -1ULL	/* as `task`: that process is known already */
+#define PROCESS_NOTED -1ULL	/* as `task`: note_process() has noted it */
 
-/*
- * Add to one sum. `task` is a thread of the process that `key` names, 0 for the
- * current one. key->half must be set.
- */
+/* Add to a sum of the hash. `task` as in note_process(). key->half must be set. */
 INLINE void add_to_hash(struct fault_key *key, u64 task, u64 faults, u64 bytes)
 {
 	struct fault_sum zero = {}, *sum = fault_sums.lookup(key);
 
 	if (!sum) {
-		if (task != INTRODUCED)
-			introduce(key->tgid, task);
+		if (task != PROCESS_NOTED)
+			note_process(key->tgid, task);
 		fault_sums.insert(key, &zero);
 		sum = fault_sums.lookup(key);
 	}
 	if (!sum) {
-		lose_many(LOSS_SUMS_FULL, faults);
+		add_to_counter(LOSS_SUMS_FULL, faults);
 		return;
 	}
 	atomic_add(&sum->faults, faults);
 	atomic_add(&sum->bytes, bytes);
 }
 
-INLINE void add(struct fault_key *key, u64 task, u64 faults, u64 bytes)
-{
-	key->half = current_round() & 1;
-	add_to_hash(key, task, faults, bytes);
-}
-
 #ifdef CELLS
 /*
- * In front of the hash, which costs more than all the rest: CELLS a round, by
- * the low bits of process and kind. What is in the way goes to the hash. Not
- * where two programs can take turns: they would find cells half written.
+ * A cache in front of the hash, which costs more than all other steps: CELLS a
+ * round, by the low bits of tgid and kind. A sum with another key that occupies
+ * the cell goes to the hash. Not used where one program can preempt another: it
+ * would find cells half written.
  */
 BPF_PERCPU_ARRAY(cells, struct cell, 2 * CELLS);
 
-INLINE void add_often(struct fault_key *key, u64 task, u64 bytes)
+/* Add one fault to its sum. `task` as in note_process(). */
+INLINE void count_in_sum(struct fault_key *key, u64 task, u64 bytes)
 {
 	u32 now = current_round();
 	u32 index = (now & 1) * CELLS + ((key->tgid * 8 + key->kind) & (CELLS - 1));
@@ -124,25 +117,30 @@ INLINE void add_often(struct fault_key *key, u64 task, u64 bytes)
 	}
 	if (cell->round == now) {
 		last = cell->key;
-		add_to_hash(&last, INTRODUCED, cell->faults, cell->bytes);
+		add_to_hash(&last, PROCESS_NOTED, cell->faults, cell->bytes);
 	}
-	introduce(key->tgid, task);
+	note_process(key->tgid, task);
 	cell->key = *key;
 	cell->faults = 1;
 	cell->bytes = bytes;
 	cell->round = now;
 }
 #else
-#define add_often(key, task, bytes) add(key, task, 1, bytes)
+INLINE void count_in_sum(struct fault_key *key, u64 task, u64 bytes)
+{
+	key->half = current_round() & 1;
+	add_to_hash(key, task, 1, bytes);
+}
 #endif
 
+/* True if faults at that address are counted. */
+#ifdef REGION_START
 INLINE int in_region(u64 address)
 {
-#ifdef REGION_START
 	return address >= REGION_START && address < REGION_END;
-#else
-	return 1;
-#endif
 }
+#else
+INLINE int in_region(u64 address) { return 1; }
+#endif
 
 #endif /* COUNT_H */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The one program that BCC compiles. PLAN_KPROBE, PLAN_FENTRY or
- * PLAN_TRACEPOINT chooses how faults are seen; what they mean is the same.
+ * The program that BCC compiles. PLAN_KPROBE, PLAN_FENTRY or PLAN_TRACEPOINT
+ * chooses how faults are seen; their counts mean the same.
  */
 #include "process.h"
 
@@ -13,37 +13,10 @@
 #include "tracepoint.h"
 #endif
 
+#include "page_faults.h"
 #if HUGE_PAGES
 #include "huge.h"
 #endif
 #if FORK_COPIES
 #include "fork.h"
-#endif
-
-#ifdef PAGE_FAULTS
-#include "page_faults.h"
-#else
-#define count_page_fault(error_code, user)
-#endif
-
-#if defined(PAGE_FAULTS) || defined(PLAN_TRACEPOINT)
-/* exceptions:page_fault_user(address, regs, error_code) */
-RAW_TRACEPOINT_PROBE(page_fault_user)
-{
-	count_page_fault(ctx->args[2], 1);
-#ifdef PLAN_TRACEPOINT
-	fault_begins(ctx, ctx->args[0], ctx->args[1], ctx->args[2], ORIGIN_USER);
-#endif
-	return 0;
-}
-
-/* exceptions:page_fault_kernel(address, regs, error_code) */
-RAW_TRACEPOINT_PROBE(page_fault_kernel)
-{
-	count_page_fault(ctx->args[2], 0);
-#ifdef PLAN_TRACEPOINT
-	fault_begins(ctx, ctx->args[0], ctx->args[1], ctx->args[2], ORIGIN_KERNEL);
-#endif
-	return 0;
-}
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The last step of every fault: into its sum, and, as far as asked for, into
- * sums by generation, mapping, stack and latency, and into the ring buffer.
+ * The last step of every fault: count it in its sum. With the options for it,
+ * also count it by generation, mapping, stack and latency, sample it, and send it
+ * through the ring buffer.
  */
 #ifndef DETAIL_H
 #define DETAIL_H
@@ -14,8 +15,16 @@
 #include "stack.h"
 
 #if defined(DETAILS) || defined(EVENTS) || defined(SAMPLES)
-#define TOLD	/* where a fault was is wanted */
+#define NEEDS_PLACE	/* an option needs the mapping or the generation of a fault */
 #endif
+
+/* Fill in where a fault was; count_detail() fills in its kind and stacks. */
+INLINE void set_place(struct detail_key *key, u32 tgid, u64 vma)
+{
+	key->tgid = tgid;
+	key->generation = generation_of(tgid);
+	key->mapping = note_mapping(tgid, vma);
+}
 
 #ifdef DETAILS
 /* Shared by all CPUs: it holds far more keys than any CPU meets. Full: LOSS_DETAILS_FULL. */
@@ -32,7 +41,7 @@ INLINE void add_detail(struct detail_key *key, u64 faults, u64 bytes, u64 ns)
 		sum = details.lookup(key);
 	}
 	if (!sum) {
-		lose(LOSS_DETAILS_FULL);
+		count_loss(LOSS_DETAILS_FULL);
 		return;
 	}
 	atomic_add(&sum->faults, faults);
@@ -40,18 +49,37 @@ INLINE void add_detail(struct detail_key *key, u64 faults, u64 bytes, u64 ns)
 	if (ns)
 		atomic_add(&sum->ns, ns);
 }
+
+INLINE void count_detail(void *ctx, struct detail_key *key, const struct fault_key *fault,
+			 u64 user_stack, u64 bytes, u64 ns)
+{
+	key->kind = fault->kind;
+	key->source = fault->source;
+	key->origin = fault->origin;
+	key->user_stack = 0;
+	key->kernel_stack = 0;
+	if (fault->kind == COPIED || fault->kind == FILE_COPIED || fault->kind == ZERO_FILLED) {
+		key->user_stack = note_user_stack(ctx, fault->tgid, user_stack);
+		key->kernel_stack = note_kernel_stack(ctx);
+	}
+	add_detail(key, 1, bytes, ns);
+}
+#else
+INLINE void add_detail(struct detail_key *key, u64 faults, u64 bytes, u64 ns) {}
+INLINE void count_detail(void *ctx, struct detail_key *key, const struct fault_key *fault,
+			 u64 user_stack, u64 bytes, u64 ns) {}
 #endif
 
 #ifdef EVENTS
-BPF_RINGBUF_OUTPUT(events, EVENT_PAGES);
+BPF_RINGBUF_OUTPUT(events, EVENT_PAGES);	/* when it is full, LOSS_EVENTS_DROPPED */
 
-INLINE void emit(const struct fault_key *fault, u64 address, u64 mapping, u64 bytes, u64 ns,
-		 u8 undecided)
+INLINE void send_event(const struct fault_key *fault, u64 address, u64 mapping, u64 bytes,
+		       u64 ns, u8 undecided)
 {
 	struct event *event = events.ringbuf_reserve(sizeof(*event));
 
 	if (!event) {
-		lose(LOSS_EVENTS_DROPPED);
+		count_loss(LOSS_EVENTS_DROPPED);
 		return;
 	}
 	event->at_ns = bpf_ktime_get_ns();
@@ -69,58 +97,31 @@ INLINE void emit(const struct fault_key *fault, u64 address, u64 mapping, u64 by
 	bpf_get_current_comm(event->comm, sizeof(event->comm));
 	events.ringbuf_submit(event, 0);
 }
+#else
+INLINE void send_event(const struct fault_key *fault, u64 address, u64 mapping, u64 bytes,
+		       u64 ns, u8 undecided) {}
 #endif
 
-/* What is known of a fault's place; its kind and its stacks come with set_kind(). */
-INLINE void set_place(struct detail_key *key, u32 tgid, u64 vma)
-{
-	key->tgid = tgid;
-#ifdef GENERATIONS
-	key->generation = generation_of(tgid);
-#endif
-#ifdef MAPPINGS
-	key->mapping = note_mapping(tgid, vma);
-#endif
-}
-
-#define STACK_NOW -1ULL	/* take the user stack now, none was taken before */
-
-INLINE void set_kind(struct detail_key *key, void *ctx, const struct fault_key *fault,
-		     u64 user_stack)
-{
-	key->kind = fault->kind;
-	key->source = fault->source;
-	key->origin = fault->origin;
-	key->user_stack = 0;
-	key->kernel_stack = 0;
-	if (fault->kind != COPIED && fault->kind != FILE_COPIED && fault->kind != ZERO_FILLED)
-		return;
-#ifdef USER_STACKS
-	if (fault->tgid == current_tgid())
-		key->user_stack = user_stack == STACK_NOW ?
-				  note_stack(ctx, BPF_F_USER_STACK) : user_stack;
-#endif
-#ifdef KERNEL_STACKS
-	key->kernel_stack = note_stack(ctx, 0);
-#endif
-}
-
+#ifdef NEEDS_PLACE
 /*
  * A zero that the verifier cannot track. Added to a value that the verifier knows,
  * it makes the verifier forget that value and prune states: otherwise it follows
  * the rest of the program once for each value that can arrive here.
  */
-INLINE u64 unknown_0(u64 any)
+INLINE u64 untracked_zero(u64 any)
 {
 	u64 zero;
 
 	asm volatile("%0 = %1\n\t%0 -= %1" : "=&r"(zero) : "r"(any));
 	return zero;
 }
+#else
+#define untracked_zero(any) 0
+#endif
 
 /*
- * Count one fault. `task` as in add(); `vma` and `address`: where. For kprobe
- * programs too, in every plan: no direct loads.
+ * Count one fault. `task` as in note_process(). Every plan's kprobe programs call
+ * this: no direct loads.
  */
 INLINE void count_fault(void *ctx, struct fault_key *key, u64 task, u64 vma, u64 address,
 			u64 bytes)
@@ -130,31 +131,18 @@ INLINE void count_fault(void *ctx, struct fault_key *key, u64 task, u64 vma, u64
 
 	if (!is_wanted(key->tgid))
 		return;
-	add_often(key, task, bytes);
-#ifdef TOLD
-	bytes += unknown_0(address);
-	key->kind += unknown_0(address);
-	key->source += unknown_0(address);
-	key->origin += unknown_0(address);
-#endif
-#ifdef LATENCY
+	count_in_sum(key, task, bytes);
+	bytes += untracked_zero(address);
+	key->kind += untracked_zero(address);
+	key->source += untracked_zero(address);
+	key->origin += untracked_zero(address);
 	if (key->origin != ORIGIN_FORK)
-		ns = ns_in_fault();
+		ns = ns_since_fault_start();
 	detail.latency = log2_slot(ns);
-#endif
-#ifdef TOLD
 	set_place(&detail, key->tgid, vma);
-#endif
-#ifdef DETAILS
-	set_kind(&detail, ctx, key, STACK_NOW);
-	add_detail(&detail, 1, bytes, ns);
-#endif
-#ifdef SAMPLES
+	count_detail(ctx, &detail, key, STACK_NOW, bytes, ns);
 	take_sample(key, &detail, 0);
-#endif
-#ifdef EVENTS
-	emit(key, address, detail.mapping, bytes, ns, 0);
-#endif
+	send_event(key, address, detail.mapping, bytes, ns, 0);
 }
 
 #endif /* DETAIL_H */

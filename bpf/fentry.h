@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The fentry plan: BPF trampolines see argument and return value at once. */
+/* The fentry plan: BPF trampolines; an fexit program sees argument and return value. */
 #ifndef FENTRY_H
 #define FENTRY_H
 
 #include "account.h"
 #include "pair.h"
 
-/* Only what was claimed when a fault began, and only where a race can be lost: see race.h. */
+/* Of these, `tid` and `entered`, and only where a race can be lost: see lost_race.h. */
 INFLIGHT(wp_inflight);
 
 KFUNC_PROBE(do_wp_page)
 {
-	u64 vma = load_u64(ctx[0], VMF_VMA);
+	u64 vma = load_kernel_u64(ctx[0], VMF_VMA);
 	u32 tid, index;
 	struct inflight *slot;
 
@@ -33,7 +33,7 @@ INLINE u64 claim_at_entry(u32 tid)
 	struct inflight *slot = wp_inflight.lookup(&index);
 
 	if (!slot || slot->tid != tid)
-		return 0;	/* nobody was there to race with */
+		return 0;	/* no other thread could fault */
 	slot->tid = 0;
 	return slot->entered;
 }
@@ -54,7 +54,7 @@ KRETFUNC_PROBE(do_wp_page)
 KRETFUNC_PROBE(finish_fault)
 {
 	u64 vmf = ctx[0];
-	u32 flags = load_u32(vmf, VMF_FLAGS);
+	u32 flags = load_kernel_u32(vmf, VMF_FLAGS);
 
 	if (flags & FAULT_FLAG_WRITE)
 		account_finish_fault(ctx, vmf, ctx[1], flags);

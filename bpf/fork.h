@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Pages that fork copies itself, since they are pinned and must stay the
- * parent's: copy_present_page() in mm/memory.c, inlined nearly everywhere. Each
- * gives its copy a reverse mapping; inside copy_page_range() nothing else does.
- * Off unless asked for: that function runs for every new anonymous page.
+ * Count pages that fork itself copies, since they are pinned and must stay the
+ * parent's: copy_present_page() in mm/memory.c, which most kernels inline. It adds
+ * a reverse mapping for each copy, and inside copy_page_range() nothing else does.
+ * Off by default: the kernel adds a reverse mapping for every new anonymous page.
  */
 #ifndef FORK_H
 #define FORK_H
@@ -20,7 +20,7 @@ int copy_page_range_enter(struct pt_regs *ctx)
 	struct inflight *slot = fork_inflight.lookup(&index);
 
 	if (slot)
-		enter(slot, tid);
+		note_entry(slot, tid);
 	return 0;
 }
 
@@ -30,7 +30,7 @@ int copy_page_range_return(struct pt_regs *ctx)
 	struct inflight *slot = fork_inflight.lookup(&index);
 
 	if (slot)
-		leave(slot, tid);
+		match_return(slot, tid);
 	return 0;
 }
 

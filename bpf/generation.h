@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Fork generations: to which fork a copy counts. In a child to the fork that made
- * it, in a parent to its latest fork whose child lives; a child that has forked
- * itself is a parent first. exec gives a process memory of its own: it ends both.
+ * Attribute copies to forks. A copy in a child is attributed to the fork that
+ * created it; a copy in a parent, to its latest fork whose child still runs. A
+ * child that has forked counts as a parent first. exec ends both: the new memory
+ * is shared with no fork.
  */
 #ifndef GENERATION_H
 #define GENERATION_H
@@ -11,15 +12,15 @@
 
 #ifdef GENERATIONS
 
-#define CHAIN	32	/* ended forks that are stepped over to find one whose child lives */
+#define CHAIN	32	/* forks searched for one whose child still runs */
 #define MM_ANONPAGES 1	/* include/linux/mm_types_task.h */
 
-/* By number. When it is full, LOSS_GENERATIONS_FULL, and the fork is not noted. */
+/* By number. When it is full, LOSS_GENERATIONS_FULL: the fork is not noted. */
 BPF_HASH(generations, u32, struct generation, MAX_PROCESSES);
-BPF_PERCPU_ARRAY(forks_made, u32, 1);
+BPF_PERCPU_ARRAY(fork_numbers, u32, 1);
 
-/* The latest of `number` and its predecessors whose child lives; 0: none within CHAIN. */
-INLINE u32 living_fork(u32 number)
+/* The latest of fork `number` and its predecessors whose child still runs; 0: none in CHAIN. */
+INLINE u32 latest_shared_fork(u32 number)
 {
 	struct generation *generation;
 	int step;
@@ -43,62 +44,65 @@ INLINE u32 generation_of(u32 tgid)
 
 	if (!process)
 		return 0;
-	number = living_fork(process->last_fork);
-	return number ? number : process->born_in;
+	number = latest_shared_fork(process->last_fork);
+	return number ? number : process->created_by;
 }
 
 /*
- * The anonymous pages of an mm, swapped-out ones left out. A struct percpu_counter
- * since "mm: convert mm's rss stats into percpu_counter" (6.2): its parts are added up.
+ * The anonymous pages of an mm, without those swapped out. A struct percpu_counter
+ * since "mm: convert mm's rss stats into percpu_counter" (6.2): add the CPUs' parts.
  */
 INLINE u64 anonymous_pages(u64 mm)
 {
 #if defined(MM_RSS_STAT) && defined(PERCPU_COUNTER_BYTES)
 	u64 counter = mm + MM_RSS_STAT + MM_ANONPAGES * PERCPU_COUNTER_BYTES;
-	u64 parts = read_u64(counter, PERCPU_COUNTER_PARTS);
-	u64 pages = read_u64(counter, PERCPU_COUNTER_COUNT);
-#ifdef PER_CPU_OFFSETS	/* without CONFIG_KALLSYMS_ALL the parts cannot be found */
+	u64 parts = read_kernel_u64(counter, PERCPU_COUNTER_PARTS);
+	u64 pages = read_kernel_u64(counter, PERCPU_COUNTER_COUNT);
+#ifdef PER_CPU_OFFSETS	/* without CONFIG_KALLSYMS_ALL, the parts' address is unknown */
 	int cpu;
 
 	NO_UNROLL
 	for (cpu = 0; cpu < CPUS; cpu++)
-		pages += (s32)read_u32(parts + read_u64(PER_CPU_OFFSETS, 8 * cpu), 0);
+		pages += (s32)read_kernel_u32(parts + read_kernel_u64(PER_CPU_OFFSETS, 8 * cpu), 0);
 #endif
 	return pages;
 #elif defined(MM_RSS_STAT)
-	return read_u64(mm, MM_RSS_STAT + 8 * MM_ANONPAGES);
+	return read_kernel_u64(mm, MM_RSS_STAT + 8 * MM_ANONPAGES);
 #else
 	return -1ULL;
 #endif
 }
 
-/* In sched_process_fork: the child has its memory and has not run yet. */
-INLINE void begin_generation(u64 parent, u64 child, struct process *born)
+/*
+ * In sched_process_fork: the child has its memory and has not run yet. The
+ * arguments are struct task_struct *; `process` is the child's.
+ */
+INLINE void begin_generation(u64 parent_task, u64 child_task, struct process *process)
 {
 	struct generation generation = {};
-	struct process *forker;
-	u64 mm = read_u64(child, TASK_MM);
-	u32 zero = 0, number, *made, tgid = read_u32(parent, TASK_TGID);
+	struct process *parent;
+	u64 mm = read_kernel_u64(child_task, TASK_MM);
+	u32 zero = 0, number, *forks, tgid = read_kernel_u32(parent_task, TASK_TGID);
 
-	if (!mm || mm == read_u64(parent, TASK_MM))
+	if (!mm || mm == read_kernel_u64(parent_task, TASK_MM))
 		return;	/* a kernel thread; vfork, which borrows the memory */
-	introduce(tgid, parent);
-	forker = processes.lookup(&tgid);
-	made = forks_made.lookup(&zero);
-	if (!forker || !made)
+	note_process(tgid, parent_task);
+	parent = processes.lookup(&tgid);
+	forks = fork_numbers.lookup(&zero);
+	if (!parent || !forks)
 		return;
-	number = ++*made * CPUS + bpf_get_smp_processor_id();
+	number = ++*forks * CPUS + bpf_get_smp_processor_id();
 	generation.parent = tgid;
-	generation.child = read_u32(child, TASK_TGID);
+	generation.child = read_kernel_u32(child_task, TASK_TGID);
 	generation.at_ns = bpf_ktime_get_ns();
 	generation.shareable_pages = anonymous_pages(mm);
-	generation.previous = living_fork(forker->last_fork);
+	generation.previous = latest_shared_fork(parent->last_fork);
 	if (generations.insert(&number, &generation)) {
-		lose(LOSS_GENERATIONS_FULL);
+		count_loss(LOSS_GENERATIONS_FULL);
 		return;
 	}
-	born->born_in = number;
-	forker->last_fork = number;
+	process->created_by = number;
+	parent->last_fork = number;
 }
 
 INLINE void end_generation(u32 tgid, u32 executed)
@@ -109,17 +113,28 @@ INLINE void end_generation(u32 tgid, u32 executed)
 
 	if (!process)
 		return;
-	number = process->born_in;
+	number = process->created_by;
 	generation = generations.lookup(&number);
 	if (generation && !generation->ended_ns) {
 		generation->executed = executed;
 		generation->ended_ns = bpf_ktime_get_ns();
 	}
 	if (executed) {
-		process->born_in = 0;
+		process->created_by = 0;
 		process->last_fork = 0;
 	}
 }
 
+/* sched:sched_process_exec(task, old_pid, bprm) */
+RAW_TRACEPOINT_PROBE(sched_process_exec)
+{
+	end_generation(current_tgid(), 1);
+	return 0;
+}
+
+#else
+INLINE u32 generation_of(u32 tgid) { return 0; }
+INLINE void begin_generation(u64 parent_task, u64 child_task, struct process *process) {}
+INLINE void end_generation(u32 tgid, u32 executed) {}
 #endif /* GENERATIONS */
 #endif /* GENERATION_H */

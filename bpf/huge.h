@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Write faults on pages mapped as one huge entry: hugetlb, and transparent huge
- * pages as long as they are not split. Rare, a fault for megabytes: by kprobes
- * in every plan that has vm_fault, whatever do_wp_page() itself is seen by.
+ * Count write faults on pages mapped by one huge entry: hugetlb, and transparent
+ * huge pages that are not split. They are rare, one fault for megabytes: the
+ * kprobe and the fentry plan both use kprobes for them.
  */
 #ifndef HUGE_H
 #define HUGE_H
@@ -13,7 +13,7 @@
 
 INFLIGHT(huge_inflight);
 
-/* As classify_wp(), for an entry that maps a whole huge page. */
+/* Like classify_wp(), for an entry that maps a whole huge page. */
 INLINE u8 classify_huge(u64 before, u64 after, u32 ret, u64 vm_flags)
 {
 	if (ret & VM_FAULT_ERROR)
@@ -29,7 +29,8 @@ INLINE u8 classify_huge(u64 before, u64 after, u32 ret, u64 vm_flags)
 	return after & PTE_WRITABLE ? REUSED : UNCHANGED;
 }
 
-INLINE void count_huge(void *ctx, struct inflight *slot, u64 vma, u64 address, u8 kind, u8 source, u64 bytes)
+INLINE void count_huge(void *ctx, struct inflight *slot, u64 vma, u64 address, u8 kind,
+		       u8 source, u64 bytes)
 {
 	struct fault_key key = { .kind = kind, .source = source };
 	u64 task;
@@ -43,17 +44,18 @@ INLINE void count_huge(void *ctx, struct inflight *slot, u64 vma, u64 address, u
 #ifdef HUGETLB_WP
 /*
  * In flags: no page was mapped. A first write to private memory maps a new page
- * read-only, then has hugetlb_wp() mark it writable at once: no fault of its own.
+ * read-only and calls hugetlb_wp(), which marks it writable: not a second fault.
  */
 #define FIRST_TOUCH	0x80000000U
 
 /* huge_page_size() of the mapping's file: hstate_vma() in include/linux/hugetlb.h. */
 INLINE u64 hugetlb_bytes(u64 vma)
 {
-	u64 inode = read_u64(read_u64(vma, VMA_FILE), FILE_INODE);
-	u64 hstate = read_u64(read_u64(read_u64(inode, INODE_SB), SB_FS_INFO), HUGETLBFS_HSTATE);
+	u64 inode = read_kernel_u64(read_kernel_u64(vma, VMA_FILE), FILE_INODE);
+	u64 fs_info = read_kernel_u64(read_kernel_u64(inode, INODE_SB), SB_FS_INFO);
+	u64 hstate = read_kernel_u64(fs_info, HUGETLBFS_HSTATE);
 
-	return (u64)PAGE_SIZE << read_u32(hstate, HSTATE_ORDER);
+	return (u64)PAGE_SIZE << read_kernel_u32(hstate, HSTATE_ORDER);
 }
 
 int hugetlb_wp_enter(struct pt_regs *ctx)
@@ -66,31 +68,31 @@ int hugetlb_wp_enter(struct pt_regs *ctx)
 
 	if (!slot)
 		return 0;
-	enter(slot, tid);
+	note_entry(slot, tid);
 #if HUGETLB_WP == 1 || HUGETLB_WP == 4
 #if HUGETLB_WP == 1	/* hugetlb_wp(vmf) */
 	vmf = PT_REGS_PARM1(ctx);
 #else			/* hugetlb_wp(pagecache_folio, vmf) */
 	vmf = PT_REGS_PARM2(ctx);
 #endif
-	slot->vmf = read_u64(vmf, VMF_VMA);
-	slot->address = read_u64(vmf, VMF_ADDRESS);
-	slot->entry = read_u64(vmf, VMF_PTE);
-	slot->flags = read_u32(vmf, VMF_FLAGS);
-	if (!(read_u64(vmf, VMF_ORIG_PTE) & PTE_PRESENT))
+	slot->vma = read_kernel_u64(vmf, VMF_VMA);
+	slot->address = read_kernel_u64(vmf, VMF_ADDRESS);
+	slot->entry = read_kernel_u64(vmf, VMF_PTE);
+	slot->flags = read_kernel_u32(vmf, VMF_FLAGS);
+	if (!(read_kernel_u64(vmf, VMF_ORIG_PTE) & PTE_PRESENT))
 		slot->flags |= FIRST_TOUCH;
-	slot->before = read_u64(slot->entry, 0);
+	slot->before = read_kernel_u64(slot->entry, 0);
 #else			/* hugetlb_cow or hugetlb_wp(mm, vma, address, ptep, ...) */
-	slot->vmf = PT_REGS_PARM2(ctx);
+	slot->vma = PT_REGS_PARM2(ctx);
 	slot->address = PT_REGS_PARM3(ctx);
 	slot->entry = PT_REGS_PARM4(ctx);
 #if HUGETLB_WP == 3	/* the fifth is flags */
 	slot->flags = PT_REGS_PARM5(ctx);
 #else
-	slot->flags = FAULT_FLAG_USER;	/* who wrote is not told */
+	slot->flags = FAULT_FLAG_USER;	/* an assumption: the arguments do not show the writer */
 #endif
-	/* Nor what was mapped: taken for a first touch is also a page that was only read. */
-	slot->before = read_u64(slot->entry, 0);
+	/* They do not show what was mapped either: a page that was only read counts as one, too. */
+	slot->before = read_kernel_u64(slot->entry, 0);
 	if (!pte_dirty(slot->before))
 		slot->flags |= FIRST_TOUCH;
 #endif
@@ -104,11 +106,11 @@ int hugetlb_wp_return(struct pt_regs *ctx)
 	u64 vma;
 	u8 kind;
 
-	if (!slot || !leave(slot, tid) || !in_region(slot->address))
+	if (!slot || !match_return(slot, tid) || !in_region(slot->address))
 		return 0;
-	vma = slot->vmf;
-	kind = classify_huge(slot->before, read_u64(slot->entry, 0), ret,
-			     read_u64(vma, VMA_FLAGS));
+	vma = slot->vma;
+	kind = classify_huge(slot->before, read_kernel_u64(slot->entry, 0), ret,
+			     read_kernel_u64(vma, VMA_FLAGS));
 	if (kind != REUSED || !(slot->flags & FIRST_TOUCH))
 		count_huge(ctx, slot, vma, slot->address, kind, SOURCE_HUGETLB, hugetlb_bytes(vma));
 	return 0;
@@ -116,11 +118,11 @@ int hugetlb_wp_return(struct pt_regs *ctx)
 #endif /* HUGETLB_WP */
 
 #ifdef VMF_PMD
-/* Whether a huge entry maps the huge zero page. */
+/* True if a huge entry maps the huge zero page. */
 INLINE int is_huge_zero(u64 pmd)
 {
 #ifdef HUGE_ZERO_PFN	/* address of the kernel's variable */
-	return (pmd & HUGE_FRAME_MASK) >> PAGE_SHIFT == read_u64(HUGE_ZERO_PFN, 0);
+	return (pmd & HUGE_FRAME_MASK) >> PAGE_SHIFT == read_kernel_u64(HUGE_ZERO_PFN, 0);
 #else
 	return 0;
 #endif
@@ -134,17 +136,17 @@ int do_huge_pmd_wp_page_enter(struct pt_regs *ctx)
 
 	if (!slot)
 		return 0;
-	enter(slot, tid);
+	note_entry(slot, tid);
 	slot->vmf = vmf;
-	slot->flags = read_u32(vmf, VMF_FLAGS);
-	slot->entry = read_u64(vmf, VMF_PMD);
-	slot->before = read_u64(slot->entry, 0);
+	slot->flags = read_kernel_u32(vmf, VMF_FLAGS);
+	slot->entry = read_kernel_u64(vmf, VMF_PMD);
+	slot->before = read_kernel_u64(slot->entry, 0);
 	return 0;
 }
 
 /*
- * VM_FAULT_FALLBACK: the huge entry was split into small ones, the fault goes on
- * to do_wp_page() and is counted there.
+ * VM_FAULT_FALLBACK: the kernel split the huge entry into small ones; the fault
+ * continues in do_wp_page() and is counted there.
  */
 int do_huge_pmd_wp_page_return(struct pt_regs *ctx)
 {
@@ -153,16 +155,17 @@ int do_huge_pmd_wp_page_return(struct pt_regs *ctx)
 	u64 vma;
 	u8 kind;
 
-	if (!slot || !leave(slot, tid))
+	if (!slot || !match_return(slot, tid))
 		return 0;
-	if (ret & VM_FAULT_FALLBACK || !in_region(read_u64(slot->vmf, VMF_ADDRESS)))
+	if (ret & VM_FAULT_FALLBACK || !in_region(read_kernel_u64(slot->vmf, VMF_ADDRESS)))
 		return 0;
-	vma = read_u64(slot->vmf, VMF_VMA);
-	kind = classify_huge(slot->before, read_u64(slot->entry, 0), ret,
-			     read_u64(vma, VMA_FLAGS));
+	vma = read_kernel_u64(slot->vmf, VMF_VMA);
+	kind = classify_huge(slot->before, read_kernel_u64(slot->entry, 0), ret,
+			     read_kernel_u64(vma, VMA_FLAGS));
 	if (kind == COPIED && is_huge_zero(slot->before))
 		kind = ZERO_FILLED;
-	count_huge(ctx, slot, vma, read_u64(slot->vmf, VMF_ADDRESS), kind, SOURCE_THP, PMD_SIZE);
+	count_huge(ctx, slot, vma, read_kernel_u64(slot->vmf, VMF_ADDRESS), kind, SOURCE_THP,
+		   PMD_SIZE);
 	return 0;
 }
 #endif /* VMF_PMD */

@@ -10,40 +10,41 @@
 #include <linux/types.h>
 #include "arch.h"
 
-/* linux/compiler_types.h is not there to define __always_inline. */
+/* Not __always_inline: linux/compiler_types.h, which defines it, is not included. */
 #define INLINE static inline __attribute__((always_inline))
 
 /*
- * The kernel's own memory at any address; 0 where there is none. By
- * bpf_rdonly_cast(), where there is such a thing, a few instructions instead of
- * a call: a pointer to numbers, so that what is loaded is one. The compiler knows
- * calls of helpers only: the mark tells that it is the BTF id of a function.
+ * Read kernel memory at any address; 0 where nothing is mapped. Where the kernel
+ * has bpf_rdonly_cast(), that takes a few instructions instead of a call: the
+ * cast makes a pointer to unsigned longs, so that a loaded value is a number.
+ * The compiler only knows calls of helpers: KFUNC_MARK marks the BTF id of a
+ * kernel function, see cowtrace/tracer/compiled.py.
  */
 #ifdef RDONLY_CAST
 #define KFUNC_MARK	0x40000000UL
 #define READ_DISABLES_FAULTS	0
 static u64 (*rdonly_cast)(u64 pointer, u32 type) = (void *)(KFUNC_MARK | RDONLY_CAST);
 
-#define read(width, address) ({							\
+#define read_kernel(width, address) ({						\
 	u64 _read;								\
 	asm volatile("%0 = *(" #width " *)(%1 + 0)"				\
 		     : "=r"(_read) : "r"(rdonly_cast(address, WORDS)));		\
 	_read;									\
 })
 
-INLINE u64 read_u64(u64 base, u64 offset)
+INLINE u64 read_kernel_u64(u64 base, u64 offset)
 {
-	return read(u64, base + offset);
+	return read_kernel(u64, base + offset);
 }
 
-INLINE u32 read_u32(u64 base, u64 offset)
+INLINE u32 read_kernel_u32(u64 base, u64 offset)
 {
-	return read(u32, base + offset);
+	return read_kernel(u32, base + offset);
 }
 #else
 #define READ_DISABLES_FAULTS	1	/* times, in copy_from_kernel_nofault() */
 
-INLINE u64 read_u64(u64 base, u64 offset)
+INLINE u64 read_kernel_u64(u64 base, u64 offset)
 {
 	u64 value = 0;
 
@@ -51,7 +52,7 @@ INLINE u64 read_u64(u64 base, u64 offset)
 	return value;
 }
 
-INLINE u32 read_u32(u64 base, u64 offset)
+INLINE u32 read_kernel_u32(u64 base, u64 offset)
 {
 	u32 value = 0;
 
@@ -61,27 +62,27 @@ INLINE u32 read_u32(u64 base, u64 offset)
 #endif
 
 /*
- * The same at a constant offset from a pointer whose type the verifier knows: one
- * instruction. In fentry programs that is each argument, and what is loaded
- * through it; in others what known() makes of a pointer.
+ * Load kernel memory at a constant offset from a pointer whose type the verifier
+ * knows: one instruction. In fentry programs, these are the arguments and each
+ * pointer loaded through them; in other programs, results of kernel_pointer().
  */
 #if defined(PLAN_FENTRY) || defined(RDONLY_CAST)
-#define load(width, base, offset) ({						\
+#define load_kernel(width, base, offset) ({					\
 	u64 _value;								\
 	asm volatile("%0 = *(" #width " *)(%1 + %2)"				\
 		     : "=r"(_value) : "r"((u64)(base)), "i"(offset));		\
 	_value;									\
 })
-#define load_u64(base, offset) load(u64, base, offset)
-#define load_u32(base, offset) load(u32, base, offset)
+#define load_kernel_u64(base, offset) load_kernel(u64, base, offset)
+#define load_kernel_u32(base, offset) load_kernel(u32, base, offset)
 #else
-#define load_u64(base, offset) read_u64(base, offset)
-#define load_u32(base, offset) read_u32(base, offset)
+#define load_kernel_u64(base, offset) read_kernel_u64(base, offset)
+#define load_kernel_u32(base, offset) read_kernel_u32(base, offset)
 #endif
 #if defined(RDONLY_CAST) && !defined(PLAN_FENTRY)
-#define known(pointer) rdonly_cast(pointer, WORDS)
+#define kernel_pointer(pointer) rdonly_cast(pointer, WORDS)
 #else
-#define known(pointer) (pointer)
+#define kernel_pointer(pointer) (pointer)
 #endif
 
 /* vma->vm_flags, include/linux/mm.h: the same in every version. */
@@ -96,7 +97,7 @@ INLINE void atomic_add(u64 *counter, u64 by)
 	asm volatile("lock *(u64 *)(%0 + 0) += %1" : : "r"(counter), "r"(by) : "memory");
 }
 
-/* Loops, not unrolled: a verifier of 5.3 follows them, and clang is done sooner. */
+/* Keep a loop: verifiers follow loops since 5.3, and clang compiles them sooner. */
 #define NO_UNROLL _Pragma("clang loop unroll(disable)")
 
 INLINE u32 current_tgid(void)

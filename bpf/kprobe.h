@@ -12,7 +12,7 @@ INFLIGHT(finish_inflight);
 #ifdef CROSS_CHECK
 #define COPYING	0x80000000U	/* in flags: wp_page_copy() was entered */
 
-/* Where wp_page_copy() was not inlined: every copy must have passed through it. */
+/* Where wp_page_copy() is not inlined, every copy must have entered it. */
 int wp_page_copy_enter(struct pt_regs *ctx)
 {
 	u32 tid = current_tid(), index = tid & (SLOTS - 1);
@@ -23,8 +23,14 @@ int wp_page_copy_enter(struct pt_regs *ctx)
 	return 0;
 }
 
-INLINE void check_copying(const struct wp_result *wp, int copying)
+INLINE void expect_copying(struct inflight *slot)
 {
+	slot->flags = 0;
+}
+
+INLINE void check_copying(const struct wp_result *wp, const struct inflight *slot)
+{
+	int copying = slot->flags & COPYING ? 1 : 0;
 	u8 kind;
 
 	if (!in_region(wp->address))
@@ -32,10 +38,13 @@ INLINE void check_copying(const struct wp_result *wp, int copying)
 	kind = classify_wp(wp);
 	if (kind != COPIED && kind != REUSED)
 		return;
-	lose(LOSS_CHECKED);
+	add_to_counter(COUNT_CHECKED, 1);
 	if (copying != (kind != REUSED))
-		lose(LOSS_CHECK_FAILED);
+		add_to_counter(COUNT_CHECK_FAILED, 1);
 }
+#else
+INLINE void expect_copying(struct inflight *slot) {}
+INLINE void check_copying(const struct wp_result *wp, const struct inflight *slot) {}
 #endif
 
 int do_wp_page_enter(struct pt_regs *ctx)
@@ -46,11 +55,9 @@ int do_wp_page_enter(struct pt_regs *ctx)
 
 	if (!slot)
 		return 0;
-	enter(slot, tid);
+	note_entry(slot, tid);
 	slot->vmf = vmf;
-#ifdef CROSS_CHECK
-	slot->flags = 0;
-#endif
+	expect_copying(slot);
 	slot->entered = next_claim();
 	return 0;
 }
@@ -64,19 +71,17 @@ int do_wp_page_return(struct pt_regs *ctx)
 
 	if (!slot)
 		return 0;
-	if (!leave(slot, tid)) {
+	if (!match_return(slot, tid)) {
 		if (!slot->tid)
-			lose(LOSS_ENTRY_MISSED);
+			count_loss(LOSS_ENTRY_MISSED);
 		return 0;
 	}
 	read_wp(&wp, slot->vmf);
-	/* Only a copy can have been raced for. */
+	/* Only a copy can have lost a race. */
 	wp.mm_users = same_frame(&wp) ? 1 : read_mm_users(wp.vma);
 	wp.ret = PT_REGS_RC(ctx);
 	account_wp(ctx, &wp, id >> 32, slot->entered);
-#ifdef CROSS_CHECK
-	check_copying(&wp, slot->flags & COPYING ? 1 : 0);
-#endif
+	check_copying(&wp, slot);
 	return 0;
 }
 
@@ -86,12 +91,12 @@ int finish_fault_enter(struct pt_regs *ctx)
 	u64 vmf = PT_REGS_PARM1(ctx);
 	struct inflight *slot;
 
-	if (!(read_u32(vmf, VMF_FLAGS) & FAULT_FLAG_WRITE))
+	if (!(read_kernel_u32(vmf, VMF_FLAGS) & FAULT_FLAG_WRITE))
 		return 0;
 	slot = finish_inflight.lookup(&index);
 	if (!slot)
 		return 0;
-	enter(slot, tid);
+	note_entry(slot, tid);
 	slot->vmf = vmf;
 	return 0;
 }
@@ -101,10 +106,10 @@ int finish_fault_return(struct pt_regs *ctx)
 	u32 tid = current_tid(), index = tid & (SLOTS - 1);
 	struct inflight *slot = finish_inflight.lookup(&index);
 
-	/* Reads were not entered: a free slot is no loss here. */
-	if (slot && leave(slot, tid))
+	/* Entries of reads were not noted: a free slot is not a loss here. */
+	if (slot && match_return(slot, tid))
 		account_finish_fault(ctx, slot->vmf, PT_REGS_RC(ctx),
-				     read_u32(slot->vmf, VMF_FLAGS));
+				     read_kernel_u32(slot->vmf, VMF_FLAGS));
 	return 0;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The time in a fault: from handle_mm_fault() to the end of what resolved it. */
+/* Time faults: from handle_mm_fault() to the return of the function that resolves the fault. */
 #ifndef LATENCY_H
 #define LATENCY_H
 
@@ -7,33 +7,33 @@
 
 #ifdef LATENCY
 
-struct begun {
+struct fault_start {
 	u64 at_ns;	/* CLOCK_MONOTONIC */
 	u32 tid;
 	u32 pad;
 };
 
-/* By the low bits of the thread id, as in pair.h; one that was overwritten is not timed. */
-BPF_ARRAY(begun_faults, struct begun, SLOTS);
+/* By the low bits of the thread id, as in pair.h. A fault is not timed if its slot was reused. */
+BPF_ARRAY(fault_starts, struct fault_start, SLOTS);
 
-INLINE void note_begin(void)
+INLINE void note_fault_start(void)
 {
 	u32 tid = current_tid(), index = tid & (SLOTS - 1);
-	struct begun *begun = begun_faults.lookup(&index);
+	struct fault_start *start = fault_starts.lookup(&index);
 
-	if (!begun)
+	if (!start)
 		return;
-	begun->tid = tid;
-	begun->at_ns = bpf_ktime_get_ns();
+	start->tid = tid;
+	start->at_ns = bpf_ktime_get_ns();
 }
 
-/* Since the current thread's fault began; 0: that was not seen. */
-INLINE u64 ns_in_fault(void)
+/* ns since the current thread's fault began; 0: its start is unknown. */
+INLINE u64 ns_since_fault_start(void)
 {
 	u32 tid = current_tid(), index = tid & (SLOTS - 1);
-	struct begun *begun = begun_faults.lookup(&index);
+	struct fault_start *start = fault_starts.lookup(&index);
 
-	return begun && begun->tid == tid ? bpf_ktime_get_ns() - begun->at_ns : 0;
+	return start && start->tid == tid ? bpf_ktime_get_ns() - start->at_ns : 0;
 }
 
 /* 1 + the position of the highest bit that is set; 0 for 0. */
@@ -52,17 +52,16 @@ INLINE u8 log2_slot(u64 ns)
 
 #ifdef PLAN_FENTRY
 KFUNC_PROBE(handle_mm_fault)
-{
-	note_begin();
-	return 0;
-}
 #else
 int handle_mm_fault_enter(struct pt_regs *ctx)
+#endif
 {
-	note_begin();
+	note_fault_start();
 	return 0;
 }
-#endif
 
+#else
+#define ns_since_fault_start() 0
+#define log2_slot(ns) 0
 #endif /* LATENCY */
 #endif /* LATENCY_H */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Some copies with their registers and the top of their stack. Programs that
- * keep no frame pointers, as nearly all of Debian's, can be unwound from these,
- * by their DWARF tables in user space: cowtrace/tracer/unwind.py.
+ * Sample copies with their registers and the top of their stack. From these, user
+ * space unwinds programs without frame pointers, such as nearly all of Debian's,
+ * by their DWARF tables: cowtrace/tracer/unwind.py.
  */
 #ifndef SAMPLE_H
 #define SAMPLE_H
@@ -16,22 +16,22 @@
 
 BPF_RINGBUF_OUTPUT(samples, SAMPLE_PAGES);	/* when it is full, LOSS_SAMPLES_DROPPED */
 
-/* Of one CPU. All of its first PATIENCE copies in a round are taken, then every second, fourth... */
+/* Of one CPU: in a round, its first SAMPLES_PER_RATE copies are sampled, then every second... */
 struct sampling {
 	u32 round;
-	u32 taken;	/* in this round */
-	u32 passed;	/* since the last one that was taken */
+	u32 taken;	/* samples in this round */
+	u32 copies;	/* since the last sample */
 };
 BPF_PERCPU_ARRAY(samplings, struct sampling, 1);
-#define PATIENCE 128
+#define SAMPLES_PER_RATE 128	/* after as many samples, the rate is halved */
 
 /*
- * task_pt_regs(): at the end of the kernel stack, behind two words of padding
- * where the kernel knows FRED ("x86/fred: Reserve space for the FRED stack frame", 6.9).
+ * task_pt_regs(): at the end of the kernel stack, before two words of padding on
+ * kernels with FRED ("x86/fred: Reserve space for the FRED stack frame", 6.9).
  */
 INLINE int read_user_regs(u64 *regs)
 {
-	u64 end = read_u64(bpf_get_current_task(), TASK_STACK) + THREAD_SIZE;
+	u64 end = read_kernel_u64(bpf_get_current_task(), TASK_STACK) + THREAD_SIZE;
 
 	bpf_probe_read_kernel(regs, REGS_BYTES, (void *)(end - PT_REGS_BYTES));
 	if (user_mode(regs))
@@ -41,9 +41,10 @@ INLINE int read_user_regs(u64 *regs)
 }
 
 /*
- * As much as there is: less than DUMP_BYTES near the beginning of a stack. Not
- * of a page whose fault is going on: to read it marks its entry as accessed, the
- * kernel finds the entry changed, throws its copy away, and it faults once more.
+ * Copy up to DUMP_BYTES of the user stack; near the stack's beginning there are
+ * fewer. Skip a page whose fault is not resolved: reading it marks its entry as
+ * accessed, so the kernel finds the entry changed, discards its copy, and the
+ * write faults again.
  */
 INLINE u32 read_dump(u8 *dump, u64 stack, u64 faulting)
 {
@@ -60,7 +61,7 @@ INLINE u32 read_dump(u8 *dump, u64 stack, u64 faulting)
 	return 0;
 }
 
-/* `faulting`: an address whose fault is not resolved yet, else 0. */
+/* `faulting`: the address if its fault is not resolved yet, else 0. */
 INLINE void take_sample(const struct fault_key *fault, const struct detail_key *place,
 			u64 faulting)
 {
@@ -76,14 +77,14 @@ INLINE void take_sample(const struct fault_key *fault, const struct detail_key *
 		sampling->round = current_round();
 		sampling->taken = 0;
 	}
-	faults = ++sampling->passed;
-	if (faults < 1 << (sampling->taken / PATIENCE & 31))
+	faults = ++sampling->copies;
+	if (faults < 1 << (sampling->taken / SAMPLES_PER_RATE & 31))
 		return;
 	sampling->taken++;
-	sampling->passed = 0;
+	sampling->copies = 0;
 	sample = samples.ringbuf_reserve(sizeof(*sample));
 	if (!sample) {
-		lose(LOSS_SAMPLES_DROPPED);
+		count_loss(LOSS_SAMPLES_DROPPED);
 		return;
 	}
 	sample->mapping = place->mapping;
@@ -102,5 +103,8 @@ INLINE void take_sample(const struct fault_key *fault, const struct detail_key *
 	samples.ringbuf_submit(sample, 0);
 }
 
+#else
+INLINE void take_sample(const struct fault_key *fault, const struct detail_key *place,
+			u64 faulting) {}
 #endif /* SAMPLES */
 #endif /* SAMPLE_H */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Call stacks, each kept once. Not a stack-trace map: that loses stacks whose hashes meet. */
+/* Store each call stack once. Not a stack-trace map: that drops stacks whose hashes collide. */
 #ifndef STACK_H
 #define STACK_H
 
@@ -7,24 +7,24 @@
 
 #if defined(USER_STACKS) || defined(KERNEL_STACKS)
 
-/* Never emptied: ids stay valid. When it is full, LOSS_STACKS_FULL. */
+/* Stacks are never deleted: ids stay valid. When it is full, LOSS_STACKS_FULL. */
 BPF_HASH(stacks, u64, struct stack, MAX_STACKS);
 
-/* Too much for the stack of a program. By thread where another may take its turn meanwhile. */
+/* Too large for a program's own stack. By thread where one program can preempt another. */
 #ifdef PREEMPTIBLE
-#define DESKS 1024
-BPF_ARRAY(stack_desks, struct stack, DESKS);
-#define desk_index() (current_tid() & (DESKS - 1))
+#define STACK_BUFFERS 1024
+BPF_ARRAY(stack_buffers, struct stack, STACK_BUFFERS);
+#define buffer_index() (current_tid() & (STACK_BUFFERS - 1))
 #else
-BPF_PERCPU_ARRAY(stack_desks, struct stack, 1);
-#define desk_index() 0
+BPF_PERCPU_ARRAY(stack_buffers, struct stack, 1);
+#define buffer_index() 0
 #endif
 
-/* The id of the current stack; 0 when it cannot be had or kept. */
+/* Returns the id of the current stack; 0 when it cannot be read or stored. */
 INLINE u64 note_stack(void *ctx, u64 flags)
 {
-	u32 index = desk_index();
-	struct stack *stack = stack_desks.lookup(&index);
+	u32 index = buffer_index();
+	struct stack *stack = stack_buffers.lookup(&index);
 	u64 id = 14695981039346656037ULL;	/* FNV-1a, on words */
 	long bytes;
 	int i;
@@ -33,21 +33,45 @@ INLINE u64 note_stack(void *ctx, u64 flags)
 		return 0;
 	bytes = bpf_get_stack(ctx, stack, sizeof(*stack), flags);
 	if (bytes <= 0) {
-		lose(LOSS_STACKS_FULL);
+		count_loss(LOSS_STACKS_FULL);
 		return 0;
 	}
 	/* No branches: the verifier would follow each of them, in each round of the loop. */
 	NO_UNROLL
 	for (i = 0; i < STACK_DEPTH; i++) {
-		stack->addresses[i] &= (8 * i - bytes) >> 63;	/* else of an earlier, deeper one */
+		stack->addresses[i] &= (8 * i - bytes) >> 63;	/* clears addresses of a deeper stack */
 		id = (id ^ stack->addresses[i]) * 1099511628211ULL;
 	}
 	if (!stacks.lookup(&id) && stacks.insert(&id, stack) && !stacks.lookup(&id)) {
-		lose(LOSS_STACKS_FULL);
+		count_loss(LOSS_STACKS_FULL);
 		return 0;
 	}
 	return id;
 }
 
 #endif
+
+#define STACK_NOW -1ULL	/* as `noted`: no stack was noted before the fault */
+
+#ifdef USER_STACKS
+/* `noted`, or the current stack; 0 if the current process does not own the memory. */
+INLINE u64 note_user_stack(void *ctx, u32 owner, u64 noted)
+{
+	if (owner != current_tgid())
+		return 0;
+	return noted == STACK_NOW ? note_stack(ctx, BPF_F_USER_STACK) : noted;
+}
+#else
+INLINE u64 note_user_stack(void *ctx, u32 owner, u64 noted) { return 0; }
+#endif
+
+#ifdef KERNEL_STACKS
+INLINE u64 note_kernel_stack(void *ctx)
+{
+	return note_stack(ctx, 0);
+}
+#else
+INLINE u64 note_kernel_stack(void *ctx) { return 0; }
+#endif
+
 #endif /* STACK_H */

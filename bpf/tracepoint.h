@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The tracepoint plan, for kernels without kprobes: a write-protection fault,
- * then the allocation of a movable page by the same thread inside that fault.
- * A fault without such an allocation re-marked the page.
+ * The tracepoint plan, for kernels without kprobes. A copy is a write-protection
+ * fault inside which the same thread allocates a movable page. A fault without
+ * this allocation re-marked the page.
  */
 #ifndef TRACEPOINT_H
 #define TRACEPOINT_H
@@ -11,90 +11,95 @@
 #include "vma.h"
 
 enum pending_class {
-	NOTHING,	/* a read, or resolved already */
-	WRITE_PROTECT,	/* counted as REUSED until a page is allocated */
+	NOTHING,	/* a read, or already resolved */
+	WRITE_PROTECT,	/* counts as REUSED until a page is allocated */
 	MISSING,	/* a write to a page that is not present */
 };
 
 struct pending {
 	u64 address;
 	u64 regs;	/* struct pt_regs * of the interrupted code, on the kernel stack */
-	u64 ip;		/* the instruction that faulted, as found there */
+	u64 ip;		/* in regs: the instruction that faulted */
 	u32 tid;
 	u8 class;
 	u8 origin;
 	u16 pad;
-#ifdef TOLD
-	struct detail_key detail;	/* under which it is counted until it is known better */
-	u64 user_stack;	/* taken when the fault began */
+#ifdef NEEDS_PLACE
+	struct detail_key detail;	/* that the fault counts in, until a page is allocated */
+	u64 user_stack;	/* read when the fault began */
 #endif
 };
 
-/* By the low bits of the thread id: see pair.h on why this is an array. */
+/* By the low bits of the thread id; an array for the reasons in pair.h. */
 BPF_ARRAY(pending_faults, struct pending, SLOTS);
 
-/* The mapping of an address in the current process, when something asks for it; else 0. */
-INLINE u64 vma_at(u64 address)
+#ifdef NEEDS_PLACE
+/* The vma of an address in the current process, if mappings are noted; else 0. */
+INLINE u64 vma_to_note(u64 address)
 {
 #if defined(MM_MT) && defined(MAPPINGS)
-	return find_vma(read_u64(bpf_get_current_task(), TASK_MM), address);
+	return find_vma(read_kernel_u64(bpf_get_current_task(), TASK_MM), address);
 #else
 	return 0;
 #endif
 }
 
-/* Count a fault in its details, and tell of it; `undecided` as in struct event. */
-INLINE void tell(void *ctx, struct pending *pending, const struct fault_key *key, u64 bytes,
-		 u8 undecided)
+/* After count_in_sum(): the other steps of count_fault(). `undecided` as in struct event. */
+INLINE void count_place(void *ctx, struct pending *pending, const struct fault_key *key,
+			u64 bytes, u8 undecided)
 {
-#ifdef TOLD
 	if (undecided || pending->class == MISSING) {
 		__builtin_memset(&pending->detail, 0, sizeof(pending->detail));
-		set_place(&pending->detail, key->tgid, vma_at(pending->address));
-	}
-#ifdef DETAILS
-	else {
+		set_place(&pending->detail, key->tgid, vma_to_note(pending->address));
+	} else {
 		add_detail(&pending->detail, -1, 0, 0);
 	}
-	set_kind(&pending->detail, ctx, key,
-		 pending->class == MISSING ? STACK_NOW : pending->user_stack);
-	add_detail(&pending->detail, 1, bytes, 0);
-#endif
-#ifdef SAMPLES
+	count_detail(ctx, &pending->detail, key,
+		     pending->class == MISSING ? STACK_NOW : pending->user_stack, bytes, 0);
 	take_sample(key, &pending->detail, pending->address);
-#endif
-#ifdef EVENTS
-	emit(key, pending->address, pending->detail.mapping, bytes, 0, undecided);
-#endif
-#endif
+	send_event(key, pending->address, pending->detail.mapping, bytes, 0, undecided);
 }
+#define keep_user_stack(pending, stack) ((pending)->user_stack = (stack))
+#else
+INLINE void count_place(void *ctx, struct pending *pending, const struct fault_key *key,
+			u64 bytes, u8 undecided) {}
+#define keep_user_stack(pending, stack)
+#endif
+
+#ifdef USER_STACKS
+/*
+ * Walk the stack before the kernel reads the page-table entry: the walk reads
+ * user memory, perhaps the faulting page: see read_dump() in sample.h. Walk it
+ * before `pending` is filled: where nothing is mapped, the walk itself faults,
+ * page_fault_kernel sees that fault, and the pending one would look lost.
+ */
+INLINE u64 note_stack_before_fault(void *ctx, u32 tgid, u64 error_code, u8 origin)
+{
+	if (origin == ORIGIN_USER && error_code & PF_WRITE && error_code & PF_PROT &&
+	    is_wanted(tgid))
+		return note_stack(ctx, BPF_F_USER_STACK);
+	return 0;
+}
+#else
+INLINE u64 note_stack_before_fault(void *ctx, u32 tgid, u64 error_code, u8 origin) { return 0; }
+#endif
 
 INLINE void fault_begins(void *ctx, u64 address, u64 regs, u64 error_code, u8 origin)
 {
 	u32 tid = current_tid(), index = tid & (SLOTS - 1);
 	struct pending *pending = pending_faults.lookup(&index);
 	struct fault_key key = { .tgid = current_tgid(), .kind = REUSED, .origin = origin };
-	u64 user_stack = 0;
+	u64 user_stack;
 
 	if (!pending)
 		return;
-#ifdef USER_STACKS
+	user_stack = note_stack_before_fault(ctx, key.tgid, error_code, origin);
 	/*
-	 * Before the kernel has read the page-table entry: to walk the stack reads
-	 * user memory, perhaps that very page: see read_dump() in sample.h. And before
-	 * `pending` is filled: where there is no memory, it faults in its turn, which
-	 * page_fault_kernel sees; inside of itself that would look like a lost fault.
-	 */
-	if (origin == ORIGIN_USER && error_code & PF_WRITE && error_code & PF_PROT &&
-	    is_wanted(key.tgid))
-		user_stack = note_stack(ctx, BPF_F_USER_STACK);
-#endif
-	/*
-	 * Another BPF program, or perf, reads user memory inside of a fault, for a stack
-	 * say: that is never handled, and must not hide the fault that is pending.
+	 * Another BPF program, or perf, can read user memory inside a fault, for example
+	 * a stack. The kernel does not handle that fault; it must not hide the pending one.
 	 */
 	if (origin == ORIGIN_KERNEL &&
-	    read_u32(bpf_get_current_task(), TASK_PAGEFAULT_DISABLED) > READ_DISABLES_FAULTS)
+	    read_kernel_u32(bpf_get_current_task(), TASK_PAGEFAULT_DISABLED) > READ_DISABLES_FAULTS)
 		return;
 	pending->tid = tid;
 	pending->class = NOTHING;
@@ -102,43 +107,41 @@ INLINE void fault_begins(void *ctx, u64 address, u64 regs, u64 error_code, u8 or
 		return;
 	pending->address = address;
 	pending->regs = regs;
-	pending->ip = read_u64(regs, REGS_IP);
+	pending->ip = read_kernel_u64(regs, REGS_IP);
 	pending->origin = origin;
-#ifdef TOLD
-	pending->user_stack = user_stack;
-#endif
+	keep_user_stack(pending, user_stack);
 	pending->class = error_code & PF_PROT ? WRITE_PROTECT : MISSING;
 	if (pending->class == WRITE_PROTECT) {
-		add_often(&key, 0, 0);
-		tell(ctx, pending, &key, 0, 1);
+		count_in_sum(&key, 0, 0);
+		count_place(ctx, pending, &key, 0, 1);
 	}
 }
 
 /*
- * No tracepoint marks a fault's end. Inside it, the stack has grown beyond the
- * registers that the exception saved, and they are as they were: orig_ax is -1.
- * After it, a system call has saved its own over them, or other frames lie there.
+ * No tracepoint marks the end of a fault. Inside the fault, the kernel stack has
+ * grown beyond the registers that the exception saved, and they are unchanged:
+ * orig_ax is -1. After the fault, a system call or other frames overwrote them.
  */
 INLINE int inside_fault(const struct pending *pending, u64 stack)
 {
 	return stack < pending->regs &&
-	       read_u64(pending->regs, REGS_ORIG_AX) == -1ULL &&
-	       read_u64(pending->regs, REGS_IP) == pending->ip;
+	       read_kernel_u64(pending->regs, REGS_ORIG_AX) == -1ULL &&
+	       read_kernel_u64(pending->regs, REGS_IP) == pending->ip;
 }
 
 /*
- * do_cow_fault() allocates before it looks for the file's page; so do the first
- * write to shared memory and a swap-in, which are not copies. Only the mapping
- * tells them apart.
+ * do_cow_fault() allocates a page before it looks for the file's page. The first
+ * write to shared memory and a swap-in also allocate, but copy nothing. Only the
+ * mapping distinguishes them.
  */
-INLINE int private_file(u64 address)
+INLINE int is_private_file(u64 address)
 {
 #ifdef MM_MT
-	u64 vma = find_vma(read_u64(bpf_get_current_task(), TASK_MM), address);
+	u64 vma = find_vma(read_kernel_u64(bpf_get_current_task(), TASK_MM), address);
 
-	return vma && read_u64(vma, VMA_FILE) && !(read_u64(vma, VMA_FLAGS) & VM_SHARED);
+	return vma && read_kernel_u64(vma, VMA_FILE) && !(read_kernel_u64(vma, VMA_FLAGS) & VM_SHARED);
 #else
-	return 0;	/* FILE_COPIED is not seen by this plan: cowtrace/kernel/plan.py */
+	return 0;	/* this plan does not see FILE_COPIED: cowtrace/kernel/limits.py */
 #endif
 }
 
@@ -162,17 +165,17 @@ RAW_TRACEPOINT_PROBE(mm_page_alloc)
 	key.tgid = current_tgid();
 	key.origin = pending->origin;
 	if (pending->class == WRITE_PROTECT) {
-		/* User space takes it back from REUSED: cowtrace/tracer/ledger.py. */
+		/* User space subtracts it from REUSED: cowtrace/tracer/ledger.py. */
 		key.kind = !page ? FAILED : gfp & GFP_ZERO ? ZERO_FILLED : COPIED;
 		if (key.kind == ZERO_FILLED)
 			key.source = SOURCE_ZERO;
-		add_often(&key, 0, page ? PAGE_SIZE : 0);
-		tell(ctx, pending, &key, page ? PAGE_SIZE : 0, 0);
-	} else if (!(gfp & GFP_ZERO) && private_file(pending->address)) {
+		count_in_sum(&key, 0, page ? PAGE_SIZE : 0);
+		count_place(ctx, pending, &key, page ? PAGE_SIZE : 0, 0);
+	} else if (!(gfp & GFP_ZERO) && is_private_file(pending->address)) {
 		key.kind = page ? FILE_COPIED : FAILED;
 		key.source = SOURCE_FILE;
-		add_often(&key, 0, page ? PAGE_SIZE : 0);
-		tell(ctx, pending, &key, page ? PAGE_SIZE : 0, 0);
+		count_in_sum(&key, 0, page ? PAGE_SIZE : 0);
+		count_place(ctx, pending, &key, page ? PAGE_SIZE : 0, 0);
 	}
 	pending->class = NOTHING;
 	return 0;

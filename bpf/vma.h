@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The mapping that an address lies in, for a plan that gets no vma handed: a
- * walk down the mm's maple tree ("mm: start tracking VMAs with maple tree",
- * 6.1), as mtree_range_walk() in lib/maple_tree.c does it. The caller is inside
- * a fault, so the mapping is locked and stays.
+ * Find the vma of an address, for the tracepoint plan, whose programs are passed
+ * none: walk down the mm's maple tree ("mm: start tracking VMAs with maple tree",
+ * 6.1), as mtree_range_walk() in lib/maple_tree.c does. The caller is inside a
+ * fault, so the mapping is locked and stays.
  */
 #ifndef VMA_H
 #define VMA_H
@@ -21,7 +21,7 @@
 
 INLINE u64 find_vma(u64 mm, u64 address)
 {
-	u64 node = read_u64(mm, MM_MT + MT_ROOT);
+	u64 node = read_kernel_u64(mm, MM_MT + MT_ROOT);
 	int level, slot;
 
 	NO_UNROLL
@@ -33,13 +33,13 @@ INLINE u64 find_vma(u64 mm, u64 address)
 		NO_UNROLL
 		for (slot = 0; slot < MAPLE_PIVOTS; slot++) {
 			/* Pivots are at the same place in both kinds of node. */
-			u64 pivot = read_u64(base, RANGE_PIVOT + 8 * slot);
+			u64 pivot = read_kernel_u64(base, RANGE_PIVOT + 8 * slot);
 
 			/* The last range in use has no pivot: it ends where the node does. */
 			if (slot >= count || !pivot || address <= pivot)
 				break;
 		}
-		node = read_u64(base, slots + 8 * slot);
+		node = read_kernel_u64(base, slots + 8 * slot);
 		if (type == MAPLE_LEAF_64)
 			return node;
 	}

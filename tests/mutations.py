@@ -79,7 +79,7 @@ OF_FAULT_ENDS = (
     ),
     Mutation(
         "a thread that lost the race for a page counts as a copy",
-        "race.h",
+        "lost_race.h",
         "if (entered && *made >= entered)",
         "if (0)",
         "threads-race",
@@ -113,7 +113,7 @@ OF_PATHS = (
     Mutation(
         "the copy of a huge page is a small one",
         "huge.h",
-        "return (u64)PAGE_SIZE << read_u32(hstate, HSTATE_ORDER);",
+        "return (u64)PAGE_SIZE << read_kernel_u32(hstate, HSTATE_ORDER);",
         "return PAGE_SIZE;",
         "hugetlb-both-write",
     ),
@@ -124,8 +124,8 @@ OF_TRACEPOINTS = (
     Mutation(
         "a page that is only re-marked is not counted",
         "tracepoint.h",
-        "if (pending->class == WRITE_PROTECT) {\n\t\tadd_often",
-        "if (0) {\n\t\tadd_often",
+        "if (pending->class == WRITE_PROTECT) {\n\t\tcount_in_sum",
+        "if (0) {\n\t\tcount_in_sum",
         "fork-both-write",
     ),
     Mutation(
@@ -145,22 +145,22 @@ OF_TRACEPOINTS = (
     Mutation(
         "the first write to shared memory counts as a copy",
         "tracepoint.h",
-        "} else if (!(gfp & GFP_ZERO) && private_file(pending->address)) {",
+        "} else if (!(gfp & GFP_ZERO) && is_private_file(pending->address)) {",
         "} else if (1) {",
         "shared-writes",
     ),
     Mutation(
         "the first write to a private file page is not counted",
         "tracepoint.h",
-        "return vma && read_u64(vma, VMA_FILE) &&",
+        "return vma && read_kernel_u64(vma, VMA_FILE) &&",
         "return 0 &&",
         "private-file-first-write",
     ),
     Mutation(
         "a copy is one byte",
         "tracepoint.h",
-        "key.source = SOURCE_ZERO;\n\t\tadd_often(&key, 0, page ? PAGE_SIZE : 0);",
-        "key.source = SOURCE_ZERO;\n\t\tadd_often(&key, 0, 1);",
+        "key.source = SOURCE_ZERO;\n\t\tcount_in_sum(&key, 0, page ? PAGE_SIZE : 0);",
+        "key.source = SOURCE_ZERO;\n\t\tcount_in_sum(&key, 0, 1);",
         "one-byte-per-page",
     ),
     Mutation(

@@ -63,7 +63,7 @@ PAGE_FAULT_KEY = _layout(PageFaultKey, "II")
 PageFaultSum = namedtuple("PageFaultSum", "user kernel write_protect")
 PAGE_FAULT_SUM = _layout(PageFaultSum, "QQQ")
 
-Process = namedtuple("Process", "parent exited start_ns born_in last_fork comm")
+Process = namedtuple("Process", "parent exited start_ns created_by last_fork comm")
 PROCESS = _layout(Process, "IIQII16s")
 
 DetailKey = namedtuple(

@@ -70,7 +70,7 @@ class Generations:
         """
         linked = {entry.previous for entry in self._open.values()}
         for info in processes.values():
-            linked |= {info.born_in, info.last_fork}
+            linked |= {info.created_by, info.last_fork}
         gone = [
             number
             for number, entry in self._open.items()

@@ -1,4 +1,4 @@
-"""Name the kernel side's loss counters, and sum up what was lost."""
+"""Name the counters of the BPF programs, and sum up what was lost."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from cowtrace.model import Completeness
 
-# enum loss of bpf/cow.h, in order.
-LOSSES = (
+# enum counter of bpf/cow.h, in order: losses first, then other counts.
+COUNTERS = (
     "return missed",
     "entry missed",
     "slot taken",
@@ -30,13 +30,13 @@ LOST = ("return missed", "entry missed", "slot taken", "sums full", "check faile
 SKIPPED_PROGRAMS, SKIPPED_ENTRIES = "program busy", "entry skipped"
 
 
-def completeness(losses: Iterable[int], baseline: Iterable[int]) -> Completeness:
+def completeness(counters: Iterable[int], baseline: Iterable[int]) -> Completeness:
     """What was lost since `baseline`, read when the last probe was attached.
 
-    Both are `enum loss`, then the two counts of skipped runs.
+    Both are `enum counter`, then the two counts of skipped runs.
     """
-    names = (*LOSSES, SKIPPED_PROGRAMS, SKIPPED_ENTRIES)
-    since = {name: now - then for name, now, then in zip(names, losses, baseline, strict=True)}
+    names = (*COUNTERS, SKIPPED_PROGRAMS, SKIPPED_ENTRIES)
+    since = {name: now - then for name, now, then in zip(names, counters, baseline, strict=True)}
     # Where the return ran, it was counted as "entry missed"; of the rest, neither ran.
     since[SKIPPED_PROGRAMS] += max(0, since.pop(SKIPPED_ENTRIES) - since["entry missed"])
     return Completeness(

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 
 from cowtrace.libc import libc
 from cowtrace.tracer import abi, bpf_maps
-from cowtrace.tracer.losses import LOSSES
+from cowtrace.tracer.losses import COUNTERS
 
 _NR_MEMBARRIER = {"x86_64": 324, "aarch64": 283}
 _MEMBARRIER_CMD_GLOBAL = 1  # returns after an RCU grace period
@@ -77,9 +77,9 @@ class Rounds:
             details=self._read_details(ended & 1) if self._details else None,
         )
 
-    def losses(self) -> tuple[int, ...]:
-        """`enum loss` since loading."""
-        return tuple(bpf_maps.read_array(self._fd("losses"), len(LOSSES), abi.U64))
+    def counters(self) -> tuple[int, ...]:
+        """`enum counter` since loading."""
+        return tuple(bpf_maps.read_array(self._fd("counters"), len(COUNTERS), abi.U64))
 
     def stack(self, number: int) -> tuple[int, ...] | None:
         """The addresses of one stack, innermost first; None when the map had no room for it."""

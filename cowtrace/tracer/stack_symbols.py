@@ -116,7 +116,7 @@ def _forked_from(pid: int, processes: Mapping[int, abi.Process]) -> tuple[int, .
     family = [pid]
     while len(family) < _MOST_ANCESTORS:
         info = processes.get(family[-1])
-        if info is None or not info.born_in:
+        if info is None or not info.created_by:
             break
         family.append(info.parent)
     return tuple(family)

@@ -45,7 +45,7 @@ class Tracer:
             fd = loaded.map_fd("samples")
             self._samples = Samples(fd, symbols, self._mapping, number, facts.page_bytes)
         self._attached_ns = time.monotonic_ns()
-        self._baseline = self._losses()
+        self._baseline = self._counters()
 
     def snapshot(self) -> Snapshot:
         """Sums since attach, of every process that faulted or was created since.
@@ -69,7 +69,7 @@ class Tracer:
             kernel=self._facts.release,
             page_bytes=self._facts.page_bytes,
             processes=self._ledger.processes(),
-            completeness=completeness(self._losses(), self._baseline),
+            completeness=completeness(self._counters(), self._baseline),
             unseen=self.probe_plan.unseen,
             details=self._details.rows(),
             generations=self._details.generations.all(),
@@ -122,5 +122,5 @@ class Tracer:
         found = self._rounds.mapping(pid, start)
         return as_mapping(pid, start, found) if found else None
 
-    def _losses(self) -> tuple[int, ...]:
-        return (*self._rounds.losses(), *self._loaded.skipped_runs())
+    def _counters(self) -> tuple[int, ...]:
+        return (*self._rounds.counters(), *self._loaded.skipped_runs())

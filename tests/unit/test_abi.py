@@ -13,7 +13,7 @@ from cowtrace.kernel.arch import ARCHES
 from cowtrace.model import FaultKind, MappingType, Origin, Source
 from cowtrace.shipped import bpf_dir
 from cowtrace.tracer import abi
-from cowtrace.tracer.losses import LOSSES, LOST
+from cowtrace.tracer.losses import COUNTERS, LOST
 
 HEADER = re.sub(r"/\*.*?\*/", "", (bpf_dir() / "cow.h").read_text(), flags=re.DOTALL)
 for name, value in re.findall(r"#define (\w+) (\d+)", HEADER):
@@ -61,10 +61,12 @@ def test_enums_are_mirrored(enum: str, mirror: type[IntEnum], prefix: str) -> No
     assert [member.value for member in mirror] == list(range(len(names)))
 
 
-def test_losses_are_mirrored() -> None:
-    names = [n.removeprefix("LOSS_").lower().replace("_", " ") for n in enumerators("loss")]
-    assert names == [*LOSSES, "max"]
-    assert set(LOST) <= set(LOSSES)
+def test_counters_are_mirrored() -> None:
+    *names, last = enumerators("counter")
+    assert last == "COUNTERS"
+    words = [re.sub("^(LOSS|COUNT)_", "", name).lower().replace("_", " ") for name in names]
+    assert words == list(COUNTERS)
+    assert set(LOST) <= set(COUNTERS)
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ def fork(
     return abi.Generation(parent, child, at, ended, pages, previous, executed)
 
 
-def process(parent: int = 0, born_in: int = 0, last_fork: int = 0) -> abi.Process:
-    return abi.Process(parent, 0, 1, born_in, last_fork, b"redis")
+def process(parent: int = 0, created_by: int = 0, last_fork: int = 0) -> abi.Process:
+    return abi.Process(parent, 0, 1, created_by, last_fork, b"redis")
 
 
 def test_forks_are_numbered_in_the_order_of_time() -> None:
@@ -79,7 +79,7 @@ def test_an_ended_one_is_kept_as_long_as_something_leads_through_it() -> None:
     forks[6] = fork(child=9, previous=5, ended=600)
     book.update(forks)
     assert book.close({7: process(last_fork=6)}) == []  # the parent leads to 6
-    assert book.close({9: process(born_in=6)}) == []  # the child is not forgotten yet
+    assert book.close({9: process(created_by=6)}) == []  # the child is not forgotten yet
     assert book.close({}) == [6]
     assert book.close({}) == [5]
     assert [g.number for g in book.all()] == [1, 2]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from cowtrace.tracer.abi import signed
-from cowtrace.tracer.losses import LOSSES, completeness
+from cowtrace.tracer.losses import COUNTERS, completeness
 
-NAMES = (*LOSSES, "program busy", "entry skipped")
+NAMES = (*COUNTERS, "program busy", "entry skipped")
 NONE = [0] * len(NAMES)
 
 

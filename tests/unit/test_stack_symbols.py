@@ -13,8 +13,8 @@ GONE = 4_000_000_000  # no pid
 GONE_TOO = GONE + 1
 
 
-def process(parent: int, born_in: int) -> abi.Process:
-    return abi.Process(parent, 1, 1, born_in, 0, b"worker")
+def process(parent: int, created_by: int) -> abi.Process:
+    return abi.Process(parent, 1, 1, created_by, 0, b"worker")
 
 
 def names(address: int, pid: int | None) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from unittest.mock import Mock
 import pytest
 from snapshots import SECOND
 
-from cowtrace.tracer.losses import LOSSES
+from cowtrace.tracer.losses import COUNTERS
 from cowtrace.tracer.tracer import Tracer
 
 
@@ -27,12 +27,12 @@ def test_a_slow_look_does_not_move_its_moment(monkeypatch: pytest.MonkeyPatch) -
     tracer.plan = "kprobe"
     tracer.probe_plan = Mock(unseen=frozenset())
     tracer._facts = SimpleNamespace(release="6.12", page_bytes=4096)  # type: ignore[assignment]
-    losses = (0,) * len(LOSSES)
+    counters = (0,) * len(COUNTERS)
     raw = Mock(details=None, processes={})
-    tracer._rounds = Mock(losses=lambda: losses, read=lambda: raw)
+    tracer._rounds = Mock(counters=lambda: counters, read=lambda: raw)
     tracer._loaded = Mock(skipped_runs=lambda: (0, 0))
     tracer._details = Mock(add=slow)
     tracer._samples = Mock(read=slow)
     tracer._ledger = Mock(add=slow)
-    tracer._attached_ns, tracer._baseline = 0, (*losses, 0, 0)
+    tracer._attached_ns, tracer._baseline = 0, (*counters, 0, 0)
     assert tracer.snapshot().at_ns == 7 * SECOND
