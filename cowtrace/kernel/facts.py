@@ -1,6 +1,6 @@
-"""What is in the running kernel, asked of its BTF and /proc: a frozen `KernelFacts`, no decisions.
+"""Find what the running kernel offers, in its BTF and /proc: a frozen `KernelFacts`, no decisions.
 
-Presence is asked of symbols, tracepoints and struct members, never of a version number.
+It looks for symbols, tracepoints and struct members, and never compares a version number.
 """
 
 from __future__ import annotations
@@ -11,68 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cowtrace.kernel.btf import Btf, vmlinux
-from cowtrace.kernel.casts import Cast, rdonly_cast
+from cowtrace.kernel.kallsyms import symbols
 from cowtrace.kernel.libbpf import libbpf
+from cowtrace.kernel.members import MEMBERS
 from cowtrace.kernel.preemption import preemptible
-from cowtrace.kernel.symbols import symbols
-from cowtrace.kernel.trampoline import fexit_refused
+from cowtrace.kernel.trial_programs import Cast, fexit_refused, rdonly_cast
 
-# Macro of bpf/*.h: the struct, and the member's names, newest first.
-MEMBERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "VMF_VMA": ("vm_fault", ("vma",)),
-    "VMF_ADDRESS": ("vm_fault", ("address",)),
-    "VMF_FLAGS": ("vm_fault", ("flags",)),
-    "VMF_ORIG_PTE": ("vm_fault", ("orig_pte",)),
-    "VMF_PTE": ("vm_fault", ("pte",)),
-    "VMF_PAGE": ("vm_fault", ("page",)),
-    "VMF_PMD": ("vm_fault", ("pmd",)),
-    "VMF_COW_PAGE": ("vm_fault", ("cow_page",)),
-    "VMA_MM": ("vm_area_struct", ("vm_mm",)),
-    "VMA_FLAGS": ("vm_area_struct", ("vm_flags",)),
-    "MM_USERS": ("mm_struct", ("mm_users",)),
-    "MM_OWNER": ("mm_struct", ("owner",)),  # CONFIG_MEMCG
-    "VMA_FILE": ("vm_area_struct", ("vm_file",)),
-    "FILE_INODE": ("file", ("f_inode",)),
-    "INODE_SB": ("inode", ("i_sb",)),
-    "SB_FS_INFO": ("super_block", ("s_fs_info",)),
-    "HUGETLBFS_HSTATE": ("hugetlbfs_sb_info", ("hstate",)),
-    "HSTATE_ORDER": ("hstate", ("order",)),
-    "VMA_START": ("vm_area_struct", ("vm_start",)),
-    "VMA_END": ("vm_area_struct", ("vm_end",)),
-    "VMA_ANON_NAME": ("vm_area_struct", ("anon_name",)),  # CONFIG_ANON_VMA_NAME, 5.17 and later
-    "ANON_NAME_TEXT": ("anon_vma_name", ("name",)),
-    "FILE_PATH": ("file", ("f_path",)),
-    "PATH_DENTRY": ("path", ("dentry",)),
-    "DENTRY_QSTR": ("dentry", ("d_name",)),
-    "QSTR_NAME": ("qstr", ("name",)),
-    "INODE_NUMBER": ("inode", ("i_ino",)),
-    "SB_DEVICE": ("super_block", ("s_dev",)),
-    "MM_BRK": ("mm_struct", ("brk",)),
-    "MM_START_BRK": ("mm_struct", ("start_brk",)),
-    "MM_START_STACK": ("mm_struct", ("start_stack",)),
-    "MM_RSS_STAT": ("mm_struct", ("rss_stat",)),
-    "PERCPU_COUNTER_COUNT": ("percpu_counter", ("count",)),
-    "PERCPU_COUNTER_PARTS": ("percpu_counter", ("counters",)),
-    "TASK_STACK": ("task_struct", ("stack",)),
-    "MM_MT": ("mm_struct", ("mm_mt",)),
-    "MT_ROOT": ("maple_tree", ("ma_root",)),
-    "RANGE_PIVOT": ("maple_range_64", ("pivot",)),
-    "RANGE_SLOT": ("maple_range_64", ("slot",)),
-    "ARANGE_SLOT": ("maple_arange_64", ("slot",)),
-    "PAGE_COMPOUND_HEAD": ("page", ("compound_info", "compound_head")),
-    "PAGE_MAPPING": ("page", ("mapping",)),
-    "TASK_PID": ("task_struct", ("pid",)),
-    "TASK_TGID": ("task_struct", ("tgid",)),
-    "TASK_COMM": ("task_struct", ("comm",)),
-    "TASK_GROUP_LEADER": ("task_struct", ("group_leader",)),
-    "TASK_START_BOOTTIME": ("task_struct", ("start_boottime",)),
-    "TASK_MM": ("task_struct", ("mm",)),
-    "TASK_SIGNAL": ("task_struct", ("signal",)),
-    "TASK_PAGEFAULT_DISABLED": ("task_struct", ("pagefault_disabled",)),
-    "SIGNAL_LIVE": ("signal_struct", ("live",)),
-}
-
-# Macro: the enum that defines it, and its value where that was still a #define (5.10), or None.
+# Macro of bpf/*.h: its enum, and its value where it was still a #define (5.10), or None.
 ENUMERATORS: Mapping[str, tuple[str, int | None]] = {
     "FAULT_FLAG_WRITE": ("fault_flag", 0x1),
     "FAULT_FLAG_USER": ("fault_flag", 0x40),
@@ -116,26 +61,26 @@ TRACEPOINTS = (
 
 @dataclass(frozen=True, slots=True)
 class KernelFacts:
-    """One kernel, as far as cowtrace cares."""
+    """What cowtrace needs to know of one kernel."""
 
     release: str  # uname -r
     machine: str  # uname -m
     page_bytes: int
-    offsets: Mapping[str, int]  # macro -> bytes; what this kernel lacks is not in it
+    offsets: Mapping[str, int]  # macro -> bytes, without members that this kernel lacks
     constants: Mapping[str, int]  # macro -> value
-    parameters: Mapping[str, tuple[str, ...]]  # function -> its parameters, where BTF has it
-    symbols: Mapping[str, int]  # of FUNCTIONS and VARIABLES, those in /proc/kallsyms: address
-    tracepoints: frozenset[str]  # of TRACEPOINTS, those compiled in
+    parameters: Mapping[str, tuple[str, ...]]  # function -> names, if BTF has it
+    symbols: Mapping[str, int]  # FUNCTIONS and VARIABLES in /proc/kallsyms: address
+    tracepoints: frozenset[str]  # those of TRACEPOINTS that are compiled in
     kprobes: bool  # CONFIG_KPROBES
-    fexit_refused: str | None  # why BPF trampolines do not work here; None when they do
-    cast: Cast | None  # bpf_rdonly_cast(), where programs can call it
-    preemptible: bool  # a thread can be preempted in the kernel, so in a BPF trampoline
+    fexit_refused: str | None  # why BPF trampolines do not work; None if they do
+    cast: Cast | None  # bpf_rdonly_cast(), if programs can call it
+    preemptible: bool  # threads can be preempted in the kernel, so in BPF trampolines
     pid_max: int
     cpus: int  # possible ones
 
 
 def kernel_facts() -> KernelFacts:
-    """Ask the running kernel. Raises CowtraceError when it has no BTF, or libbpf is missing."""
+    """Of the running kernel. Raises CowtraceError if it has no BTF, or libbpf is missing."""
     btf = vmlinux()
     uname = os.uname()
     return KernelFacts(
@@ -159,14 +104,15 @@ def kernel_facts() -> KernelFacts:
 
 def _offsets(btf: Btf) -> dict[str, int]:
     found = {}
-    for macro, (structure, names) in MEMBERS.items():
-        offsets = (btf.offset(structure, name) for name in names)
+    for macro, member in MEMBERS.items():
+        structure, _, names = member.partition(".")
+        offsets = (btf.offset(structure, name) for name in names.split("|"))
         offset = next((o for o in offsets if o is not None), None)
         if offset is not None:
             found[macro] = offset
     if pt_regs := btf.size("pt_regs"):
         found["PT_REGS_BYTES"] = pt_regs
-    # "mm: convert mm's rss stats into percpu_counter", 6.2: before, they were plain numbers.
+    # Since "mm: convert mm's rss stats into percpu_counter", 6.2; plain numbers before.
     if btf.size("mm_rss_stat") is None and (counter := btf.size("percpu_counter")):
         found["PERCPU_COUNTER_BYTES"] = counter
     return found

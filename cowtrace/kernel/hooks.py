@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cowtrace.kernel.facts import KernelFacts
+from cowtrace.kernel.members import HUGETLB
 
-_HUGETLB_MEMBERS = frozenset(
-    ("VMA_FILE", "FILE_INODE", "INODE_SB", "SB_FS_INFO", "HUGETLBFS_HSTATE", "HSTATE_ORDER")
-)
-# HUGETLB_WP in bpf/huge.h: which arguments the function takes, told by their names.
+# HUGETLB_WP in bpf/huge.h, by the names of the function's first arguments.
 _HUGETLB_SHAPES = {
     ("vmf",): 1,
     ("mm", "vma", "address", "ptep", "pagecache_page"): 2,
@@ -21,7 +19,7 @@ _HUGETLB_SHAPES = {
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """One program of bpf/ and what it is attached to. BCC attaches the other kinds by name."""
+    """One kprobe program of bpf/ and its kernel function. Other programs are attached by name."""
 
     kind: Literal["kprobe", "kretprobe"]
     target: str  # kernel function
@@ -30,7 +28,7 @@ class Hook:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Hooks that belong together, with the macros that switch their programs on."""
+    """Hooks that belong together, and the macros that enable their programs."""
 
     hooks: tuple[Hook, ...]
     defines: dict[str, int]
@@ -42,7 +40,7 @@ NOTHING = Part((), {})
 def pair(function: str, program: str | None = None) -> tuple[Hook, Hook]:
     """Entry and return of one function.
 
-    The return first: an entry with no return probe behind it would look like a lost return.
+    The return first: an entry without a return probe would look like a lost return.
     """
     program = program or function
     return (
@@ -52,7 +50,7 @@ def pair(function: str, program: str | None = None) -> tuple[Hook, Hook]:
 
 
 def wp_page_copy(facts: KernelFacts) -> Part:
-    """To check each copy against the call of wp_page_copy(), where it was not inlined."""
+    """Compare each copy with a call of wp_page_copy(), where that is not inlined."""
     if "wp_page_copy" not in facts.symbols:
         return NOTHING
     return Part((Hook("kprobe", "wp_page_copy", "wp_page_copy_enter"),), {"CROSS_CHECK": 1})
@@ -76,11 +74,11 @@ def huge_pages(facts: KernelFacts) -> Part:
 
 
 def _hugetlb(facts: KernelFacts) -> tuple[str, int] | None:
-    """The function that copies a hugetlb page, and how it takes its arguments.
+    """The function that copies a hugetlb page, and its HUGETLB_WP.
 
     hugetlb_cow() became hugetlb_wp(): "mm: support GUP-triggered unsharing of anonymous pages".
     """
-    if not facts.offsets.keys() >= _HUGETLB_MEMBERS:
+    if not facts.offsets.keys() >= HUGETLB.keys():
         return None
     for function in ("hugetlb_wp", "hugetlb_cow"):
         if function in facts.symbols:
@@ -92,10 +90,10 @@ def _hugetlb(facts: KernelFacts) -> tuple[str, int] | None:
 
 
 def latency(name: str, facts: KernelFacts) -> Part:
-    """Where a fault begins; no end is seen by the tracepoint plan."""
+    """Time faults from handle_mm_fault(). The tracepoint plan cannot: it sees no end of a fault."""
     if name == "tracepoint" or "handle_mm_fault" not in facts.symbols:
         return NOTHING
-    # In the fentry plan BCC attaches it by its name.
+    # The fentry plan has an fentry program for it, attached by name.
     entry = (Hook("kprobe", "handle_mm_fault", "handle_mm_fault_enter"),)
     return Part(entry if name == "kprobe" else (), {"LATENCY": 1})
 

@@ -31,7 +31,7 @@ def limits(
         ]
         if "USER_STACKS" in defines:
             spots.append("copies that the kernel makes for a process have no stack")
-        if facts.offsets.keys() >= MAPLE:
+        if facts.offsets.keys() >= MAPLE.keys():
             spots.append("a swapped-out page of a private file counts as file-copied on write")
         else:
             unseen.add(FaultKind.FILE_COPIED)

@@ -130,7 +130,7 @@ def _details(name: PlanName, facts: KernelFacts, options: Options) -> frozenset[
     can: set[Detail] = {"stack", "kernel-stack"}
     if "sched_process_exec" in facts.tracepoints:
         can.add("generation")
-    needed = MAPPING | MAPLE if name == "tracepoint" else MAPPING
+    needed = MAPPING.keys() | (MAPLE if name == "tracepoint" else {}).keys()
     if facts.offsets.keys() >= needed:
         can.add("mapping")
     if hooks.latency(name, facts) is not hooks.NOTHING:
@@ -170,7 +170,7 @@ def _missing(name: PlanName, facts: KernelFacts) -> list[str]:
         reasons.append("kernel built without CONFIG_KPROBES")
     if name == "fentry" and facts.fexit_refused:
         reasons.append(facts.fexit_refused)
-    members = TASK if name == "tracepoint" else TASK | VM_FAULT
+    members = TASK.keys() | (VM_FAULT if name != "tracepoint" else {}).keys()
     reasons += [f"BTF has no member for {m}" for m in sorted(members - facts.offsets.keys())]
     if name == "tracepoint":
         needed: tuple[str, ...] = (*_FAULT_TRACEPOINTS, "mm_page_alloc", *_PROCESS_TRACEPOINTS)
@@ -189,7 +189,7 @@ def _defines(name: PlanName, facts: KernelFacts) -> dict[str, int]:
     offsets = dict(facts.offsets)
     if address := facts.symbols.get("__per_cpu_offset"):
         offsets["PER_CPU_OFFSETS"] = address
-    if offsets.keys() >= MAPLE:
+    if offsets.keys() >= MAPLE.keys():
         # struct maple_arange_64: parent, pivots, then slots.
         pivots = (offsets["ARANGE_SLOT"] - offsets["RANGE_PIVOT"]) // 8
         offsets["ARANGE_PIVOTS"] = pivots

@@ -10,8 +10,8 @@ import os
 from contextlib import closing
 from pathlib import Path
 
+from cowtrace.kernel.kallsyms import symbols
 from cowtrace.kernel.programs import RAW_TRACEPOINT, instruction, run_once, try_program
-from cowtrace.kernel.symbols import symbols
 
 _PREEMPT = Path("/sys/kernel/debug/sched/preempt")
 _NOT = ("none", "voluntary")

@@ -13,8 +13,7 @@ from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel import programs
 from cowtrace.kernel.btf import vmlinux
 from cowtrace.kernel.plan import ProbePlan
-from cowtrace.kernel.skipped import misses
-from cowtrace.kernel.statistics import run_time
+from cowtrace.kernel.statistics import run_time, skipped_runs
 from cowtrace.shipped import bpf_dir
 from cowtrace.tracer.bytecode import Bytecode, with_maps
 from cowtrace.tracer.compiler import CompileError, bpf_text, compile_source
@@ -102,7 +101,7 @@ class Loaded:
         return self._misses(alone), self._misses(entries)
 
     def _misses(self, names: list[str]) -> int:
-        return sum(misses(vmlinux(), self.programs[name]) for name in names)
+        return sum(skipped_runs(vmlinux(), self.programs[name]) for name in names)
 
     def cost(self) -> tuple[int, int] | None:
         """(ns, runs) of all programs since loading, while the kernel's statistics were on.

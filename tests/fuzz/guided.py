@@ -23,7 +23,7 @@ with atheris.instrument_imports(include=["cowtrace"], enable_loader_override=Fal
     from cowtrace import proc as procfs
     from cowtrace.cli import cgroups
     from cowtrace.errors import CowtraceError
-    from cowtrace.kernel import symbols
+    from cowtrace.kernel import kallsyms as kernel_symbols
     from cowtrace.kernel.btf import Btf
     from cowtrace.tracer import perf_maps
     from cowtrace.tracer.bytecode import Bytecode, with_kfuncs, with_maps
@@ -64,7 +64,7 @@ def perf_map(data: bytes) -> None:
 
 def kallsyms(data: bytes) -> None:
     with suppress(ValueError, IndexError):  # the kernel's own: addresses are hexadecimal
-        symbols.kallsyms(("do_wp_page", "finish_fault"), put(data))
+        kernel_symbols.read_kallsyms(("do_wp_page", "finish_fault"), put(data))
 
 
 def kept_programs(data: bytes) -> None:

@@ -17,8 +17,8 @@ import pytest
 from workload_checks import MANY_PAGES, problems, unaccounted
 
 from cowtrace import tracer
+from cowtrace.kernel.kallsyms import symbols
 from cowtrace.kernel.preemption import preemptible
-from cowtrace.kernel.symbols import symbols
 from cowtrace.workloads import REGION_END, REGION_START, run, run_forked
 
 pytestmark = pytest.mark.vm

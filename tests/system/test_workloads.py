@@ -14,8 +14,8 @@ import pytest
 from workload_checks import MANY_PAGES, PRIME_PAGES, plans, problems, unaccounted
 
 from cowtrace import tracer
+from cowtrace.kernel.kallsyms import read_kallsyms
 from cowtrace.kernel.preemption import preemptible
-from cowtrace.kernel.symbols import kallsyms
 from cowtrace.model import Snapshot
 from cowtrace.workloads import (
     REGION_END,
@@ -66,7 +66,7 @@ def test_wp_page_copy_agrees_fault_for_fault(tracers: Tracers) -> None:
     outcome = run_forked("fork-both-write", MANY_PAGES)
     done = tracers["kprobe"].snapshot().completeness
     assert dict(done.detail).get("check failed", 0) == 0
-    if "wp_page_copy" in kallsyms(("wp_page_copy",)):
+    if "wp_page_copy" in read_kallsyms(("wp_page_copy",)):
         # A copy and a re-mark a page in this run, beside those of the runs before.
         assert done.checked >= 2 * outcome.pages
     else:

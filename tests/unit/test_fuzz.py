@@ -21,7 +21,7 @@ from rich.cells import cell_len
 from cowtrace import cli, errors, text, tracer
 from cowtrace.cli import cgroups
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
-from cowtrace.kernel import symbols
+from cowtrace.kernel import kallsyms
 from cowtrace.tracer import perf_maps
 from cowtrace.tracer.bytecode import Bytecode
 
@@ -117,7 +117,7 @@ def test_mounts(content: str) -> None:
 def test_kallsyms(content: bytes) -> None:
     path = scratch() / "kallsyms"
     path.write_bytes(b"ffffffff81000000 T do_wp_page\n" + content)
-    assert symbols.kallsyms(("do_wp_page",), path)["do_wp_page"] >= 0
+    assert kallsyms.read_kallsyms(("do_wp_page",), path)["do_wp_page"] >= 0
 
 
 @fuzzed

@@ -6,16 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from cowtrace.kernel.casts import Cast
 from cowtrace.kernel.facts import (
     ENUMERATORS,
     FUNCTIONS,
-    MEMBERS,
     TRACEPOINTS,
     VARIABLES,
     KernelFacts,
 )
 from cowtrace.kernel.hooks import Hook, pair
+from cowtrace.kernel.members import MEMBERS
 from cowtrace.kernel.plan import (
     NO_OPTIONS,
     PLAN_NAMES,
@@ -26,6 +25,7 @@ from cowtrace.kernel.plan import (
     preference,
     probe_plan,
 )
+from cowtrace.kernel.trial_programs import Cast
 from cowtrace.model import FaultKind
 
 COMPLETE = KernelFacts(

@@ -1,4 +1,4 @@
-"""Where functions and variables are in the running kernel, by /proc/kallsyms."""
+"""Look up addresses of kernel functions and variables in /proc/kallsyms."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from cowtrace import cache
 
 
 def symbols(names: tuple[str, ...]) -> dict[str, int]:
-    """As kallsyms(); looked up once a boot, for that is a quarter of the time to start."""
+    """Like read_kallsyms(), but only once a boot: the look-up is a quarter of a start's time."""
     key = cache.key("kallsyms", cache.boot_id(), *names)
     data = cache.read(key)
     if data is not None:
-        known: dict[str, int] = json.loads(data)
-        return known
-    found = kallsyms(names)
+        cached: dict[str, int] = json.loads(data)
+        return cached
+    found = read_kallsyms(names)
     if all(found.values()):
         cache.write(key, json.dumps(found).encode())
     return found
 
 
-def kallsyms(names: tuple[str, ...], path: Path = Path("/proc/kallsyms")) -> dict[str, int]:
+def read_kallsyms(names: tuple[str, ...], path: Path = Path("/proc/kallsyms")) -> dict[str, int]:
     """Addresses of kernel symbols that exist under their plain name (not inlined, no .isra).
 
     An address is 0 where kernel.kptr_restrict hides it.

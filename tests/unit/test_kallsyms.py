@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cowtrace.kernel import symbols
+from cowtrace.kernel import kallsyms
 
 TEXT = b"""\
 ffffffff81000000 T do_wp_page
@@ -25,7 +25,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_only_plain_names_count(tmp_path: Path) -> None:
     (tmp_path / "kallsyms").write_bytes(TEXT)
-    assert symbols.kallsyms(NAMES, tmp_path / "kallsyms") == {
+    assert kallsyms.read_kallsyms(NAMES, tmp_path / "kallsyms") == {
         "do_wp_page": 0xFFFFFFFF81000000,
         "huge_zero_pfn": 0xFFFFFFFF81000300,
     }
@@ -42,7 +42,7 @@ def test_looked_up_once_unless_hidden(
         asked.append(names)
         return original(names, tmp_path / "kallsyms")
 
-    original = symbols.kallsyms
-    monkeypatch.setattr(symbols, "kallsyms", look_up)
-    assert symbols.symbols(NAMES) == symbols.symbols(NAMES)
+    original = kallsyms.read_kallsyms
+    monkeypatch.setattr(kallsyms, "read_kallsyms", look_up)
+    assert kallsyms.symbols(NAMES) == kallsyms.symbols(NAMES)
     assert len(asked) == looked_up
