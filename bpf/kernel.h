@@ -18,7 +18,7 @@
  * has bpf_rdonly_cast(), that takes a few instructions instead of a call: the
  * cast makes a pointer to unsigned longs, so that a loaded value is a number.
  * The compiler only knows calls of helpers: KFUNC_MARK marks the BTF id of a
- * kernel function, see cowtrace/tracer/compiled.py.
+ * kernel function, see cowtrace/tracer/bytecode.py.
  */
 #ifdef RDONLY_CAST
 #define KFUNC_MARK	0x40000000UL

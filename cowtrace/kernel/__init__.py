@@ -1,1 +1,1 @@
-"""What this kernel offers: BTF, symbols, privileges. Out comes a `ProbePlan`."""
+"""Find what this kernel offers (BTF, symbols, privileges) and make a `ProbePlan` of it."""

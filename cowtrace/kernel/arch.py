@@ -1,6 +1,6 @@
-"""What user space must know of the processor: registers as a sample holds them. bpf/arch.h's twin.
+"""Describe the registers in a sample, for each architecture: bpf/arch.h for user space.
 
-Page tables, and whether a word of registers is of user mode, are the BPF program's to know.
+BPF programs alone know page tables, and whether registers are of user mode.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ class Arch:
     """One architecture that cowtrace can trace on."""
 
     machine: str  # uname -m
-    regs_words: int  # REGS_WORDS of bpf/arch.h: of struct pt_regs, those that user mode has
-    dwarf_order: tuple[int, ...]  # words of it in DWARF's order, the instruction pointer last
-    stack_pointer: int  # DWARF's number of it
-    callee_saved: tuple[int, ...]  # DWARF's numbers of those that a function leaves as they were
-    frame_pointer: int | None  # DWARF's number, where CPython's trampoline saves it: unwind.py
-    pc_is_numbered: bool  # whether the instruction pointer has a DWARF number, the last one
-    address_bits: int | None  # of a user address, above which a return address may be signed
+    regs_words: int  # REGS_WORDS of bpf/arch.h: the part of struct pt_regs for user mode
+    dwarf_order: tuple[int, ...]  # index of each word, in DWARF's order; last the IP
+    stack_pointer: int  # DWARF's number
+    callee_saved: tuple[int, ...]  # DWARF's numbers of the registers that a function restores
+    frame_pointer: int | None  # DWARF's number, if CPython's trampoline saves it: unwind.py
+    pc_is_numbered: bool  # the instruction pointer has a DWARF number, the last one
+    address_bits: int | None  # of a user address; above them, a return address may be signed
 
     @property
     def instruction_pointer(self) -> int:
-        """Its place in dwarf_order."""
+        """Its index in dwarf_order."""
         return len(self.dwarf_order) - 1
 
 
@@ -49,12 +49,12 @@ ARCHES: Mapping[str, Arch] = {
         callee_saved=tuple(range(19, 30)),  # x19...x28, x29: the frame pointer
         frame_pointer=29,
         pc_is_numbered=False,
-        # Linux gives out no more unless it is asked for; pointer authentication uses the rest.
+        # Linux maps no higher unless a program requests it; pointer authentication uses the rest.
         address_bits=48,
     ),
 }
 
 
 def this() -> Arch:
-    """The running machine's, x86-64's where it is unknown: no plan runs there (kernel.plan)."""
+    """The running machine's; x86-64's on an unknown machine, where no plan runs (kernel.plan)."""
     return ARCHES.get(os.uname().machine, ARCHES["x86_64"])

@@ -1,4 +1,4 @@
-"""Where things are in this kernel: struct offsets, parameter names, enum values, from its BTF."""
+"""Look up struct offsets, parameter names and enum values of this kernel in its BTF."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VMLINUX = Path("/sys/kernel/btf/vmlinux")
 # include/uapi/linux/btf.h
 _STRUCT, _UNION, _ENUM, _TYPEDEF, _FUNC = 4, 5, 6, 8, 12
 _MODIFIERS = frozenset((8, 9, 10, 11, 18))  # typedef, volatile, const, restrict, type tag
-_DEEPEST = 32  # structs in structs, and names of a type: so that what is damaged has an end
+_DEEPEST = 32  # structs in structs, and modifiers of a type: damaged BTF may have loops
 _HEAD = struct.Struct("<III")  # name_off, info, size or type
 _MEMBER = struct.Struct("<III")  # name_off, type, offset in bits
 _PARAM = struct.Struct("<II")  # name_off, type
@@ -28,45 +28,36 @@ _LookUp = TypeVar("_LookUp", bound=Callable[..., Any])
 _ENUMERATOR = struct.Struct("<Ii")  # name_off, value
 
 
-def _answer(look_up: _LookUp) -> _LookUp:
-    """A method whose answer is remembered."""
+def _cached(look_up: _LookUp) -> _LookUp:
+    """A method whose answers are cached."""
 
     @wraps(look_up)
     def ask(self: Btf, *names: str) -> Any:
         question = " ".join((look_up.__name__, *names))
-        if question not in self._known:
-            self._known[question] = look_up(self, *names)
-            self.has_learnt = True
-        return self._known[question]
+        if question not in self.answers:
+            self.answers[question] = look_up(self, *names)
+            self.has_new_answers = True
+        return self.answers[question]
 
     return cast(_LookUp, ask)
 
 
 class Btf:
-    """Type information of one kernel. Look-ups answer None for what this kernel does not have.
+    """Type information of one kernel. Look-ups return None for what this kernel does not have.
 
-    They raise CowtraceError where it has no type information. `known` are earlier answers: to read
-    megabytes for a few numbers is a third of the time to start.
+    They raise CowtraceError if it has no type information. `answers` are those of an earlier start:
+    parsing megabytes for a few numbers takes a third of a start's time.
     """
 
-    def __init__(self, path: Path = VMLINUX, known: dict[str, Any] | None = None) -> None:
+    def __init__(self, path: Path = VMLINUX, answers: dict[str, Any] | None = None) -> None:
         self._path = path
-        self._known = dict(known or {})
-        self.has_learnt = False  # something that was not in `known`
-
-    @property
-    def known(self) -> dict[str, Any]:
-        """All answers so far, by what was asked."""
-        return dict(self._known)
-
-    @cached_property
-    def _lib(self) -> ctypes.CDLL:
-        return libbpf()
+        self.answers = dict(answers or {})  # by method and arguments
+        self.has_new_answers = False
 
     @cached_property
     def _btf(self) -> int:
         # libbpf 1.x: NULL and errno on failure.
-        btf: int | None = self._lib.btf__parse(str(self._path).encode(), None)
+        btf: int | None = libbpf().btf__parse(str(self._path).encode(), None)
         if not btf:
             raise CowtraceError(
                 f"this kernel has no type information ({self._path})",
@@ -75,24 +66,24 @@ class Btf:
             )
         return btf
 
-    @_answer
+    @_cached
     def offset(self, structure: str, member: str) -> int | None:
         """Bytes from the start of a struct to a member, through anonymous structs and unions."""
         type_id = self._find(structure, _STRUCT)
         return None if type_id is None else self._offset(type_id, member)
 
-    @_answer
+    @_cached
     def size(self, structure: str) -> int | None:
         """Bytes of a struct."""
         type_id = self._find(structure, _STRUCT)
         return None if type_id is None else self._type(type_id)[2]
 
     def parameters(self, function: str) -> tuple[str, ...] | None:
-        """Names of a function's parameters in order; None when it has no BTF (inlined, say)."""
+        """Names of a function's parameters in order; None if it has no BTF: it may be inlined."""
         names = self._parameters(function)
         return None if names is None else tuple(names)
 
-    @_answer
+    @_cached
     def _parameters(self, function: str) -> list[str] | None:
         type_id = self._find(function, _FUNC)
         if type_id is None:
@@ -100,32 +91,32 @@ class Btf:
         prototype = self._type(type_id)[2]
         return [self._name(p[0]) for p in self._items(prototype, _PARAM)]
 
-    @_answer
+    @_cached
     def enumerator(self, enum: str, name: str) -> int | None:
-        """Value of one name of a named enum."""
+        """Value of one enumerator of a named enum."""
         type_id = self._find(enum, _ENUM)
         if type_id is None:
             return None
         values = {self._name(n): value for n, value in self._items(type_id, _ENUMERATOR)}
         return values.get(name)
 
-    @_answer
+    @_cached
     def has_tracepoint(self, name: str) -> bool:
-        """Whether a tracepoint is compiled in: each leaves a typedef of its callback's type."""
+        """True if a tracepoint is compiled in: each defines a typedef for its callbacks."""
         return self._find(f"btf_trace_{name}", _TYPEDEF) is not None
 
-    @_answer
+    @_cached
     def struct_id(self, structure: str) -> int | None:
         """BTF id of a struct."""
         return self._find(structure, _STRUCT)
 
-    @_answer
+    @_cached
     def function_id(self, function: str) -> int | None:
-        """BTF id of a function, by which fentry and fexit programs name their target."""
+        """BTF id of a function: how fentry and fexit programs name their target."""
         return self._find(function, _FUNC)
 
     def _find(self, name: str, kind: int) -> int | None:
-        type_id: int = self._lib.btf__find_by_name_kind(self._btf, name.encode(), kind)
+        type_id: int = libbpf().btf__find_by_name_kind(self._btf, name.encode(), kind)
         return type_id if type_id > 0 else None
 
     def _type(self, type_id: int) -> tuple[int, int, int]:
@@ -134,7 +125,7 @@ class Btf:
         return info >> 24 & 31, info & 0xFFFF, size
 
     def _address(self, type_id: int) -> int:
-        address: int | None = self._lib.btf__type_by_id(self._btf, type_id)
+        address: int | None = libbpf().btf__type_by_id(self._btf, type_id)
         if not address:
             raise self._damaged()
         return address
@@ -146,7 +137,7 @@ class Btf:
         return item.iter_unpack(raw)
 
     def _name(self, offset: int) -> str:
-        name: bytes | None = self._lib.btf__name_by_offset(self._btf, offset)
+        name: bytes | None = libbpf().btf__name_by_offset(self._btf, offset)
         if name is None:
             raise self._damaged()
         return name.decode(errors="backslashreplace")
@@ -185,17 +176,17 @@ class Btf:
 
 @functools.cache
 def vmlinux() -> Btf:
-    """The running kernel's BTF, with what was asked of it before since this kernel was booted."""
+    """The running kernel's BTF, with the answers of earlier starts since this boot."""
     data = cache.read(_key())
-    return Btf(known=json.loads(data) if data else None)
+    return Btf(answers=json.loads(data) if data else None)
 
 
-def keep_answers() -> None:
-    """For the next start."""
+def save_answers() -> None:
+    """Cache the answers for the next start."""
     btf = vmlinux()
-    if btf.has_learnt:
-        cache.write(_key(), json.dumps(btf.known).encode())
-        btf.has_learnt = False
+    if btf.has_new_answers:
+        cache.write(_key(), json.dumps(btf.answers).encode())
+        btf.has_new_answers = False
 
 
 def _key() -> str:

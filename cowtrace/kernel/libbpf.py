@@ -1,6 +1,6 @@
-"""libbpf by ctypes: the functions that cowtrace calls directly, typed once.
+"""Load libbpf with ctypes, and declare the functions that cowtrace calls.
 
-BCC brings no BTF reader and reads maps one key at a time; libbpf has both, in C.
+BCC has no BTF reader and reads maps one key at a time; libbpf reads BTF, and maps in batches.
 """
 
 from __future__ import annotations
@@ -10,48 +10,32 @@ from functools import cache
 
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 
+_INT, _U32, _U64, _SIZE = c.c_int, c.c_uint32, c.c_uint64, c.c_size_t
+_STRING, _POINTER = c.c_char_p, c.c_void_p
+
+# Function: result, arguments.
 _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
-    "btf__parse": (c.c_void_p, (c.c_char_p, c.c_void_p)),
-    "btf__find_by_name_kind": (c.c_int, (c.c_void_p, c.c_char_p, c.c_uint32)),
-    "btf__type_by_id": (c.c_void_p, (c.c_void_p, c.c_uint32)),
-    "btf__name_by_offset": (c.c_char_p, (c.c_void_p, c.c_uint32)),
-    "bpf_prog_load": (
-        c.c_int,
-        (c.c_uint, c.c_char_p, c.c_char_p, c.c_void_p, c.c_size_t, c.c_void_p),
-    ),
-    "bpf_map_create": (
-        c.c_int,
-        (c.c_uint, c.c_char_p, c.c_uint32, c.c_uint32, c.c_uint32, c.c_void_p),
-    ),
-    "bpf_prog_test_run_opts": (c.c_int, (c.c_int, c.c_void_p)),
-    "bpf_raw_tracepoint_open": (c.c_int, (c.c_char_p, c.c_int)),
-    "bpf_enable_stats": (c.c_int, (c.c_int,)),
-    "bpf_map_lookup_batch": (
-        c.c_int,
-        (
-            c.c_int,
-            c.c_void_p,
-            c.c_void_p,
-            c.c_void_p,
-            c.c_void_p,
-            c.POINTER(c.c_uint32),
-            c.c_void_p,
-        ),
-    ),
-    "bpf_map_delete_batch": (
-        c.c_int,
-        (c.c_int, c.c_void_p, c.POINTER(c.c_uint32), c.c_void_p),
-    ),
-    "bpf_map_lookup_elem": (c.c_int, (c.c_int, c.c_void_p, c.c_void_p)),
-    "bpf_map_update_elem": (c.c_int, (c.c_int, c.c_void_p, c.c_void_p, c.c_uint64)),
-    "bpf_map_delete_elem": (c.c_int, (c.c_int, c.c_void_p)),
-    "bpf_prog_get_fd_by_id": (c.c_int, (c.c_uint32,)),
-    "bpf_obj_get_info_by_fd": (c.c_int, (c.c_int, c.c_void_p, c.POINTER(c.c_uint32))),
-    "ring_buffer__new": (c.c_void_p, (c.c_int, c.c_void_p, c.c_void_p, c.c_void_p)),
-    "ring_buffer__poll": (c.c_int, (c.c_void_p, c.c_int)),
-    "ring_buffer__free": (None, (c.c_void_p,)),
-    "libbpf_num_possible_cpus": (c.c_int, ()),
-    "libbpf_set_print": (c.c_void_p, (c.c_void_p,)),
+    "btf__parse": (_POINTER, (_STRING, _POINTER)),
+    "btf__find_by_name_kind": (_INT, (_POINTER, _STRING, _U32)),
+    "btf__type_by_id": (_POINTER, (_POINTER, _U32)),
+    "btf__name_by_offset": (_STRING, (_POINTER, _U32)),
+    "bpf_prog_load": (_INT, (_U32, _STRING, _STRING, _POINTER, _SIZE, _POINTER)),
+    "bpf_map_create": (_INT, (_U32, _STRING, _U32, _U32, _U32, _POINTER)),
+    "bpf_prog_test_run_opts": (_INT, (_INT, _POINTER)),
+    "bpf_raw_tracepoint_open": (_INT, (_STRING, _INT)),
+    "bpf_enable_stats": (_INT, (_INT,)),
+    "bpf_map_lookup_batch": (_INT, (_INT, *6 * (_POINTER,))),
+    "bpf_map_delete_batch": (_INT, (_INT, _POINTER, _POINTER, _POINTER)),
+    "bpf_map_lookup_elem": (_INT, (_INT, _POINTER, _POINTER)),
+    "bpf_map_update_elem": (_INT, (_INT, _POINTER, _POINTER, _U64)),
+    "bpf_map_delete_elem": (_INT, (_INT, _POINTER)),
+    "bpf_prog_get_fd_by_id": (_INT, (_U32,)),
+    "bpf_obj_get_info_by_fd": (_INT, (_INT, _POINTER, _POINTER)),
+    "ring_buffer__new": (_POINTER, (_INT, _POINTER, _POINTER, _POINTER)),
+    "ring_buffer__poll": (_INT, (_POINTER, _INT)),
+    "ring_buffer__free": (None, (_POINTER,)),
+    "libbpf_num_possible_cpus": (_INT, ()),
+    "libbpf_set_print": (_POINTER, (_POINTER,)),
 }
 
 

@@ -1,4 +1,4 @@
-"""What a plan cannot see on one kernel, in plain words: `cowtrace doctor` and -v print them."""
+"""List what a plan cannot see on one kernel, as sentences for `cowtrace doctor` and -v."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ SLOTS = 1 << 16
 def limits(
     name: str, facts: KernelFacts, defines: Mapping[str, int]
 ) -> tuple[frozenset[FaultKind], tuple[str, ...]]:
-    """(kinds that it cannot tell, what its counts do not hold: a sentence each)."""
+    """(kinds that it does not distinguish, limits of its counts: a sentence each)."""
     spots = []
     unseen: set[FaultKind] = set()
     if name == "tracepoint":
         unseen |= {FaultKind.SHARED, FaultKind.UNCHANGED}
         spots = [
-            "writes to shared mappings cannot be told apart: those that re-mark count as reused",
-            "reused is an upper bound: spurious and retried faults are in it",
-            "copied is an upper bound when threads race for one page: each that lost is in it",
+            "writes to shared mappings are not distinguished: those that re-mark count as reused",
+            "reused is an upper bound: it includes spurious and retried faults",
+            "copied is an upper bound when threads race for a page: it includes the losers' copies",
             "faults made by another process (ptrace, process_vm_writev) are not seen",
             "copies of hugetlb pages, huge pages of zeroes, and faults that userfaultfd handles "
             "count as reused",
-            "pages copied since they are pinned for reading are not seen",
+            "pages copied because they are pinned for reading are not seen",
         ]
         if "USER_STACKS" in defines:
             spots.append("copies that the kernel makes for a process have no stack")
@@ -37,22 +37,22 @@ def limits(
             unseen.add(FaultKind.FILE_COPIED)
     if name != "kprobe" and facts.preemptible:
         spots.append(
-            "on a preemptible kernel, threads that take turns on one CPU can miss faults: lost"
+            "on a preemptible kernel, faults are lost when a thread is preempted in a program"
         )
     if name == "kprobe" and facts.preemptible:
         spots.append(
-            "on a preemptible kernel, faults beside other users of BPF maps can be missed: lost, "
-            "and not counted before Linux 6.7"
+            "on a preemptible kernel, faults are lost while another user of BPF maps is preempted; "
+            "before Linux 6.7, these losses are not counted"
         )
     if "HUGETLB_WP" not in defines and name != "tracepoint":
         spots.append("copies of hugetlb pages are not seen")
     if "FORK_COPIES" not in defines:
-        spots.append("pages that fork itself copies, since they are pinned, are not seen")
+        spots.append("pages that fork itself copies, because they are pinned, are not seen")
     in_parts = "GENERATIONS" in defines and "PERCPU_COUNTER_BYTES" in defines
     if in_parts and "PER_CPU_OFFSETS" not in defines:
         # percpu_counter_batch in lib/percpu_counter.c, for each CPU
         off = max(32, 2 * facts.cpus) * facts.cpus * facts.page_bytes
-        spots.append(f"memory shareable at fork is off by up to {off >> 10} KiB")
+        spots.append(f"memory shareable at fork can be wrong by up to {off >> 10} KiB")
     if name == "tracepoint" and facts.pid_max > SLOTS:
         spots.append(
             f"thread ids that differ by a multiple of {SLOTS} share a slot: if both fault at "

@@ -32,7 +32,7 @@ _GFP = {"GFP_MOVABLE": 0x8, "GFP_ZERO": 0x100}
 _CELLS = 1 << 10  # a round and CPU: 32 bytes each, twice
 
 
-# By what faults can be told apart, beyond kind, source and origin.
+# What else distinguishes faults, beyond kind, source and origin.
 Detail = Literal["generation", "mapping", "stack", "kernel-stack", "latency"]
 DETAILS: tuple[Detail, ...] = ("generation", "mapping", "stack", "kernel-stack", "latency")
 
@@ -44,16 +44,16 @@ class ProbePlan:
     name: PlanName
     hooks: tuple[Hook, ...]  # to attach in this order; detach in the reverse
     defines: Mapping[str, int]  # -D macros for bpf/
-    unseen: frozenset[FaultKind]  # kinds it cannot tell: shown as `-`
-    blind_spots: tuple[str, ...]  # what its counts do not hold, in plain words
-    details: frozenset[Detail] = frozenset()  # of those asked for, the ones it can tell
+    unseen: frozenset[FaultKind]  # kinds it does not distinguish: shown as `-`
+    blind_spots: tuple[str, ...]  # limits of its counts: a sentence each
+    details: frozenset[Detail] = frozenset()  # those requested that it supports
 
     @property
     def misses_faults(self) -> bool:
         """True if a skipped run loses a fault.
 
-        Not where no thread is preempted in it: then only an interrupt comes between, whose
-        allocations are no fault's. (The entry of a kprobe's pair always misses one.)
+        Not if no thread can be preempted in a program: then only an interrupt can come between, and
+        its allocations belong to no fault. (A skipped entry of a kprobe pair always loses one.)
         """
         return self.name == "kprobe" or "PREEMPTIBLE" in self.defines
 
@@ -65,16 +65,16 @@ class Options:
     region: tuple[int, int] | None = None  # count only faults at addresses in [start, end)
     page_faults: bool = False  # totals of all page faults: a program in each of them
     cross_check: bool = False  # compare each copy with wp_page_copy(), where that exists (kprobe)
-    fork_copies: bool = False  # what fork copies itself: a probe on every new anonymous page
-    details: frozenset[Detail] = frozenset()  # tell faults apart by these: bpf/detail.h
-    samples: bool = False  # one in so many copies with its user stack, for DWARF unwinding
-    events: bool = False  # each fault by itself, through a ring buffer
-    wanted: bool = False  # only processes that are in the map of that name
-    follow: bool = False  # and whatever these fork
-    cgroup: bool = False  # only tasks in the cgroup that is in the map cgroups
+    fork_copies: bool = False  # pages that fork itself copies: a probe on every anonymous page
+    details: frozenset[Detail] = frozenset()  # count by these, too: bpf/detail.h
+    samples: bool = False  # sampled copies with their user stack, for DWARF unwinding
+    events: bool = False  # send each fault through a ring buffer
+    wanted: bool = False  # count only processes in the map `wanted`
+    follow: bool = False  # and their descendants
+    cgroup: bool = False  # count only tasks in the cgroup in the map `cgroups`
 
     def defines(self) -> dict[str, int]:
-        """Their -D macros, without those that hooks bring along."""
+        """The -D macros, except those that hooks need."""
         switches = {
             "PAGE_FAULTS": self.page_faults,
             "EVENTS": self.events,
@@ -101,16 +101,14 @@ class NoPlan:
 
 
 def preference(facts: KernelFacts) -> tuple[PlanName, ...]:
-    """The order in which `auto` tries the plans: the cheapest first that loses nothing."""
+    """The order in which `auto` tries the plans: those that lose no fault first, then by cost."""
     return ("kprobe", "fentry", "tracepoint") if facts.preemptible else PLAN_NAMES
 
 
 def probe_plan(
-    name: PlanName,
-    facts: KernelFacts,
-    options: Options = NO_OPTIONS,
+    name: PlanName, facts: KernelFacts, options: Options = NO_OPTIONS
 ) -> ProbePlan | NoPlan:
-    """The plan of that name on that kernel, or each thing that it lacks."""
+    """The plan of that name on that kernel, or everything that it lacks."""
     reasons = tuple(_missing(name, facts))
     if reasons:
         return NoPlan(name, reasons)
@@ -126,16 +124,16 @@ def probe_plan(
 
 
 def _details(name: PlanName, facts: KernelFacts, options: Options) -> frozenset[Detail]:
-    """Those asked for that this plan can tell on this kernel."""
-    can: set[Detail] = {"stack", "kernel-stack"}
+    """The requested details that this plan supports on this kernel."""
+    supported: set[Detail] = {"stack", "kernel-stack"}
     if "sched_process_exec" in facts.tracepoints:
-        can.add("generation")
+        supported.add("generation")
     needed = MAPPING.keys() | (MAPLE if name == "tracepoint" else {}).keys()
     if facts.offsets.keys() >= needed:
-        can.add("mapping")
+        supported.add("mapping")
     if hooks.latency(name, facts) is not hooks.NOTHING:
-        can.add("latency")
-    return options.details & can
+        supported.add("latency")
+    return options.details & supported
 
 
 def _parts(
@@ -146,7 +144,7 @@ def _parts(
         macros = {_DETAIL_MACROS[detail]: 1 for detail in details if detail != "latency"}
         parts.append(Part((), {"DETAILS": 1, **macros}))
     if details or options.samples:
-        # Where the stack of a process leads to that has ended is known from its parent.
+        # The parent of a process that has ended resolves its addresses: tracer/symbols.py.
         parts.append(Part((), {"GENERATIONS": 1}))
     if "latency" in details:
         parts.append(hooks.latency(name, facts))
@@ -196,7 +194,7 @@ def _defines(name: PlanName, facts: KernelFacts) -> dict[str, int]:
     else:
         offsets.pop("MM_MT", None)
     errors = sum(facts.constants[f"VM_FAULT_{e}"] for e in _ERRORS)
-    # Where no other program can come between, sums are kept in cells first: bpf/count.h.
+    # Cells cache sums where no program can preempt another: bpf/count.h.
     cast = facts.cast
     alone = name == "kprobe" or not facts.preemptible
     return {

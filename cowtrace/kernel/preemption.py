@@ -1,7 +1,7 @@
-"""Can a thread be preempted in the kernel, so inside a BPF program?
+"""Find out if threads can be preempted in the kernel, and so inside BPF programs.
 
-`uname -v` names the model. Where it is chosen at boot, kernels before 6.15 name it in debugfs
-only, which may be out of reach: then it is seen by what the choice has made of cond_resched().
+`uname -v` names the preemption model. If it is chosen at boot, kernels before 6.15 name it only in
+debugfs, which may not be readable. Then the code of cond_resched() shows the choice.
 """
 
 from __future__ import annotations
@@ -15,18 +15,14 @@ from cowtrace.kernel.programs import RAW_TRACEPOINT, instruction, run_once, try_
 
 _PREEMPT = Path("/sys/kernel/debug/sched/preempt")
 _NOT = ("none", "voluntary")
-# x86: a jump to one of the two, as sched_dynamic_update() in kernel/sched/core.c has set it.
-_CALL, _RESCHEDULES, _DOES_NOTHING = (
-    "__SCT__cond_resched",
-    "__cond_resched",
-    "__static_call_return0",
-)
+# x86: a jump to one of the other two, set by sched_dynamic_update() in kernel/sched/core.c.
+_CALL, _TARGETS = "__SCT__cond_resched", ("__cond_resched", "__static_call_return0")
 _JUMP_BYTES = 5
 _PROBE_READ_KERNEL = 113
 
 
 def preemptible(version: str | None = None, preempt: Path = _PREEMPT) -> bool:
-    """True also when that cannot be found out."""
+    """True also if it cannot be found out."""
     words = (os.uname().version if version is None else version).split()
     model = next((word for word in words if word.startswith("PREEMPT")), None)
     if model in (None, "PREEMPT(none)", "PREEMPT(voluntary)"):
@@ -36,23 +32,23 @@ def preemptible(version: str | None = None, preempt: Path = _PREEMPT) -> bool:
     try:
         return preempt.read_text().partition("(")[2].partition(")")[0] not in _NOT
     except OSError:
-        return not _threads_offer_the_cpu(symbols((_CALL, _RESCHEDULES, _DOES_NOTHING)))
+        return not _cond_resched_reschedules(symbols((_CALL, *_TARGETS)))
 
 
-def _threads_offer_the_cpu(known: dict[str, int]) -> bool:
-    """Whether cond_resched() does something: only where threads are not preempted without it."""
-    if not all(known.values()) or len(known) < 3:
+def _cond_resched_reschedules(addresses: dict[str, int]) -> bool:
+    """True if cond_resched() reschedules: only on kernels that do not preempt threads otherwise."""
+    if not all(addresses.values()) or len(addresses) < 3:
         return False
-    jump = known[_CALL]
+    jump = addresses[_CALL]
     try:
         target = jump + _JUMP_BYTES + _read_s32(jump + 1)
     except OSError:
         return False
-    return target == known[_RESCHEDULES]
+    return target == addresses[_TARGETS[0]]
 
 
 def _read_s32(address: int) -> int:
-    """A number in the kernel's memory, read by a program that runs once."""
+    """A number in kernel memory, read by a program that runs once."""
     code = (
         instruction(0xB7, to=1)  # r1 = 0
         + instruction(0x63, to=10, source=1, offset=-4)  # *(u32 *)(r10 - 4) = r1

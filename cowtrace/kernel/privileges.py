@@ -1,4 +1,4 @@
-"""May this process load BPF programs, and does it know processes by the kernel's own pids?"""
+"""Check that this process may load BPF programs, and that its PIDs are host PIDs."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _INITIAL = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 
 
 def capabilities(status: Path = _STATUS) -> frozenset[str]:
-    """Those of this process that matter here."""
+    """The capabilities of this process that tracing needs."""
     lines = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
     effective = int(lines["CapEff"], 16)
     return frozenset(name for name, bit in _BITS.items() if effective >> bit & 1)
 
 
 def may_trace(held: frozenset[str]) -> bool:
-    """CAP_BPF and CAP_PERFMON (5.8 and later) load tracing programs; CAP_SYS_ADMIN has both."""
+    """True with CAP_BPF and CAP_PERFMON (5.8 and later); CAP_SYS_ADMIN includes both."""
     return "CAP_SYS_ADMIN" in held or {"CAP_BPF", "CAP_PERFMON"} <= held
 
 
 def lockdown(path: Path = _LOCKDOWN) -> str | None:
-    """none, integrity or confidentiality; None when the kernel has no lockdown or hides it."""
+    """none, integrity or confidentiality; None if the kernel has no lockdown or hides it."""
     try:
         text = path.read_text()
     except OSError:
@@ -36,13 +36,12 @@ def lockdown(path: Path = _LOCKDOWN) -> str | None:
 
 
 def in_initial_pid_namespace(own: Path = _PID_NAMESPACE) -> bool:
-    """Whether pids here are those that the kernel counts by; not in most containers."""
+    """True if PIDs here are host PIDs; in most containers they are not."""
     return own.stat().st_ino == _INITIAL
 
 
 def require_privileges() -> None:
-    """Raises CowtraceError when no plan can run, or would not say the truth, whatever the kernel
-    offers."""
+    """Raises CowtraceError if no plan can run, or its PIDs would be wrong, on any kernel."""
     if not in_initial_pid_namespace():
         raise CowtraceError(
             "this is a PID namespace of its own: the kernel counts by other PIDs than those here",

@@ -1,6 +1,6 @@
-"""Create BPF maps and load programs through low-level calls of libbpf.
+"""Create BPF maps and load programs with low-level calls of libbpf.
 
-All raise OSError when the kernel refuses.
+All functions raise OSError if the kernel refuses.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from cowtrace.libc import checked
 KPROBE, RAW_TRACEPOINT, TRACING = 2, 17, 26
 FENTRY, FEXIT = 24, 25
 _NAME_BYTES = 15
-_LOG_BYTES = 1 << 20  # of the verifier; kernels before 6.4 refuse where it does not fit
+_LOG_BYTES = 1 << 20  # of the verifier's log; kernels before 6.4 fail if it does not fit
 
 
 @dataclass(frozen=True, slots=True)
 class MapSpec:
-    """What a map is made of; the head of struct bpf_map_info, without its id."""
+    """The properties of a map: the head of struct bpf_map_info, without its id."""
 
     name: str
     kind: int  # enum bpf_map_type
@@ -95,7 +95,7 @@ class _RunOptions(ctypes.Structure):
 
 
 def map_spec(name: str, fd: int) -> MapSpec:
-    """What an open map is made of."""
+    """The properties of an open map."""
     info = (ctypes.c_uint32 * 6)()
     size = ctypes.c_uint32(ctypes.sizeof(info))
     checked(libbpf().bpf_obj_get_info_by_fd(fd, info, ctypes.byref(size)))
@@ -119,14 +119,14 @@ def create_map(spec: MapSpec) -> int:
 
 
 def try_program(kind: int, code: bytes, attach_type: int = 0, btf_id: int = 0) -> int:
-    """A program of a few instructions, to see whether this kernel takes such a one."""
+    """Load a program without reading the verifier's log: does this kernel accept it?"""
     return checked(_load(kind, "trial", code, _load_options(attach_type, btf_id)))
 
 
 def load_program(kind: int, name: str, code: bytes, attach_type: int = 0, btf_id: int = 0) -> int:
-    """Instructions, past the verifier; `btf_id` of the function that they are for (TRACING).
+    """Load instructions; `btf_id` is that of the traced function (TRACING).
 
-    The error ends with what the verifier said last, where it said something.
+    The error ends with the last line of the verifier's log, if there is one.
     """
     options = _load_options(attach_type, btf_id)
     try:
@@ -166,12 +166,12 @@ def instruction(
 
 
 def run_once(program: int) -> int:
-    """What a raw tracepoint's program returns when it is run here and now, with no arguments."""
+    """Run a raw tracepoint's program now, without arguments: its return value."""
     options = _RunOptions(sz=ctypes.sizeof(_RunOptions))
     checked(libbpf().bpf_prog_test_run_opts(program, ctypes.byref(options)))
     return int(options.retval)
 
 
 def open_raw_tracepoint(name: str | None, program: int) -> int:
-    """A link, attached while it is open. No name: that of the function a TRACING program is for."""
+    """A link: attached while it is open. A TRACING program names its function: it needs no name."""
     return checked(libbpf().bpf_raw_tracepoint_open(name and name.encode(), program))

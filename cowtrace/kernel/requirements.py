@@ -1,4 +1,4 @@
-"""What cowtrace needs, each found or missing: what a lack costs and how to mend it."""
+"""Check each thing that cowtrace needs: found or missing, what its lack costs, how to fix it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from cowtrace.kernel.privileges import capabilities, in_initial_pid_namespace, l
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """One thing that cowtrace looks for."""
+    """One thing that cowtrace needs."""
 
     name: str
     found: bool
     detail: str  # what was found
     cost: str  # what its lack costs
-    mend: str  # how to mend that; "" where only another kernel helps
+    mend: str  # how to fix that; "" if only another kernel helps
 
 
 def facts_or_none() -> KernelFacts | None:
-    """None where there is no BTF, or no libbpf to read it with."""
+    """None if there is no BTF, or no libbpf to read it."""
     try:
         return kernel_facts()
     except CowtraceError:
@@ -34,7 +34,7 @@ def facts_or_none() -> KernelFacts | None:
 
 
 def requirements(facts: KernelFacts | None) -> tuple[Requirement, ...]:
-    """All of them, in the order in which a user should mend them."""
+    """All requirements, in the order in which a user should fix them."""
     return (*_privileges(), *_software(), *(_offers(facts) if facts else ()))
 
 

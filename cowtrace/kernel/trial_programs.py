@@ -11,15 +11,9 @@ import os
 from contextlib import closing
 from dataclasses import dataclass
 
+from cowtrace.kernel import programs
 from cowtrace.kernel.btf import Btf
-from cowtrace.kernel.programs import (
-    FEXIT,
-    KPROBE,
-    TRACING,
-    instruction,
-    open_raw_tracepoint,
-    try_program,
-)
+from cowtrace.kernel.programs import instruction, try_program
 
 _MOVE, _CALL, _EXIT = 0xB7, 0x85, 0x95
 _RETURN_0 = instruction(_MOVE, to=0) + instruction(_EXIT)
@@ -51,7 +45,7 @@ def rdonly_cast(btf: Btf) -> Cast | None:
         + _RETURN_0
     )
     try:
-        os.close(try_program(KPROBE, program))
+        os.close(try_program(programs.KPROBE, program))
     except OSError:
         return None
     return Cast(function, words)
@@ -64,10 +58,10 @@ def fexit_refused(btf: Btf, function: str) -> str | None:
         return f"BTF has no function {function}()"
     step = "loading"
     try:
-        program = try_program(TRACING, _RETURN_0, FEXIT, type_id)
+        program = try_program(programs.TRACING, _RETURN_0, programs.FEXIT, type_id)
         with closing(os.fdopen(program)):
             step = "attaching"
-            os.close(open_raw_tracepoint(None, program))
+            os.close(programs.open_raw_tracepoint(None, program))
     except OSError as error:
         number = error.errno or 0
         return f"{step} an fexit program: {error.strerror} ({errno.errorcode.get(number, number)})"

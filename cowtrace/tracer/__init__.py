@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
-from cowtrace.kernel.btf import keep_answers
+from cowtrace.kernel.btf import save_answers
 from cowtrace.kernel.facts import KernelFacts, kernel_facts
 from cowtrace.kernel.plan import Detail, NoPlan, Options, ProbePlan, preference, probe_plan
 from cowtrace.kernel.privileges import require_privileges
@@ -91,7 +91,7 @@ def attach(
             say(str(error))
         else:
             say(f"attached the {name} plan")
-            keep_answers()
+            save_answers()
             return tracer
     if len(refusals) == 1:
         raise refusals[0]

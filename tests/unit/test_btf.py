@@ -20,7 +20,7 @@ def test_known_answers_need_no_btf() -> None:
     assert btf.offset("vm_fault", "pte") == 88
     assert btf.offset("vm_fault", "no_such") is None
     assert btf.parameters("f") == ("vmf",)
-    assert btf.known == known
+    assert btf.answers == known
 
 
 def test_other_questions_do() -> None:
@@ -46,7 +46,7 @@ def test_answers_are_the_same_when_they_come_back() -> None:
     first = Btf()
     answers = asked(first)
     assert answers[0] is not None
-    assert asked(Btf(NOWHERE, json.loads(json.dumps(first.known)))) == answers
+    assert asked(Btf(NOWHERE, json.loads(json.dumps(first.answers)))) == answers
 
 
 def made(*types: bytes, strings: bytes = b"\0pair\0one\0") -> bytes:
