@@ -57,7 +57,7 @@ def wp_page_copy(facts: KernelFacts) -> Part:
 
 
 def huge_pages(facts: KernelFacts) -> Part:
-    """Faults on huge entries: hugetlb, and transparent huge pages that are not split."""
+    """Count faults on huge entries: hugetlb, and transparent huge pages that are not split."""
     if not facts.kprobes:
         return NOTHING
     hooks: tuple[Hook, ...] = ()
@@ -99,7 +99,7 @@ def latency(name: str, facts: KernelFacts) -> Part:
 
 
 def fork_copies(facts: KernelFacts) -> Part:
-    """Pages that fork itself copies, since they are pinned."""
+    """Count pages that fork itself copies, because they are pinned."""
     rmap = next(
         (f for f in ("folio_add_new_anon_rmap", "page_add_new_anon_rmap") if f in facts.symbols),
         None,

@@ -144,7 +144,7 @@ def _parts(
         macros = {_DETAIL_MACROS[detail]: 1 for detail in details if detail != "latency"}
         parts.append(Part((), {"DETAILS": 1, **macros}))
     if details or options.samples:
-        # The parent of a process that has ended resolves its addresses: tracer/symbols.py.
+        # The parent of a process that has ended resolves its addresses: tracer/stack_symbols.py.
         parts.append(Part((), {"GENERATIONS": 1}))
     if "latency" in details:
         parts.append(hooks.latency(name, facts))

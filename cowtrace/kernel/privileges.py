@@ -44,7 +44,7 @@ def require_privileges() -> None:
     """Raises CowtraceError if no plan can run, or its PIDs would be wrong, on any kernel."""
     if not in_initial_pid_namespace():
         raise CowtraceError(
-            "this is a PID namespace of its own: the kernel counts by other PIDs than those here",
+            "this PID namespace is not the host's: the kernel counts by host PIDs",
             hint="run it on the host, or in a container that shares the host's PIDs: --pid=host",
             exit_code=EXIT_NO_PLAN,
         )

@@ -58,8 +58,8 @@ def _privileges() -> Iterator[Requirement]:
     yield Requirement(
         "PID namespace",
         host,
-        "the host's" if host else "one of its own, as in a container",
-        "no plan can run: the kernel counts by other PIDs than those here",
+        "the host's" if host else "not the host's, as in a container",
+        "no plan can run: the kernel counts by host PIDs",
         "share the host's PIDs: --pid=host",
     )
     mode = lockdown()
@@ -76,7 +76,7 @@ def _privileges() -> Iterator[Requirement]:
         "tracefs",
         tracefs is not None,
         tracefs or "not mounted, or only root may look",
-        "the kprobe plan loses faults when many threads sleep in one; it counts them",
+        "the kprobe plan loses faults, and counts them, while many threads sleep in a fault",
         "mount -t tracefs nodev /sys/kernel/tracing, as root",
     )
 
@@ -101,7 +101,7 @@ def _software() -> Iterator[Requirement]:
         "BTF",
         VMLINUX.exists(),
         str(VMLINUX) if VMLINUX.exists() else f"no {VMLINUX}",
-        "no plan can run: struct offsets are not known",
+        "no plan can run: struct offsets are unknown",
         "boot a kernel with CONFIG_DEBUG_INFO_BTF=y",
     )
 
@@ -111,7 +111,7 @@ def _offers(facts: KernelFacts) -> Iterator[Requirement]:
         "trampolines",
         facts.fexit_refused is None,
         facts.fexit_refused or "an fexit program attaches to do_wp_page()",
-        "no fentry plan: the kprobe plan costs more a fault",
+        "no fentry plan: the kprobe plan costs more per fault",
         "",
     )
     yield Requirement(
@@ -125,7 +125,7 @@ def _offers(facts: KernelFacts) -> Iterator[Requirement]:
         ("do_wp_page", "only the tracepoint plan"),
         ("finish_fault", "only the tracepoint plan"),
         ("hugetlb_wp", "copies of hugetlb pages are not seen"),
-        ("wp_page_copy", "nothing: frame numbers tell a copy; this would only confirm them"),
+        ("wp_page_copy", "nothing: frame numbers identify a copy; wp_page_copy() only confirms it"),
     ):
         there = function in facts.symbols
         if function == "hugetlb_wp" and "hugetlb_cow" in facts.symbols:
