@@ -56,7 +56,7 @@ def workload(
     if name is None:
         raise CowtraceError(
             "no workload is named",
-            hint="all of them: cowtrace workload --list",
+            hint="list all workloads: cowtrace workload --list",
             exit_code=EXIT_USAGE,
         )
     chosen = workloads.find(name)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cowtrace.errors import CowtraceError
 from cowtrace.workloads import pagemap
-from cowtrace.workloads.counts import Counts
+from cowtrace.workloads.outcome import Counts
 from cowtrace.workloads.region import (
     PAGE_BYTES,
     REGION_START,

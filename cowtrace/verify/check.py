@@ -7,7 +7,7 @@ import enum
 from dataclasses import dataclass
 from typing import Any
 
-from cowtrace.workloads.counts import Evidence
+from cowtrace.workloads.outcome import Evidence
 
 
 class Verdict(enum.Enum):

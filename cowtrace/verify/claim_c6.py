@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from cowtrace.model import FaultKind
 from cowtrace.workloads.compare import Row
-from cowtrace.workloads.counts import Evidence
+from cowtrace.workloads.outcome import Evidence
 
 CLAIM = "C6"
 _KINDS = (FaultKind.COPIED, FaultKind.REUSED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cowtrace.model import COPIES, FaultKind, FaultRow, Snapshot, Source
-from cowtrace.workloads.counts import Outcome
+from cowtrace.workloads.outcome import Outcome
 
 _LARGE = (Source.HUGETLB, Source.THP)  # may be replaced whole
 _NEVER = (FaultKind.UNCLASSIFIED, FaultKind.FAILED)  # unless foretold

@@ -11,7 +11,7 @@ from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.invariants import wrong as wrong_rows
 from cowtrace.verify.prose import expected_words, observed_words
 from cowtrace.workloads.compare import Detail, Row, comparison
-from cowtrace.workloads.counts import Evidence, Outcome
+from cowtrace.workloads.outcome import Evidence, Outcome
 from cowtrace.workloads.workload import Workload
 
 
@@ -105,7 +105,7 @@ def _lost(differing: Iterable[Row], trace: Snapshot) -> bool:
 def _untold(rows: Iterable[Row]) -> str:
     """The kinds that were foretold, where neither the trace nor pagemap can see any of them."""
     telling = [row for row in rows if row.expected]
-    if any(row.told for row in telling):
+    if any(row.observed for row in telling):
         return ""
     return ", ".join(dict.fromkeys(row.kind.label for row in telling))
 

@@ -12,7 +12,7 @@ from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.groups import Group
 from cowtrace.verify.judge import during, judge, unmade
 from cowtrace.workloads import Outcome, run_forked
-from cowtrace.workloads.workload import CannotHere, Workload, check_pages
+from cowtrace.workloads.workload import Unsupported, Workload, check_pages
 
 PAGES = 127  # a prime: counts that double, or that halve, show
 
@@ -50,7 +50,7 @@ def _check(workload: Workload, live: Live, pages: int, run: Callable[[str, int],
         return unmade(workload, str(reason), before, 0, Verdict.UNSEEN)
     try:
         outcome = run(workload.name, pages)
-    except CannotHere as reason:
+    except Unsupported as reason:
         return unmade(workload, str(reason), before, time.monotonic() - start, Verdict.UNSEEN)
     except CowtraceError as error:
         return unmade(workload, str(error), before, time.monotonic() - start, Verdict.FAILS)

@@ -11,7 +11,7 @@ from rich.text import Text
 from cowtrace.text import printable
 from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.groups import title
-from cowtrace.workloads.counts import Evidence
+from cowtrace.workloads.outcome import Evidence
 
 STYLES = {Verdict.HOLDS: "green", Verdict.FAILS: "bold red", Verdict.UNSEEN: "yellow"}
 SHORT = {Verdict.HOLDS: "holds", Verdict.FAILS: "FAILS", Verdict.UNSEEN: "unseen"}

@@ -1,10 +1,10 @@
-"""Fork workloads whose copy-on-write fault counts are known before they run.
+"""Run workloads whose copy-on-write fault counts are known before they run.
 
     python -m cowtrace.workloads NAME --pages N     one outcome as a line of JSON
 
 Every workload maps its memory at the same addresses, so a tracer that was attached beforehand
-with region=(REGION_START, REGION_END) counts exactly the workload's faults, and not those of
-its interpreter.
+with region=(REGION_START, REGION_END) counts the workload's faults without those of its
+interpreter.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 import cowtrace
 from cowtrace.errors import CowtraceError
 from cowtrace.workloads import claims, forks, mappings, paths, settings
-from cowtrace.workloads.counts import (
+from cowtrace.workloads.features import EXIT_UNSUPPORTED, Unsupported
+from cowtrace.workloads.outcome import (
     Counts,
     Evidence,
     Expected,
@@ -27,7 +28,6 @@ from cowtrace.workloads.counts import (
 )
 from cowtrace.workloads.region import REGION_END, REGION_START, Backing
 from cowtrace.workloads.stepped_child import Child
-from cowtrace.workloads.unsupported import EXIT_CANNOT, CannotHere
 from cowtrace.workloads.workload import WORKLOADS, Workload, check_pages, find
 
 __all__ = [
@@ -35,13 +35,13 @@ __all__ = [
     "REGION_START",
     "WORKLOADS",
     "Backing",
-    "CannotHere",
     "Counts",
     "Evidence",
     "Expected",
     "ExpectedRow",
     "Observed",
     "Outcome",
+    "Unsupported",
     "Workload",
     "check_pages",
     "claims",
@@ -56,7 +56,7 @@ __all__ = [
 
 
 def run_forked(name: str, pages: int) -> Outcome:
-    """The same in a fork of this process, which must have no threads: nothing is imported anew.
+    """Run a workload in a fork of this process, which must have no threads.
 
     For many workloads in a row: under emulation an interpreter takes seconds to start.
     """
@@ -71,10 +71,10 @@ def run_forked(name: str, pages: int) -> Outcome:
 
 
 def run(name: str, pages: int) -> Outcome:
-    """Run a workload of that many pages in a fresh interpreter, to its end.
+    """Run a workload of `pages` pages in a fresh interpreter, to its end.
 
     Raises CowtraceError for an unknown name, fewer than 1 page, more than memory holds, or when
-    the workload fails; of these CannotHere where the kernel or the machine lacks what it takes.
+    the workload fails; Unsupported, a subclass, where the kernel or machine lacks what it needs.
     """
     check_pages(find(name), pages)
     import subprocess  # not needed by the interpreter that it starts
@@ -91,8 +91,8 @@ def run(name: str, pages: int) -> Outcome:
     if ended.returncode == 0:
         return outcome_from_json(ended.stdout)
     message, _, hint = ended.stderr.strip().rpartition("\n")
-    if ended.returncode == EXIT_CANNOT:
-        raise CannotHere(message.removeprefix("cowtrace: "), hint=hint.removeprefix("Hint: "))
+    if ended.returncode == EXIT_UNSUPPORTED:
+        raise Unsupported(message.removeprefix("cowtrace: "), hint=hint.removeprefix("Hint: "))
     raise CowtraceError(
         f"workload {name} failed: {message.removeprefix('cowtrace: ') or ended.returncode}",
         hint=hint.removeprefix("Hint: ") or f"run it alone: {' '.join(command)}",

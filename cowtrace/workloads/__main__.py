@@ -1,4 +1,4 @@
-"""`python -m cowtrace.workloads NAME --pages N`: run one workload here; its outcome as JSON."""
+"""Run one workload in this process and print its outcome as JSON."""
 
 from __future__ import annotations
 

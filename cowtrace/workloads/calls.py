@@ -1,4 +1,4 @@
-"""System calls that Python has no function for, by ctypes. All raise OSError."""
+"""Make system calls that Python has no function for. All raise OSError."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def pin_for_io_uring(start: int, size: int) -> int:
 
 
 def userfaultfd_wp(start: int, size: int) -> int:
-    """A userfaultfd that is told of writes to protected pages of this memory (Linux 5.7)."""
+    """A userfaultfd that receives writes to protected pages of this memory (Linux 5.7)."""
     uffd: int = checked(_libc.syscall(_USERFAULTFD[os.uname().machine], os.O_CLOEXEC))
     api = struct.pack("=QQQ", _UFFD_API, _UFFD_FEATURE_WP, 0)
     fcntl.ioctl(uffd, _UFFDIO_API, api)
@@ -100,7 +100,7 @@ def userfaultfd_wp(start: int, size: int) -> int:
 
 
 def write_protect(uffd: int, start: int, size: int, *, on: bool) -> None:
-    """Protect memory, or take the protection away and wake who waits for it."""
+    """Protect memory, or remove the protection and wake the waiting threads."""
     fcntl.ioctl(uffd, _UFFDIO_WRITEPROTECT, struct.pack("=QQQ", start, size, on))
 
 
@@ -108,7 +108,7 @@ def clone_calling_time(address: int, flags: int) -> int:
     """clone(2) a process that shares this memory, writes the time to `address`, and exits.
 
     The C library's time(2) takes one pointer, as clone's function does, and needs no thread of
-    its own: no Python runs in the new process. Returns its exit code's pid after waiting.
+    its own: no Python runs in the new process. Returns its pid after it has exited.
     """
     stack = ctypes.create_string_buffer(1 << 16)
     top = ctypes.addressof(stack) + len(stack) & ~15

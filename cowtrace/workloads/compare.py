@@ -1,4 +1,4 @@
-"""An outcome against a snapshot: expected, traced and pagemap side by side. No I/O."""
+"""Compare an outcome with a snapshot: expected, traced and pagemap side by side. No I/O."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from cowtrace.model import FaultKind, FaultRow, Origin, Snapshot, Source
-from cowtrace.workloads.counts import KINDS, ExpectedRow, Outcome
+from cowtrace.workloads.outcome import KINDS, ExpectedRow, Outcome
 from cowtrace.workloads.workload import find
 
 _Key: TypeAlias = tuple[FaultKind, Source, Origin, int | None]  # kind, source, origin, actor
@@ -16,19 +16,19 @@ _Key: TypeAlias = tuple[FaultKind, Source, Origin, int | None]  # kind, source, 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Faults of one kind in one process. None: foretold, seen or told by nobody, never 0."""
+    """Faults of one kind in one process. None: unknown, never 0."""
 
     role: str
     pid: int
     kind: FaultKind
     expected: int | None
     traced: int | None  # None where the plan cannot see the kind
-    pagemap: int | None  # None where frame numbers are hidden, or cannot tell
-    upper_bound: bool = False  # the plan takes lost races for faults of other kinds
+    pagemap: int | None  # None where frame numbers are hidden, or do not show the kind
+    upper_bound: bool = False  # the plan counts lost races as faults of other kinds
 
     @property
     def ok(self) -> bool:
-        """All of them that are known agree; an upper bound is not below the others."""
+        """All known counts agree; an upper bound is at least the others."""
         exact = {n for n in (self.expected, self.pagemap) if n is not None}
         if self.traced is None:
             return len(exact) <= 1
@@ -37,24 +37,24 @@ class Row:
         return len(exact | {self.traced}) <= 1
 
     @property
-    def told(self) -> bool:
-        """At least one of the two that look told something."""
+    def observed(self) -> bool:
+        """The tracer or the frame numbers gave a count."""
         return self.traced is not None or self.pagemap is not None
 
     @property
     def empty(self) -> bool:
-        """Nothing happened, and nothing should have."""
+        """No fault was expected, traced, or seen in the frame numbers."""
         return not (self.expected or self.traced or self.pagemap)
 
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """Faults of one process that are alike, foretold or traced. None: any number, or unseen."""
+    """Faults of a process with one kind, source, origin and actor. None: any number, or unseen."""
 
     role: str
     pid: int
     kind: FaultKind
-    source: Source  # UNKNOWN where the plan cannot tell
+    source: Source  # UNKNOWN where the plan does not show it
     origin: Origin
     actor: int | None  # pid that must have made, or made, a remote fault
     expected: int | None
@@ -64,7 +64,7 @@ class Detail:
 
     @property
     def ok(self) -> bool:
-        """What is both foretold and seen agrees."""
+        """What is both expected and traced agrees."""
         pairs = ((self.expected, self.traced), (self.expected_bytes, self.traced_bytes))
         return all(None in pair or pair[0] == pair[1] for pair in pairs)
 
@@ -78,15 +78,15 @@ class Comparison:
     plan: str
     kernel: str
     rows: tuple[Row, ...]
-    details: tuple[Detail, ...]  # of the kinds that the workload foretells row by row
+    details: tuple[Detail, ...]  # of the kinds that the workload expects row by row
     unclassified: int  # of the workload's processes
-    failed: int  # likewise, those that were not foretold
+    failed: int  # likewise, without expected ones
     lost: int  # of the whole trace
     data_right: bool
 
     @property
     def ok(self) -> bool:
-        """The tracer, the frame numbers and the data read back all say what was foretold."""
+        """The tracer, the frame numbers and the data read back are all as expected."""
         complete = not (self.unclassified or self.failed or self.lost)
         agree = all(row.ok for row in self.rows) and all(one.ok for one in self.details)
         return complete and self.data_right and agree
@@ -154,31 +154,31 @@ def comparison(outcome: Outcome, snapshot: Snapshot) -> Comparison:
 
 
 def details(outcome: Outcome, snapshot: Snapshot) -> Iterator[Detail]:
-    """Row by row: all that were foretold, and of the same kinds all that were traced."""
+    """Row by row: all expected rows, and all traced rows of the same kinds."""
     pids = {process.role: process.pid for process in outcome.processes}
     for process in outcome.processes:
         kinds = {row.kind for row in process.expected.rows}
         seen = snapshot.process(process.pid)
         rows = [row for row in (seen.rows if seen else ()) if row.kind in kinds]
-        tells_source = not any(row.source is Source.UNKNOWN for row in rows)
+        has_source = not any(row.source is Source.UNKNOWN for row in rows)
         wanted: dict[_Key, list[ExpectedRow]] = {}
         for one in process.expected.rows:
             actor = pids.get(one.actor) if one.actor else None
-            source = one.source if tells_source else Source.UNKNOWN
+            source = one.source if has_source else Source.UNKNOWN
             wanted.setdefault((one.kind, source, one.origin, actor), []).append(one)
         got: dict[_Key, list[FaultRow]] = {}
         for row in rows:
-            source = row.source if tells_source else Source.UNKNOWN
+            source = row.source if has_source else Source.UNKNOWN
             got.setdefault((row.kind, source, row.origin, row.actor), []).append(row)
         for key in dict.fromkeys((*wanted, *got)):
-            foretold, found = wanted.get(key, []), got.get(key, [])
+            expected, found = wanted.get(key, []), got.get(key, [])
             yield Detail(
                 process.role,
                 process.pid,
                 *key,
-                _total([row.faults for row in foretold]),
+                _total([row.faults for row in expected]),
                 None if key[0] in snapshot.unseen else sum(row.faults for row in found),
-                _total([row.bytes for row in foretold]),
+                _total([row.bytes for row in expected]),
                 None if key[0] in snapshot.unseen else sum(row.bytes for row in found),
             )
 

@@ -1,33 +1,33 @@
-"""Compare what a workload's processes observed with each oracle. No I/O."""
+"""Compare the counts that each oracle gave with those expected of a workload. No I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
 from cowtrace.model import FaultKind, Origin, Source
-from cowtrace.workloads.counts import KINDS, Evidence, Observed, of_thread
+from cowtrace.workloads.outcome import KINDS, Evidence, Observed, compared, of_thread
 
 # What the kernel's delay accounting calls a write-protect copy.
 _WP_COPIES = (FaultKind.COPIED, FaultKind.ZERO_FILLED)
 # It begins to count in hugetlb_wp() before that sees that the page need not be copied.
 _ALSO_COUNTED = ((FaultKind.REUSED, Source.HUGETLB),)
-# Of this it knows nothing: do_huge_pmd_wp_page() replaces a huge zero page on its own.
+# It misses this: do_huge_pmd_wp_page() replaces a huge zero page on its own.
 _NOT_COUNTED = ((FaultKind.ZERO_FILLED, Source.THP),)
 
 
 def evidence(processes: Iterable[Observed], *, races: bool) -> tuple[Evidence, ...]:
-    """Of the oracles that look at every workload; those of one path are its own."""
+    """Evidence of the oracles that all workloads share."""
     return tuple(one for process in processes for one in _of_process(process, races))
 
 
 def _of_process(process: Observed, races: bool) -> Iterator[Evidence]:
     if process.pagemap is None and not process.written_pages:
-        return  # it was killed, or runs no Python: others tell what became of it
+        return  # it was killed, or runs no Python: the workload notes its evidence
     yield from _frames(process)
     if not races:
         wanted = _wp_copies(process)
         yield _delays(f"{process.role}: wpcopy", wanted, process.wp_copies)
-        wanted = None if _may_repeat(process) else _foretold(process, KINDS)
+        wanted = None if _may_repeat(process) else _own_faults(process, KINDS)
         seen = process.page_faults
         what = f"{process.role}: page faults"
         yield Evidence("rusage", what, wanted, seen, of_thread(wanted, seen))
@@ -44,17 +44,17 @@ def _frames(process: Observed) -> Iterator[Evidence]:
     if process.pagemap is None:
         yield Evidence("pagemap", f"{process.role}: frame numbers are hidden", None, None, None)
         return
-    told = [
+    counts = [
         (kind, process.expected.of(kind), process.pagemap.of(kind))
         for kind in KINDS
         if process.expected.of(kind) or process.pagemap.of(kind)
     ]
-    for kind, wanted, seen in told or [(FaultKind.COPIED, 0, process.pagemap.copied)]:
-        yield _compared("pagemap", f"{process.role}: {kind.label}", wanted, seen)
+    for kind, wanted, seen in counts or [(FaultKind.COPIED, 0, process.pagemap.copied)]:
+        yield compared("pagemap", f"{process.role}: {kind.label}", wanted, seen)
 
 
-def _foretold(process: Observed, kinds: Collection[FaultKind]) -> int | None:
-    """Of what the process does itself: another one's faults are that one's, fork has none."""
+def _own_faults(process: Observed, kinds: Collection[FaultKind]) -> int | None:
+    """Faults that the process's own writes raise: without remote ones and copies by fork."""
     counts = [process.expected.of(kind) for kind in kinds]
     others = [
         row.faults
@@ -67,7 +67,7 @@ def _foretold(process: Observed, kinds: Collection[FaultKind]) -> int | None:
 
 
 def _wp_copies(process: Observed) -> int | None:
-    wanted = _foretold(process, _WP_COPIES)
+    wanted = _own_faults(process, _WP_COPIES)
     if wanted is None:
         return None
     for row in process.expected.rows:
@@ -79,14 +79,9 @@ def _wp_copies(process: Observed) -> int | None:
 
 
 def _delays(what: str, wanted: int | None, seen: int | None) -> Evidence:
-    """delayacct_end() leaves out what took no time by its clock: fewer contradict nothing.
+    """Fewer copies contradict nothing: delayacct_end() skips those that took no time by its clock.
 
-    Under emulation, and with other work to do, that is up to half of all copies.
+    Under emulation on a busy machine it skips up to half of all copies.
     """
     known = wanted is not None and seen is not None and seen >= wanted
     return Evidence("taskstats", what, wanted, seen, of_thread(wanted, seen) if known else None)
-
-
-def _compared(oracle: str, what: str, wanted: int | None, seen: int | None) -> Evidence:
-    known = wanted is not None and seen is not None
-    return Evidence(oracle, what, wanted, seen, wanted == seen if known else None)

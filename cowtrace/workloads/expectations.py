@@ -1,24 +1,24 @@
-"""State what a process of a workload must count."""
+"""Build the counts expected of each process of a workload."""
 
 from __future__ import annotations
 
 from cowtrace.model import FaultKind, Origin, Source
-from cowtrace.workloads.counts import KINDS, Expected, ExpectedRow
+from cowtrace.workloads.outcome import KINDS, Expected, ExpectedRow
 from cowtrace.workloads.region import PAGE_BYTES
 
 
 def parent(*rows: ExpectedRow, **counts: int | None) -> Expected:
-    """Of the parent: by rows, by counts of whole kinds, or both."""
+    """What the parent must count: by rows, by counts of whole kinds, or both."""
     return expected("parent", *rows, **counts)
 
 
 def child(*rows: ExpectedRow, **counts: int | None) -> Expected:
-    """Of the child, or of each of them."""
+    """What each child must count."""
     return expected("child", *rows, **counts)
 
 
 def expected(role: str, *rows: ExpectedRow, **counts: int | None) -> Expected:
-    """Kinds that only `rows` name have the sum of these rows for their count."""
+    """What the process of a role must count. A kind that only occurs in `rows` gets their sum."""
     for kind in KINDS:
         those = [row.faults for row in rows if row.kind is kind]
         if those and kind.name.lower() not in counts:
@@ -39,5 +39,10 @@ def copied(
     page_bytes: int = PAGE_BYTES,
     actor: str = "",
 ) -> ExpectedRow:
-    """So many pages copied, each whole."""
+    """A row of pages that were each copied whole."""
     return ExpectedRow(FaultKind.COPIED, source, origin, faults, faults * page_bytes, actor)
+
+
+def reused(faults: int, source: Source = Source.ANON) -> ExpectedRow:
+    """A row of faults that only re-marked a page writable."""
+    return ExpectedRow(FaultKind.REUSED, source, Origin.USER, faults, 0)

@@ -1,9 +1,20 @@
-"""What this kernel can do, found by looking at it, never by its version."""
+"""Find out what this kernel can do, by looking at it, never by its version."""
 
 from __future__ import annotations
 
 import functools
 from pathlib import Path
+
+from cowtrace.errors import CowtraceError
+
+EXIT_UNSUPPORTED = 77  # what test programs exit with when they cannot run (automake)
+
+
+class Unsupported(CowtraceError):
+    """This kernel or machine lacks what the workload needs; the message is the reason."""
+
+    def __init__(self, message: str, *, hint: str = "see what there is: cowtrace doctor") -> None:
+        super().__init__(message, hint=hint, exit_code=EXIT_UNSUPPORTED)
 
 
 def has_type(name: str) -> bool:
@@ -12,7 +23,7 @@ def has_type(name: str) -> bool:
 
 
 def has_function(name: str) -> bool:
-    """Whether the kernel has a function, not inlined everywhere, of that name."""
+    """Whether the kernel has a function of that name that is not inlined everywhere."""
     return f" {name}\n" in _kallsyms()
 
 

@@ -1,19 +1,34 @@
-"""Workloads on anonymous memory that fork made shared: who writes, in which order."""
+"""Write anonymous memory that fork made shared: which process writes, and in which order."""
 
 from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
+from typing import Concatenate, ParamSpec
 
 from cowtrace.workloads.expectations import child, expected, parent
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writing_process import Actor
+from cowtrace.workloads.writer import Writer
 
-# What each writes, all different, so that a reader can tell whose page it has.
+# What each process writes: all different, so that the data read shows whose page it is.
 BEFORE, CHILD, PARENT, GRANDCHILD = 1, 2, 3, 4
 THREADS = 4
 CHILDREN = 16
+
+P = ParamSpec("P")
+
+
+def child_writes(
+    me: Writer, write: Callable[Concatenate[Writer, P], None], *args: P.args, **kwargs: P.kwargs
+) -> None:
+    """Fork a child that writes CHILD by `write`; the parent must keep its own data."""
+    me.populate(BEFORE)
+    with me.fork() as other:
+        other.do(write, *args, **kwargs)
+        other.do(Writer.expect, CHILD)
+        me.expect(BEFORE)
 
 
 @workload(
@@ -21,13 +36,9 @@ CHILDREN = 16
     group="C4",
     claim="a child's write to a page that it shares with its parent copies that page",
 )
-def fork_child_writes(me: Actor) -> None:
+def fork_child_writes(me: Writer) -> None:
     """the child writes every page: each is copied"""
-    me.populate(BEFORE)
-    with me.fork() as other:
-        other.do(Actor.write, CHILD)
-        other.do(Actor.expect, CHILD)
-        me.expect(BEFORE)
+    child_writes(me, Writer.write, CHILD)
 
 
 @workload(
@@ -35,13 +46,13 @@ def fork_child_writes(me: Actor) -> None:
     group="C4",
     claim="a parent's write to a page that it shares with its child copies that page",
 )
-def fork_parent_writes(me: Actor) -> None:
+def fork_parent_writes(me: Writer) -> None:
     """the parent writes every page while the child shares it: each is copied"""
     me.populate(BEFORE)
     with me.fork() as other:
         me.write(PARENT)
         me.expect(PARENT)
-        other.do(Actor.expect, BEFORE)
+        other.do(Writer.expect, BEFORE)
 
 
 @workload(
@@ -49,13 +60,13 @@ def fork_parent_writes(me: Actor) -> None:
     group="C6",
     claim="after the child has copied, the parent's write only re-marks the page writable",
 )
-def fork_both_write(me: Actor) -> None:
-    """the child writes (copied), then the parent, which no one shares with any more"""
+def fork_both_write(me: Writer) -> None:
+    """the child writes (copied), then the parent, by now the only holder: re-marked"""
     me.populate(BEFORE)
     with me.fork() as other:
-        other.do(Actor.write, CHILD)
+        other.do(Writer.write, CHILD)
         me.write(PARENT)
-        other.do(Actor.expect, CHILD)
+        other.do(Writer.expect, CHILD)
         me.expect(PARENT)
 
 
@@ -63,15 +74,15 @@ def fork_both_write(me: Actor) -> None:
     lambda pages: (parent(), child()),
     frames=1,
     group="C1",
-    claim="fork copies no data: both sides read the very same page frames",
+    claim="fork copies no data: both sides read the same page frames",
 )
-def fork_read_only(me: Actor) -> None:
+def fork_read_only(me: Writer) -> None:
     """both sides only read: nothing is copied"""
     me.populate(BEFORE)
     with me.fork() as other:
-        other.do(Actor.read)
+        other.do(Writer.read)
         me.read()
-        other.do(Actor.expect, BEFORE)
+        other.do(Writer.expect, BEFORE)
         me.expect(BEFORE)
 
 
@@ -81,11 +92,11 @@ def fork_read_only(me: Actor) -> None:
     group="exclusive page",
     claim="after the child has exited, the parent's write copies nothing",
 )
-def parent_after_child_exit(me: Actor) -> None:
+def parent_after_child_exit(me: Writer) -> None:
     """the child exits without a write, then the parent writes: re-marked, not copied"""
     me.populate(BEFORE)
     with me.fork() as other:
-        other.do(Actor.expect, BEFORE)
+        other.do(Writer.expect, BEFORE)
     me.write(PARENT)
     me.expect(PARENT)
 
@@ -95,7 +106,7 @@ def parent_after_child_exit(me: Actor) -> None:
     group="C2",
     claim="one byte written copies one whole page",
 )
-def one_byte_per_page(me: Actor) -> None:
+def one_byte_per_page(me: Writer) -> None:
     """the child writes one byte of every page: whole pages are copied"""
     fork_child_writes(me)
 
@@ -105,13 +116,9 @@ def one_byte_per_page(me: Actor) -> None:
     group="C2",
     claim="a page written whole is one copy, as for one byte",
 )
-def whole_page(me: Actor) -> None:
+def whole_page(me: Writer) -> None:
     """the child writes all bytes of every page: as many copies as for one byte"""
-    me.populate(BEFORE)
-    with me.fork() as other:
-        other.do(Actor.write_whole, CHILD)
-        other.do(Actor.expect, CHILD)
-        me.expect(BEFORE)
+    child_writes(me, Writer.write_whole, CHILD)
 
 
 @workload(
@@ -124,22 +131,22 @@ def whole_page(me: Actor) -> None:
     group="C4",
     claim="each generation that writes copies for itself; the last holder only re-marks",
 )
-def two_generations(me: Actor) -> None:
+def two_generations(me: Writer) -> None:
     """a grandchild, then the child write (both copied), then the parent (re-marked)"""
     me.populate(BEFORE)
     with me.fork() as other:
         other.do(_second_generation)
         me.write(PARENT)
-        other.do(Actor.expect, CHILD)
+        other.do(Writer.expect, CHILD)
         me.expect(PARENT)
 
 
-def _second_generation(me: Actor) -> None:
+def _second_generation(me: Writer) -> None:
     with me.fork("grandchild") as other:
-        other.do(Actor.write, GRANDCHILD)
+        other.do(Writer.write, GRANDCHILD)
         me.expect(BEFORE)
         me.write(CHILD)
-        other.do(Actor.expect, GRANDCHILD)
+        other.do(Writer.expect, GRANDCHILD)
 
 
 @workload(
@@ -148,17 +155,13 @@ def _second_generation(me: Actor) -> None:
     group="threads",
     claim="threads that write one page at once make one copy",
 )
-def threads_race(me: Actor) -> None:
+def threads_race(me: Writer) -> None:
     """4 threads of the child write the same pages at once: each page is copied once"""
-    me.populate(BEFORE)
-    with me.fork() as other:
-        other.do(_race)
-        other.do(Actor.expect, CHILD)
-        me.expect(BEFORE)
+    child_writes(me, _race)
 
 
-def _race(me: Actor) -> None:
-    """Spread over all CPUs, for threads of one CPU seldom meet in a page."""
+def _race(me: Writer) -> None:
+    """Spread the threads over all CPUs: on one CPU they seldom meet in a page."""
     cpus = os.cpu_count() or 1
     start = threading.Barrier(THREADS + 1)
 
@@ -182,13 +185,13 @@ def _race(me: Actor) -> None:
     group="C4",
     claim="each of 16 children that write copies for itself",
 )
-def sixteen_children(me: Actor) -> None:
+def sixteen_children(me: Writer) -> None:
     """16 children, alive together, write every page: each has copies of its own"""
     me.populate(BEFORE)
     with ExitStack() as stack:
         others = [stack.enter_context(me.fork()) for _ in range(CHILDREN)]
         for value, other in enumerate(others, start=BEFORE + 1):
-            other.do(Actor.write, value)
+            other.do(Writer.write, value)
         for value, other in enumerate(others, start=BEFORE + 1):
-            other.do(Actor.expect, value)
+            other.do(Writer.expect, value)
         me.expect(BEFORE)

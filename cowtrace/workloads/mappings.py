@@ -1,4 +1,4 @@
-"""Workloads on what is mapped: the zero page, shared memory, private files."""
+"""Write other kinds of mapping: the zero page, shared memory, private files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cowtrace.workloads.expectations import child, parent
 from cowtrace.workloads.forks import BEFORE, CHILD, PARENT
 from cowtrace.workloads.region import FILE_BYTE, PAGE_BYTES, Backing
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writing_process import Actor
+from cowtrace.workloads.writer import Writer
 
 
 @workload(
@@ -17,8 +17,8 @@ from cowtrace.workloads.writing_process import Actor
     group="zero page",
     claim="the first write to untouched memory that was read fills a fresh page: no copy",
 )
-def zero_page(me: Actor) -> None:
-    """reads untouched memory, then writes it: zeroes in a fresh page, nothing to copy"""
+def zero_page(me: Writer) -> None:
+    """reads untouched memory, then writes it: fresh pages of zeroes, nothing is copied"""
     me.read()
     me.expect(0)
     me.write(PARENT)
@@ -34,14 +34,14 @@ def zero_page(me: Actor) -> None:
     group="C7",
     claim="MAP_SHARED memory stays shared after fork: each side sees the other's writes",
 )
-def shared_writes(me: Actor) -> None:
+def shared_writes(me: Writer) -> None:
     """both sides write MAP_SHARED memory, each sees the other's: nothing is copied"""
     me.write(BEFORE)
     with me.fork() as other:
-        other.do(Actor.write, CHILD)
+        other.do(Writer.write, CHILD)
         me.expect(CHILD)
         me.write(PARENT)
-        other.do(Actor.expect, PARENT)
+        other.do(Writer.expect, PARENT)
 
 
 @workload(
@@ -50,11 +50,11 @@ def shared_writes(me: Actor) -> None:
     group="C8",
     claim="the first write to a private file page copies it; the file stays as it was",
 )
-def private_file_first_write(me: Actor) -> None:
+def private_file_first_write(me: Writer) -> None:
     """writes a private file mapping that was never read: copied from the file"""
     with me.fork() as other:
-        other.do(Actor.write, CHILD)
-        other.do(Actor.expect, CHILD)
+        other.do(Writer.write, CHILD)
+        other.do(Writer.expect, CHILD)
         me.expect_that(_file_is_intact(me))
 
 
@@ -64,18 +64,18 @@ def private_file_first_write(me: Actor) -> None:
     group="C8",
     claim="a write to a private file page that was read copies it; the file stays as it was",
 )
-def private_file_read_then_write(me: Actor) -> None:
+def private_file_read_then_write(me: Writer) -> None:
     """reads a private file mapping, then writes it: the file's pages are copied"""
     with me.fork() as other:
-        other.do(Actor.read)
-        other.do(Actor.expect, FILE_BYTE)
-        other.do(Actor.write, CHILD)
-        other.do(Actor.expect, CHILD)
+        other.do(Writer.read)
+        other.do(Writer.expect, FILE_BYTE)
+        other.do(Writer.write, CHILD)
+        other.do(Writer.expect, CHILD)
         me.expect_that(_file_is_intact(me))
 
 
-def _file_is_intact(me: Actor) -> bool:
-    """A private mapping's writes never reach the file."""
+def _file_is_intact(me: Writer) -> bool:
+    """Whether the file kept its bytes: writes to a private mapping never reach it."""
     file = me.region.file
     return file is not None and all(
         os.pread(file.fileno(), 1, page * PAGE_BYTES) == bytes([FILE_BYTE])

@@ -1,7 +1,7 @@
-"""The independent oracle: frame numbers of pages, before and after, from /proc/self/pagemap.
+"""Classify pages by their frame numbers before and after a write, from /proc/self/pagemap.
 
-It reads neither the tracer's maps nor its code. It cannot see a fault, only what it left behind:
-a page that keeps its frame was re-marked only if it was write-protected, as after fork.
+This oracle is independent of the tracer: it uses neither its maps nor its code. It does not see
+faults, only their results: a page that keeps its frame was re-marked if it was write-protected.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from array import array
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from cowtrace.workloads.counts import Counts
-from cowtrace.workloads.oracles import kpageflags
+from cowtrace.workloads.oracles.proc_files import KPF_ZERO_PAGE, have_flag
+from cowtrace.workloads.outcome import Counts
 from cowtrace.workloads.region import PAGE_BYTES, Backing, Region
 
 _ENTRY_BYTES = 8
@@ -46,7 +46,7 @@ def read_entries(start: int, pages: int) -> Entries:
 
 
 def region_entries(region: Region) -> Entries:
-    """This process's entries of the region, one for each of its pages, whatever their size."""
+    """This process's entries of the region, one for each page of the region's page size."""
     if region.page_bytes == PAGE_BYTES:
         return read_entries(region.start, region.pages)
     entries = (read_entries(region.address(page), 1) for page in range(region.pages))
@@ -59,9 +59,9 @@ def frame(entry: int) -> int:
 
 
 def huge_zero_as(zero: int, entries: Entries) -> Entries:
-    """The same, with `zero` for every frame of the huge zero page, which has many."""
+    """The entries with `zero` for every frame of the huge zero page, which has many."""
     frames = [frame(entry) for entry in entries]
-    zeroes = kpageflags.have(kpageflags.ZERO_PAGE, frames)
+    zeroes = have_flag(KPF_ZERO_PAGE, frames)
     return array(
         "Q",
         (
@@ -72,7 +72,7 @@ def huge_zero_as(zero: int, entries: Entries) -> Entries:
 
 
 def zero_frame() -> int | None:
-    """The frame of the zero page, by reading a page never written; None when frames are hidden.
+    """The frame of the zero page, found by reading an untouched page; None when it is hidden.
 
     The kernel shows frame numbers only to CAP_SYS_ADMIN, and 0 to others.
     """
@@ -83,7 +83,7 @@ def zero_frame() -> int | None:
 
 
 def address_of(mapping: mmap.mmap) -> int:
-    """Where it begins."""
+    """The address where it begins."""
     return ctypes.addressof(ctypes.c_char.from_buffer(mapping))
 
 
@@ -95,11 +95,11 @@ def changes(
     zero: int,
     written: bool,
 ) -> Counts:
-    """What became of each page between two readings, all or none of them written meanwhile.
+    """Classify each page between two readings; all or none of them were written meanwhile.
 
-    A page of anonymous private memory that is touched for the first time counts as nothing:
-    there was nothing to copy. `shared` is None when a shared page kept its frame while it was
-    written: whether that faulted, frames do not tell.
+    The first touch of anonymous private memory is not counted: there was nothing to copy.
+    `shared` is None when a shared page kept its frame while it was written: frames do not show
+    whether that faulted.
     """
     copied = file_copied = zero_filled = reused = shared = 0
     shared_kept = False

@@ -1,4 +1,4 @@
-"""The memory that workloads write: one mapping at a fixed address, stored to page by page."""
+"""Map the memory that workloads write: one mapping at a fixed address."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Backing(enum.Enum):
 
     @property
     def page_bytes(self) -> int:
-        """Of one page of the region: transparent huge pages are written in small pages."""
+        """Size of a page of the region: transparent huge pages are written in small pages."""
         return {Backing.HUGETLB: HUGE_BYTES, Backing.HUGETLB_1G: GIGANTIC_BYTES}.get(
             self, PAGE_BYTES
         )
@@ -89,7 +89,12 @@ class Region:
 
     def address(self, page: int) -> int:
         """Where a page begins, counted from 0."""
-        return self.start + page * self.page_bytes
+        return self.addresses[page]
+
+    @property
+    def addresses(self) -> range:
+        """Where each page begins."""
+        return range(self.start, self.start + self.size_bytes, self.page_bytes)
 
     def store(self, value: int) -> None:
         """Write the first byte of each page, in order, once."""
@@ -105,12 +110,12 @@ class Region:
 
 
 def map_region(pages: int, backing: Backing) -> Region:
-    """Map `pages` pages at REGION_START, none of them touched, for 4 KiB-wise faults.
+    """Map `pages` untouched pages at REGION_START, which fault page by page.
 
     Raises CowtraceError when the kernel refuses.
     """
     huge = backing is Backing.HUGE
-    _libc.prctl(_PR_SET_THP_DISABLE, not huge, 0, 0, 0)  # they would fault for many at once
+    _libc.prctl(_PR_SET_THP_DISABLE, not huge, 0, 0, 0)  # one fault would map many pages
     size = pages * backing.page_bytes
     mapped = -(-size // HUGE_BYTES) * HUGE_BYTES if huge else size
     start = REGION_START
@@ -140,7 +145,7 @@ def map_region(pages: int, backing: Backing) -> Region:
 
 @contextmanager
 def scratch_region(pages: int) -> Iterator[Region]:
-    """Other private memory of so many small pages, each written already."""
+    """Map other private memory of `pages` small pages, each already written."""
     size = pages * PAGE_BYTES
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
@@ -148,7 +153,7 @@ def scratch_region(pages: int) -> Iterator[Region]:
         scratch = Region(pages, Backing.ANONYMOUS, view, None, start)
         scratch.fill(1)
         yield scratch
-    # Unmapped when the last who points into it is gone; to close it could fail.
+    # Not closed, which fails while something points into it: unmapped with the last pointer.
 
 
 def touch_scratch(pages: int = 64) -> None:

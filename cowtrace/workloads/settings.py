@@ -1,7 +1,7 @@
-"""System settings that a workload changes, and that are as before when it ends, however it ends.
+"""Change system settings for a workload, and restore them however it ends.
 
-A shell waits for the end of a pipe that only the workload's processes hold, then restores. So it
-restores after an exception, a SIGTERM and a SIGKILL alike. It is started as another program, not
+A shell waits for the end of a pipe that only the workload's processes hold, then restores: after
+an exception, a SIGTERM or a SIGKILL. It is started as another program, not
 forked, so it shares no pages with the workload; even so, settings come before the region.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from cowtrace.workloads.unsupported import CannotHere
+from cowtrace.workloads.features import Unsupported
 
 _RESTORE = 'while [ $# -gt 1 ]; do printf %s "$2" >"$1"; shift 2; done'
 
@@ -23,7 +23,7 @@ _RESTORE = 'while [ $# -gt 1 ]; do printf %s "$2" >"$1"; shift 2; done'
 def restored_by(script: str, *arguments: str, locks: Iterable[int] = ()) -> Iterator[None]:
     """Have sh run `script` with these arguments when the block, or this process, has ended.
 
-    It takes over the file descriptors `locks`, and lets go of them when it has restored.
+    The shell takes over the file descriptors `locks`, and closes them when it has restored.
     """
     guardian = subprocess.Popen(
         ["sh", "-c", f"trap '' HUP INT TERM; read -r _; {script}", "cowtrace", *arguments],
@@ -46,10 +46,10 @@ def restored_by(script: str, *arguments: str, locks: Iterable[int] = ()) -> Iter
 
 @contextmanager
 def changed(values: Mapping[str, str]) -> Iterator[None]:
-    """Write these values to files of /proc or /sys, in order; then the old ones, in reverse.
+    """Write these values to files of /proc or /sys, in order; restore the old ones, in reverse.
 
-    Waits for another run that has changed them. A file of which one word is chosen (`always
-    [madvise] never`) is understood. Raises CannotHere where a file is missing or cannot be
+    Waits for another run that has changed them. Reads the selected word of a file with choices
+    (`always [madvise] never`). Raises Unsupported where a file is missing or cannot be
     written.
     """
     if not values:
@@ -70,30 +70,30 @@ def _locked(path: str) -> int:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         fcntl.flock(file, fcntl.LOCK_EX)
     except OSError as error:
-        raise CannotHere(f"{path}: {error.strerror}") from error
+        raise Unsupported(f"{path}: {error.strerror}") from error
     return file
 
 
 def read(path: str) -> str:
-    """What is set there; raises CannotHere where there is no such setting."""
+    """The value of a setting; raises Unsupported where it does not exist."""
     try:
         text = Path(path).read_text(encoding="ascii").strip()
     except OSError as error:
-        raise CannotHere(f"{path}: {error.strerror}") from error
+        raise Unsupported(f"{path}: {error.strerror}") from error
     return text.partition("[")[2].partition("]")[0] or text
 
 
 def write(path: str, value: str) -> None:
-    """Set it; raises CannotHere when it is refused."""
+    """Change a setting; raises Unsupported when the kernel refuses."""
     try:
         Path(path).write_text(value, encoding="ascii")
     except OSError as error:
-        raise CannotHere(f"cannot write {value} to {path}: {error.strerror}") from error
+        raise Unsupported(f"cannot write {value} to {path}: {error.strerror}") from error
 
 
 @contextmanager
 def delay_accounting() -> Iterator[None]:
-    """On for processes that are born in the block, where it can be had: see oracles.taskstats."""
+    """Turn it on, where possible, for processes created in the block: see oracles.taskstats."""
     path = "/proc/sys/kernel/task_delayacct"
     off = os.access(path, os.W_OK) and read(path) == "0"
     with changed({path: "1"} if off else {}):
@@ -102,11 +102,11 @@ def delay_accounting() -> Iterator[None]:
 
 @contextmanager
 def swap(size_bytes: int) -> Iterator[None]:
-    """A swap device: compressed memory (zram), or else a file; raises CannotHere."""
+    """Add a swap device: compressed memory (zram), or else a file; raises Unsupported."""
     with ExitStack() as stack:
         try:
             stack.enter_context(_zram_swap(size_bytes))
-        except CannotHere:  # no zram in this kernel, or no compressor for it
+        except Unsupported:  # no zram in this kernel, or no compressor for it
             stack.enter_context(_file_swap(size_bytes))
         yield
 
@@ -129,7 +129,7 @@ def _zram_swap(size_bytes: int) -> Iterator[None]:
     control = Path("/sys/class/zram-control")
     if not control.exists():
         run("modprobe", "zram", "num_devices=0")
-    number = read(f"{control}/hot_add")  # reading makes a device, and gives its number
+    number = read(f"{control}/hot_add")  # reading creates a device, and returns its number
     device = f"/dev/zram{number}"
     script = 'swapoff "$1"; printf %s "$2" >"$3"'
     with restored_by(script, device, number, f"{control}/hot_remove"):
@@ -141,7 +141,7 @@ def _zram_swap(size_bytes: int) -> Iterator[None]:
 
 @contextmanager
 def memory_cgroup() -> Iterator[tuple[Path, str]]:
-    """A new cgroup with the memory controller: its folder, and its limit's file name."""
+    """Create a cgroup with the memory controller: its folder, and the file name of its limit."""
     old = Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")
     name = f"cowtrace-{os.getpid()}"
     if old.exists():  # cgroup v1
@@ -150,7 +150,7 @@ def memory_cgroup() -> Iterator[tuple[Path, str]]:
         return
     root = Path("/sys/fs/cgroup")
     if "memory" not in read(f"{root}/cgroup.controllers").split():
-        raise CannotHere("there is no cgroup with the memory controller")
+        raise Unsupported("there is no cgroup with the memory controller")
     control = f"{root}/cgroup.subtree_control"
     lock = _locked(control)
     enabled = "memory" in read(control).split()
@@ -169,14 +169,14 @@ def _folder(path: Path) -> Iterator[Path]:
 
 
 def run(*command: str) -> None:
-    """Run a program of the system; raises CannotHere when it fails, or is not there."""
+    """Run a program of the system; raises Unsupported when it fails, or is not installed."""
     path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
     try:
         ended = subprocess.run(
             command, env={**os.environ, "PATH": path}, capture_output=True, text=True
         )
     except FileNotFoundError as error:
-        raise CannotHere(f"there is no program {command[0]}") from error
+        raise Unsupported(f"there is no program {command[0]}") from error
     if ended.returncode:
         why = ended.stderr.strip().rpartition("\n")[2] or f"exit code {ended.returncode}"
-        raise CannotHere(f"{' '.join(command)}: {why}")
+        raise Unsupported(f"{' '.join(command)}: {why}")

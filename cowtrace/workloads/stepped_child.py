@@ -1,6 +1,6 @@
-"""A forked child that acts only when its parent has it act, one turn at a time, through pipes.
+"""Fork a child that acts only when its parent requests it, one action at a time, through pipes.
 
-So one process runs at any moment, and the order of all writes is exact.
+Only one process runs at any moment, so the order of all writes is exact.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import IO, Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar
 
 from cowtrace.errors import CowtraceError
-from cowtrace.workloads.unsupported import CannotHere
+from cowtrace.workloads.features import Unsupported
 
 A = TypeVar("A")
 P = ParamSpec("P")
@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 
 class Child(Generic[A]):
-    """The parent's side. `make` is called in the child; actions are functions of what it made."""
+    """The parent's side. The child calls `make`; each action gets the object that it returned."""
 
     def __init__(self, make: Callable[[], A]) -> None:
         request_read, request_write = os.pipe()
@@ -38,10 +38,10 @@ class Child(Generic[A]):
         self._status: int | None = None
 
     def do(self, action: Callable[Concatenate[A, P], R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Have the child do `action`, wait, and return what it returned.
+        """Have the child call `action`, wait, and return its result.
 
-        `action` is named at the top of a module (it goes by reference). Raises CowtraceError with
-        the child's own failure, or when the child was killed.
+        `action` must be a function of a module or class: it is pickled by name. Raises
+        CowtraceError with the child's own failure, or when the child was killed.
         """
         try:
             self._requests.write(pickle.dumps((action, args, kwargs)))
@@ -49,7 +49,7 @@ class Child(Generic[A]):
         except (BrokenPipeError, EOFError) as error:
             raise CowtraceError(
                 f"process {self.pid} of the workload ended too early: {self._ending()}",
-                hint="if it was killed for want of memory, take fewer pages: --pages",
+                hint="if memory ran out, take fewer pages: --pages",
             ) from error
         if failure is not None:
             expected_failure, message, hint = failure
@@ -58,7 +58,7 @@ class Child(Generic[A]):
         return answer
 
     def end(self) -> None:
-        """Let the child exit, and wait until its memory is gone. May be called twice."""
+        """Let the child exit, and wait until its memory is freed. May be called twice."""
         if not self._requests.closed:
             with contextlib.suppress(BrokenPipeError):  # it has ended already
                 self._requests.write(pickle.dumps(None))
@@ -77,7 +77,7 @@ class Child(Generic[A]):
 
 
 class Victim:
-    """A forked child that waits to be let go, then does what it may not survive."""
+    """A forked child that waits for `go`, then does something that may kill it."""
 
     def __init__(self, action: Callable[[], None]) -> None:
         go_read, go_write = os.pipe()
@@ -95,14 +95,14 @@ class Victim:
         self._go = go_write
 
     def go(self) -> int:
-        """Let it act; the number of the signal that killed it, or 0."""
+        """Let it act; return the signal that killed it, or 0."""
         os.close(self._go)
         _, status = os.waitpid(self.pid, 0)
         return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
 
 def _serve(make: Callable[[], Any], requests: IO[bytes], answers: IO[bytes]) -> NoReturn:
-    """The child: answers until it is told to end, or its parent is gone. Never returns."""
+    """The child: answer requests until the last one, or until the parent is gone. Never returns."""
     try:
         actor = make()
         while (request := pickle.load(requests)) is not None:
@@ -110,8 +110,8 @@ def _serve(make: Callable[[], Any], requests: IO[bytes], answers: IO[bytes]) -> 
             answer: tuple[object, tuple[type[CowtraceError], str, str] | None]
             try:
                 answer = (action(actor, *args, **kwargs), None)
-            except CannotHere as error:
-                answer = (None, (CannotHere, str(error), error.hint))
+            except Unsupported as error:
+                answer = (None, (Unsupported, str(error), error.hint))
             except CowtraceError as error:
                 answer = (None, (CowtraceError, str(error), error.hint))
             except Exception as error:

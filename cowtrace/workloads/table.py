@@ -1,4 +1,4 @@
-"""Render a comparison in 80 columns, and the line that gives the verdict."""
+"""Render the list of workloads, and a comparison in 80 columns with its verdict."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from rich.text import Text
 from cowtrace.model import FaultKind
 from cowtrace.numbers import MISSING, count, duration
 from cowtrace.workloads.compare import Comparison, Row
-from cowtrace.workloads.counts import Outcome
+from cowtrace.workloads.outcome import Outcome
 from cowtrace.workloads.workload import Workload
 
 
 def catalogue(workloads: Iterable[Workload]) -> Table:
-    """Names and summaries."""
+    """A table of names and summaries."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("WORKLOAD", no_wrap=True)
-    table.add_column("WHAT IT DOES: WHAT BECOMES OF ITS PAGES")
+    table.add_column("WHAT IT DOES: WHAT HAPPENS TO ITS PAGES")
     for workload in workloads:
         table.add_row(workload.name, Text(workload.summary))
     return table
 
 
 def counts(compared: Comparison, *, every_kind: bool = False) -> Table:
-    """A line for each process and kind of which there was one, or should have been."""
+    """A line for each process and kind that occurred, or was expected to."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("PROCESS", no_wrap=True)
     table.add_column("PID", justify="right", no_wrap=True)
@@ -34,7 +34,7 @@ def counts(compared: Comparison, *, every_kind: bool = False) -> Table:
     for header in ("EXPECTED", "TRACED", "PAGEMAP"):
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
-    for row in compared.rows if every_kind else _telling(compared.rows):
+    for row in compared.rows if every_kind else _shown(compared.rows):
         table.add_row(
             row.role,
             str(row.pid),
@@ -48,7 +48,7 @@ def counts(compared: Comparison, *, every_kind: bool = False) -> Table:
 
 
 def times(outcome: Outcome) -> Text:
-    """What a write of one page took in each process that wrote, faults included, traced."""
+    """Mean time to write a page in each process that wrote: with faults, while traced."""
     return Text(
         "\n".join(
             f"{process.role} {process.pid} wrote {process.written_pages:,} pages, "
@@ -60,38 +60,38 @@ def times(outcome: Outcome) -> Text:
 
 
 def verdict(compared: Comparison) -> Text:
-    """One sentence that says whether all agree, and if not what does not; then how it was seen."""
-    faults = _faults(compared)
-    telling = list(_telling(compared.rows))
-    all_told = all(row.traced is not None and not row.upper_bound for row in telling)
+    """Whether all counts agree, and if not which do not; then the plan and the kernel."""
+    problems = _problems(compared)
+    shown = list(_shown(compared.rows))
+    all_exact = all(row.traced is not None and not row.upper_bound for row in shown)
     text = Text(f"{compared.workload}: ")
-    if faults:
-        text.append("not as expected: " + ", ".join(faults), style="bold red")
+    if problems:
+        text.append("not as expected: " + ", ".join(problems), style="bold red")
     else:
-        how = "page for page" if all_told else "as far as this plan can tell"
+        how = "page for page" if all_exact else "as far as this plan can show"
         text.append(f"as expected, {how}", style="bold green")
     text.append(
         f"\nplan {compared.plan}, kernel {compared.kernel}, "
         f"unclassified {compared.unclassified}, lost {compared.lost}"
     )
-    if any(row.traced is None or row.pagemap is None for row in telling):
-        text.append("\n-  this plan, or pagemap, cannot tell")
-    if any(row.upper_bound and row.traced for row in telling):
-        text.append("\n≤  this plan counts threads that lost a race for a page with the winner")
+    if any(row.traced is None or row.pagemap is None for row in shown):
+        text.append("\n-  this plan, or pagemap, does not show it")
+    if any(row.upper_bound and row.traced for row in shown):
+        text.append("\n≤  upper bound: this plan also counts threads that lost a race for a page")
     return text
 
 
 def _mark(row: Row) -> Text:
     if not row.ok:
         return Text("differs", style="bold red")
-    return Text("ok" if row.told else MISSING)
+    return Text("ok" if row.observed else MISSING)
 
 
 def _traced(row: Row) -> str:
     return f"≤ {count(row.traced)}" if row.upper_bound and row.traced else count(row.traced)
 
 
-def _faults(compared: Comparison) -> list[str]:
+def _problems(compared: Comparison) -> list[str]:
     differing = sum(not row.ok for row in compared.rows)
     numbers = {
         f"of {len(compared.rows)} counts differ": differing,
@@ -100,12 +100,12 @@ def _faults(compared: Comparison) -> list[str]:
         "unclassified": compared.unclassified,
         "lost": compared.lost,
     }
-    faults = [f"{number:,} {what}" for what, number in numbers.items() if number]
-    return faults if compared.data_right else [*faults, "wrong data was read back"]
+    problems = [f"{number:,} {what}" for what, number in numbers.items() if number]
+    return problems if compared.data_right else [*problems, "wrong data was read back"]
 
 
-def _telling(rows: Iterable[Row]) -> Iterator[Row]:
-    """The rows that are not empty, and of a process that has none its copies: 0."""
+def _shown(rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows that are not empty; for a process without one, its row of copies: 0."""
     for _, group in groupby(rows, key=lambda row: row.pid):
         all_of_one = list(group)
         some = [row for row in all_of_one if not (row.ok and row.empty)]

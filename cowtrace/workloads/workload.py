@@ -1,4 +1,4 @@
-"""What a workload is: a name, what it must count, and the function that does it."""
+"""Define a workload: its name, the counts expected of it, and the function that runs it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cowtrace.errors import EXIT_FAILURE, EXIT_USAGE, CowtraceError
 from cowtrace.workloads import evidence as report
 from cowtrace.workloads import pagemap
-from cowtrace.workloads.counts import Expected, Outcome
+from cowtrace.workloads.features import Unsupported
+from cowtrace.workloads.outcome import Expected, Outcome
 from cowtrace.workloads.region import REGION_END, REGION_START, Backing, map_region, touch_scratch
-from cowtrace.workloads.unsupported import CannotHere
-from cowtrace.workloads.writing_process import Actor
+from cowtrace.workloads.writer import Writer
 
 __all__ = [
     "WORKLOADS",
-    "CannotHere",
+    "Unsupported",
     "Workload",
     "available_bytes",
     "check_pages",
@@ -26,7 +27,7 @@ __all__ = [
     "workload",
 ]
 
-Foretell = Callable[[int], tuple[Expected, ...]]
+Expectation = Callable[[int], tuple[Expected, ...]]
 Needs = Callable[[int], AbstractContextManager[object]]  # pages -> settings, restored at the end
 NO_NEEDS: Needs = lambda pages: nullcontext()  # noqa: E731
 
@@ -37,39 +38,39 @@ class Workload:
 
     name: str
     summary: str
-    expected: Foretell  # pages -> one Expected a role; children of one role are alike
-    act: Callable[[Actor], None] = field(repr=False)
+    expected: Expectation  # pages -> one Expected a role; children of one role are alike
+    act: Callable[[Writer], None] = field(repr=False)
     backing: Backing = Backing.ANONYMOUS
     frames: int = 2  # page frames that it takes for each page of the region, at most
     races: bool = False  # threads fault on one page at once: see compare.Row.upper_bound
     group: str = ""  # the claim of fork that it checks, C1 to C8, or the name of its path
     claim: str = ""  # one plain sentence that it checks
     needs: Needs = field(default=NO_NEEDS, repr=False)
-    least: int = 1  # pages that it takes at least, whatever was asked for
+    least: int = 1  # pages that it takes at least, whatever --pages says
     most: int | None = None  # and at most
     unseen_by: Mapping[str, str] = field(default_factory=dict)  # plan -> why it cannot see it
     fork_copies: bool = False  # to be traced with tracer.attach(fork_copies=True)
 
     def run(self, pages: int) -> Outcome:
-        """Do it in this very process, which should be a fresh one: see `cowtrace.workloads.run`.
+        """Run it in this process, which should be a fresh one: see `cowtrace.workloads.run`.
 
-        Pinned to one CPU, since batches of new pages are kept for each: see `touch_scratch`.
-        Raises CannotHere where the kernel or the machine lacks what it takes.
+        Pinned to one CPU, since each CPU keeps batches of new pages: see `touch_scratch`.
+        Raises Unsupported where the kernel or the machine lacks what it takes.
         """
         pages = self.clamp(pages)
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
         with self.needs(pages):  # before the region is mapped: settings start a process
             region = map_region(pages, self.backing)
             touch_scratch()
-            foretold = {expected.role: expected for expected in self.expected(pages)}
-            parent = Actor("parent", region, pagemap.zero_frame(), foretold)
+            expected = {one.role: one for one in self.expected(pages)}
+            parent = Writer("parent", region, pagemap.zero_frame(), expected)
             self.act(parent)
             processes = parent.observed()
         evidence = (*report.evidence(processes, races=self.races), *parent.evidence)
         return Outcome(self.name, pages, self.backing.page_bytes, processes, evidence)
 
     def clamp(self, pages: int) -> int:
-        """The pages that it takes when so many were asked for."""
+        """The pages that it takes when `pages` were requested."""
         return max(self.least, pages if self.most is None else min(pages, self.most))
 
 
@@ -77,39 +78,16 @@ WORKLOADS: dict[str, Workload] = {}
 
 
 def workload(
-    expected: Foretell,
-    *,
-    group: str = "",
-    claim: str = "",
-    backing: Backing = Backing.ANONYMOUS,
-    frames: int = 2,
-    races: bool = False,
-    needs: Needs = NO_NEEDS,
-    least: int = 1,
-    most: int | None = None,
-    unseen_by: Mapping[str, str] | None = None,
-    fork_copies: bool = False,
-) -> Callable[[Callable[[Actor], None]], Callable[[Actor], None]]:
-    """Add the decorated function to WORKLOADS: its name with dashes, its docstring the summary."""
+    expected: Expectation, **options: Any
+) -> Callable[[Callable[[Writer], None]], Callable[[Writer], None]]:
+    """Add the decorated function to WORKLOADS: its name with dashes, its docstring the summary.
 
-    def add(act: Callable[[Actor], None]) -> Callable[[Actor], None]:
+    The options are the other fields of `Workload`.
+    """
+
+    def add(act: Callable[[Writer], None]) -> Callable[[Writer], None]:
         name = act.__name__.replace("_", "-")
-        WORKLOADS[name] = Workload(
-            name,
-            act.__doc__ or "",
-            expected,
-            act,
-            backing,
-            frames,
-            races,
-            group,
-            claim,
-            needs,
-            least,
-            most,
-            unseen_by or {},
-            fork_copies,
-        )
+        WORKLOADS[name] = Workload(name, act.__doc__ or "", expected, act, **options)
         return act
 
     return add
@@ -125,7 +103,7 @@ def find(name: str) -> Workload:
     raise CowtraceError(
         f"no workload is named {name!r}",
         hint=(f"did you mean {near[0]}? " if near else "")
-        + "all of them: cowtrace workload --list",
+        + "list all workloads: cowtrace workload --list",
         exit_code=EXIT_USAGE,
     )
 
@@ -145,7 +123,7 @@ def check_pages(workload: Workload, pages: int) -> None:
     )
     pages = workload.clamp(pages)
     if room < min(pages, workload.least) or room < 1:
-        raise CannotHere(f"memory has no room for {workload.name}")
+        raise Unsupported(f"memory has no room for {workload.name}")
     if pages > room:
         raise CowtraceError(
             f"{pages} pages are more than memory holds for {workload.name}",
@@ -155,7 +133,7 @@ def check_pages(workload: Workload, pages: int) -> None:
 
 
 def available_bytes() -> int:
-    """MemAvailable without a tenth: what can surely be had without swapping."""
+    """Nine tenths of MemAvailable: certain to be allocated without swapping."""
     with Path("/proc/meminfo").open(encoding="ascii") as meminfo:
         for line in meminfo:
             if line.startswith("MemAvailable:"):

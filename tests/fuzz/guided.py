@@ -27,7 +27,7 @@ with atheris.instrument_imports(include=["cowtrace"], enable_loader_override=Fal
     from cowtrace.kernel.btf import Btf
     from cowtrace.tracer import perf_maps
     from cowtrace.tracer.bytecode import Bytecode, with_kfuncs, with_maps
-    from cowtrace.workloads.oracles import smaps
+    from cowtrace.workloads.oracles.proc_files import smaps_sizes
 
 SCRATCH = Path(tempfile.mkdtemp(prefix="cowtrace-guided-"))
 MOST_BYTES = 1 << 17
@@ -74,7 +74,7 @@ def kept_programs(data: bytes) -> None:
 
 
 def proc(data: bytes) -> None:
-    sizes = smaps.of_range(0x1000, 0x2000, put(data))
+    sizes = smaps_sizes(0x1000, 0x2000, put(data))
     assert all(size >= 0 for size in sizes.values())
     cgroups._roots(data.decode(errors="surrogateescape"))
     for name in ("status", "cgroup"):

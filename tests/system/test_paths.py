@@ -15,7 +15,7 @@ from workload_checks import PRIME_PAGES, path_problems, plans, unaccounted
 
 from cowtrace import tracer
 from cowtrace.kernel.preemption import preemptible
-from cowtrace.workloads import REGION_END, REGION_START, CannotHere, paths, run_forked
+from cowtrace.workloads import REGION_END, REGION_START, Unsupported, paths, run_forked
 from cowtrace.workloads.region import PAGE_BYTES
 
 pytestmark = pytest.mark.vm
@@ -51,7 +51,7 @@ def test_traced_counts_match_expectations_and_every_oracle(
     lost = {plan: live.snapshot().completeness.lost for plan, live in tracers.items()}
     try:
         outcome = run_forked(name, pages)
-    except CannotHere as reason:
+    except Unsupported as reason:
         if name not in CANNOT:
             pytest.fail(str(reason))
         return

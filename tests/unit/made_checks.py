@@ -10,7 +10,7 @@ from snapshots import process, row, snapshot
 from cowtrace.model import FaultKind, FaultRow, Snapshot
 from cowtrace.verify.check import Check, Verdict
 from cowtrace.workloads import expectations as foretell
-from cowtrace.workloads.counts import Counts, Evidence, Observed, Outcome
+from cowtrace.workloads.outcome import Counts, Evidence, Observed, Outcome
 from cowtrace.workloads.workload import WORKLOADS, Workload
 
 PARENT, CHILD = 100, 101

@@ -46,7 +46,7 @@ from cowtrace.tracer.ledger import Ledger
 from cowtrace.tracer.libdw import libdw
 from cowtrace.tracer.rounds import Details, Round
 from cowtrace.tracer.stack_symbols import Symbols
-from cowtrace.workloads.oracles import smaps
+from cowtrace.workloads.oracles.proc_files import smaps_sizes
 
 PAGE = 4096
 u8, u32, u64 = (st.integers(0, 2**bits - 1) for bits in (8, 32, 64))
@@ -325,7 +325,7 @@ def put(name: str, content: bytes) -> Path:
     )
 )  # fmt: skip
 def test_smaps(content: bytes) -> None:
-    sizes = smaps.of_range(0x1000, 0x2000, put("smaps", content))
+    sizes = smaps_sizes(0x1000, 0x2000, put("smaps", content))
     assert all(size >= 0 and size % 1024 == 0 for size in sizes.values())
 
 

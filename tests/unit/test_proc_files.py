@@ -9,7 +9,7 @@ import pytest
 
 from cowtrace import proc as procfs
 from cowtrace.cli import cgroups
-from cowtrace.workloads.oracles import smaps
+from cowtrace.workloads.oracles.proc_files import smaps_sizes
 
 
 def test_a_name_in_smaps_ends_no_line(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_a_name_in_smaps_ends_no_line(tmp_path: Path) -> None:
             for at, name in zip((0x1000, 0x2000, 0x9000), names, strict=True)
         )
     )
-    assert smaps.of_range(0x1000, 0x2000, file) == {"Private_Dirty": 2 * 4096}
+    assert smaps_sizes(0x1000, 0x2000, file) == {"Private_Dirty": 2 * 4096}
 
 
 def test_a_mount_point_is_read_as_the_kernel_escapes_it() -> None:

@@ -13,7 +13,7 @@ from cowtrace.model import Completeness, FaultKind, FaultRow, Origin, Source
 from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.judge import during, judge, unmade
 from cowtrace.workloads import expectations as foretell
-from cowtrace.workloads.counts import Counts, Evidence, ExpectedRow
+from cowtrace.workloads.outcome import Counts, Evidence, ExpectedRow
 
 LOST = Completeness(lost=3, detail=(("slot taken", 3),))
 

@@ -16,7 +16,7 @@ from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.groups import CLAIMS, choose, groups, title
 from cowtrace.verify.session import checks
 from cowtrace.vm import programs
-from cowtrace.workloads import WORKLOADS, CannotHere, Outcome
+from cowtrace.workloads import WORKLOADS, Outcome, Unsupported
 
 KNOWN = groups(WORKLOADS)
 
@@ -79,7 +79,7 @@ def test_a_session_runs_and_judges() -> None:
 @pytest.mark.parametrize(
     ("error", "verdict"),
     [
-        (CannotHere("no hugetlb pool can be had"), Verdict.UNSEEN),
+        (Unsupported("no hugetlb pool can be had"), Verdict.UNSEEN),
         (CowtraceError("it was killed", hint="fewer pages"), Verdict.FAILS),
     ],
 )

@@ -17,7 +17,7 @@ from cowtrace.verify import text_report as report
 from cowtrace.verify.check import Check, Verdict, from_dict
 from cowtrace.verify.junit import junit
 from cowtrace.verify.matrix import KernelChecks, matrix, remarks, verdict_word
-from cowtrace.workloads.counts import Evidence
+from cowtrace.workloads.outcome import Evidence
 
 FAILING = check("C2", Verdict.FAILS, name="whole-page", why="child copied: 23 expected, 22 traced")
 UNSEEN = check("KSM", Verdict.UNSEEN, name="ksm-write", why="kernel built without CONFIG_KSM")

@@ -17,8 +17,8 @@ from cowtrace.model import Completeness, FaultKind, FaultRow, Origin, Process, S
 from cowtrace.terminal import plain
 from cowtrace.workloads import WORKLOADS, table
 from cowtrace.workloads.compare import Comparison, comparison
-from cowtrace.workloads.counts import Counts, Expected, ExpectedRow, Observed, Outcome
 from cowtrace.workloads.evidence import evidence
+from cowtrace.workloads.outcome import Counts, Expected, ExpectedRow, Observed, Outcome
 
 PARENT, CHILD = 100, 101
 BLIND = frozenset({FaultKind.FILE_COPIED, FaultKind.SHARED})
@@ -107,7 +107,7 @@ def test_lost_races_make_upper_bounds_where_the_plan_cannot_tell_them() -> None:
     blind = BLIND | {FaultKind.UNCHANGED}
     assert compare(blind, 30).ok
     assert "≤ 30       23  ok\n" in shown(table.counts(compare(blind, 30)))
-    assert "as far as this plan can tell\n" in shown(table.verdict(compare(blind, 30)))
+    assert "as far as this plan can show\n" in shown(table.verdict(compare(blind, 30)))
     assert not compare(blind, 22).ok
     assert not compare(BLIND, 30).ok
     assert compare(BLIND, 23).ok
@@ -185,7 +185,7 @@ def test_a_count_that_nobody_can_tell_is_not_called_ok() -> None:
         "parent   100  shared        23       -        -  -"
     )
     assert shown(table.verdict(compared)).splitlines()[0] == (
-        "shared-writes: as expected, as far as this plan can tell"
+        "shared-writes: as expected, as far as this plan can show"
     )
 
 

@@ -26,7 +26,7 @@ def test_an_unknown_name_suggests_the_nearest() -> None:
 def test_a_name_like_no_other_suggests_the_list() -> None:
     with pytest.raises(CowtraceError) as caught:
         workloads.find("qqq")
-    assert caught.value.hint == "all of them: cowtrace workload --list"
+    assert caught.value.hint == "list all workloads: cowtrace workload --list"
 
 
 @pytest.mark.parametrize("pages", [0, -1])

@@ -7,7 +7,7 @@ import mmap
 import pytest
 
 from cowtrace.workloads import pagemap
-from cowtrace.workloads.counts import Counts
+from cowtrace.workloads.outcome import Counts
 from cowtrace.workloads.region import Backing
 
 ZERO = 5

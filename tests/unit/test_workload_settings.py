@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cowtrace.workloads import settings
-from cowtrace.workloads.unsupported import CannotHere
+from cowtrace.workloads.features import Unsupported
 
 HOLD = """
 import sys, time
@@ -90,12 +90,12 @@ def test_the_word_that_is_chosen(tmp_path: Path) -> None:
 
 def test_a_setting_that_is_not_there(tmp_path: Path) -> None:
     missing = str(tmp_path / "missing")
-    with pytest.raises(CannotHere, match="No such file"), settings.changed({missing: "1"}):
+    with pytest.raises(Unsupported, match="No such file"), settings.changed({missing: "1"}):
         pass
 
 
 def test_a_program_that_is_not_there() -> None:
-    with pytest.raises(CannotHere, match="no program"):
+    with pytest.raises(Unsupported, match="no program"):
         settings.run("cowtrace-no-such-program")
 
 

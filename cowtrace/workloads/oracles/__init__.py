@@ -1,1 +1,1 @@
-"""Oracles: what the kernel itself says of copies. None of them reads the tracer's maps."""
+"""Oracles: read the kernel's own counts of copies. None of them reads the tracer's maps."""

@@ -1,8 +1,8 @@
-"""The kernel's own count of write-protect copies per thread: taskstats over netlink.
+"""Read the kernel's own count of write-protect copies of a thread: taskstats over netlink.
 
-`wpcopy_count` came with "delayacct: track delays from write-protect copy" (5.19). It holds
+`wpcopy_count` came with "delayacct: track delays from write-protect copy" (5.19). It counts
 copies by wp_page_copy(), zero-filled pages among them, and by hugetlb_wp(), of threads that
-began while delay accounting was on (sysctl kernel.task_delayacct).
+started while delay accounting was on (sysctl kernel.task_delayacct).
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ SETTING = Path("/proc/sys/kernel/task_delayacct")
 class WpCopies:
     """Write-protect copies of the thread that opens it; a context manager.
 
-    `now` allocates next to nothing, for after fork that would be copies too.
+    `now` allocates almost nothing: after fork, allocation copies pages too.
     """
 
     def __init__(self) -> None:
         self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_GENERIC)
-        self._answer = bytearray(2048)  # more than an answer has
-        self._request = b""  # empty: this kernel does not count, or gives us no right to know
+        self._answer = bytearray(2048)  # larger than any answer
+        self._request = b""  # empty: this kernel does not count, or does not permit it
         self._at = 0  # of the count in the answer
         try:
             self._prepare()

@@ -1,4 +1,4 @@
-"""Exact counts of one thread's page faults and copies while it writes."""
+"""Count one thread's page faults and copies exactly while it writes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from cowtrace.workloads.oracles.taskstats import WpCopies
 from cowtrace.workloads.region import Region, scratch_region
 
 _REHEARSALS = 16
-_QUIET_REHEARSALS = 2  # in a row: the first may only have been lucky
+_QUIET_REHEARSALS = 2  # in a row: one may be chance
 
 
 @dataclass(slots=True)
 class Writes:
-    """Sums over all writes. None: this kernel cannot tell, or the interpreter was not at rest."""
+    """Sums over all writes. None: the kernel does not count, or the interpreter faulted too."""
 
     wp_copies: int | None = 0  # as taskstats counts them
     page_faults: int | None = 0  # as getrusage(2) counts them
@@ -26,8 +26,8 @@ class Writes:
     def count(self, write: Callable[[Region], None], region: Region) -> None:
         """Write a region, and count this thread's faults meanwhile.
 
-        After fork the interpreter's own memory faults too. So the write is rehearsed, in a region
-        whose pages are there, until nothing faults any more.
+        After fork the interpreter's own memory faults too. So the write is rehearsed in a
+        mapped region, until a rehearsal faults no more.
         """
         with scratch_region(region.pages) as scratch, WpCopies() as copies:
             quiet = 0
@@ -47,7 +47,7 @@ class Writes:
         self.pages += region.pages
 
     def forget(self) -> None:
-        """Something was written that could not be counted."""
+        """Mark the counts as unknown: a write was not counted."""
         self.wp_copies = self.page_faults = None
 
 
@@ -55,7 +55,7 @@ class Writes:
 class _During:
     copies: int | None
     faults: int
-    other_faults: int  # of the measuring itself: its copies are in `copies`
+    other_faults: int  # by the measurement itself: its copies are in `copies`
     spent_ns: int
 
 

@@ -1,4 +1,4 @@
-"""Every other path by which Linux copies, or does not copy, on write: a module each."""
+"""Take every other path by which Linux copies, or does not copy, on write: a module each."""
 
 from cowtrace.workloads.paths import (
     exclusive,

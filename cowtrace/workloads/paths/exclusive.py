@@ -1,4 +1,4 @@
-"""Workloads on pages that only one process holds, and that are write-protected all the same."""
+"""Write pages that are write-protected although only one process holds them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import mmap
 import os
 
 from cowtrace.workloads import calls
-from cowtrace.workloads.counts import Expected
 from cowtrace.workloads.expectations import child, parent
 from cowtrace.workloads.forks import BEFORE, PARENT
 from cowtrace.workloads.oracles.writes import Writes
+from cowtrace.workloads.outcome import Expected
 from cowtrace.workloads.region import PAGE_BYTES, scratch_region
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writing_process import Actor
+from cowtrace.workloads.writer import Writer
 
 _PROBED_PAGES = 64
 
@@ -28,7 +28,7 @@ def _mprotect(pages: int) -> tuple[Expected, ...]:
     group="exclusive page",
     claim="memory made read-only and writable again is not copied when it is written",
 )
-def mprotect_round_trip(me: Actor) -> None:
+def mprotect_round_trip(me: Writer) -> None:
     """mprotect to read-only and back, then writes: re-marked, or not even a fault"""
     me.populate(BEFORE)
     _protect_and_back(me.region.start, me.region.size_bytes)
@@ -45,7 +45,7 @@ def _faults_after_mprotect() -> bool:
     """Whether a page that mprotect made writable again still faults.
 
     Not since "mm/mprotect: try avoiding write faults for exclusive anonymous pages when changing
-    protection" (5.19). Found by doing it to pages elsewhere.
+    protection" (5.19). Found by trying it on other pages.
     """
     with scratch_region(_PROBED_PAGES) as scratch:
         _protect_and_back(scratch.start, scratch.size_bytes)
@@ -57,9 +57,9 @@ def _faults_after_mprotect() -> bool:
 @workload(
     lambda pages: (parent(reused=pages), child()),
     group="exclusive page",
-    claim="pages that a process makes in system calls after a re-mark are no copies",
+    claim="pages that system calls allocate after a re-mark are not counted as copies",
 )
-def remark_then_populate(me: Actor) -> None:
+def remark_then_populate(me: Writer) -> None:
     """after each re-marked page, calls populate memory and write a file"""
     me.populate(BEFORE)
     with me.fork():

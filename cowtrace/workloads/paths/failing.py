@@ -1,4 +1,4 @@
-"""A workload whose copies fail since its memory is limited."""
+"""Let copies fail because the memory cgroup of the child is full."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 from cowtrace.model import FaultKind, Origin, Source
 from cowtrace.workloads import settings
-from cowtrace.workloads.counts import ExpectedRow
 from cowtrace.workloads.expectations import child, parent
 from cowtrace.workloads.forks import BEFORE, CHILD
+from cowtrace.workloads.outcome import ExpectedRow
 from cowtrace.workloads.region import PAGE_BYTES
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writing_process import Actor
+from cowtrace.workloads.writer import Writer
 
 _LIMIT_PAGES = 512  # what the child's interpreter writes of its own is less
 _PAGES = 2048
@@ -33,8 +33,8 @@ def _limited(pages: int) -> Iterator[None]:
     lambda pages: (
         parent(),
         child(
-            # How many are copied before, and whether the last fault still fails when the kill is
-            # on its way, is the kernel's own business.
+            # How many are copied before the limit, and whether the last fault is counted as failed
+            # before the kill arrives, varies.
             ExpectedRow(FaultKind.COPIED, Source.ANON, Origin.USER),
             ExpectedRow(FaultKind.FAILED, Source.UNKNOWN, Origin.USER),
             zero_filled=0,
@@ -43,9 +43,9 @@ def _limited(pages: int) -> Iterator[None]:
     least=_PAGES,
     needs=_limited,
     group="failed copy",
-    claim="a child whose memory is limited is killed when it copies more than it may hold",
+    claim="a child is killed when its copies exceed its memory limit",
 )
-def memory_limit(me: Actor) -> None:
+def memory_limit(me: Writer) -> None:
     """the child may hold fewer pages than it writes (memory cgroup): a copy fails"""
     folder, limit = _place[-1]
     me.populate(BEFORE)

@@ -1,4 +1,4 @@
-"""Workloads on hugetlb pages: copied whole, from a pool that can be empty."""
+"""Write hugetlb pages, which are copied whole, from a pool that can be empty."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from contextlib import AbstractContextManager, contextmanager
 
 from cowtrace.model import FaultKind, Origin, Source
 from cowtrace.workloads import settings
-from cowtrace.workloads.counts import ExpectedRow
-from cowtrace.workloads.expectations import child, copied, parent
-from cowtrace.workloads.forks import BEFORE, CHILD, PARENT
+from cowtrace.workloads.expectations import child, copied, parent, reused
+from cowtrace.workloads.features import Unsupported
+from cowtrace.workloads.forks import BEFORE, CHILD, fork_both_write, fork_child_writes
+from cowtrace.workloads.outcome import ExpectedRow
 from cowtrace.workloads.region import GIGANTIC_BYTES, HUGE_BYTES, Backing
-from cowtrace.workloads.unsupported import CannotHere
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writing_process import Actor
+from cowtrace.workloads.writer import Writer
 
 _UNSEEN = {"tracepoint": "it does not see huge pages: their copies count as reused"}
-# Huge pages at most, whatever was asked for: 46 MiB on x86-64; 160 MiB where they have 32 MiB.
+# Huge pages at most, whatever --pages says: 46 MiB on x86-64; 160 MiB where they have 32 MiB.
 _MANY = 23 if HUGE_BYTES <= 2 << 20 else 5
 
 
 def _pool(pages_for_each: int) -> Callable[[int], AbstractContextManager[None]]:
-    """A pool with so many free huge pages for each of the region, and none beyond."""
+    """A pool of `pages_for_each` free huge pages for each page of the region, and no more."""
 
     @contextmanager
     def pool(pages: int) -> Iterator[None]:
@@ -37,7 +37,7 @@ def _pool(pages_for_each: int) -> Callable[[int], AbstractContextManager[None]]:
         with settings.changed(values):
             got = _free(HUGE_BYTES) - reserved
             if got != wanted:
-                raise CannotHere(f"no pool of {wanted} huge pages can be had: {got} are free")
+                raise Unsupported(f"there is no pool of {wanted} huge pages: {got} are free")
             yield
 
     return pool
@@ -45,11 +45,11 @@ def _pool(pages_for_each: int) -> Callable[[int], AbstractContextManager[None]]:
 
 @contextmanager
 def _gigantic_pool(pages: int) -> Iterator[None]:
-    """Two pages for each, set aside before: to gather them takes a running system a long time."""
+    """Two pages for each, reserved beforehand: a running system gathers them only slowly."""
     if _free(GIGANTIC_BYTES) < 2 * pages:
         size = f"{_folder(GIGANTIC_BYTES)}/nr_hugepages"
-        raise CannotHere(
-            f"no pool of {2 * pages} pages of {GIGANTIC_BYTES >> 30} GiB is set aside",
+        raise Unsupported(
+            f"no pool of {2 * pages} pages of {GIGANTIC_BYTES >> 30} GiB is reserved",
             hint=f"with memory to spare: echo {2 * pages} > {size}",
         )
     yield
@@ -75,12 +75,8 @@ def _copied(pages: int, page_bytes: int = HUGE_BYTES) -> ExpectedRow:
     return copied(pages, Source.HUGETLB, page_bytes=page_bytes)
 
 
-def _reused(pages: int) -> ExpectedRow:
-    return ExpectedRow(FaultKind.REUSED, Source.HUGETLB, Origin.USER, pages, 0)
-
-
 @workload(
-    lambda pages: (parent(_reused(pages)), child(_copied(pages))),
+    lambda pages: (parent(reused(pages, Source.HUGETLB)), child(_copied(pages))),
     backing=Backing.HUGETLB,
     most=_MANY,
     needs=_pool(2),
@@ -88,14 +84,9 @@ def _reused(pages: int) -> ExpectedRow:
     claim=_copies_whole(f"{HUGE_BYTES >> 20} MiB"),
     unseen_by=_UNSEEN,
 )
-def hugetlb_both_write(me: Actor) -> None:
+def hugetlb_both_write(me: Writer) -> None:
     """the child writes a byte of each huge page: copied whole; the parent: reused"""
-    me.populate(BEFORE)
-    with me.fork() as other:
-        other.do(Actor.write, CHILD)
-        me.write(PARENT)
-        other.do(Actor.expect, CHILD)
-        me.expect(PARENT)
+    fork_both_write(me)
 
 
 @workload(
@@ -107,13 +98,9 @@ def hugetlb_both_write(me: Actor) -> None:
     claim=_copies_whole(f"{GIGANTIC_BYTES >> 30} GiB"),
     unseen_by=_UNSEEN,
 )
-def hugetlb_gigantic(me: Actor) -> None:
+def hugetlb_gigantic(me: Writer) -> None:
     """the child writes a byte of one page of 1 GiB: copied whole"""
-    me.populate(BEFORE)
-    with me.fork() as other:
-        other.do(Actor.write, CHILD)
-        other.do(Actor.expect, CHILD)
-        me.expect(BEFORE)
+    fork_child_writes(me)
 
 
 @workload(
@@ -129,7 +116,7 @@ def hugetlb_gigantic(me: Actor) -> None:
     claim="a child that must copy a hugetlb page from an empty pool is killed by SIGBUS",
     unseen_by=_UNSEEN,
 )
-def hugetlb_empty_pool(me: Actor) -> None:
+def hugetlb_empty_pool(me: Writer) -> None:
     """the pool has no page left when the child writes: the copy fails, SIGBUS"""
     me.populate(BEFORE)
     killed_by = me.victim(lambda region: region.store(CHILD), before=lambda pid: None)

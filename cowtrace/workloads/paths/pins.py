@@ -1,22 +1,24 @@
-"""Workloads on pages that the kernel pins: for reading, for writing, and across fork."""
+"""Let the kernel pin pages: for reading, for writing, and across fork."""
 
 from __future__ import annotations
 
 import errno
 import os
 import tempfile
+from functools import partial
 
-from cowtrace.model import FaultKind, Origin, Source
+from cowtrace.model import Origin
 from cowtrace.workloads import calls, features
-from cowtrace.workloads.counts import Expected, ExpectedRow
-from cowtrace.workloads.expectations import child, copied, parent
-from cowtrace.workloads.forks import BEFORE, CHILD, PARENT
-from cowtrace.workloads.region import PAGE_BYTES, Region
-from cowtrace.workloads.unsupported import CannotHere
+from cowtrace.workloads.expectations import child, copied, parent, reused
+from cowtrace.workloads.features import Unsupported
+from cowtrace.workloads.forks import BEFORE, CHILD, PARENT, child_writes
+from cowtrace.workloads.outcome import Expected
+from cowtrace.workloads.region import Region
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writing_process import Actor
+from cowtrace.workloads.writer import Writer
 
 _UNSEEN = {"tracepoint": "no exception is raised when the kernel pins a page"}
+_unshare = partial(workload, group="unshare", unseen_by=_UNSEEN)
 
 
 def _unshared(pages: int, *, pinned: bool) -> tuple[Expected, ...]:
@@ -27,31 +29,27 @@ def _unshared(pages: int, *, pinned: bool) -> tuple[Expected, ...]:
     """
     if not pinned or not features.has_type("FAULT_FLAG_UNSHARE"):
         return (parent(), child(copied(pages)))
-    remarked = ExpectedRow(FaultKind.REUSED, Source.ANON, Origin.USER, pages, 0)
-    return (parent(), child(copied(pages, origin=Origin.UNSHARE), remarked))
+    return (parent(), child(copied(pages, origin=Origin.UNSHARE), reused(pages)))
 
 
-@workload(
+@_unshare(
     lambda pages: _unshared(pages, pinned=True),
-    group="unshare",
     claim="a read by process_vm_readv pins the pages it reads: shared ones are copied for it",
-    unseen_by=_UNSEEN,
 )
-def unshare_vm_readv(me: Actor) -> None:
+def unshare_vm_readv(me: Writer) -> None:
     """the child's pages are read by process_vm_readv, then the child writes them"""
     me.populate(BEFORE)
     with me.fork() as other:
         other.do(_read_own_pages)
         me.expect(BEFORE)
-        other.do(Actor.write, CHILD)
-        other.do(Actor.expect, CHILD)
+        other.do(Writer.write, CHILD)
+        other.do(Writer.expect, CHILD)
         me.expect(BEFORE)
 
 
-def _read_own_pages(me: Actor) -> None:
+def _read_own_pages(me: Writer) -> None:
     def read(region: Region) -> None:
-        end = region.start + region.size_bytes
-        calls.vm_read(os.getpid(), range(region.start, end, PAGE_BYTES))
+        calls.vm_read(os.getpid(), region.addresses)
 
     me.act(read, every_page=False)
     me.expect(BEFORE)
@@ -63,55 +61,49 @@ def _unshared_by_parent(pages: int) -> tuple[Expected, ...]:
     return (parent(), child(copied(pages, origin=Origin.UNSHARE, actor="parent")))
 
 
-@workload(
+@_unshare(
     _unshared_by_parent,
-    group="unshare",
-    claim="a debugger that only reads shared pages has them copied, charged to their owner",
-    unseen_by=_UNSEEN,
+    claim="a debugger that reads shared pages copies them; that is attributed to their owner",
 )
-def unshare_remote_readv(me: Actor) -> None:
+def unshare_remote_readv(me: Writer) -> None:
     """the parent reads the child's pages by process_vm_readv: copied in the child"""
     me.populate(BEFORE)
     with me.fork() as other:
-        mine, theirs = me.frames(), other.do(Actor.frames)
-        end = me.region.start + me.region.size_bytes
-        read = calls.vm_read(other.pid, range(me.region.start, end, PAGE_BYTES))
+        mine, theirs = me.frames(), other.do(Writer.frames)
+        read = calls.vm_read(other.pid, me.region.addresses)
         me.expect_that(set(read) == {BEFORE})
-        changed = sum(map(int.__ne__, theirs, other.do(Actor.frames)))
+        changed = sum(map(int.__ne__, theirs, other.do(Writer.frames)))
         wanted = me.region.pages if features.has_type("FAULT_FLAG_UNSHARE") else 0
         me.note("pagemap", "child: frames that changed when it was read", wanted, changed)
-        kept = sum(map(int.__eq__, mine, me.frames()))
-        me.note("pagemap", "parent: frames kept", me.region.pages, kept)
-        other.do(Actor.cannot_tell, copied=None)  # it wrote nothing itself
-        other.do(Actor.expect, BEFORE)
+        me.note_frames("parent: frames kept", mine, me.frames())
+        other.do(Writer.frames_cannot_show, "copied")  # it wrote nothing itself
+        other.do(Writer.expect, BEFORE)
 
 
-@workload(
+@_unshare(
     # bio_iov_iter_get_pages() pins, rather than takes a reference, where there is this function.
     lambda pages: _unshared(pages, pinned=features.has_function("iov_iter_extract_pages")),
-    group="unshare",
     claim="shared pages written to a file with O_DIRECT are pinned, and copied for it",
-    unseen_by=_UNSEEN,
 )
-def unshare_direct_io(me: Actor) -> None:
+def unshare_direct_io(me: Writer) -> None:
     """the child writes its pages to a file with O_DIRECT, which only reads them"""
     me.populate(BEFORE)
     me.region.fill(BEFORE)
     with me.fork() as other:
         other.do(_write_directly)
         me.expect(BEFORE)
-        other.do(Actor.write, CHILD)
-        other.do(Actor.expect, CHILD)
+        other.do(Writer.write, CHILD)
+        other.do(Writer.expect, CHILD)
         me.expect(BEFORE)
 
 
-def _write_directly(me: Actor) -> None:
+def _write_directly(me: Writer) -> None:
     with tempfile.TemporaryFile(dir="/var/tmp") as file:
         path = f"/proc/self/fd/{file.fileno()}"
         try:
             direct = os.open(path, os.O_WRONLY | os.O_DIRECT)
         except OSError as error:
-            raise CannotHere(f"/var/tmp takes no O_DIRECT: {error.strerror}") from error
+            raise Unsupported(f"/var/tmp takes no O_DIRECT: {error.strerror}") from error
         with me.watch(every_page=False):  # rehearsals would take a disk long
             os.pwrite(direct, me.region.view, 0)
         os.close(direct)
@@ -125,16 +117,12 @@ def _write_directly(me: Actor) -> None:
     claim="registering shared memory as io_uring buffers copies it at once, in kernel mode",
     unseen_by=_UNSEEN,
 )
-def io_uring_buffers(me: Actor) -> None:
+def io_uring_buffers(me: Writer) -> None:
     """the child's pages become io_uring buffers: pinned for writing, so copied"""
-    me.populate(BEFORE)
-    with me.fork() as other:
-        other.do(_pin_and_write)
-        other.do(Actor.expect, CHILD)
-        me.expect(BEFORE)
+    child_writes(me, _pin_and_write)
 
 
-def _pin_and_write(me: Actor) -> None:
+def _pin_and_write(me: Writer) -> None:
     rings: list[int] = []
     me.act(lambda region: rings.append(_pin(region)), every_page=False)
     me.act(lambda region: region.store(CHILD), every_page=False)
@@ -147,7 +135,7 @@ def _pin(region: Region) -> int:
         return calls.pin_for_io_uring(region.start, region.size_bytes)
     except OSError as error:
         if error.errno in (errno.ENOSYS, errno.EPERM):
-            raise CannotHere("io_uring is not in this kernel, or not allowed") from error
+            raise Unsupported("io_uring is not in this kernel, or not allowed") from error
         raise
 
 
@@ -158,20 +146,18 @@ def _pin(region: Region) -> int:
     unseen_by={"tracepoint": "fork raises no exception"},
     fork_copies=True,
 )
-def pinned_fork(me: Actor) -> None:
+def pinned_fork(me: Writer) -> None:
     """the parent's pages are pinned by io_uring when it forks: fork copies them"""
     me.populate(BEFORE)
     ring = _pin(me.region)
     mine = me.frames()
     with me.fork() as other:
-        theirs = other.do(Actor.frames)
-        differing = sum(map(int.__ne__, mine, theirs))
-        me.note("pagemap", "child: frames that are not the parent's", len(mine), differing)
-        kept = sum(map(int.__eq__, mine, me.frames()))
-        me.note("pagemap", "parent: frames kept", len(mine), kept)
-        me.cannot_tell(copied=None)  # no frame of the parent's changes
+        theirs = other.do(Writer.frames)
+        me.note_frames("child: frames that are not the parent's", mine, theirs, differ=True)
+        me.note_frames("parent: frames kept", mine, me.frames())
+        me.frames_cannot_show("copied")  # no frame of the parent's changes
         me.write_unprotected(PARENT)
-        other.do(Actor.expect, BEFORE)
-        other.do(Actor.write_unprotected, CHILD)
+        other.do(Writer.expect, BEFORE)
+        other.do(Writer.write_unprotected, CHILD)
         me.expect(PARENT)
     os.close(ring)

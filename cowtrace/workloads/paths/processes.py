@@ -1,64 +1,64 @@
-"""Workloads whose processes or threads share a whole mm: no page is write-protected for them."""
+"""Write from processes or threads that share a whole mm: no page is write-protected."""
 
 from __future__ import annotations
 
 import mmap
 import os
 import threading
+from functools import partial
 
 from cowtrace.workloads import calls
 from cowtrace.workloads.expectations import expected, parent
 from cowtrace.workloads.forks import BEFORE, PARENT, THREADS
+from cowtrace.workloads.outcome import Expected
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writing_process import Actor
+from cowtrace.workloads.writer import Writer
 
 _FEW = 5  # processes: a prime
+_shared_mm = partial(workload, frames=1, group="shared mm")
 
 
-@workload(
-    lambda pages: (parent(), *(expected(f"clone-{n}") for n in range(1, _FEW + 1))),
-    frames=1,
-    group="shared mm",
+def _clones_expected(pages: int) -> tuple[Expected, ...]:
+    return (parent(), *(expected(f"clone-{n}") for n in range(1, _FEW + 1)))
+
+
+@_shared_mm(
+    _clones_expected,
     claim="a vfork child writes the parent's own pages: no copy, and none afterwards",
 )
-def vfork_writes(me: Actor) -> None:
+def vfork_writes(me: Writer) -> None:
     """5 vfork children write a page each, then the parent all: no fault, no copy"""
     _clones(me, calls.CLONE_VM | calls.CLONE_VFORK)
 
 
-@workload(
-    lambda pages: (parent(), *(expected(f"clone-{n}") for n in range(1, _FEW + 1))),
-    frames=1,
-    group="shared mm",
+@_shared_mm(
+    _clones_expected,
     claim="a process cloned with CLONE_VM writes the parent's own pages: no copy",
 )
-def clone_vm_writes(me: Actor) -> None:
+def clone_vm_writes(me: Writer) -> None:
     """5 processes of clone(CLONE_VM) write a page each, then the parent all: no copy"""
     _clones(me, calls.CLONE_VM)
 
 
-def _clones(me: Actor, flags: int) -> None:
+def _clones(me: Writer, flags: int) -> None:
     me.populate(BEFORE)
     frames = me.frames()
     for n in range(1, _FEW + 1):
         page = n % me.region.pages
         address = me.region.address(page)
         pid = calls.clone_calling_time(address, flags)
-        me.stranger(f"clone-{n}", pid)
+        me.add_process(f"clone-{n}", pid)
         me.expect_that(any(me.region.view[page * mmap.PAGESIZE :][:8]))
-    same = sum(map(int.__eq__, frames, me.frames()))
-    me.note("pagemap", "frames kept", len(frames), same)
+    me.note_frames("frames kept", frames, me.frames())
     me.write_unprotected(PARENT)
     me.expect(PARENT)
 
 
-@workload(
+@_shared_mm(
     lambda pages: (parent(),),
-    frames=1,
-    group="shared mm",
     claim="a program started by posix_spawn leaves no page write-protected",
 )
-def posix_spawn(me: Actor) -> None:
+def posix_spawn(me: Writer) -> None:
     """starts 5 programs by posix_spawn, then writes every page: no fault, no copy"""
     me.populate(BEFORE)
     for _ in range(_FEW):
@@ -69,13 +69,11 @@ def posix_spawn(me: Actor) -> None:
     me.expect(PARENT)
 
 
-@workload(
+@_shared_mm(
     lambda pages: (parent(),),
-    frames=1,
-    group="shared mm",
     claim="threads write their common pages: nothing is copied",
 )
-def threads_write(me: Actor) -> None:
+def threads_write(me: Writer) -> None:
     """4 threads write every page, without a fork: no fault, no copy"""
     me.populate(BEFORE)
     threads = [threading.Thread(target=me.region.fill, args=(PARENT,)) for _ in range(THREADS)]

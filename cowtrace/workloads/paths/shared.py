@@ -1,4 +1,4 @@
-"""Workloads on shared mappings: written, they stay one memory."""
+"""Write shared mappings of memfds and files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cowtrace.workloads.forks import CHILD, PARENT
 from cowtrace.workloads.mappings import shared_writes
 from cowtrace.workloads.region import Backing
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writing_process import Actor
+from cowtrace.workloads.writer import Writer
 
 
 @workload(
@@ -21,14 +21,14 @@ from cowtrace.workloads.writing_process import Actor
     group="shared mapping",
     claim="a memfd mapped MAP_SHARED stays shared after fork",
 )
-def shmem_writes(me: Actor) -> None:
+def shmem_writes(me: Writer) -> None:
     """both sides write a memfd's MAP_SHARED pages: nothing is copied"""
     shared_writes(me)
 
 
 @workload(
     # The first write is mapped by finish_fault(); writeback then protects the page again, so
-    # that the kernel hears of the next write: do_wp_page(), page_mkwrite().
+    # that the next write faults: do_wp_page(), page_mkwrite().
     lambda pages: (parent(shared=2 * pages),),
     backing=Backing.SHARED_FILE,
     frames=1,
@@ -36,8 +36,8 @@ def shmem_writes(me: Actor) -> None:
     claim="a file's MAP_SHARED page that was written back is written again without a copy",
     unseen_by={"tracepoint": "it counts re-marked pages of shared files as reused"},
 )
-def shared_file_writeback(me: Actor) -> None:
-    """writes a shared file mapping, has it written back, writes it again: shared"""
+def shared_file_writeback(me: Writer) -> None:
+    """writes a shared file mapping, syncs it, writes it again: nothing is copied"""
     file = me.region.file
     assert file is not None
     me.write(CHILD)

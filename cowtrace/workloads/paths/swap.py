@@ -1,55 +1,45 @@
-"""A workload on pages that are swapped out when they are written."""
+"""Write pages that are swapped out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from cowtrace.workloads import calls, pagemap, settings
 from cowtrace.workloads.expectations import child, parent
+from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.forks import BEFORE, CHILD
 from cowtrace.workloads.region import PAGE_BYTES
-from cowtrace.workloads.unsupported import CannotHere
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writing_process import Actor
+from cowtrace.workloads.writer import Writer
 
 _SWAPPED = 1 << 62  # of a pagemap entry
 _LEAST_BYTES = 16 << 20
 
 
-@contextmanager
-def _swap(pages: int) -> Iterator[None]:
-    with settings.swap(max(_LEAST_BYTES, 4 * pages * PAGE_BYTES)):
-        yield
-
-
 @workload(
-    # do_swap_page() reads the page in; another process still refers to its place in the swap, so
-    # it goes on to do_wp_page(). On every kernel so far.
+    # do_swap_page() reads the page in; another process still refers to its swap slot, so it calls
+    # do_wp_page(). On every kernel so far.
     lambda pages: (parent(), child(copied=pages)),
     frames=3,
-    needs=_swap,
+    needs=lambda pages: settings.swap(max(_LEAST_BYTES, 4 * pages * PAGE_BYTES)),
     group="swapped-out page",
     claim="a shared page that is swapped out is read back and copied when it is written",
-    unseen_by={"tracepoint": "it takes the fault for a first touch: the page is not present"},
+    unseen_by={"tracepoint": "it counts the fault as a first touch: the page is not present"},
 )
-def swapped_out(me: Actor) -> None:
+def swapped_out(me: Writer) -> None:
     """pages are swapped out, then fork; the child writes them: read back, then copied"""
     me.populate(BEFORE)
     calls.madvise(me.region.start, me.region.size_bytes, calls.MADV_PAGEOUT)
     swapped = sum(bool(entry & _SWAPPED) for entry in pagemap.region_entries(me.region))
     if swapped != me.region.pages:
-        raise CannotHere(f"the kernel swapped out {swapped} of {me.region.pages} pages")
+        raise Unsupported(f"the kernel swapped out {swapped} of {me.region.pages} pages")
     me.note("pagemap", "pages swapped out", me.region.pages, swapped)
     with me.fork() as other:
         other.do(_write)
-        other.do(Actor.expect, CHILD)
+        other.do(Writer.expect, CHILD)
         me.expect(BEFORE)  # reads them in for the parent
-        theirs = other.do(Actor.frames)
-        differing = sum(map(int.__ne__, me.frames(), theirs))
-        me.note("pagemap", "child: frames that are not the parent's", me.region.pages, differing)
+        theirs = other.do(Writer.frames)
+        me.note_frames("child: frames that are not the parent's", me.frames(), theirs, differ=True)
 
 
-def _write(me: Actor) -> None:
+def _write(me: Writer) -> None:
     me.write(CHILD)
-    me.cannot_tell(copied=None)  # the page had no frame before
+    me.frames_cannot_show("copied")  # the page had no frame before

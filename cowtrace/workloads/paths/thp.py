@@ -1,28 +1,26 @@
-"""Workloads on transparent huge pages: mapped by one entry, copied page by page."""
+"""Write transparent huge pages, which one entry maps and which are copied page by page."""
 
 from __future__ import annotations
 
 import mmap
-import resource
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
 from cowtrace.model import FaultKind, Origin, Source
 from cowtrace.workloads import calls, features, pagemap, settings
-from cowtrace.workloads.counts import Expected, ExpectedRow
-from cowtrace.workloads.expectations import child, copied, parent
+from cowtrace.workloads.expectations import child, copied, parent, reused
+from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.forks import BEFORE, CHILD, PARENT
-from cowtrace.workloads.oracles import smaps, vmstat
+from cowtrace.workloads.oracles.proc_files import smaps_sizes, vmstat_grows
+from cowtrace.workloads.outcome import Expected, ExpectedRow
 from cowtrace.workloads.region import HUGE_BYTES, PAGE_BYTES, Backing
-from cowtrace.workloads.unsupported import CannotHere
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writing_process import Actor
+from cowtrace.workloads.writer import Writer
 
 _SYSFS = "/sys/kernel/mm/transparent_hugepage"
-_GROUP = "transparent huge page"
 _SMALL = HUGE_BYTES // PAGE_BYTES
-_FRAMES = 2 * _SMALL  # for few pages: whole huge ones all the same
 _PATIENCE = 20  # seconds for khugepaged
 
 
@@ -30,116 +28,98 @@ def _huge_pages(pages: int) -> int:
     return -(-pages // _SMALL)
 
 
-def _reused(faults: int) -> ExpectedRow:
-    return ExpectedRow(FaultKind.REUSED, Source.THP, Origin.USER, faults, 0)
-
-
-@contextmanager
-def _enabled(pages: int) -> Iterator[None]:
+def _enabled(pages: int) -> AbstractContextManager[None]:
     chosen = settings.read(f"{_SYSFS}/enabled")
-    with settings.changed({f"{_SYSFS}/enabled": "madvise"} if chosen == "never" else {}):
-        yield
+    return settings.changed({f"{_SYSFS}/enabled": "madvise"} if chosen == "never" else {})
 
 
-def _populate(me: Actor) -> None:
-    """Touch the region; raises CannotHere when the kernel had no huge pages for it."""
+_huge = partial(
+    workload, backing=Backing.HUGE, frames=4, needs=_enabled, group="transparent huge page"
+)
+
+
+def _populate(me: Writer) -> None:
+    """Touch the region; raises Unsupported when the kernel had no huge pages for it."""
     me.populate(BEFORE)
     if _in_huge_pages(me) < _huge_pages(me.region.pages) * HUGE_BYTES:
-        raise CannotHere("the kernel gave no transparent huge page")
+        raise Unsupported("the kernel allocated no transparent huge page")
 
 
-def _in_huge_pages(me: Actor) -> int:
+def _in_huge_pages(me: Writer) -> int:
     """Bytes of the region that huge entries map in this process."""
     whole = _huge_pages(me.region.pages) * HUGE_BYTES
-    return smaps.of_range(me.region.start, whole).get("AnonHugePages", 0)
+    return smaps_sizes(me.region.start, whole).get("AnonHugePages", 0)
 
 
-@workload(
+@_huge(
     lambda pages: (parent(), child(copied(pages, Source.THP))),
-    backing=Backing.HUGE,
-    frames=4,
-    needs=_enabled,
-    group=_GROUP,
     claim="a write to a shared huge page splits its entry and copies one small page",
 )
-def thp_child_writes(me: Actor) -> None:
+def thp_child_writes(me: Writer) -> None:
     """the child writes small pages of shared huge ones: split, then copied one by one"""
     _populate(me)
     with me.fork() as other:
         split = _huge_pages(me.region.pages)
-        with vmstat.at_least(me.evidence, "thp_split_pmd", split):
-            other.do(Actor.write, CHILD)
-        other.do(Actor.expect, CHILD)
+        with vmstat_grows(me.evidence, "thp_split_pmd", split):
+            other.do(Writer.write, CHILD)
+        other.do(Writer.expect, CHILD)
         me.expect(BEFORE)
         me.note("smaps", "child: bytes in huge pages", 0, other.do(_in_huge_pages))
         me.note("smaps", "parent: bytes in huge pages", split * HUGE_BYTES, _in_huge_pages(me))
 
 
-@workload(
-    lambda pages: (parent(_reused(_huge_pages(pages))), child()),
-    backing=Backing.HUGE,
-    frames=4,
-    needs=_enabled,
-    group=_GROUP,
-    claim="a huge page that no one shares any more is marked writable whole, by one fault",
-    unseen_by={"tracepoint": "it counts faults that repeat since the entry was still cached"},
+@_huge(
+    lambda pages: (parent(reused(_huge_pages(pages), Source.THP)), child()),
+    claim="one fault marks a whole huge page writable when its writer is the only holder",
+    unseen_by={"tracepoint": "it counts repeated faults of an entry that is still in the TLB"},
 )
-def thp_parent_after_child_exit(me: Actor) -> None:
+def thp_parent_after_child_exit(me: Writer) -> None:
     """the child exits without a write, the parent writes: one fault for a huge page"""
     _populate(me)
     with me.fork() as other:
-        other.do(Actor.expect, BEFORE)
+        other.do(Writer.expect, BEFORE)
     me.write_unprotected(PARENT)
     me.expect(PARENT)
     whole = _huge_pages(me.region.pages) * HUGE_BYTES
     me.note("smaps", "bytes in huge pages", whole, _in_huge_pages(me))
 
 
-@workload(
+@_huge(
     lambda pages: (parent(copied(pages, Source.THP)), child(copied(pages, Source.THP))),
-    backing=Backing.HUGE,
-    frames=4,
     most=_SMALL - 1,  # the child leaves a part of the huge page shared
-    needs=_enabled,
-    group=_GROUP,
-    claim="of a huge page that the other side has left in part, each small page is copied again",
+    claim="each small page of a huge page that the child still shares in part is copied again",
 )
-def thp_both_write(me: Actor) -> None:
+def thp_both_write(me: Writer) -> None:
     """the child writes small pages, then the parent the same: copied in both"""
     _populate(me)
     with me.fork() as other:
-        other.do(Actor.write, CHILD)
+        other.do(Writer.write, CHILD)
         me.write(PARENT)
         me.expect(PARENT)
-        other.do(Actor.expect, CHILD)
+        other.do(Writer.expect, CHILD)
 
 
 def _remainder(pages: int) -> tuple[Expected, ...]:
-    """Whether pages of a large folio can be exclusive again one by one.
+    """Whether single pages of a large folio can become exclusive again.
 
     They can since "mm: Copy-on-Write (COW) reuse support for PTE-mapped THP" (6.15), which counts
     a folio's mappings by mm: the member that holds this is its sign.
     """
     if features.has_type("_mm_id_mapcount"):
-        row = ExpectedRow(FaultKind.REUSED, Source.ANON, Origin.USER, pages, 0)
-        return (parent(row), child())
+        return (parent(reused(pages)), child())
     return (parent(copied(pages, Source.THP)), child())
 
 
-@workload(
+@_huge(
     _remainder,
-    backing=Backing.HUGE,
-    frames=4,
     most=_SMALL - 1,  # all but the page that is protected
-    needs=_enabled,
-    group=_GROUP,
-    claim="pages of a split huge page that no one shares any more: the kernel's own way",
+    claim="pages of a split huge page with one holder: re-marked or copied, by kernel version",
 )
-def thp_split_then_alone(me: Actor) -> None:
+def thp_split_then_alone(me: Writer) -> None:
     """the huge entry is split by the parent, the child exits, the parent writes"""
     _populate(me)
     with me.fork() as other:
-        other.do(Actor.expect, BEFORE)
+        other.do(Writer.expect, BEFORE)
         # Protecting one page of it splits the entry, and copies nothing.
         last = me.region.start + HUGE_BYTES - PAGE_BYTES
         calls.mprotect(last, PAGE_BYTES, calls.PROT_READ)
@@ -162,21 +142,18 @@ def _huge_zero_enabled(pages: int) -> Iterator[None]:
         yield
 
 
-@workload(
+@_huge(
     _huge_zero,
-    backing=Backing.HUGE,
-    frames=4,
     needs=_huge_zero_enabled,
-    group=_GROUP,
-    claim="the huge zero page gives way to zeroes, it is not copied",
+    claim="a write to the huge zero page gives fresh zeroes: it is not copied",
     unseen_by={"tracepoint": "it does not see huge pages allocated in a fault"},
 )
-def huge_zero_page(me: Actor) -> None:
+def huge_zero_page(me: Writer) -> None:
     """reads untouched huge memory, then writes it: zeroes, in small or huge pages"""
     me.read()
     me.expect(0)
     if _zero_page_is_replaced_whole():
-        me.cannot_tell(zero_filled=None)  # pages that change at once are one fault
+        me.frames_cannot_show("zero_filled")  # pages that change at once are one fault
     me.write_unprotected(PARENT)
     me.expect(PARENT)
 
@@ -185,7 +162,7 @@ def _zero_page_is_replaced_whole() -> bool:
     """Whether a write to the huge zero page gives a huge page of zeroes, not a small one.
 
     It does since "mm: huge_memory: handle huge zero page write faults by allocating a huge page"
-    or so (6.13). Found by doing it to huge memory elsewhere.
+    or so (6.13). Found by trying it on other huge memory.
     """
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     with mmap.mmap(-1, 2 * HUGE_BYTES, flags=flags) as memory:
@@ -194,33 +171,30 @@ def _zero_page_is_replaced_whole() -> bool:
         at = first - pagemap.address_of(memory)
         _ = memory[at]
         memory[at] = 1
-        return smaps.of_range(first, HUGE_BYTES).get("AnonHugePages", 0) > 0
+        return smaps_sizes(first, HUGE_BYTES).get("AnonHugePages", 0) > 0
 
 
-@workload(
+@_huge(
     lambda pages: (parent(), child(copied(pages, Source.THP))),
-    backing=Backing.HUGE,
     frames=6,
     most=_SMALL,
-    needs=_enabled,
-    group=_GROUP,
-    claim="when khugepaged makes small pages huge again, that is no copy on write",
+    claim="khugepaged's copies of small pages into a huge one are not copies on write",
 )
-def thp_collapse(me: Actor) -> None:
+def thp_collapse(me: Writer) -> None:
     """the child writes (copied), its pages are made huge again, it writes: no fault"""
     _populate(me)
     with me.fork() as other:
-        other.do(Actor.write, CHILD)
+        other.do(Writer.write, CHILD)
         huge, how = other.do(_collapse)
         me.note("smaps", f"child: bytes in huge pages ({how})", HUGE_BYTES, huge)
-        faults = other.do(_faults_of_a_write, CHILD + 1)
+        faults = other.do(Writer.faults_of_write, CHILD + 1)
         me.note_of_thread("rusage", "child: page faults of the write after it", 0, faults)
-        other.do(Actor.expect, CHILD + 1)
+        other.do(Writer.expect, CHILD + 1)
         me.expect(BEFORE)
 
 
-def _collapse(me: Actor) -> tuple[int, str]:
-    """Bytes in huge pages afterwards, and who collapsed them."""
+def _collapse(me: Writer) -> tuple[int, str]:
+    """Collapse the region: bytes in huge pages afterwards, and what collapsed them."""
     try:
         calls.madvise(me.region.start, HUGE_BYTES, calls.MADV_COLLAPSE)
         return _in_huge_pages(me), "MADV_COLLAPSE"
@@ -238,11 +212,5 @@ def _collapse(me: Actor) -> tuple[int, str]:
         while not (huge := _in_huge_pages(me)) and time.monotonic() < end:
             time.sleep(0.05)
     if not huge:
-        raise CannotHere(f"khugepaged collapsed nothing in {_PATIENCE} s")
+        raise Unsupported(f"khugepaged collapsed nothing in {_PATIENCE} s")
     return huge, "khugepaged"
-
-
-def _faults_of_a_write(me: Actor, value: int) -> int:
-    before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
-    me.region.store(value)
-    return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before

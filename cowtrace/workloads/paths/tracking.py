@@ -1,4 +1,4 @@
-"""Workloads in which pages are write-protected to watch who writes: nothing is copied."""
+"""Write pages that are write-protected to track writes: nothing is copied."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import threading
 from pathlib import Path
 
 from cowtrace.workloads import calls, features, pagemap
-from cowtrace.workloads.counts import Expected
 from cowtrace.workloads.expectations import parent
+from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.forks import BEFORE, PARENT
+from cowtrace.workloads.outcome import Expected
 from cowtrace.workloads.region import PAGE_BYTES
-from cowtrace.workloads.unsupported import CannotHere
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writing_process import Actor
+from cowtrace.workloads.writer import Writer
 
 _EVENT_BYTES = 32  # struct uffd_msg; the address is at 16
 _SOFT_DIRTY = 1 << 55  # of a pagemap entry
 
 
 def _userfaultfd(pages: int) -> tuple[Expected, ...]:
-    """Taking the protection away makes the entry writable at once where this function is global.
+    """Removing the protection makes the entry writable at once where this function is global.
 
-    "mm/userfaultfd: rely on vma->vm_page_prot in uffd_wp_range()" and its like (6.2); before, the
-    write that was stopped faults again, and re-marks the page.
+    "mm/userfaultfd: rely on vma->vm_page_prot in uffd_wp_range()" and others (6.2); before, the
+    stopped write faults again, and re-marks the page.
     """
     return (parent(reused=0 if features.has_function("can_change_pte_writable") else pages),)
 
@@ -37,15 +37,15 @@ def _userfaultfd(pages: int) -> tuple[Expected, ...]:
     claim="a write that userfaultfd's write protection stopped is not a copy",
     unseen_by={"tracepoint": "it counts faults handed to user space as reused"},
 )
-def userfaultfd_protect(me: Actor) -> None:
-    """userfaultfd protects pages, a thread lets each write pass: nothing is copied"""
+def userfaultfd_protect(me: Writer) -> None:
+    """userfaultfd protects pages, a thread allows each write: nothing is copied"""
     me.populate(BEFORE)
     region = me.region
     try:
         uffd = calls.userfaultfd_wp(region.start, region.size_bytes)
     except (OSError, KeyError) as error:
         reason = "not allowed" if isinstance(error, PermissionError) else "no write protection"
-        raise CannotHere(f"userfaultfd: {reason}") from error
+        raise Unsupported(f"userfaultfd: {reason}") from error
     calls.write_protect(uffd, region.start, region.size_bytes, on=True)
     seen: set[int] = set()
 
@@ -63,7 +63,7 @@ def userfaultfd_protect(me: Actor) -> None:
             ctypes.memset(region.address(page), PARENT, 1)  # lets the other thread run
         watcher.join()
     os.close(uffd)
-    me.note("userfaultfd", "pages of which it told", region.pages, len(seen))
+    me.note("userfaultfd", "pages that it reported", region.pages, len(seen))
     me.expect(PARENT)
 
 
@@ -73,11 +73,11 @@ def userfaultfd_protect(me: Actor) -> None:
     group="not a copy",
     claim="a write to a page that soft-dirty tracking protects re-marks it, and copies nothing",
 )
-def soft_dirty(me: Actor) -> None:
+def soft_dirty(me: Writer) -> None:
     """soft-dirty bits are cleared (/proc/self/clear_refs), then every page is written"""
     me.populate(BEFORE)
     if not _dirty(me):
-        raise CannotHere("kernel built without CONFIG_MEM_SOFT_DIRTY")
+        raise Unsupported("kernel built without CONFIG_MEM_SOFT_DIRTY")
     Path("/proc/self/clear_refs").write_text("4", encoding="ascii")
     me.note("pagemap", "soft-dirty pages after clearing", 0, _dirty(me))
     me.write(PARENT)
@@ -85,5 +85,5 @@ def soft_dirty(me: Actor) -> None:
     me.expect(PARENT)
 
 
-def _dirty(me: Actor) -> int:
+def _dirty(me: Writer) -> int:
     return sum(bool(entry & _SOFT_DIRTY) for entry in pagemap.region_entries(me.region))

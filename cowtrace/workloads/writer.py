@@ -1,4 +1,4 @@
-"""One process of a workload: it writes the region, and notes what frame numbers say of it."""
+"""Act as one process of a workload: write the region, and note what frame numbers show."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from cowtrace.workloads import pagemap
-from cowtrace.workloads.counts import Counts, Evidence, Expected, Observed, of_thread
 from cowtrace.workloads.oracles.writes import Writes
+from cowtrace.workloads.outcome import Counts, Evidence, Expected, Observed, compared, of_thread
 from cowtrace.workloads.region import Backing, Region, touch_scratch
 from cowtrace.workloads.stepped_child import Child, Victim
 
 
-class Actor:
+class Writer:
     """This process in its role. Each action is complete when it returns."""
 
     def __init__(
-        self, role: str, region: Region, zero_frame: int | None, foretold: Mapping[str, Expected]
+        self, role: str, region: Region, zero_frame: int | None, expected: Mapping[str, Expected]
     ) -> None:
         self.role = role
         self.region = region
-        self._zero_frame = zero_frame  # None: frames are hidden, nothing is noted
-        self._foretold = foretold  # by role
-        self.evidence: list[Evidence] = []  # of the parent: what this path's own oracles said
+        self._zero_frame = zero_frame  # None: frame numbers are hidden, nothing is noted
+        self._expected = expected  # by role
+        self.evidence: list[Evidence] = []  # of the parent: of this path's own oracles
         self._noted = Counts()
         self._marked: pagemap.Entries | None = None
         self._writes = Writes()
         self._data_right = True
-        self._offspring: list[list[Observed]] = []  # a list for each child, filled at its end
+        self._children: list[list[Observed]] = []  # a list for each child, filled at its end
 
     def populate(self, value: int) -> None:
-        """Touch every page for the first time: neither compared nor timed."""
+        """Touch every page for the first time; do not compare or time that."""
         self.region.store(value)
         touch_scratch()
 
@@ -52,25 +52,25 @@ class Actor:
     def act(
         self, write: Callable[[Region], None], *, every_page: bool = True, protected: bool = True
     ) -> None:
-        """Write every page once, by a function that is also rehearsed in other memory.
+        """Write every page once by a function, which is first rehearsed in other memory.
 
-        Without every_page it may leave pages out, whose frames then say nothing. Pages that are
-        not surely write-protected may keep their frame without a fault.
+        every_page=False: it may leave pages out, and a kept frame shows nothing.
+        protected=False: pages may not be write-protected, and a kept frame may mean no fault.
         """
         with self._compared(written=every_page, protected=protected):
             self._writes.count(write, self.region)
 
     def read(self) -> None:
-        """Read one byte of every page: no frame may change by that."""
+        """Read one byte of every page, which must change no frame."""
         with self._compared(written=False):
             self.region.load()
 
     def expect(self, value: int) -> None:
-        """Read back: every page must begin with `value`. For pages that are mapped by now."""
+        """Read back: every page must begin with `value`. For pages that are already mapped."""
         self.expect_that(set(self.region.load()) == {value})
 
     def expect_that(self, right: bool) -> None:
-        """Note that data was as it had to be, or that it was not."""
+        """Note whether data was as expected."""
         self._data_right = self._data_right and right
 
     @contextmanager
@@ -81,72 +81,86 @@ class Actor:
         self._writes.forget()
 
     def mark(self) -> None:
-        """Remember the frames, for another process is about to write them."""
+        """Remember the frames before another process writes the pages."""
         self._marked = self._entries()
 
     def compare_with_mark(self) -> None:
-        """Compare frames with those at `mark`: every page was written once by somebody."""
+        """Compare frames with those at `mark`: another process wrote every page once."""
         self._note(self._marked, self._entries(), written=True, protected=True)
 
     def frames(self) -> list[int]:
-        """Frame numbers of the region's pages: 0 for those that are hidden or not there."""
+        """Frame numbers of the region's pages: 0 where none is mapped; [] when they are hidden."""
         return [pagemap.frame(entry) for entry in self._entries() or ()]
 
-    def cannot_tell(self, /, **kinds: None) -> None:
-        """Of these kinds, frame numbers do not tell the count in this path."""
-        self._noted += Counts(**kinds)
+    def frames_cannot_show(self, kind: str) -> None:
+        """Frame numbers do not show the count of this kind (a field of Counts) in this path."""
+        self._noted += Counts(**{kind: None})
 
     def note(
         self, oracle: str, what: str, expected: int | str | None, observed: int | str | None
     ) -> None:
-        """Evidence of one of this path's own oracles; it agrees when both are equal."""
-        known = expected is not None and observed is not None
-        ok = expected == observed if known else None
-        self.evidence.append(Evidence(oracle, what, expected, observed, ok))
+        """Evidence of one of this path's own oracles; it agrees when both values are equal."""
+        self.evidence.append(compared(oracle, what, expected, observed))
+
+    def note_frames(
+        self, what: str, before: list[int], after: list[int], *, differ: bool = False
+    ) -> None:
+        """Evidence that two readings have the same frames, or that all of them differ."""
+        if not before or not all(before):
+            self.evidence.append(Evidence("pagemap", f"{what} hidden", None, None, None))
+            return
+        compare = int.__ne__ if differ else int.__eq__
+        self.note("pagemap", what, len(before), sum(map(compare, before, after)))
+
+    def faults_of_write(self, value: int) -> int | None:
+        """Page faults while every page is written; None when others may be among them."""
+        writes = Writes()
+        writes.count(lambda region: region.store(value), self.region)
+        return writes.page_faults
 
     def note_of_thread(
         self, oracle: str, what: str, expected: int | None, observed: int | None
     ) -> None:
-        """Evidence by a count of this whole thread, which may hold a stray fault more."""
+        """Evidence by a count of this whole thread, which may contain stray faults."""
         ok = of_thread(expected, observed)
         self.evidence.append(Evidence(oracle, what, expected, observed, ok))
 
     @contextmanager
-    def fork(self, role: str = "child") -> Iterator[Child[Actor]]:
-        """A child that shares this process's pages and has acted nothing yet; ends with the block.
+    def fork(self, role: str = "child") -> Iterator[Child[Writer]]:
+        """Fork a child that shares this process's pages and ends with the block.
 
-        Raises CowtraceError when it failed or was killed.
+        Raises CowtraceError when the child failed or was killed.
         """
-        born: list[Observed] = []
-        self._offspring.append(born)
-        child = Child(lambda: Actor(role, self.region, self._zero_frame, self._foretold))
+        seen: list[Observed] = []
+        self._children.append(seen)
+        child = Child(lambda: Writer(role, self.region, self._zero_frame, self._expected))
         try:
             yield child
-            born.extend(child.do(Actor.observed))
+            seen.extend(child.do(Writer.observed))
         finally:
             child.end()
 
     def victim(self, write: Callable[[Region], None], before: Callable[[int], None]) -> int:
-        """Fork a child that writes, which is expected to kill it; its end as a signal or 0.
+        """Fork a child that writes and is expected to be killed; return the signal, or 0.
 
-        `before` gets its pid when it is about to write.
+        `before` is called with its pid just before it writes.
         """
         victim = Victim(lambda: write(self.region))  # no rehearsal: it may not survive that
-        self.stranger("child", victim.pid)
+        self.add_process("child", victim.pid)
         before(victim.pid)
         return victim.go()
 
-    def stranger(self, role: str, pid: int) -> None:
-        """Have a process in the outcome that could not say itself what it saw."""
-        seen = Observed(role, pid, self._foretold[role], None, 0, 0, True, None, None)
-        self._offspring.append([seen])
+    def add_process(self, role: str, pid: int) -> None:
+        """Add a process to the outcome that cannot report what it observed."""
+        seen = Observed(role, pid, self._expected[role], None, 0, 0, True, None, None)
+        self._children.append([seen])
 
     def observed(self) -> tuple[Observed, ...]:
-        """This process and those that it forked, in order of birth."""
+        """This process and those that it forked, in order of creation."""
         own = Observed(
             role=self.role,
             pid=os.getpid(),
-            expected=self._foretold[self.role],
+            expected=self._expected[self.role],
             pagemap=None if self._zero_frame is None else self._noted,
             write_ns=self._writes.spent_ns,
             written_pages=self._writes.pages,
@@ -154,7 +168,7 @@ class Actor:
             wp_copies=self._writes.wp_copies,
             page_faults=self._writes.page_faults,
         )
-        return (own, *itertools.chain(*self._offspring))
+        return (own, *itertools.chain(*self._children))
 
     @contextmanager
     def _compared(self, *, written: bool, protected: bool = True) -> Iterator[None]:

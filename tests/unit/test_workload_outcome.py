@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cowtrace.model import FaultKind
 from cowtrace.workloads import WORKLOADS, forks, mappings
-from cowtrace.workloads.counts import (
+from cowtrace.workloads.outcome import (
     KINDS,
     Counts,
     Expected,

@@ -1,4 +1,4 @@
-"""What a workload must count and what it saw: frozen values, and their JSON. No I/O."""
+"""Define what a workload is expected to count and what it observed, and their JSON. No I/O."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from cowtrace.model import FaultKind, Origin, Source
 
-# The kinds that a workload can foretell. UNCHANGED is left free: races and retries happen.
+# The kinds that a workload knows beforehand. UNCHANGED is not one: races and retries happen.
 KINDS = (
     FaultKind.COPIED,
     FaultKind.FILE_COPIED,
@@ -21,7 +21,7 @@ KINDS = (
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Pages of a workload's region by what became of them. None: cannot be told, never 0."""
+    """Pages of a workload's region by kind of fault. None: unknown, never 0."""
 
     copied: int | None = 0
     file_copied: int | None = 0
@@ -31,20 +31,17 @@ class Counts:
 
     def of(self, kind: FaultKind) -> int | None:
         """The count of one of KINDS."""
-        return self._by_name(kind.name.lower())
+        value: int | None = getattr(self, kind.name.lower())
+        return value
 
     def __add__(self, other: Counts) -> Counts:
-        """Kind by kind; what either cannot tell, the sum cannot."""
+        """Kind by kind; None where either is."""
         return Counts(*(_sum(self.of(kind), other.of(kind)) for kind in KINDS))
-
-    def _by_name(self, name: str) -> int | None:
-        value: int | None = getattr(self, name)
-        return value
 
 
 @dataclass(frozen=True, slots=True)
 class ExpectedRow:
-    """Faults of one process that are alike, as far as they can be foretold."""
+    """Faults of one process with one kind, source, origin and actor."""
 
     kind: FaultKind
     source: Source
@@ -58,7 +55,7 @@ class ExpectedRow:
 class Expected(Counts):
     """What one process of a workload must count, known before it runs.
 
-    Of the kinds that `rows` names, these are all the rows; of other kinds only counts are known.
+    For each kind that occurs in `rows`, `rows` is complete; of other kinds only counts are known.
     """
 
     role: str = dataclasses.field(kw_only=True)  # parent, child, grandchild
@@ -67,16 +64,16 @@ class Expected(Counts):
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What one oracle said of a workload. An oracle never reads the tracer's maps."""
+    """What one oracle counted in a workload. An oracle never reads the tracer's maps."""
 
     oracle: str  # pagemap, taskstats, vmstat, smaps, data, rusage, /proc/...
-    what: str  # one phrase: what was looked at, or why it cannot be told here
+    what: str  # one phrase: what it counts, or why it has no count here
     expected: int | str | None
     observed: int | str | None
-    ok: bool | None  # None: this oracle cannot tell here
+    ok: bool | None  # None: this oracle has no count here
 
 
-# Faults that a thread may make on its own account while it writes: the interpreter's memory can
+# Stray faults that a thread may make while it writes: the interpreter's memory can
 # be reclaimed, moved or protected by the kernel at any moment.
 _STRAY_FAULTS = 3
 
@@ -84,11 +81,19 @@ _STRAY_FAULTS = 3
 def of_thread(expected: int | None, observed: int | None) -> bool | None:
     """Whether a count of a whole thread (getrusage, taskstats) agrees with that of the region.
 
-    None: it cannot tell, since a stray fault more is no contradiction; fewer, or many more, are.
+    None: it cannot decide. A few more may be stray faults; fewer, or many more, contradict.
     """
     if expected is None or observed is None or expected < observed <= expected + _STRAY_FAULTS:
         return None
     return expected == observed
+
+
+def compared(
+    oracle: str, what: str, expected: int | str | None, observed: int | str | None
+) -> Evidence:
+    """Evidence that agrees when both are equal; None where either is unknown."""
+    known = expected is not None and observed is not None
+    return Evidence(oracle, what, expected, observed, expected == observed if known else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +106,8 @@ class Observed:
     pagemap: Counts | None  # from frame numbers; None without the right to see them
     write_ns: int  # spent in its watched writes, page faults included
     written_pages: int  # by these writes; a page written twice counts twice
-    data_right: bool  # whenever it read back, it read what it had to
-    wp_copies: int | None = None  # in its watched writes, as taskstats counts; None: cannot tell
+    data_right: bool  # every time that it read back, it read the expected value
+    wp_copies: int | None = None  # in its watched writes, as taskstats counts; None: unknown
     page_faults: int | None = None  # in its watched writes, as getrusage(2) counts; likewise
 
     @property
@@ -113,7 +118,7 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A workload that has run; its processes in order of birth, the parent first."""
+    """A workload that has run; its processes in order of creation, the parent first."""
 
     name: str
     pages: int
@@ -123,7 +128,7 @@ class Outcome:
 
     @property
     def data_right(self) -> bool:
-        """Every process read back what it had to, on its own side and of the other's."""
+        """Every process read back the expected values."""
         return all(process.data_right for process in self.processes)
 
     def to_json(self) -> str:
