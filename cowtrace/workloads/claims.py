@@ -21,10 +21,10 @@ _AT_PAGESZ = 6  # include/uapi/linux/auxvec.h
     lambda pages: (parent(copied=pages), child(copied=pages), expected("sibling")),
     frames=3,
     group="C1",
-    claim="fork leaves one frame a page to all sides, and write-protects it in each",
+    claim="after fork all processes share one frame a page, write-protected in each",
 )
 def fork_protects(me: Writer) -> None:
-    """frames are compared after two forks; then parent and one child write, and fault"""
+    """frames are compared after two forks; then the parent and a child write: copied"""
     me.populate(BEFORE)
     mine = me.frames()
     # The sibling keeps every page shared while it is written.
@@ -44,7 +44,7 @@ def fork_protects(me: Writer) -> None:
     claim="one byte written copies its page and no other page of the mapping",
 )
 def one_page_of_many(me: Writer) -> None:
-    """the child writes one byte of one page: it alone is copied, other bytes kept"""
+    """the child writes one byte of one page: only that page is copied, with its bytes"""
     me.populate(BEFORE)
     me.region.fill(BEFORE)
     with me.fork() as other:
@@ -57,7 +57,7 @@ def one_page_of_many(me: Writer) -> None:
 @workload(
     lambda pages: (parent(), child(copied=pages)),
     group="C3",
-    claim="the page that is copied has the architecture's size, and there are larger ones",
+    claim="a copied page has the architecture's page size; larger page sizes exist",
 )
 def page_sizes(me: Writer) -> None:
     """the child writes the first and the last byte of every page: one copy a page"""
@@ -109,10 +109,10 @@ def fork_both_write_parent_first(me: Writer) -> None:
 @workload(
     lambda pages: (parent(reused=pages), child()),
     group="exclusive page",
-    claim="what the kernel allocates after a page was only re-marked is no copy of it",
+    claim="a page that the kernel allocates after a re-mark is not counted as a copy",
 )
 def reuse_then_allocate(me: Writer) -> None:
-    """as parent-after-child-exit; after each write a call makes a page of a file"""
+    """as parent-after-child-exit; after each write a system call allocates a page"""
     me.populate(BEFORE)
     with me.fork() as other:
         other.do(Writer.expect, BEFORE)

@@ -93,20 +93,14 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: every row and field, kinds by their labels."""
-        rows = [
-            {**dataclasses.asdict(row), "kind": row.kind.label, "ok": row.ok} for row in self.rows
-        ]
-        details = [
-            {
-                **dataclasses.asdict(detail),
-                "kind": detail.kind.label,
-                "source": detail.source.name.lower(),
-                "origin": detail.origin.name.lower(),
-                "ok": detail.ok,
-            }
-            for detail in self.details
-        ]
-        return {**dataclasses.asdict(self), "rows": rows, "details": details, "ok": self.ok}
+        fields = dataclasses.asdict(self) | {"ok": self.ok}
+        for shown, row in zip(fields["rows"], self.rows, strict=True):
+            shown |= {"kind": row.kind.label, "ok": row.ok}
+        for shown, detail in zip(fields["details"], self.details, strict=True):
+            source, origin = detail.source.name.lower(), detail.origin.name.lower()
+            shown |= {"kind": detail.kind.label, "source": source, "origin": origin}
+            shown |= {"ok": detail.ok}
+        return fields
 
 
 def comparison(outcome: Outcome, snapshot: Snapshot) -> Comparison:

@@ -74,10 +74,10 @@ def fork_both_write(me: Writer) -> None:
     lambda pages: (parent(), child()),
     frames=1,
     group="C1",
-    claim="fork copies no data: both sides read the same page frames",
+    claim="fork copies no data: parent and child read the same page frames",
 )
 def fork_read_only(me: Writer) -> None:
-    """both sides only read: nothing is copied"""
+    """parent and child only read: nothing is copied"""
     me.populate(BEFORE)
     with me.fork() as other:
         other.do(Writer.read)

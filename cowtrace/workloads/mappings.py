@@ -32,10 +32,10 @@ def zero_page(me: Writer) -> None:
     backing=Backing.SHARED_ANONYMOUS,
     frames=1,
     group="C7",
-    claim="MAP_SHARED memory stays shared after fork: each side sees the other's writes",
+    claim="MAP_SHARED memory stays shared after fork: each process sees the other's writes",
 )
 def shared_writes(me: Writer) -> None:
-    """both sides write MAP_SHARED memory, each sees the other's: nothing is copied"""
+    """parent and child write MAP_SHARED memory, each sees the other's: no copy"""
     me.write(BEFORE)
     with me.fork() as other:
         other.do(Writer.write, CHILD)

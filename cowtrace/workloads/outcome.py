@@ -149,27 +149,14 @@ def outcome_from_json(text: str) -> Outcome:
 
 
 def _observed(fields: dict[str, Any]) -> Observed:
-    pagemap = fields["pagemap"]
-    return Observed(
-        **{
-            **fields,
-            "expected": _expected(fields["expected"]),
-            "pagemap": None if pagemap is None else Counts(**pagemap),
-        }
-    )
+    pagemap = fields["pagemap"] and Counts(**fields["pagemap"])
+    return Observed(**fields | {"expected": _expected(fields["expected"]), "pagemap": pagemap})
 
 
 def _expected(fields: dict[str, Any]) -> Expected:
-    rows = (
-        {
-            **row,
-            "kind": FaultKind(row["kind"]),
-            "source": Source(row["source"]),
-            "origin": Origin(row["origin"]),
-        }
-        for row in fields["rows"]
-    )
-    return Expected(**{**fields, "rows": tuple(ExpectedRow(**row) for row in rows)})
+    enums = {"kind": FaultKind, "source": Source, "origin": Origin}
+    rows = (row | {name: enum(row[name]) for name, enum in enums.items()} for row in fields["rows"])
+    return Expected(**fields | {"rows": tuple(ExpectedRow(**row) for row in rows)})
 
 
 def _sum(one: int | None, other: int | None) -> int | None:

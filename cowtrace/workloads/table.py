@@ -28,12 +28,9 @@ def catalogue(workloads: Iterable[Workload]) -> Table:
 def counts(compared: Comparison, *, every_kind: bool = False) -> Table:
     """A line for each process and kind that occurred, or was expected to."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("PROCESS", no_wrap=True)
-    table.add_column("PID", justify="right", no_wrap=True)
-    table.add_column("KIND", no_wrap=True)
-    for header in ("EXPECTED", "TRACED", "PAGEMAP"):
-        table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    for header in ("PROCESS", "PID", "KIND", "EXPECTED", "TRACED", "PAGEMAP", ""):
+        number = header in ("PID", "EXPECTED", "TRACED", "PAGEMAP")
+        table.add_column(header, justify="right" if number else "left", no_wrap=True)
     for row in compared.rows if every_kind else _shown(compared.rows):
         table.add_row(
             row.role,

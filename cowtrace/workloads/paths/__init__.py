@@ -1,37 +1,13 @@
 """Take every other path by which Linux copies, or does not copy, on write: a module each."""
 
-from cowtrace.workloads.paths import (
-    exclusive,
-    failing,
-    hugetlb,
-    ksm,
-    pins,
-    processes,
-    remote,
-    shared,
-    stack,
-    swap,
-    thp,
-    tracking,
-)
+import importlib
+import pkgutil
+
 from cowtrace.workloads.workload import WORKLOADS
+
+for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
+    importlib.import_module(_module.name)  # adds its workloads to WORKLOADS
 
 NAMES = tuple(
     name for name, workload in WORKLOADS.items() if workload.act.__module__.startswith(__name__)
 )
-
-__all__ = [
-    "NAMES",
-    "exclusive",
-    "failing",
-    "hugetlb",
-    "ksm",
-    "pins",
-    "processes",
-    "remote",
-    "shared",
-    "stack",
-    "swap",
-    "thp",
-    "tracking",
-]

@@ -60,7 +60,7 @@ def _faults_after_mprotect() -> bool:
     claim="pages that system calls allocate after a re-mark are not counted as copies",
 )
 def remark_then_populate(me: Writer) -> None:
-    """after each re-marked page, calls populate memory and write a file"""
+    """after each re-marked page, system calls populate memory and write a file"""
     me.populate(BEFORE)
     with me.fork():
         pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
 from cowtrace.model import FaultKind, Origin, Source
 from cowtrace.workloads import settings
@@ -16,9 +17,15 @@ from cowtrace.workloads.region import GIGANTIC_BYTES, HUGE_BYTES, Backing
 from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import Writer
 
-_UNSEEN = {"tracepoint": "it does not see huge pages: their copies count as reused"}
 # Huge pages at most, whatever --pages says: 46 MiB on x86-64; 160 MiB where they have 32 MiB.
 _MANY = 23 if HUGE_BYTES <= 2 << 20 else 5
+_hugetlb = partial(
+    workload,
+    backing=Backing.HUGETLB,
+    most=_MANY,
+    group="hugetlb",
+    unseen_by={"tracepoint": "it does not see huge pages: their copies count as reused"},
+)
 
 
 def _pool(pages_for_each: int) -> Callable[[int], AbstractContextManager[None]]:
@@ -75,49 +82,40 @@ def _copied(pages: int, page_bytes: int = HUGE_BYTES) -> ExpectedRow:
     return copied(pages, Source.HUGETLB, page_bytes=page_bytes)
 
 
-@workload(
+@_hugetlb(
     lambda pages: (parent(reused(pages, Source.HUGETLB)), child(_copied(pages))),
-    backing=Backing.HUGETLB,
-    most=_MANY,
     needs=_pool(2),
-    group="hugetlb",
     claim=_copies_whole(f"{HUGE_BYTES >> 20} MiB"),
-    unseen_by=_UNSEEN,
 )
 def hugetlb_both_write(me: Writer) -> None:
     """the child writes a byte of each huge page: copied whole; the parent: reused"""
     fork_both_write(me)
 
 
-@workload(
+@_hugetlb(
     lambda pages: (parent(), child(_copied(pages, GIGANTIC_BYTES))),
     backing=Backing.HUGETLB_1G,
     most=1,
     needs=_gigantic_pool,
-    group="hugetlb",
     claim=_copies_whole(f"{GIGANTIC_BYTES >> 30} GiB"),
-    unseen_by=_UNSEEN,
 )
 def hugetlb_gigantic(me: Writer) -> None:
     """the child writes a byte of one page of 1 GiB: copied whole"""
     fork_child_writes(me)
 
 
-@workload(
+@_hugetlb(
     lambda pages: (
         parent(),
         child(ExpectedRow(FaultKind.FAILED, Source.HUGETLB, Origin.USER, 1, 0)),
     ),
-    backing=Backing.HUGETLB,
     frames=1,
-    most=_MANY,
     needs=_pool(1),
     group="failed copy",
     claim="a child that must copy a hugetlb page from an empty pool is killed by SIGBUS",
-    unseen_by=_UNSEEN,
 )
 def hugetlb_empty_pool(me: Writer) -> None:
-    """the pool has no page left when the child writes: the copy fails, SIGBUS"""
+    """the pool has no free page when the child writes: the copy fails, SIGBUS"""
     me.populate(BEFORE)
     killed_by = me.victim(lambda region: region.store(CHILD), before=lambda pid: None)
     me.note("data", "child: killed by signal", int(signal.SIGBUS), killed_by)

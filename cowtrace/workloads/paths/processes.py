@@ -71,7 +71,7 @@ def posix_spawn(me: Writer) -> None:
 
 @_shared_mm(
     lambda pages: (parent(),),
-    claim="threads write their common pages: nothing is copied",
+    claim="threads that write the pages that they share copy nothing",
 )
 def threads_write(me: Writer) -> None:
     """4 threads write every page, without a fork: no fault, no copy"""

@@ -22,7 +22,7 @@ from cowtrace.workloads.writer import Writer
     claim="a memfd mapped MAP_SHARED stays shared after fork",
 )
 def shmem_writes(me: Writer) -> None:
-    """both sides write a memfd's MAP_SHARED pages: nothing is copied"""
+    """parent and child write a memfd's MAP_SHARED pages: nothing is copied"""
     shared_writes(me)
 
 

@@ -41,14 +41,18 @@ _huge = partial(
 def _populate(me: Writer) -> None:
     """Touch the region; raises Unsupported when the kernel had no huge pages for it."""
     me.populate(BEFORE)
-    if _in_huge_pages(me) < _huge_pages(me.region.pages) * HUGE_BYTES:
+    if _in_huge_pages(me) < _whole(me):
         raise Unsupported("the kernel allocated no transparent huge page")
 
 
 def _in_huge_pages(me: Writer) -> int:
     """Bytes of the region that huge entries map in this process."""
-    whole = _huge_pages(me.region.pages) * HUGE_BYTES
-    return smaps_sizes(me.region.start, whole).get("AnonHugePages", 0)
+    return smaps_sizes(me.region.start, _whole(me)).get("AnonHugePages", 0)
+
+
+def _whole(me: Writer) -> int:
+    """Bytes of the huge pages that hold the region."""
+    return _huge_pages(me.region.pages) * HUGE_BYTES
 
 
 @_huge(
@@ -59,13 +63,12 @@ def thp_child_writes(me: Writer) -> None:
     """the child writes small pages of shared huge ones: split, then copied one by one"""
     _populate(me)
     with me.fork() as other:
-        split = _huge_pages(me.region.pages)
-        with vmstat_grows(me.evidence, "thp_split_pmd", split):
+        with vmstat_grows(me.evidence, "thp_split_pmd", _huge_pages(me.region.pages)):
             other.do(Writer.write, CHILD)
         other.do(Writer.expect, CHILD)
         me.expect(BEFORE)
         me.note("smaps", "child: bytes in huge pages", 0, other.do(_in_huge_pages))
-        me.note("smaps", "parent: bytes in huge pages", split * HUGE_BYTES, _in_huge_pages(me))
+        me.note("smaps", "parent: bytes in huge pages", _whole(me), _in_huge_pages(me))
 
 
 @_huge(
@@ -80,8 +83,7 @@ def thp_parent_after_child_exit(me: Writer) -> None:
         other.do(Writer.expect, BEFORE)
     me.write_unprotected(PARENT)
     me.expect(PARENT)
-    whole = _huge_pages(me.region.pages) * HUGE_BYTES
-    me.note("smaps", "bytes in huge pages", whole, _in_huge_pages(me))
+    me.note("smaps", "bytes in huge pages", _whole(me), _in_huge_pages(me))
 
 
 @_huge(
