@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cowtrace.tracer import bpf_maps
+from cowtrace.tracer import filter as filter_module
 from cowtrace.tracer.filter import Filter
 
 
@@ -60,3 +61,12 @@ def test_a_cgroup_that_is_not_there(tmp_path: Path) -> None:
 def test_a_cgroup_is_told_by_its_folder(tmp_path: Path, written: list[tuple[int, int]]) -> None:
     Filter(cgroup=tmp_path).seed(FDS.__getitem__)
     assert written == [(40, 0)]
+
+
+def test_children_that_are_forked_during_the_first_look_are_found_by_the_second(
+    monkeypatch: pytest.MonkeyPatch, written: list[tuple[int, int]]
+) -> None:
+    looks = iter([{8}, {8, 9}])
+    monkeypatch.setattr(filter_module, "descendants", lambda pids: next(looks))
+    Filter(pids=(7,), follow=True).seed(FDS.__getitem__)
+    assert {pid for _, pid in written} == {7, 8, 9}

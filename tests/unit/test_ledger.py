@@ -150,3 +150,26 @@ def test_what_has_ended_can_be_forgotten_once_it_was_shown() -> None:
     assert [process.pid for process in book.processes()] == [7, 8]
     book.forget_ended()
     assert [(p.pid, p.faults) for p in book.processes()] == [(8, 2)]
+
+
+def test_the_kernel_takes_back_below_0_modulo_2_to_the_64() -> None:
+    key = ANON_COPY._replace(kind=FaultKind.REUSED)
+    book = ledger()
+    book.add(counts({key: (10, 0)}))
+    book.add(counts({key: ((1 << 64) - 3, 0)}))
+    assert only(book).count(FaultKind.REUSED) == 7
+
+
+@pytest.mark.parametrize("origin", [Origin.USER, Origin.KERNEL])
+@pytest.mark.parametrize(
+    ("source", "reused"), [(Source.UNKNOWN, 8), (Source.FILE, 10)], ids=["anon", "file"]
+)
+def test_the_tracepoint_plan_takes_back_what_failed_after_it_was_counted(
+    source: Source, reused: int, origin: Origin
+) -> None:
+    """The first write to a private file page is not counted as reused before it fails."""
+    wrote = abi.FaultKey(7, 0, FaultKind.REUSED, Source.UNKNOWN, origin, 0)
+    book = ledger("tracepoint")
+    book.add(counts({wrote: (10, 0), wrote._replace(kind=FaultKind.FAILED, source=source): (2, 0)}))
+    assert only(book).count(FaultKind.REUSED) == reused
+    assert {row.origin for row in only(book).rows} == {origin}

@@ -144,3 +144,28 @@ def test_what_this_kernel_does_not_take_is_compiled_again(
     monkeypatch.setattr(loader, "Loaded", refuse)
     assert loader._from_cache(PLAN, "key") is None
     assert cache.read("key") is None
+
+
+def test_what_is_compiled_is_kept_for_the_same_source_hooks_options_and_bcc_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys: list[str] = []
+
+    def cached(plan: ProbePlan, key: str) -> object:
+        keys.append(key)
+        return object()
+
+    monkeypatch.setattr(loader, "_from_cache", cached)
+    monkeypatch.setattr(loader, "bpf_dir", lambda: tmp_path)
+    source = tmp_path / "cow.h"
+    source.write_text("one")
+    loader.load(PLAN, {})
+    loader.load(PLAN, {})
+    loader.load(PLAN, {"MAX_ROWS": 1})
+    loader.load(ProbePlan("kprobe", (), {}, frozenset(), ()), {})
+    source.write_text("other")
+    loader.load(PLAN, {})
+    monkeypatch.setattr(loader, "_bcc_version", lambda: "another")
+    loader.load(PLAN, {})
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 5

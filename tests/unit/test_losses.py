@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from cowtrace.tracer.abi import signed
 from cowtrace.tracer.losses import COUNTERS, completeness
 
@@ -56,3 +58,10 @@ def test_a_disagreement_with_wp_page_copy_is_a_lost_fault() -> None:
 def test_a_sum_modulo_2_to_the_64_may_be_negative() -> None:
     assert signed((1 << 64) - 2) == -2
     assert signed(23) == 23
+
+
+@pytest.mark.parametrize(
+    "cause", ["return missed", "entry missed", "slot taken", "sums full", "check failed"]
+)
+def test_each_way_to_miss_a_fault_is_lost(cause: str) -> None:
+    assert completeness(counters(**{cause.replace(" ", "_"): 1}), NONE).lost == 1

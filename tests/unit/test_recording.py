@@ -22,14 +22,16 @@ from cowtrace.model import (
     Completeness,
     FaultKind,
     MappingType,
+    Origin,
     Place,
     Snapshot,
     Source,
 )
-from cowtrace.recording import Header
+from cowtrace.recording import Header, checks
 from cowtrace.recording.reader import read
 from cowtrace.recording.tables import VERSION
-from cowtrace.recording.writer import Writer
+from cowtrace.recording.write_details import DetailWriter
+from cowtrace.recording.writer import NoRoom, Writer
 
 HEADER = Header(
     version="0.1",
@@ -290,3 +292,65 @@ def test_no_damage_ends_in_a_traceback(tmp_path: Path) -> None:
         broken.write_bytes(content[:at] + bytes([byte]) * 16 + content[at + 16 :])
         with contextlib.suppress(CowtraceError):  # what else it raises is a failure
             read(broken)
+
+
+def test_faults_that_differ_in_source_origin_or_actor_stay_apart(tmp_path: Path) -> None:
+    one = row(FaultKind.COPIED, 23)
+    rows = (
+        one,
+        replace(one, source=Source.KSM, faults=11),
+        replace(one, origin=Origin.KERNEL, faults=7),
+        replace(one, origin=Origin.REMOTE, actor=8, faults=5),
+        replace(one, origin=Origin.REMOTE, actor=9, faults=3),
+    )
+    write(tmp_path / "f", snapshot(process(1, "a", *rows)))
+    (found,) = read(tmp_path / "f").last.processes
+    assert set(found.rows) == set(rows)
+
+
+def test_a_process_is_as_it_was_last(tmp_path: Path) -> None:
+    first = process(1, "before", row(FaultKind.COPIED, 1))
+    last = process(1, "after", row(FaultKind.COPIED, 2), exited=True)
+    write(tmp_path / "f", snapshot(first, at=1), snapshot(last, at=2))
+    (found,) = read(tmp_path / "f").last.processes
+    assert (found.comm, found.exited) == ("after", True)
+
+
+def test_times_of_two_processes_of_one_pid_add_up(tmp_path: Path) -> None:
+    alike = [detail(1, faults=1, latency=11, ns=ns) for ns in (2100, 2300)]
+    write(tmp_path / "f", replace(snapshot(process(1)), details=tuple(alike)))
+    (found,) = read(tmp_path / "f").last.details
+    assert (found.faults, found.ns) == (2, 4400)
+
+
+def test_an_interval_that_found_no_room_is_not_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = Writer(tmp_path / "f", HEADER)
+    file.add(rich_snapshot(1, 1))
+
+    def full(self: object, now: Snapshot) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(DetailWriter, "add", full)
+    with pytest.raises(NoRoom):
+        file.add(rich_snapshot(2, 2))
+    found = read(tmp_path / "f")
+    assert found.times == (8 * SECOND,)
+    assert found.last.processes[0].count(FaultKind.COPIED) == 23
+    assert found.ended == "no room: database or disk is full"
+
+
+def test_times_that_go_back_are_damage(tmp_path: Path) -> None:
+    write(tmp_path / "f", rich_snapshot(1, 1), rich_snapshot(2, 2))
+    with contextlib.closing(sqlite3.connect(tmp_path / "f")) as database, database:
+        database.execute("UPDATE interval SET at_ns = at_ns - ? WHERE id = 2", (SECOND + 1,))
+    expect(tmp_path / "f", "times that go back")
+
+
+def test_values_that_sums_could_overflow_with_are_refused() -> None:
+    assert checks.number(1 << 62) == 1 << 62
+    for value in ((1 << 62) + 1, -1, 2.0, "1", None):
+        with pytest.raises(ValueError, match="where a number should be"):
+            checks.number(value)
+    assert checks.word(-1) == (1 << 64) - 1

@@ -68,3 +68,11 @@ def test_one_that_ended_is_named_by_what_was_read_of_it() -> None:
     assert modules(stacks, child.pid, ended) == [str(child.pid)]
     later: dict[int, abi.Process] = {child.pid: abi.Process(os.getpid(), 1, 2, 0, 0, b"sleep")}
     assert modules(stacks, child.pid, later) == [""]
+
+
+def test_one_address_has_other_names_in_another_process() -> None:
+    stacks, round_ = symbols(23), dict[int, abi.Process]()
+    with subprocess.Popen(["sleep", "60"]) as child:
+        both = [modules(stacks, pid, round_) for pid in (os.getpid(), child.pid)]
+        child.kill()
+    assert both == [[str(os.getpid())], [str(child.pid)]]

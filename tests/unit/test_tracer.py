@@ -1,7 +1,8 @@
-"""The moment of a snapshot is that of its counts, however long it takes to name addresses."""
+"""A tracer over counters and maps that are made up."""
 
 from __future__ import annotations
 
+import os
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,13 @@ from unittest.mock import Mock
 import pytest
 from snapshots import SECOND
 
+from cowtrace import tracer as tracer_module
+from cowtrace.model import MappingType
+from cowtrace.tracer import abi, bpf_maps
+from cowtrace.tracer.details import as_mapping
+from cowtrace.tracer.filter import Filter
 from cowtrace.tracer.losses import COUNTERS
+from cowtrace.tracer.rounds import Rounds
 from cowtrace.tracer.tracer import Tracer
 
 
@@ -36,3 +43,87 @@ def test_a_slow_look_does_not_move_its_moment(monkeypatch: pytest.MonkeyPatch) -
     tracer._ledger = Mock(add=slow)
     tracer._attached_ns, tracer._baseline = 0, (*counters, 0, 0)
     assert tracer.snapshot().at_ns == 7 * SECOND
+
+
+def bare(losses: tuple[int, ...], baseline: tuple[int, ...]) -> Tracer:
+    """One that reads nothing but these loss counters."""
+    tracer = object.__new__(Tracer)
+    tracer.plan = "kprobe"
+    tracer.probe_plan = Mock(unseen=frozenset())
+    tracer._facts = SimpleNamespace(release="6.12", page_bytes=4096)  # type: ignore[assignment]
+    raw = Mock(details=None, processes={})
+    tracer._rounds = Mock(counters=lambda: losses, read=lambda: raw)
+    tracer._loaded = Mock(skipped_runs=lambda: (0, 0))
+    tracer._details, tracer._ledger, tracer._samples = Mock(), Mock(), None
+    tracer._attached_ns, tracer._baseline = 0, (*baseline, 0, 0)
+    return tracer
+
+
+def test_what_was_lost_before_all_probes_were_attached_is_not_lost() -> None:
+    lost = tuple(23 for _ in COUNTERS)
+    assert bare(lost, lost).snapshot().completeness.lost == 0
+    assert bare(lost, (0,) * len(lost)).snapshot().completeness.lost > 0
+
+
+def test_ended_processes_and_their_details_are_forgotten() -> None:
+    tracer = bare((0,) * len(COUNTERS), (0,) * len(COUNTERS))
+    tracer.forget_ended()
+    tracer._ledger.forget_ended.assert_called_once_with()  # type: ignore[attr-defined]
+    tracer._details.forget_ended.assert_called_once_with()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("only", "wanted"), [(Filter(), False), (Filter(pids=(7,)), True)])
+def test_a_filter_is_the_kernels_only_where_processes_are_named(
+    monkeypatch: pytest.MonkeyPatch, only: Filter, wanted: bool
+) -> None:
+    asked = []
+    monkeypatch.setattr(tracer_module, "require_privileges", lambda: None)
+    monkeypatch.setattr(tracer_module, "kernel_facts", Mock())
+    monkeypatch.setattr(tracer_module, "preference", lambda facts: ("kprobe",))
+    monkeypatch.setattr(tracer_module, "probe_plan", lambda *made: asked.append(made[2]))
+    monkeypatch.setattr(tracer_module, "_attach_one", Mock())
+    monkeypatch.setattr(tracer_module, "keep_answers", lambda: None)
+    tracer_module.attach(only=only)
+    assert [options.wanted for options in asked] == [wanted]
+
+
+def test_the_round_is_32_bits_and_its_cells_are_those_of_its_parity(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written: list[bytes] = []
+    read: list[int] = []
+
+    def read_parts(fd: int, start: int, *_: object) -> list[abi.Cell]:
+        read.append(start)
+        return []
+
+    monkeypatch.setattr(bpf_maps, "write_element", lambda fd, at, value: written.append(value))
+    monkeypatch.setattr(bpf_maps, "read_hash", lambda *_, **how: [])
+    monkeypatch.setattr(bpf_maps, "delete", lambda fd, keys: None)
+    monkeypatch.setattr(bpf_maps, "read_parts", read_parts)
+    rounds = Rounds(lambda name: 3, cells=64, page_faults=False)
+    rounds._round = (1 << 32) - 2
+    for _ in range(3):
+        rounds.read()
+    assert [abi.U32.unpack(value) for value in written] == [(1 << 32) - 1, 0, 1]
+    assert read == [64, 0, 64]
+
+
+def test_a_pid_that_came_back_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = abi.Process(1, 1, 5, 0, 0, b"a")
+    deleted: list[bytes] = []
+    monkeypatch.setattr(bpf_maps, "delete", lambda fd, keys: deleted.extend(keys))
+    rounds = Rounds(lambda name: 3, cells=0, page_faults=False)
+    for now in (ended._replace(start_ns=6), ended):
+        monkeypatch.setattr(bpf_maps, "read_element", lambda *_, now=now: now)
+        rounds.forget({7: ended})
+    assert deleted == [abi.U32.pack(7)]
+
+
+def test_the_path_of_another_file_is_not_the_mappings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was mapped there meanwhile."""
+    raw = abi.Mapping(0x2000, 3, 5, 0, MappingType.FILE, b"libc.so.6\0")
+    for path, name in ((b"/usr/lib/libc.so.6 (deleted)", "/usr/lib/libc.so.6 (deleted)"),
+                       (b"/tmp/other", "libc.so.6")):  # fmt: skip
+        monkeypatch.setattr(os, "readlink", lambda _, path=path: path)
+        assert as_mapping(1, 0x1000, raw).name == name

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from snapshots import PAGE, process, row, snapshot
+from snapshots import PAGE, detail, fork, process, row, snapshot
 
 from cowtrace.analysis.processes import SORT_KEYS, rows
 from cowtrace.analysis.rates import per_second
@@ -43,3 +45,31 @@ def test_the_first_rows_are_those_of_all(
     every = rows(now, before, sort=sort)
     assert len(every) == sum(a + b > 0 for a, b in pages)
     assert rows(now, before, sort=sort, limit=limit) == every[:limit]
+
+
+def test_kinds_of_which_the_plan_sees_one_have_a_count() -> None:
+    unseen = frozenset({FaultKind.FILE_COPIED})
+    one = process(1, "a", row(FaultKind.COPIED, 23), unseen=unseen)
+    assert one.count(FaultKind.COPIED, FaultKind.FILE_COPIED) == 23
+    assert one.count(FaultKind.FILE_COPIED) is None
+
+
+def test_what_is_taken_back_has_no_rate_below_0() -> None:
+    before = snapshot(process(1, "a", row(FaultKind.COPIED, 23)), at=1)
+    now = snapshot(process(1, "a", row(FaultKind.COPIED, 20)), at=2)
+    assert set(per_second(now, before).values()) <= {0}
+
+
+def test_no_more_than_all_of_the_sharing_is_lost() -> None:
+    assert fork(shareable=10, by_child=23).share_lost == 1.0
+
+
+def test_the_newest_process_of_a_pid() -> None:
+    now = snapshot(process(1, "old", start_ns=1, exited=True), process(1, "new", start_ns=2))
+    assert (found := now.process(1)) is not None
+    assert found.comm == "new"
+
+
+def test_samples_are_those_of_the_chosen_processes() -> None:
+    now = replace(snapshot(process(1, "a"), process(2, "b")), samples=(detail(1), detail(2)))
+    assert now.only([now.processes[1]]).samples == (detail(2),)
