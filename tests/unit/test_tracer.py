@@ -82,7 +82,7 @@ def test_a_filter_is_the_kernels_only_where_processes_are_named(
     monkeypatch.setattr(tracer_module, "preference", lambda facts: ("kprobe",))
     monkeypatch.setattr(tracer_module, "probe_plan", lambda *made: asked.append(made[2]))
     monkeypatch.setattr(tracer_module, "_attach_one", Mock())
-    monkeypatch.setattr(tracer_module, "keep_answers", lambda: None)
+    monkeypatch.setattr(tracer_module, "save_answers", lambda: None)
     tracer_module.attach(only=only)
     assert [options.wanted for options in asked] == [wanted]
 

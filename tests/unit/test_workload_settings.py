@@ -122,20 +122,21 @@ def test_what_was_changed_last_is_restored_first(
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
 def test_what_restores_outlives_signals_to_everybody(setting: Path, number: signal.Signals) -> None:
     with settings.changed({str(setting): "new"}):
-        listing = " ".join(each.read_text() for each in Path("/proc/self/task").glob("*/children"))
-        (guardian,) = [
-            pid
-            for pid in listing.split()
-            if b"read -r _" in Path("/proc", pid, "cmdline").read_bytes()
-        ]
         end = time.monotonic() + 30
-        while not ignored(guardian) >> number - 1 & 1 and time.monotonic() < end:
+        while not (ready := guardians(ignoring=number)) and time.monotonic() < end:
             time.sleep(0.01)  # it has just been started
-        os.kill(int(guardian), number)
+        (guardian,) = ready
+        os.kill(guardian, number)
     assert setting.read_text() == "old"
 
 
-def ignored(pid: str) -> int:
-    """A bit for each signal."""
-    status = Path("/proc", pid, "status").read_text()
-    return int(status.partition("\nSigIgn:")[2].split(None, 1)[0], 16)
+def guardians(*, ignoring: int) -> list[int]:
+    """The shells that this process has started to restore settings, once they ignore a signal."""
+    found = []
+    for listing in Path("/proc/self/task").glob("*/children"):
+        for pid in listing.read_text().split():
+            status = Path("/proc", pid, "status").read_text()
+            ignored = int(status.partition("\nSigIgn:")[2].split(None, 1)[0], 16)
+            if b"read -r _" in Path("/proc", pid, "cmdline").read_bytes():
+                found += [int(pid)] * (ignored >> ignoring - 1 & 1)
+    return found
