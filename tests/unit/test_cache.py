@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -100,3 +101,15 @@ def test_those_unused_for_longest_go() -> None:
 
 def test_a_key_depends_on_every_part_and_where_it_ends() -> None:
     assert len({cache.key("a", "bc"), cache.key("ab", "c"), cache.key("a", "b", "c")}) == 3
+
+
+def test_a_key_depends_on_each_part_of_the_kernels_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian rebuilds a release: its version then has another date."""
+    name = SimpleNamespace(release="6.12", version="#1 SMP 2026-11-01", machine="x86_64")
+    others = ({"release": "6.13"}, {"version": "#1 SMP 2026-11-02"}, {"machine": "aarch64"})
+    keys = set()
+    for change in ({}, *others):
+        found = SimpleNamespace(**(vars(name) | change))
+        monkeypatch.setattr(os, "uname", lambda found=found: found)
+        keys.add(cache.key("a"))
+    assert len(keys) == 4

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,7 @@ from cowtrace.kernel.facts import (
     TRACEPOINTS,
     VARIABLES,
     KernelFacts,
+    _offsets,
 )
 from cowtrace.kernel.hooks import Hook, pair
 from cowtrace.kernel.members import MEMBERS
@@ -216,3 +219,58 @@ def test_cells_are_used_where_programs_cannot_take_turns() -> None:
         cells = "CELLS" in plan(name, preemptible).defines
         assert cells == (name == "kprobe")  # runs with preemption off everywhere
         assert cells != ("PREEMPTIBLE" in plan(name, preemptible).defines)
+
+
+def lacking(*macros: str) -> KernelFacts:
+    """A kernel whose BTF lacks these members."""
+    return replace(
+        COMPLETE, offsets={name: at for name, at in COMPLETE.offsets.items() if name not in macros}
+    )
+
+
+def test_huge_pages_are_counted_where_their_entry_is_known() -> None:
+    target = "do_huge_pmd_wp_page"
+    assert target in {hook.target for hook in plan("kprobe").hooks}
+    assert target not in {hook.target for hook in plan("kprobe", lacking("VMF_PMD")).hooks}
+
+
+def test_every_error_of_a_fault_is_a_failure() -> None:
+    bits = {
+        name: 1 << at for at, name in enumerate(n for n in ENUMERATORS if n.startswith("VM_FAULT_"))
+    }
+    facts = replace(COMPLETE, constants={**COMPLETE.constants, **bits})
+    errors = ("OOM", "SIGBUS", "HWPOISON", "HWPOISON_LARGE", "SIGSEGV", "FALLBACK")
+    expected = sum(bits[f"VM_FAULT_{error}"] for error in errors)
+    assert plan("kprobe", facts).defines["VM_FAULT_ERROR"] == expected
+
+
+def test_generations_need_the_tracepoint_of_exec() -> None:
+    options = Options(details=frozenset({"generation"}))
+    facts = replace(COMPLETE, tracepoints=COMPLETE.tracepoints - {"sched_process_exec"})
+    assert plan("kprobe", COMPLETE, options).details == {"generation"}
+    assert plan("kprobe", facts, options).details == frozenset()
+
+
+def test_samples_need_generations() -> None:
+    """A sample of a process that has ended is named by the parent it was forked from."""
+    assert "GENERATIONS" in plan("kprobe", COMPLETE, Options(samples=True)).defines
+    assert "GENERATIONS" not in plan("kprobe").defines
+
+
+def test_the_tracepoint_plan_finds_mappings_in_a_maple_tree_only() -> None:
+    options = Options(details=frozenset({"mapping"}))
+    facts = lacking("MM_MT")
+    assert plan("tracepoint", COMPLETE, options).details == {"mapping"}
+    assert plan("tracepoint", facts, options).details == frozenset()
+    assert plan("kprobe", facts, options).details == {"mapping"}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "found"), [((None, 40), 40), ((32, 40), None), ((None, None), None)]
+)
+def test_resident_pages_are_per_cpu_counters_where_mm_has_no_plain_numbers(
+    sizes: tuple[int | None, int | None], found: int | None
+) -> None:
+    known = dict(zip(("mm_rss_stat", "percpu_counter"), sizes, strict=True))
+    btf: Any = SimpleNamespace(size=known.get, offset=lambda structure, name: None)
+    assert _offsets(btf).get("PERCPU_COUNTER_BYTES") == found
