@@ -6,7 +6,7 @@
 #ifndef PAGE_FAULTS_H
 #define PAGE_FAULTS_H
 
-#include "count.h"
+#include "filter.h"
 
 #ifdef PAGE_FAULTS
 
@@ -28,6 +28,8 @@ INLINE void count_page_fault(u64 error_code, u8 origin)
 	struct page_fault_sum zero = {}, *sum;
 	struct page_fault_key key = { .tgid = current_tgid(), .half = current_round() & 1 };
 
+	if (!is_wanted(key.tgid))
+		return;
 	sum = page_faults.lookup(&key);
 	if (!sum) {
 		note_process(key.tgid, 0);

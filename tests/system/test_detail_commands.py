@@ -118,6 +118,7 @@ def test_maps_counts_every_page_of_the_mapping(seen: Seen) -> None:
         if row["start"] == REGION_START and row["pid"] in (seen.parent, seen.child)
     }
     assert found[seen.child]["copied"] == PAGES, seen.losses("maps")
+    assert found[seen.child]["reused"] == 0  # by no plan a copy and a re-mark as well
     assert found[seen.child]["copied_bytes"] == PAGES * seen.outcome.page_bytes
     assert found[seen.child]["mapped_bytes"] == PAGES * seen.outcome.page_bytes
     assert found[seen.child]["segment"] == "rw-p"
