@@ -64,7 +64,7 @@ bench: install ## What tracing costs, next to bpftrace; SECTIONS="native startup
 soak: install ## Processes without end for MINUTES=30; KERNEL=6.12: in the VM
 	@.ci/soak $(MINUTES) $(KERNEL)
 
-pictures: install ## Draw the README's pictures from a real trace, cowtrace/guide/pictures/
+pictures: install ## Draw the README's pictures from a trace of real processes
 	@.ci/pictures
 
 fuzz: install ## Fuzz every parser with CASES=100000 inputs each
