@@ -24,14 +24,14 @@ def printable(raw: str) -> str:
 
 
 def fit(text: str, cells: int) -> str:
-    """`text` cut to so many terminal cells, with `…` where something was cut off."""
+    """`text` cut to a number of terminal cells, with `…` where it was cut."""
     if cell_len(text) <= cells:
         return text
     return set_cell_size(text, cells - 1).rstrip() + "…"
 
 
 def padded(text: str, cells: int) -> str:
-    """`text` cut or filled with blanks to just so many terminal cells."""
+    """`text` cut or padded with blanks to a number of terminal cells."""
     return set_cell_size(fit(text, cells), cells)
 
 
@@ -55,7 +55,7 @@ def wrap(words: str, first: str = "", indent: str | None = None) -> str:
 
 
 def fit_end(text: str, cells: int) -> str:
-    """The same with its end kept, which tells paths apart."""
+    """The same, cut at the start: the end distinguishes paths."""
     if cell_len(text) <= cells:
         return text
     end = text[-cells:]

@@ -11,11 +11,11 @@ class Cost:
 
     used_by: str  # commands that trace so
     plan: str
-    details: tuple[str, ...]  # what it tells apart
+    details: tuple[str, ...]  # by what it distinguishes faults
     copies: int  # that the workload must have made
     traced: int  # copies of the workload that the trace counted
     faults: int  # copy-on-write faults of the whole machine meanwhile, as traced
-    bpf_ns: int | None  # in all of its programs meanwhile; None: this kernel does not tell
+    bpf_ns: int | None  # in all of its programs meanwhile; None: this kernel does not count it
     bpf_runs: int | None
     ns_per_copy_without: float  # what a copy takes with nothing attached
     ns_per_copy_with: float  # with it, and no statistics

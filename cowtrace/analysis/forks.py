@@ -54,7 +54,7 @@ class ForkRow:
 
 @dataclass(frozen=True, slots=True)
 class TreeLine:
-    """`row` None: a process that is the parent of those below, and not itself a child here."""
+    """A line of the tree. `row` None: a parent that is not itself the child of a fork shown."""
 
     branch: str  # `├─ `, `│  └─ `; empty for a root
     pid: int
@@ -93,29 +93,29 @@ def fork_rows(history: Sequence[Snapshot], before: Snapshot | None) -> tuple[For
 
 def tree(rows: Iterable[ForkRow]) -> tuple[TreeLine, ...]:
     """Each row under its parent's, those of one parent in the order of the forks."""
-    below: dict[int, list[ForkRow]] = defaultdict(list)
+    by_parent: dict[int, list[ForkRow]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: row.generation.number):
-        below[row.generation.parent].append(row)
-    children = {row.generation.child for forks in below.values() for row in forks}
+        by_parent[row.generation.parent].append(row)
+    children = {row.generation.child for forks in by_parent.values() for row in forks}
     lines: list[TreeLine] = []
     placed: set[int] = set()
-    roots = [pid for pid in below if pid not in children]
+    roots = [pid for pid in by_parent if pid not in children]
     # A pid that came back can make a circle, which has no root: it is broken at its first fork.
-    for pid in (*roots, *below):
-        forks = [row for row in below[pid] if row.generation.number not in placed]
+    for pid in (*roots, *by_parent):
+        forks = [row for row in by_parent[pid] if row.generation.number not in placed]
         if forks:
             lines.append(TreeLine("", pid, forks[0].parent, None))
-            _place(forks, below, placed, lines)
+            _place(forks, by_parent, placed, lines)
     return tuple(lines)
 
 
 def _place(
     forks: list[ForkRow],
-    below: dict[int, list[ForkRow]],
+    by_parent: dict[int, list[ForkRow]],
     placed: set[int],
     lines: list[TreeLine],
 ) -> None:
-    """These and all below them. No recursion: who is traced decides how deep it is."""
+    """Place these forks and their descendants. Not recursive: traced processes choose the depth."""
 
     def put(rows: list[ForkRow], indent: str) -> None:
         placed.update(row.generation.number for row in rows)
@@ -130,7 +130,7 @@ def _place(
         )
         own = [
             later
-            for later in below.get(row.generation.child, [])
+            for later in by_parent.get(row.generation.child, [])
             if later.generation.number > row.generation.number
             and later.generation.number not in placed
         ]

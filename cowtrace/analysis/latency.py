@@ -29,11 +29,11 @@ class Timing:
 
     def percentile(self, share: float) -> int | None:
         """The bucket in which the fault lies that is slower than `share` (0 to 1) of them."""
-        below = 0
+        counted = 0
         wanted = share * self.faults
         for bucket, faults in self.buckets:
-            below += faults
-            if below >= wanted:
+            counted += faults
+            if counted >= wanted:
                 return bucket
         return None
 

@@ -40,13 +40,13 @@ class Row:
 class Frame:
     """What one refresh shows."""
 
-    snapshot: Snapshot  # of the processes that were asked for
+    snapshot: Snapshot  # of the chosen processes
     rows: tuple[Row, ...]  # sorted; those of processes with nothing to show are left out
-    processes: int  # in the system that had any fault or were born since attach
+    processes: int  # in the system that faulted, or were created since attach
     limit: int = DEFAULT_ROWS  # rows shown at most
     total: bool = False  # with a row of sums over all of the snapshot's processes
     verbose: bool = False
-    latency: bool = False  # with the time in the faults below the table
+    latency: bool = False  # a second table has the time in faults
     places: Mapping[int, Place] = field(default_factory=dict)  # by pid, of the rows' processes
 
 

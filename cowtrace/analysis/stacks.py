@@ -50,12 +50,12 @@ class Call:
 
 @dataclass(slots=True)
 class Node:
-    """A call in its place in the tree, with what was copied in it and below it."""
+    """A call in the tree, with what it and its callees copied."""
 
     call: Call
     self_bytes: int = 0
     total_bytes: int = 0
-    faults: int = 0  # in it and below it
+    faults: int = 0  # in it and its callees
     children: dict[Call, Node] = field(default_factory=dict)
 
 
@@ -93,7 +93,7 @@ def _is_tracing(frame: StackFrame) -> bool:
 
 
 def stack_tree(now: Snapshot, rows: Iterable[DetailRow]) -> Node:
-    """The root is all of them; below it a node for each process name, then the calls."""
+    """Build the tree: the root, a node for each process name, then the calls."""
     names = {process.pid: printable(process.comm) for process in now.processes}
     root = Node(Call("all", ""))
     for row in rows:
@@ -122,7 +122,7 @@ def leaves(root: Node) -> Iterator[tuple[tuple[Call, ...], int]]:
 
 
 def depth(root: Node) -> int:
-    """Calls in the longest path, without the root: 0 when nothing is below it."""
+    """Calls in the longest path, without the root: 0 if the root is all."""
     level, number = [root], -1
     while level:
         level = [child for node in level for child in node.children.values()]

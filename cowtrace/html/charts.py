@@ -18,7 +18,7 @@ from cowtrace.text import printable
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-# Okabe and Ito's, told apart by everybody.
+# Okabe and Ito's palette, which colour-blind readers can distinguish.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 _MOST = 7  # processes with a colour of their own
 _OTHERS = "others"  # a process's has its pid in it
@@ -29,7 +29,7 @@ _MARKED = 400  # forks and exits: more would hide what they mark
 
 
 def over_time(recording: Recording) -> Figure:
-    """Bytes a second by process, and by kind below; forks and exits marked."""
+    """Bytes a second, by process and by kind, with forks and exits marked."""
     from plotly.graph_objects import Bar
     from plotly.subplots import make_subplots
 
@@ -128,7 +128,7 @@ def latencies(recording: Recording) -> Figure | None:
     buckets = range(min(used), max(used) + 1)
     figure = make_subplots(rows=len(kinds), cols=1, shared_xaxes=True, vertical_spacing=0.08,
                            subplot_titles=[kind.label for kind in kinds])  # fmt: skip
-    told: set[str] = set()
+    in_legend: set[str] = set()
     for timing in found:
         if timing.kind in kinds:
             held = dict(timing.buckets)
@@ -137,13 +137,13 @@ def latencies(recording: Recording) -> Figure | None:
                     x=[f"{brief(1 << b)} to {brief(2 << b)}" for b in buckets],
                     y=[held.get(bucket, 0) for bucket in buckets],
                     name=timing.side, legendgroup=timing.side,
-                    showlegend=timing.side not in told,
+                    showlegend=timing.side not in in_legend,
                     marker={"color": _SIDES[timing.side]},
                     hovertemplate="%{y:,} faults took %{x}",
                 ),
                 row=kinds.index(timing.kind) + 1, col=1,
             )  # fmt: skip
-            told.add(timing.side)
+            in_legend.add(timing.side)
     figure.update_layout(barmode="group", height=160 + 170 * len(kinds))
     figure.update_yaxes(title_text="faults")
     return figure
@@ -206,7 +206,7 @@ def _highest(
 
 
 def _step(seconds: float) -> float:
-    """1, 2 or 5 of some power of ten: 4 to 10 of them in so many seconds."""
+    """A step of 1, 2 or 5 times a power of ten, of which 4 to 10 fit into these seconds."""
     power = 10.0 ** floor(log10(max(1e-3, seconds)))
     return next(power * part for part in (0.1, 0.2, 0.5, 1) if seconds <= power * part * 10)
 

@@ -19,7 +19,7 @@ _KERNEL, _PYTHON, _OTHER = "#8c9cc4", "#6aa86f", "#c9c3b8"
 
 
 def flame_figure(root: Node) -> Figure:
-    """Click a call to see it alone; the callers are below what they called.
+    """Click a call to see it alone; callers are drawn below their callees.
 
     Raises CowtraceError where plotly is not installed.
     """

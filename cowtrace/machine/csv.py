@@ -30,17 +30,17 @@ class CsvLines:
     def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Rows, and flush, so that a reader sees each interval at once."""
         for row in rows:
-            told = {name: _cell(value) for name, value in row.items() if name not in _LEFT_OUT}
+            cells = {name: _cell(value) for name, value in row.items() if name not in _LEFT_OUT}
             if self._writer is None:
-                self._writer = csv.DictWriter(self._stream, [*told], lineterminator="\n")
+                self._writer = csv.DictWriter(self._stream, [*cells], lineterminator="\n")
                 self._writer.writeheader()
-            self._writer.writerow(told)
+            self._writer.writerow(cells)
         self._stream.flush()
 
-    def snapshot(self, told: Mapping[str, Any], field: str) -> None:
+    def snapshot(self, fields: Mapping[str, Any], field: str) -> None:
         """The rows of one of the lists of an object, each with what is true of the whole."""
-        head = {column: told[name] for column, name in _HEAD.items()}
-        self.write({**head, **row} for row in told[field])
+        head = {column: fields[name] for column, name in _HEAD.items()}
+        self.write({**head, **row} for row in fields[field])
 
     def answers(self, questions: Iterable[Mapping[str, Any]]) -> None:
         """The measures of a report, or a comparison, each with its question."""

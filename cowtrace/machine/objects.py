@@ -53,10 +53,10 @@ def write(
     latency: bool = False,
 ) -> None:
     """Write one line and flush it, so that a reader sees each interval at once."""
-    told = as_object(now, before, place_of)
+    fields = as_object(now, before, place_of)
     if latency:
-        told |= latency_of(now)
-    stream.write(json.dumps(told) + "\n")
+        fields |= latency_of(now)
+    stream.write(json.dumps(fields) + "\n")
     stream.flush()
 
 

@@ -11,12 +11,12 @@ from cowtrace.text import fit, printable
 
 Kind = tuple[FaultKind, Source, Origin]
 _MOST = 200  # columns of a cgroup's path
-UNKNOWN = ""  # the cgroup, where neither the process nor an ancestor could be asked for it
+UNKNOWN = ""  # the cgroup, if it could be read of neither the process nor an ancestor
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Faults of one process and kind since the last snapshot; below 0: taken back."""
+    """Faults of one process and kind since the last snapshot; negative: taken back."""
 
     comm: str  # safe to show, as is the cgroup
     cgroup: str
@@ -45,7 +45,7 @@ class Changes:
         before, self._known = self._known, {}
         self._places.look(now)
         for process in now.processes:
-            # One that was born before attach gets its start when it is first looked up.
+            # A process created before attach gets its start time when it is first looked up.
             known = before.get(process.identity) or before.get((process.pid, None)) or _Known()
             self._known[process.identity] = known
             if known.changed_in != process.changed_in:

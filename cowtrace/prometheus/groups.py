@@ -29,7 +29,7 @@ class Groups(Generic[Key]):
         self._waiting: dict[Group, int] = {}  # faults since it has had no label
 
     def add(self, group: Group, key: Key, faults: int, copied: int) -> None:
-        """Changes; below 0 takes back."""
+        """Add changes; negative ones take back."""
         self._admit(group, max(0, faults))
         sums = self._sums.get(group, self._rest)
         before = sums.get(key, (0, 0))

@@ -1,4 +1,4 @@
-"""An HTTP server for one page, /metrics, with TLS and basic auth if they are asked for."""
+"""Serve one page over HTTP, /metrics, with TLS and basic authentication if configured."""
 
 from __future__ import annotations
 

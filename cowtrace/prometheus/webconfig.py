@@ -2,7 +2,7 @@
 
 https://prometheus.io/docs/prometheus/latest/configuration/https/: tls_server_config with
 cert_file, key_file, client_auth_type, client_ca_file and min_version; basic_auth_users with bcrypt
-hashes. Anything else in it is refused, not passed over.
+hashes. Anything else in it is refused, not ignored.
 """
 
 from __future__ import annotations
@@ -73,17 +73,17 @@ def read(path: Path) -> WebConfig:
     except ImportError:
         raise _not_installed("PyYAML") from None
     try:
-        told: Any = yaml.safe_load(path.read_text()) or {}
+        settings: Any = yaml.safe_load(path.read_text()) or {}
     except OSError as error:
         raise CowtraceError(f"cannot read {shown}: {error.strerror}", hint=_HINT) from None
     except (yaml.YAMLError, ValueError) as error:
         raise _bad(shown, str(error)) from None
-    if not isinstance(told, dict):
+    if not isinstance(settings, dict):
         raise _bad(shown, "it is no mapping")
-    if unknown := told.keys() - {"tls_server_config", "basic_auth_users"}:
+    if unknown := settings.keys() - {"tls_server_config", "basic_auth_users"}:
         raise _bad(shown, f"unknown: {', '.join(map(str, unknown))}")
-    tls = told.get("tls_server_config") or {}
-    users = told.get("basic_auth_users") or {}
+    tls = settings.get("tls_server_config") or {}
+    users = settings.get("basic_auth_users") or {}
     if not isinstance(tls, dict) or not isinstance(users, dict):
         raise _bad(shown, "tls_server_config and basic_auth_users are mappings")
     client = str(tls.get("client_auth_type") or "NoClientCert")

@@ -1,7 +1,7 @@
 """Draw a view in the terminal's last lines, while a command writes above them.
 
 The command's output must stay whole and in its place, so nothing is drawn over it: the terminal
-is told to scroll only the lines above (DECSTBM, as apt does for its progress bar). Each drawing
+scrolls only the lines above (DECSTBM, as apt does for its progress bar). Each drawing
 is a single write that restores the cursor, so that it cannot come between two of the command's.
 """
 

@@ -16,7 +16,7 @@ from cowtrace.terminal.processes import DISPENSABLE, NUMBERS
 from cowtrace.terminal.view import View
 from cowtrace.text import fit_end, printable
 
-# Cells of a path, which is told by its end: half of a container's 64 digits. For these, 80 columns
+# Cells of a path, whose end identifies it: half of a container's 64 digits. For these, 80 columns
 # lose ZERO and SHARED.
 _LEAST = 33
 
@@ -33,7 +33,7 @@ def view(now: Snapshot, rows: tuple[CgroupRow, ...], limit: int) -> View:
 
 
 def _path(row: CgroupRow, cells: int) -> str:
-    """Of a long one the end is kept, which tells containers apart."""
+    """Cut a long path at its start: the end distinguishes containers."""
     return MISSING if row.cgroup is None else fit_end(printable(row.cgroup), cells)
 
 

@@ -1,4 +1,4 @@
-"""Lay out columns: fixed widths, one of which takes what is left, or PID and COMM first."""
+"""Lay out the columns of a table: fixed widths, and one column that takes the rest."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class Trial:
     plan: str
     runs: bool
     refusal: str | None  # why not
-    cannot_see: tuple[str, ...]  # kinds of fault that it cannot tell
+    cannot_see: tuple[str, ...]  # kinds of fault that it cannot see
     blind_spots: tuple[str, ...]  # other limits of its counts, a sentence each
 
 

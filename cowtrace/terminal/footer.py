@@ -1,4 +1,4 @@
-"""Render what stands below a table: how far to trust it, and the PIDs inside containers."""
+"""Render the footer of a table: losses, what the plan cannot see, and PIDs in containers."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from cowtrace.terminal.columns import grid, name
 
 
 def details(frame: Frame) -> list[RenderableType]:
-    """The two further tables, each below an empty line."""
+    """The two further tables, each after an empty line."""
     shown = [
         process
         for row in frame.rows[: frame.limit]

@@ -53,7 +53,7 @@ def view(frame: Frame) -> View:
 
 
 def render(frame: Frame, width: int = COLUMNS) -> RenderableType:
-    """The whole view: table, details when asked for, footer."""
+    """The whole view: table, details if requested, footer."""
     parts: list[RenderableType] = [fault_table(frame, width)]
     if frame.verbose:
         parts += details(frame)
@@ -64,7 +64,7 @@ def render(frame: Frame, width: int = COLUMNS) -> RenderableType:
 
 
 def fault_table(frame: Frame, width: int = COLUMNS) -> Table:
-    """One row per process; the sums below them when the frame wants them."""
+    """One row per process, then the totals if the frame has them."""
     columns = _fitting(width)
     table = grid(*(column.header for column in columns))
     for row in frame.rows[: frame.limit]:

@@ -94,19 +94,19 @@ def copies(recording: Recording) -> Quality:
     return quality(recording, *COPIES)
 
 
-def largest(sums: Counter[str], most: int | None, told: Quality, others: str) -> list[Measure]:
+def largest(sums: Counter[str], most: int | None, accuracy: Quality, others: str) -> list[Measure]:
     """The largest sums of bytes by name, and the rest as one: `others` with its number put in."""
     first = sums.most_common(most)
-    found = [Measure(name, copied, Unit.BYTES, told) for name, copied in first]
+    found = [Measure(name, copied, Unit.BYTES, accuracy) for name, copied in first]
     rest = sums.total() - sum(copied for _, copied in first)
     if rest:
         name = others.format(len(sums) - len(first))
-        found.append(Measure(name, rest, Unit.BYTES, told, one_off=True))
+        found.append(Measure(name, rest, Unit.BYTES, accuracy, one_off=True))
     return found
 
 
 def absent(recording: Recording, detail: str) -> Quality:
-    """Why a recording does not have it: nobody asked, or the plan cannot tell."""
+    """Why a recording lacks it: it was not requested, or the plan does not support it."""
     asked = detail in recording.header.asked
     return Quality.NOT_SEEN if asked else Quality.NOT_RECORDED
 

@@ -28,7 +28,7 @@ _TIMED = (FaultKind.COPIED, FaultKind.REUSED)
 
 
 def by_mapping(recording: Recording, most: int | None = MOST) -> Answer:
-    """3: heap, stack, anonymous memory, files. `most`: so many, and the sum of the others."""
+    """3: heap, stack, anonymous memory, files: the `most` largest, and the sum of the others."""
     question = "In which mapping?"
     if "mapping" not in recording.header.details:
         return Answer(3, question, (missing("mappings", why=absent(recording, "mapping")),))
@@ -48,7 +48,7 @@ def mapping_name(raw: str | None) -> str:
 
 
 def by_code(recording: Recording, most: int | None = MOST, tree: Node | None = None) -> Answer:
-    """4: which code, in which phase. From samples of the copies. `most`: so many functions."""
+    """4: which code, in which phase: from samples of copies, the `most` largest functions."""
     question = "By which code, in which phase?"
     if "samples" not in recording.header.details:
         return Answer(4, question, (missing("code"),))
@@ -79,12 +79,12 @@ def by_source(recording: Recording) -> Answer:
         for row in process.rows:
             if row.kind in COPIES:
                 sums[row.source] += row.bytes
-    told = copies(recording)
+    accuracy = copies(recording)
     found = (
-        Measure("huge pages (THP)", sums[Source.THP], Unit.BYTES, told),
-        Measure("hugetlb", sums[Source.HUGETLB], Unit.BYTES, told),
-        Measure("KSM", sums[Source.KSM], Unit.BYTES, told),
-        Measure("small pages", sums[Source.ANON] + sums[Source.FILE], Unit.BYTES, told),
+        Measure("huge pages (THP)", sums[Source.THP], Unit.BYTES, accuracy),
+        Measure("hugetlb", sums[Source.HUGETLB], Unit.BYTES, accuracy),
+        Measure("KSM", sums[Source.KSM], Unit.BYTES, accuracy),
+        Measure("small pages", sums[Source.ANON] + sums[Source.FILE], Unit.BYTES, accuracy),
     )
     return Answer(7, question, found)
 

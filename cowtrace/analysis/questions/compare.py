@@ -126,10 +126,10 @@ def _doubts(before: Recording, after: Recording, names: tuple[str, str]) -> Iter
     if (old.command or "") != (new.command or ""):
         yield "Their commands differ."
     for each, name in ((before, names[0]), (after, names[1])):
-        told = copies(each)
-        if told is Quality.UPPER_BOUND:
+        accuracy = copies(each)
+        if accuracy is Quality.UPPER_BOUND:
             yield f"What {name} copied is an upper bound: threads that race for a page count twice."
-        elif told in (Quality.LOWER_BOUND, Quality.INCOMPLETE):
+        elif accuracy in (Quality.LOWER_BOUND, Quality.INCOMPLETE):
             yield f"{name} is not complete: it lost faults, or could not classify some."
         if each.ended or not each.closed:
             yield f"{name} was not closed: its last interval may be missing."

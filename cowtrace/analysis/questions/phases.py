@@ -23,7 +23,7 @@ _COMPILED = tuple((phase, re.compile(pattern)) for phase, pattern in _PHASES)
 
 
 def phases(root: Node) -> tuple[tuple[str, int], ...]:
-    """Most first; what no name tells is left out."""
+    """Bytes by phase, the largest first; code without a known phase is left out."""
     sums = Counter[str]()
     for calls, copied in leaves(root):
         first = min((_rank(call.name) for call in calls), default=len(_COMPILED))
@@ -34,6 +34,6 @@ def phases(root: Node) -> tuple[tuple[str, int], ...]:
 
 @lru_cache(maxsize=1 << 14)
 def _rank(name: str) -> int:
-    """Index of the first phase that a function's name tells; their number when none does."""
+    """Index of the first phase that the function belongs to; the number of phases if none."""
     found = (at for at, (_, pattern) in enumerate(_COMPILED) if pattern.search(name))
     return next(found, len(_COMPILED))

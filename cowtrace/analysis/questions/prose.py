@@ -47,7 +47,7 @@ def _sentences(found: Sequence[Answer]) -> Iterator[str]:
 
 
 def _most(answer: Answer) -> Measure | None:
-    """The largest; of code the phase, if names told one that is no less than any function."""
+    """The largest part. Of code: the phase, if one is known and no function copied more."""
     parts = (measure for measure in answer.measures if not (measure.one_off or measure.aside))
     held = [measure for measure in parts if measure.value and measure.unit is Unit.BYTES]
     held.sort(key=lambda measure: measure.phase is None)

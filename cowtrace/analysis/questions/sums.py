@@ -37,17 +37,17 @@ def how_much(recording: Recording) -> Answer:
         ("re-marked only", (FaultKind.REUSED,)),
         ("shared memory", (FaultKind.SHARED,)),
     ):
-        told = quality(recording, *kinds)
-        if told is Quality.NOT_SEEN:
-            found.append(missing(f"{name}, faults", Unit.FAULTS, why=told))
+        accuracy = quality(recording, *kinds)
+        if accuracy is Quality.NOT_SEEN:
+            found.append(missing(f"{name}, faults", Unit.FAULTS, why=accuracy))
             continue
         rows = [row for process in now.processes for row in process.rows if row.kind in kinds]
         faults = max(0, sum(row.faults for row in rows))
         if kinds[0] in (FaultKind.REUSED, FaultKind.SHARED):
-            found.append(Measure(f"{name}, faults", faults, Unit.FAULTS, told))
+            found.append(Measure(f"{name}, faults", faults, Unit.FAULTS, accuracy))
         else:
             copied = sum(row.bytes for row in rows)
-            found.append(Measure(name, copied, Unit.BYTES, told, faults))
+            found.append(Measure(name, copied, Unit.BYTES, accuracy, faults))
     return Answer(1, "How many bytes were really copied, re-marked, zero-filled?", tuple(found))
 
 
@@ -58,21 +58,21 @@ def by_whom(recording: Recording) -> Answer:
         why = absent(recording, "generation")
         return Answer(2, question, (missing(_PARENTS, why=why), missing(_CHILDREN, why=why)))
     now = recording.last
-    told = copies(recording)
+    accuracy = copies(recording)
     parents = sum(g.parent_copied_bytes for g in now.generations)
     children = sum(g.child_copied_bytes for g in now.generations)
     others = max(0, copied_bytes(recording) - parents - children)
     found = [
-        Measure(_PARENTS, parents, Unit.BYTES, told),
-        Measure(_CHILDREN, children, Unit.BYTES, told),
-        Measure("outside of any fork's sharing", others, Unit.BYTES, told),
+        Measure(_PARENTS, parents, Unit.BYTES, accuracy),
+        Measure(_CHILDREN, children, Unit.BYTES, accuracy),
+        Measure("outside of any fork's sharing", others, Unit.BYTES, accuracy),
     ]
     most = sorted(now.generations, key=lambda g: -g.copied_bytes)[:_GENERATIONS]
     for each in most:
         if each.copied_bytes:
             seconds = (each.at_ns - now.attached_ns) / 1e9
             name = f"fork {each.number} ({seconds:,.1f} s): {each.parent} > {each.child}"
-            found.append(Measure(name, each.copied_bytes, Unit.BYTES, told, one_off=True))
+            found.append(Measure(name, each.copied_bytes, Unit.BYTES, accuracy, one_off=True))
     found += by_cgroup(recording)
     number = len(now.generations)
     return Answer(2, question, tuple(found), f"{number:,} fork{'s' * (number != 1)} recorded.")
@@ -80,19 +80,19 @@ def by_whom(recording: Recording) -> Answer:
 
 def speed(recording: Recording) -> Answer:
     """5: how fast, levelling off or not, the share of the sharing that is lost."""
-    told = copies(recording)
+    accuracy = copies(recording)
     seconds = recording.seconds
     copied = copied_bytes(recording)
     found = []
     if seconds > 0:
-        found.append(Measure("mean", copied / seconds, Unit.BYTES_PER_SECOND, told))
+        found.append(Measure("mean", copied / seconds, Unit.BYTES_PER_SECOND, accuracy))
     pace = rates(recording)
     if pace:
         fastest = max(rate for _, rate in pace)
-        found.append(Measure("fastest interval", fastest, Unit.BYTES_PER_SECOND, told))
+        found.append(Measure("fastest interval", fastest, Unit.BYTES_PER_SECOND, accuracy))
     last = _last_quarter(recording)
     if last is not None and copied:
-        found.append(Measure("share of it in the last quarter", last, Unit.SHARE, told))
+        found.append(Measure("share of it in the last quarter", last, Unit.SHARE, accuracy))
     lost = [g for g in recording.last.generations if g.share_lost is not None]
     if lost:
         most = max(lost, key=lambda g: g.share_lost or 0)
