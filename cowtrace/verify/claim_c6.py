@@ -1,4 +1,4 @@
-"""C6: pages that only their writer still holds. The claim leaves their way to the kernel.
+"""Claim C6: either outcome is allowed for pages that only their writer still holds.
 
 Re-marked or copied once more: either is a finding, as long as the trace and the oracles agree.
 """
@@ -17,8 +17,8 @@ _KINDS = (FaultKind.COPIED, FaultKind.REUSED)
 _COUNTING = ("pagemap", "taskstats", "rusage")  # oracles that count by kind of fault
 
 
-def opened(rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    """The same, with nothing foretold of how pages go that only their writer still holds."""
+def with_either_outcome(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """The rows, without an expectation for pages that only their writer still holds."""
     last = {row.pid for row in rows if row.kind is FaultKind.REUSED and row.expected}
     return tuple(
         replace(row, expected=None) if row.pid in last and row.kind in _KINDS else row
@@ -26,16 +26,18 @@ def opened(rows: tuple[Row, ...]) -> tuple[Row, ...]:
     )
 
 
-def left_open(evidence: Iterable[Evidence], rows: Iterable[Row]) -> tuple[Evidence, ...]:
-    """The same, where an oracle that counted these pages contradicts nothing."""
-    roles = {row.role for row in rows if _is_open(row)}
-    return tuple(replace(one, ok=None) if _counted(one, roles) else one for one in evidence)
+def without_contradiction(
+    evidence: Iterable[Evidence], rows: Iterable[Row]
+) -> tuple[Evidence, ...]:
+    """The evidence, where a count of these pages contradicts nothing."""
+    roles = {row.role for row in rows if _either_outcome(row)}
+    return tuple(replace(one, ok=None) if _counts_them(one, roles) else one for one in evidence)
 
 
-def wrong_sums(foretold: Iterable[Row]) -> Iterator[str]:
+def wrong_sums(expected_rows: Iterable[Row]) -> Iterator[str]:
     """Re-marked or copied, each page is written once."""
     by_role: dict[str, list[Row]] = {}
-    for row in foretold:
+    for row in expected_rows:
         if row.kind in _KINDS:
             by_role.setdefault(row.role, []).append(row)
     for role, those in by_role.items():
@@ -47,7 +49,7 @@ def wrong_sums(foretold: Iterable[Row]) -> Iterator[str]:
 
 def finding(rows: Iterable[Row]) -> str:
     """Of the process that writes last: what became of pages that only it holds."""
-    last = [row for row in rows if _is_open(row)]
+    last = [row for row in rows if _either_outcome(row)]
     counts = {row.kind: row.traced if row.pagemap is None else row.pagemap for row in last}
     copied, reused = (counts.get(kind) or 0 for kind in _KINDS)
     total = copied + reused
@@ -61,9 +63,9 @@ def finding(rows: Iterable[Row]) -> str:
     )
 
 
-def _is_open(row: Row) -> bool:
+def _either_outcome(row: Row) -> bool:
     return row.expected is None and row.kind in _KINDS
 
 
-def _counted(one: Evidence, roles: Collection[str]) -> bool:
+def _counts_them(one: Evidence, roles: Collection[str]) -> bool:
     return one.ok is False and one.oracle in _COUNTING and one.what.partition(":")[0] in roles

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cowtrace.errors import EXIT_USAGE, CowtraceError
 from cowtrace.workloads.workload import Workload
 
-# What people are told about fork, as short as a line of the matrix allows.
+# The claims about fork, as short as a line of the matrix allows.
 CLAIMS = {
     "C1": "fork copies no data",
     "C2": "a write copies one whole page",

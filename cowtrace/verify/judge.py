@@ -5,43 +5,45 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from cowtrace.model import Snapshot
-from cowtrace.verify import claim_c6 as other_side
+from cowtrace.model import COPIES, FaultKind, FaultRow, Snapshot, Source
+from cowtrace.verify import claim_c6
 from cowtrace.verify.check import Check, Verdict
-from cowtrace.verify.invariants import wrong as wrong_rows
 from cowtrace.verify.prose import expected_words, observed_words
 from cowtrace.workloads.compare import Detail, Row, comparison
 from cowtrace.workloads.outcome import Evidence, Outcome
 from cowtrace.workloads.workload import Workload
 
+_LARGE = (Source.HUGETLB, Source.THP)  # may be replaced whole
+_NEVER = (FaultKind.UNCLASSIFIED, FaultKind.FAILED)  # unless expected
+
 
 def judge(workload: Workload, outcome: Outcome, trace: Snapshot, seconds: float) -> Check:
-    """Compare what was foretold, traced and seen by each oracle.
+    """Compare what was expected, what was traced, and what each oracle saw.
 
     `trace` must come from a tracer attached before the workload began, its losses being those of
     this workload's time alone: see `during`.
     """
     compared = comparison(outcome, trace)
     rows, evidence = compared.rows, outcome.evidence
-    is_open = workload.group == other_side.CLAIM
-    if is_open:
-        rows = other_side.opened(rows)
-        evidence = other_side.left_open(evidence, rows)
+    either_outcome = workload.group == claim_c6.CLAIM
+    if either_outcome:
+        rows = claim_c6.with_either_outcome(rows)
+        evidence = claim_c6.without_contradiction(evidence, rows)
     reason = workload.unseen_by.get(trace.plan)
     differing = [] if reason else [row for row in rows if not row.ok]
     wrong = [_contradiction(one) for one in evidence if one.ok is False]
     wrong += _wrong_data(outcome)
     if not reason:
         wrong += [_detail(one) for one in compared.details if not one.ok]
-        wrong += wrong_rows(outcome, trace)
-        wrong += other_side.wrong_sums(compared.rows) if is_open else ()
+        wrong += _impossible(outcome, trace)
+        wrong += claim_c6.wrong_sums(compared.rows) if either_outcome else ()
     if reason and not wrong:
         verdict, why = Verdict.UNSEEN, f"by the {trace.plan} plan: {reason}"
     elif differing and not wrong and _lost(differing, trace):
         verdict, why = Verdict.UNSEEN, f"the trace lost {trace.completeness.lost:,} faults"
     elif differing or wrong:
         verdict, why = Verdict.FAILS, "; ".join([*map(_difference, differing), *wrong])
-    elif unseen := _untold(rows):
+    elif unseen := _invisible(rows):
         verdict = Verdict.UNSEEN
         why = f"neither the {trace.plan} plan nor pagemap can see: {unseen}"
     else:
@@ -102,8 +104,8 @@ def _lost(differing: Iterable[Row], trace: Snapshot) -> bool:
     return all(short) and sum(short) <= trace.completeness.lost
 
 
-def _untold(rows: Iterable[Row]) -> str:
-    """The kinds that were foretold, where neither the trace nor pagemap can see any of them."""
+def _invisible(rows: Iterable[Row]) -> str:
+    """The kinds that were expected, if neither the trace nor pagemap can see any of them."""
     telling = [row for row in rows if row.expected]
     if any(row.observed for row in telling):
         return ""
@@ -111,7 +113,7 @@ def _untold(rows: Iterable[Row]) -> str:
 
 
 def _missing(row: Row) -> int:
-    """Faults that were foretold and not traced, where nothing else disagrees."""
+    """Faults that were expected and not traced, if nothing else disagrees."""
     if row.traced is None or row.expected is None or row.pagemap not in (None, row.expected):
         return 0
     return max(0, row.expected - row.traced)
@@ -119,8 +121,8 @@ def _missing(row: Row) -> int:
 
 def _difference(row: Row) -> str:
     numbers = {"expected": row.expected, "traced": row.traced, "by pagemap": row.pagemap}
-    told = (f"{n:,} {what}" for what, n in numbers.items() if n is not None)
-    return f"{row.role} {row.kind.label}: {', '.join(told)}"
+    counts = (f"{n:,} {what}" for what, n in numbers.items() if n is not None)
+    return f"{row.role} {row.kind.label}: {', '.join(counts)}"
 
 
 def _detail(one: Detail) -> str:
@@ -131,9 +133,9 @@ def _detail(one: Detail) -> str:
 
 
 def _wrong_data(outcome: Outcome) -> Iterator[str]:
-    told = {one.what.partition(":")[0] for one in outcome.evidence if one.oracle == "data"}
+    reported = {one.what.partition(":")[0] for one in outcome.evidence if one.oracle == "data"}
     for process in outcome.processes:
-        if not process.data_right and process.role not in told:
+        if not process.data_right and process.role not in reported:
             yield f"{process.role} read back something else"
 
 
@@ -142,8 +144,26 @@ def _contradiction(one: Evidence) -> str:
 
 
 def _findings(workload: Workload, rows: Iterable[Row], trace: Snapshot) -> Iterator[str]:
-    """What is this kernel's own way: of kinds that the workload does not foretell."""
-    if workload.group == other_side.CLAIM:
-        yield other_side.finding(rows)
+    """What this kernel did where the workload expects no particular kind."""
+    if workload.group == claim_c6.CLAIM:
+        yield claim_c6.finding(rows)
     elif any(row.expected is None and row.traced for row in rows):
         yield f"{workload.name}: {observed_words(rows, trace)}"
+
+
+def _impossible(outcome: Outcome, trace: Snapshot) -> Iterator[str]:
+    """Traced rows that are wrong whatever the workload expects: failed faults, parts of pages."""
+    for one in outcome.processes:
+        process = trace.process(one.pid)
+        expected = {row.kind for row in one.expected.rows}
+        for row in process.rows if process else ():
+            words = f"{one.role} {row.kind.label}"
+            if row.kind in _NEVER and row.kind not in expected:
+                yield f"{words}: {row.faults:,} traced"
+            elif row.source not in _LARGE and row.bytes != _whole_pages(row, trace.page_bytes):
+                yield f"{words}: {row.bytes:,} bytes traced for {row.faults:,} faults"
+
+
+def _whole_pages(row: FaultRow, page_bytes: int) -> int:
+    """A copy is a whole page, whatever was written of it."""
+    return row.faults * page_bytes if row.kind in (*COPIES, FaultKind.ZERO_FILLED) else 0

@@ -30,7 +30,7 @@ class KernelChecks:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """Something to be known beside the table, and of which kernels."""
+    """A remark on the table, and the kernels that it is about."""
 
     group: str
     kernels: tuple[str, ...]

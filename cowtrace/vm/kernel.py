@@ -124,7 +124,7 @@ def parse_depends(text: str) -> dict[str, tuple[str, ...]]:
 def load_order(names: tuple[str, ...], depends: dict[str, tuple[str, ...]]) -> list[str]:
     """Files of these modules and of all they need, each before what needs it.
 
-    A name without a file is passed over: that kernel has it built in, or not at all.
+    A name without a file is skipped: that kernel has it built in, or lacks it.
     """
     by_name = {Path(plain_name(file)).stem.replace("-", "_"): file for file in depends}
     order: dict[str, None] = {}

@@ -16,7 +16,7 @@ _TOOLS = ("cpio", "e2fsprogs", "kmod", "mmdebstrap")
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Enough to tell two builds apart, and to ask a snapshot mirror for the same one again."""
+    """Enough to distinguish two builds, and to request the same one from a snapshot mirror."""
 
     suite: str
     version: str  # a kernel's `uname -r`; the suite's name for the root image

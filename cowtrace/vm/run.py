@@ -134,7 +134,7 @@ def _boot(
         )
         try:
             code = session.relay(started=restored)
-        except BrokenPipeError:  # whoever read our output has gone
+        except BrokenPipeError:  # the reader of our output has closed it
             code = 128 + signal.SIGPIPE
         finally:
             process.kill()

@@ -9,7 +9,7 @@ from snapshots import process, row, snapshot
 
 from cowtrace.model import FaultKind, FaultRow, Snapshot
 from cowtrace.verify.check import Check, Verdict
-from cowtrace.workloads import expectations as foretell
+from cowtrace.workloads import expectations
 from cowtrace.workloads.outcome import Counts, Evidence, Observed, Outcome
 from cowtrace.workloads.workload import WORKLOADS, Workload
 
@@ -21,12 +21,12 @@ HOSTILE = "x\x1b[31m<b>&\"]]>\u202e\x00'"
 def observed(
     role: str, pid: int, pagemap: Counts | None, expected: dict[str, int | None]
 ) -> Observed:
-    told = foretell.expected(role, **expected)
+    told = expectations.expected(role, **expected)
     return Observed(role, pid, told, pagemap, 46_000, PAGES, True)
 
 
 def outcome(*evidence: Evidence, name: str = "fork-both-write", **changes: Any) -> Outcome:
-    """The child's pages copied, the parent's re-marked; both as foretold."""
+    """The child's pages copied, the parent's re-marked; both as expected."""
     made = Outcome(
         name,
         PAGES,

@@ -12,7 +12,7 @@ from snapshots import row
 from cowtrace.model import Completeness, FaultKind, FaultRow, Origin, Source
 from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.judge import during, judge, unmade
-from cowtrace.workloads import expectations as foretell
+from cowtrace.workloads import expectations
 from cowtrace.workloads.outcome import Counts, Evidence, ExpectedRow
 
 LOST = Completeness(lost=3, detail=(("slot taken", 3),))
@@ -178,7 +178,7 @@ def test_the_other_side_is_traced_as_pagemap_has_it() -> None:
     assert judged("C6", parent=(row(FaultKind.REUSED, PAGES - 1),)).verdict is Verdict.FAILS
 
 
-def test_what_is_not_foretold_is_a_finding() -> None:
+def test_what_is_not_expected_is_a_finding() -> None:
     own_way = outcome(
         processes=(
             observed("parent", PARENT, Counts(reused=PAGES), {"reused": None}),
@@ -195,10 +195,10 @@ REMOTE = ExpectedRow(
 )
 
 
-def foretold(expected: ExpectedRow, *traced: FaultRow, plan: str = "kprobe") -> Check:
-    """A child of which rows are foretold, and these were traced."""
+def judged_rows(expected: ExpectedRow, *traced: FaultRow, plan: str = "kprobe") -> Check:
+    """A child of which rows are expected, and these were traced."""
     parent, child = outcome().processes
-    told = replace(child, expected=foretell.child(expected))
+    told = replace(child, expected=expectations.child(expected))
     ran = outcome(processes=(parent, told))
     return judge(workload(), ran, trace(child=traced, plan=plan), 0.5)
 
@@ -208,12 +208,12 @@ def remote(**changes: Any) -> FaultRow:
     return replace(row, **changes)
 
 
-def test_rows_as_foretold() -> None:
-    assert foretold(REMOTE, remote()).verdict is Verdict.HOLDS
+def test_rows_as_expected() -> None:
+    assert judged_rows(REMOTE, remote()).verdict is Verdict.HOLDS
     unknown = remote(source=Source.UNKNOWN)  # this plan cannot tell
-    assert foretold(REMOTE, unknown).verdict is Verdict.HOLDS
+    assert judged_rows(REMOTE, unknown).verdict is Verdict.HOLDS
     halves = (remote(faults=20, bytes=20 * 4096), remote(faults=3, bytes=3 * 4096))
-    assert foretold(REMOTE, *halves).verdict is Verdict.HOLDS
+    assert judged_rows(REMOTE, *halves).verdict is Verdict.HOLDS
 
 
 @pytest.mark.parametrize(
@@ -225,25 +225,25 @@ def test_rows_as_foretold() -> None:
         {"actor": None},
     ],
 )
-def test_a_row_that_is_not_as_foretold(changes: dict[str, Any]) -> None:
-    made = foretold(REMOTE, remote(**changes))
+def test_a_row_that_is_not_as_expected(changes: dict[str, Any]) -> None:
+    made = judged_rows(REMOTE, remote(**changes))
     assert made.verdict is Verdict.FAILS
     assert "child copied (anon, by remote): 23 expected, 0 traced" in made.why
     assert "0 expected, 23 traced" in made.why
 
 
-def test_bytes_of_a_huge_page_are_foretold() -> None:
+def test_bytes_of_a_huge_page_are_judged_rows() -> None:
     huge = replace(REMOTE, source=Source.HUGETLB, bytes=PAGES << 21)
     whole = remote(source=Source.HUGETLB, bytes=PAGES << 21)
-    assert foretold(huge, whole).verdict is Verdict.HOLDS
-    made = foretold(huge, replace(whole, bytes=PAGES << 12))
+    assert judged_rows(huge, whole).verdict is Verdict.HOLDS
+    made = judged_rows(huge, replace(whole, bytes=PAGES << 12))
     assert "48,234,496 bytes expected, 94,208 traced" in made.why
 
 
-def test_any_number_may_be_foretold() -> None:
+def test_any_number_may_be_judged_rows() -> None:
     failing = ExpectedRow(FaultKind.FAILED, Source.UNKNOWN, Origin.USER)
     parent, child = outcome().processes
-    told = replace(child, expected=foretell.child(failing, copied=PAGES))
+    told = replace(child, expected=expectations.child(failing, copied=PAGES))
     for faults in (0, 1):
         rows = (copies(PAGES), *[row(FaultKind.FAILED, 1, Source.UNKNOWN)] * faults)
         made = judge(workload(), outcome(processes=(parent, told)), trace(child=rows), 0.5)
