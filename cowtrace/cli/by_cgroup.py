@@ -9,7 +9,7 @@ from cowtrace.cli.attach import attach
 from cowtrace.cli.filters import Choice
 from cowtrace.cli.live import Refresh
 from cowtrace.cli.live import watch as watch_live
-from cowtrace.machine import detail_objects as detaillines
+from cowtrace.machine import detail_objects
 from cowtrace.model import Snapshot
 from cowtrace.proc import Places
 
@@ -41,7 +41,7 @@ def watch(
 
             return view(kept, rows, limit)
 
-        return Refresh(kept, drawn, lambda: detaillines.cgroups(rows))
+        return Refresh(kept, drawn, lambda: detail_objects.cgroups(rows))
 
     watch_live(
         attach(plan, only=choice.in_kernel()), refresh, rows="cgroups",

@@ -14,7 +14,7 @@ from cowtrace.analysis.processes import Frame, rows
 from cowtrace.cli.attach import attach
 from cowtrace.cli.choose_screen import can_redraw
 from cowtrace.cli.options import attach_option
-from cowtrace.demo import presenter as tale
+from cowtrace.demo import presenter
 from cowtrace.demo.acts import Act, Played, Stage, check_pages
 from cowtrace.errors import EXIT_MISMATCH
 from cowtrace.model import Snapshot
@@ -48,7 +48,7 @@ def demo(ctx: click.Context, pages: int, pause: float | None, plan: str) -> None
     with ExitStack() as stack:
         counts = stack.enter_context(attach(plan, region=(REGION_START, REGION_END)))
         stage = stack.enter_context(Stage(counts.snapshot, pages))
-        teller = stack.enter_context(tale.teller(sys.stdout, live=on_terminal))
+        teller = stack.enter_context(presenter.teller(sys.stdout, live=on_terminal))
         teller.open()
         for number, act in enumerate(Act, start=1):
             teller.announce(number, act, pages)

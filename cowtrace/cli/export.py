@@ -77,11 +77,10 @@ def prometheus(
     kernel.bpf_stats_enabled=1. It takes prometheus_client: pip install 'cowtrace[prometheus]'.
     """
     exposition, metrics = _library(groups)
-    from cowtrace.prometheus import server as webserver
-    from cowtrace.prometheus import webconfig
+    from cowtrace.prometheus import server, webconfig
 
     config = webconfig.read(Path(web_config)) if web_config else webconfig.WebConfig()
-    host, port = webserver.address(listen)
+    host, port = server.address(listen)
     _require_local(host, config, allow_remote)
     with ExitStack() as stack:
         live = stack.enter_context(
@@ -101,11 +100,11 @@ def prometheus(
             encode, kind = exposition.choose_encoder(accept)
             return encode(watched), kind
 
-        bound = stack.enter_context(webserver.served(host, port, config, page))
+        bound = stack.enter_context(server.served(host, port, config, page))
         scheme = "https" if config.tls else "http"
         shown = f"[{host}]" if ":" in host else host or "*"
-        click.echo(f"cowtrace: {scheme}://{shown}:{bound}{webserver.PATH}", err=True)
-        if config.users and not config.tls and not webserver.is_loopback(host):
+        click.echo(f"cowtrace: {scheme}://{shown}:{bound}{server.PATH}", err=True)
+        if config.users and not config.tls and not server.is_loopback(host):
             notice("without a tls_server_config, passwords can be read on their way")
         for _ in ticks(signals, interval, None, None):
             watched.look()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from cowtrace import proc as procfs
+from cowtrace import proc
 from cowtrace.model import Event, FaultKind, Process, Snapshot
 from cowtrace.tracer.filter import Filter
 
@@ -59,7 +59,7 @@ class Choice:
     def _quiet(self, now: Snapshot) -> list[Process]:
         known = {process.pid for process in now.processes}
         return [
-            Process(pid, name, None, not procfs.exists(pid), None, (), now.unseen)
+            Process(pid, name, None, not proc.exists(pid), None, (), now.unseen)
             for pid, name in sorted(self.names)
             if pid not in known
         ]

@@ -21,7 +21,7 @@ from cowtrace.cli.options import (
     json_option,
     process_options,
 )
-from cowtrace.machine import detail_objects as detaillines
+from cowtrace.machine import detail_objects
 from cowtrace.model import ForkGeneration, Snapshot
 from cowtrace.proc import Places
 from cowtrace.tracer.filter import Filter
@@ -86,7 +86,7 @@ def forks(
             pids = [pid for fork in shown for pid in (fork.parent, fork.child)]
             return view(kept, rows, limit, places.of_pids(now, pids))
 
-        return Refresh(kept, drawn, lambda: detaillines.generations(rows, places.of))
+        return Refresh(kept, drawn, lambda: detail_objects.generations(rows, places.of))
 
     # Both sides of a fork are to be counted, whichever of them -p names.
     live = attach(plan, details=frozenset({"generation"}), only=Filter(cgroup=choice.cgroup))

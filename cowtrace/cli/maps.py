@@ -19,7 +19,7 @@ from cowtrace.cli.options import (
     interval_arguments,
     json_option,
 )
-from cowtrace.machine import detail_objects as detaillines
+from cowtrace.machine import detail_objects
 from cowtrace.model import Snapshot
 from cowtrace.proc import Places
 
@@ -98,7 +98,7 @@ def watch(
             where = places.of_pids(kept, (row.pid for row in rows[:limit]))
             return view(kept, rows, limit, where, one=one, addresses=addresses)
 
-        return Refresh(kept, drawn, lambda: detaillines.mappings(rows))
+        return Refresh(kept, drawn, lambda: detail_objects.mappings(rows))
 
     watch_live(
         attach(plan, details=frozenset({"mapping"}), only=choice.in_kernel()), refresh,

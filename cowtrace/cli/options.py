@@ -144,7 +144,7 @@ def _choice(
     cgroup: str | None,
     kinds: tuple[str, ...],
 ) -> Choice:
-    from cowtrace import proc as procfs
+    from cowtrace import proc
     from cowtrace.cli import cgroups
     from cowtrace.cli.filters import Choice
     from cowtrace.model import FaultKind
@@ -152,7 +152,7 @@ def _choice(
     if follow and not pids:
         raise click.UsageError("--follow needs -p: whose descendants?")
     return Choice(
-        names=tuple((pid, procfs.comm(pid)) for pid in dict.fromkeys(pids)),
+        names=tuple((pid, proc.comm(pid)) for pid in dict.fromkeys(pids)),
         follow=follow,
         cgroup=cgroups.folder(cgroup) if cgroup else None,
         comm=comm,

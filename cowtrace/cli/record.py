@@ -13,8 +13,7 @@ from pathlib import Path
 
 import click
 
-from cowtrace import __version__, tracer
-from cowtrace import proc as procfs
+from cowtrace import __version__, proc, tracer
 from cowtrace.cli import launch
 from cowtrace.cli.attach import attach
 from cowtrace.cli.filters import Choice
@@ -126,7 +125,7 @@ def record(
             def watch() -> int:
                 for _ in ticks(signals, interval, count, None):
                     recorder.add(filtered.of(families(live.snapshot(), choice.pids)))
-                    gone = choice.pids and not any(map(procfs.runs, choice.pids))
+                    gone = choice.pids and not any(map(proc.runs, choice.pids))
                     # Not by count alone: where very much is going on, intervals take longer.
                     if recorder.full or gone or time.monotonic() >= end:
                         break

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import click
 
-from cowtrace import proc as procfs
+from cowtrace import proc
 from cowtrace.model import Snapshot
 from cowtrace.numbers import size
 from cowtrace.proc import Places
@@ -53,7 +53,7 @@ class Recorder:
         """One interval. A full disk is reported once."""
         try:
             self._places.look(now)
-            self._file.add(now, procfs.available_bytes(), self._places.of)
+            self._file.add(now, proc.available_bytes(), self._places.of)
         except NoRoom as error:
             self.full = True
             self._status.release()

@@ -27,7 +27,7 @@ from cowtrace.cli.options import (
 )
 from cowtrace.cli.signals import Held, held
 from cowtrace.files import private_file
-from cowtrace.machine import objects as jsonlines
+from cowtrace.machine import objects
 from cowtrace.machine.csv import CsvLines
 from cowtrace.model import Place, Snapshot
 from cowtrace.proc import Places
@@ -100,9 +100,9 @@ def run(
             places.look(last)
             now = family(last, pid)
         if as_json:
-            jsonlines.write(out, now, None, places.of, latency=latency)
+            objects.write(out, now, None, places.of, latency=latency)
         elif as_csv:
-            CsvLines(out).snapshot(jsonlines.as_object(now, None, places.of), "processes")
+            CsvLines(out).snapshot(objects.as_object(now, None, places.of), "processes")
         else:
             ending = f": exit code {code} after {took:,.1f} s"
             what = fit(printable(shlex.join(command)), COLUMNS - len(ending))

@@ -16,7 +16,7 @@ from cowtrace.cli.filters import Choice
 from cowtrace.cli.options import attach_option, csv_option, filter_options, json_option
 from cowtrace.cli.signals import held
 from cowtrace.cli.watching import ENDING
-from cowtrace.machine import detail_objects as detaillines
+from cowtrace.machine import detail_objects
 from cowtrace.machine.csv import CsvLines
 from cowtrace.model import Event
 from cowtrace.terminal.events import EventLines
@@ -95,9 +95,9 @@ class _Printer:
     def event(self, event: Event) -> None:
         self.shown += 1
         if self._csv:
-            self._csv.write([detaillines.event_object(event)])
+            self._csv.write([detail_objects.event_object(event)])
         else:
-            print(detaillines.event(event) if self._as_json else self._lines.line(event))
+            print(detail_objects.event(event) if self._as_json else self._lines.line(event))
 
     def dropped(self, in_all: int) -> None:
         """Say how many more were dropped since the last time."""

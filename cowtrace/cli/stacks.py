@@ -21,7 +21,7 @@ from cowtrace.cli.options import (
     json_option,
 )
 from cowtrace.kernel.plan import Detail
-from cowtrace.machine import detail_objects as detaillines
+from cowtrace.machine import detail_objects
 from cowtrace.model import COPIES, DetailRow, Snapshot
 from cowtrace.numbers import count as short_count
 from cowtrace.numbers import size
@@ -101,7 +101,7 @@ def stacks(
 
             return view(now, _tree(now, exact), limit, sampled=not exact)
 
-        return Refresh(now, drawn, lambda: detaillines.stacks(_rows(now, exact), not exact))
+        return Refresh(now, drawn, lambda: detail_objects.stacks(_rows(now, exact), not exact))
 
     with ExitStack() as stack:
         out = _output(stack, output)

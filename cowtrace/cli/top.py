@@ -21,7 +21,7 @@ from cowtrace.cli.options import (
     latency_option,
     verbose_option,
 )
-from cowtrace.machine import objects as jsonlines
+from cowtrace.machine import objects
 from cowtrace.model import Snapshot
 from cowtrace.proc import Places
 
@@ -96,8 +96,8 @@ def top(
             )  # fmt: skip
 
         def as_object() -> dict[str, Any]:
-            timed = jsonlines.latency_of(kept) if latency and as_json else {}
-            return jsonlines.as_object(kept, before, places.of) | timed
+            timed = objects.latency_of(kept) if latency and as_json else {}
+            return objects.as_object(kept, before, places.of) | timed
 
         return Refresh(kept, drawn, as_object)
 

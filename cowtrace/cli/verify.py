@@ -16,8 +16,7 @@ from cowtrace.cli.options import Lines, attach_option, csv_option, json_option, 
 from cowtrace.errors import EXIT_MISMATCH, CowtraceError
 from cowtrace.files import private_file
 from cowtrace.terminal.show import show
-from cowtrace.verify import junit, matrix, page, session
-from cowtrace.verify import text_report as report
+from cowtrace.verify import junit, matrix, page, session, text_report
 from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.groups import Group, choose, groups
 from cowtrace.vm import definition
@@ -103,10 +102,10 @@ def _here(
                 continue
             if check.group != group:
                 group = check.group
-                show(report.heading(group))
-            show(report.entry(check, verbose=verbose))
+                show(text_report.heading(group))
+            show(text_report.entry(check, verbose=verbose))
     if not lines:
-        show(report.summary(made))
+        show(text_report.summary(made))
     return matrix.KernelChecks(os.uname().release, tuple(made), ())
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cowtrace.analysis.processes import Frame
-from cowtrace.demo import narration as words
+from cowtrace.demo import narration
 from cowtrace.demo.acts import KINDS, Act, Played
 from cowtrace.model import FaultKind
 from cowtrace.numbers import MISSING, duration, size
@@ -51,18 +51,18 @@ class Teller:
 
     def open(self) -> None:
         """The question."""
-        self._say(Text(words.OPENING))
+        self._say(Text(narration.OPENING))
         self._say(Text())
         if self._screen:
             self._screen.__enter__()
 
     def announce(self, number: int, act: Act, pages: int) -> None:
         """Before an act."""
-        self._say(Text(f"{number}. {words.announce(act, pages)}", style="bold"))
+        self._say(Text(f"{number}. {narration.announce(act, pages)}", style="bold"))
 
     def tell(self, played: Played) -> None:
         """After it."""
-        text = Text(words.tell(played))
+        text = Text(narration.tell(played))
         for word, style in STYLES.items():
             text.highlight_regex(rf"\b{word} (\d[\d,]*|-)", style)
         self._say(text, indent=3)
@@ -86,8 +86,8 @@ class Teller:
         if pages:
             self._say(Text(f"A write that does not fault takes {duration(again / pages)}."))
         self._say(Text())
-        self._say(Text(words.conclusion(story)))
-        self._say(Text(words.evidence(story, last.snapshot.completeness.lost)))
+        self._say(Text(narration.conclusion(story)))
+        self._say(Text(narration.evidence(story, last.snapshot.completeness.lost)))
 
     def _say(self, text: Text, indent: int = 0) -> None:
         self._write(Padding(text, (0, 0, 0, indent)))
@@ -116,7 +116,7 @@ def summary_table(story: Sequence[Played]) -> Table:
         seen = [count for count in counts if count is not None]
         page_bytes = story[0].page_bytes if story else 0
         copied = sum(seen) * page_bytes if kind is FaultKind.COPIED else 0
-        each = words.nanoseconds(story, kind)
+        each = narration.nanoseconds(story, kind)
         table.add_row(
             Text(kind.label, style=STYLES[kind.label]),
             f"{sum(seen):,}" if seen else MISSING,

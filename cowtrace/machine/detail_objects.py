@@ -2,8 +2,8 @@
 
 The objects of `cowtrace forks`, `maps`, `stacks` and `latency` begin with `at_ns`,
 `attached_ns` (CLOCK_MONOTONIC), `plan`, `kernel`, `page_bytes`, `unseen`, `lost`,
-`lost_by_cause` and `unclassified`, as those of `cowtrace top` do: see jsonlines. Then follows
-one list, of the fields below. null: unknown, or not seen by this plan. Sums are since attach.
+`lost_by_cause` and `unclassified`, as those of `cowtrace top` do: see objects.py. Then follows one
+list, with these fields. null: unknown, or not seen by this plan. Sums are since attach.
 
 - `generations`: `number`, `parent`, `parent_comm`, `child`, `child_comm`, `parent_nspid` and
   `child_nspid` (their pids where they run), `cgroup` (the child's), `at_ns`, `ended_ns`,

@@ -87,7 +87,7 @@ def head(now: Snapshot) -> dict[str, Any]:
 
 
 def latency_of(now: Snapshot) -> dict[str, Any]:
-    """`latency`: a list by kind and side of the fork; see detaillines."""
+    """`latency`: a list by kind and side of the fork; see detail_objects."""
     return {
         "latency": [
             {

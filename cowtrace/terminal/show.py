@@ -6,14 +6,13 @@ import sys
 
 from rich.console import RenderableType
 
-from cowtrace.terminal import plain
-from cowtrace.terminal import screen as live
+from cowtrace.terminal import plain, screen
 
 
 def show(view: RenderableType) -> None:
     """Print it and flush."""
     if sys.stdout.isatty():
-        live.console(sys.stdout).print(view)
+        screen.console(sys.stdout).print(view)
     else:
         plain.write(plain.console(sys.stdout), view)
         sys.stdout.flush()

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cowtrace.errors import EXIT_FAILURE, EXIT_USAGE, CowtraceError
-from cowtrace.workloads import evidence as report
-from cowtrace.workloads import pagemap
+from cowtrace.workloads import evidence, pagemap
 from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.outcome import Expected, Outcome
 from cowtrace.workloads.region import REGION_END, REGION_START, Backing, map_region, touch_scratch
@@ -66,8 +65,8 @@ class Workload:
             parent = Writer("parent", region, pagemap.zero_frame(), expected)
             self.act(parent)
             processes = parent.observed()
-        evidence = (*report.evidence(processes, races=self.races), *parent.evidence)
-        return Outcome(self.name, pages, self.backing.page_bytes, processes, evidence)
+        seen = (*evidence.evidence(processes, races=self.races), *parent.evidence)
+        return Outcome(self.name, pages, self.backing.page_bytes, processes, seen)
 
     def clamp(self, pages: int) -> int:
         """The pages that it takes when `pages` were requested."""
