@@ -42,15 +42,15 @@ def export() -> None:
     "  sudo cowtrace export prometheus --listen :9435 --web-config web.yml",
 )
 @click.option("--listen", default="127.0.0.1:9435", show_default=True, metavar="HOST:PORT",
-              help="Where /metrics is served.")  # fmt: skip
+              help="Serve /metrics at this address.")  # fmt: skip
 @click.option("--web-config", metavar="FILE",
-              help="TLS and basic auth, as Prometheus' exporters have it.")  # fmt: skip
+              help="Read TLS and basic auth from FILE, as Prometheus' exporters do.")  # fmt: skip
 @click.option("--allow-remote", is_flag=True,
-              help="Let anybody who reaches it read names of processes and cgroups.")  # fmt: skip
+              help="Let other machines read the names of processes and cgroups.")  # fmt: skip
 @click.option("--groups", type=click.IntRange(min=1, max=10_000), default=100, show_default=True,
-              metavar="N", help="Names and cgroups with metrics of their own.")  # fmt: skip
+              metavar="N", help="Keep metrics of at most N names and cgroups.")  # fmt: skip
 @click.option("--interval", type=click.FloatRange(min=0.1), default=5.0, show_default=True,
-              metavar="SECONDS", help="How often to look between scrapes.")  # fmt: skip
+              metavar="SECONDS", help="Seconds between two readings of the counts.")  # fmt: skip
 @process_options
 @attach_option
 @notices_option

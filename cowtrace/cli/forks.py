@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 @click.command(epilog="\b\nExample:\n  sudo cowtrace forks -p $(pidof redis-server)")
 @process_options
 @click.option("--rows", "limit", type=click.IntRange(min=1), default=DEFAULT_ROWS,
-              show_default=True, help="Forks shown at most; --json has them all.")  # fmt: skip
+              show_default=True, metavar="N",
+              help="Show at most N forks; --json has all.")  # fmt: skip
 @attach_option
 @json_option
 @csv_option

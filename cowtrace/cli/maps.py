@@ -33,11 +33,12 @@ if TYPE_CHECKING:
 )
 @filter_options
 @click.option("--addresses", is_flag=True,
-              help="A row for each mapping, with its address and size.")  # fmt: skip
+              help="Show one row per mapping, with its address and size.")  # fmt: skip
 @click.option("--sort", type=click.Choice(SORT_KEYS, case_sensitive=False), default="bytes",
-              show_default=True, help="Column to sort by; rate is /S.")  # fmt: skip
+              show_default=True, help="Sort by this column; rate is /S.")  # fmt: skip
 @click.option("--rows", "limit", type=click.IntRange(min=1), default=DEFAULT_ROWS,
-              show_default=True, help="Rows shown at most; --json has them all.")  # fmt: skip
+              show_default=True, metavar="N",
+              help="Show at most N rows; --json has all.")  # fmt: skip
 @attach_option
 @json_option
 @csv_option

@@ -34,10 +34,10 @@ attach_option = click.option(
     type=click.Choice(PLANS),
     default="auto",
     show_default=True,
-    help="How to attach; auto: the cheapest plan that this kernel supports.",
+    help="Choose the probe plan; auto: the cheapest plan that this kernel supports.",
 )
 
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, one object a line.")
 
 
 def csv_option(command: Command) -> Command:
@@ -51,7 +51,7 @@ def csv_option(command: Command) -> Command:
             raise click.UsageError("--latency is a table of its own: cowtrace latency --csv")
         return command(*args, as_csv=as_csv, as_json=as_json, **kwargs)
 
-    option = click.option("--csv", "as_csv", is_flag=True, help="CSV, for a spreadsheet.")
+    option = click.option("--csv", "as_csv", is_flag=True, help="Write CSV, one row a line.")
     return option(one_format)  # type: ignore[return-value]
 
 
@@ -74,15 +74,15 @@ verbose_option = click.option(
     "-v",
     "--verbose",
     is_flag=True,
-    help="Also all page faults, the rarer kinds, and where each fault came from.",
+    help="Also show all page faults, rarer kinds, and the origin of each fault.",
 )
 
 notices_option = click.option(
-    "-v", "--verbose", is_flag=True, help="Say which probe plan is taken, and why."
+    "-v", "--verbose", is_flag=True, help="Report which probe plan is attached, and why."
 )
 
 latency_option = click.option(
-    "--latency", is_flag=True, help="Also how long the faults took, by kind and side of the fork."
+    "--latency", is_flag=True, help="Also show the time in faults, by kind and side of the fork."
 )
 
 
@@ -95,11 +95,11 @@ def interval_arguments(command: Command) -> Command:
 
 _PROCESSES = (
     click.option("-p", "--pid", "pids", type=click.IntRange(min=1), multiple=True, metavar="PID",
-                 help="Only this process; may be given again."),
-    click.option("--follow", is_flag=True, help="With -p: also its descendants, born or to come."),
-    click.option("--comm", metavar="GLOB", help="Only processes of such a name: 'redis*'."),
+                 help="Trace only this process; may be repeated."),
+    click.option("--follow", is_flag=True, help="With -p: also trace its present and future descendants."),
+    click.option("--comm", metavar="GLOB", help="Trace only processes whose name matches GLOB: 'redis*'."),
     click.option("--cgroup", metavar="PATH",
-                 help="Only tasks of this cgroup (v2), as of a container, and of those below it."),
+                 help="Trace only tasks in this cgroup (v2), such as a container's, and in its descendants."),
 )  # fmt: skip
 _KIND = click.option(
     "--kind",
@@ -107,7 +107,7 @@ _KIND = click.option(
     type=click.Choice(KINDS),
     multiple=True,
     metavar="KIND",
-    help=f"Only faults of this kind; may be given again: {', '.join(KINDS)}.",
+    help=f"Trace only faults of this kind; may be repeated: {', '.join(KINDS)}.",
 )
 
 

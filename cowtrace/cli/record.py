@@ -35,15 +35,15 @@ from cowtrace.tracer.filter import Filter
     epilog="\b\nExamples:\n  sudo cowtrace record -o before.cow -- ./job\n"
     "  sudo cowtrace record -o redis.cow -p $(pidof redis-server) --for 60",
 )
-@click.option("-o", "--output", required=True, metavar="FILE", help="The recording to make.")
+@click.option("-o", "--output", required=True, metavar="FILE", help="Write the recording to FILE.")
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
 @click.option("--interval", type=click.FloatRange(min=0.05), default=1.0, show_default=True,
-              metavar="SECONDS", help="How often what came is written down.")  # fmt: skip
+              metavar="SECONDS", help="Seconds between two writes to FILE.")  # fmt: skip
 @click.option("--for", "seconds", type=click.FloatRange(min=0.05), metavar="SECONDS",
-              help="End after so long; without it on Ctrl-C.")  # fmt: skip
+              help="End after this time; default: on Ctrl-C.")  # fmt: skip
 @click.option("--no-stacks", is_flag=True, help="Do not record stacks.")
-@click.option("--no-mappings", is_flag=True, help="Not in which mapping.")
-@click.option("--no-latency", is_flag=True, help="Not how long the faults take.")
+@click.option("--no-mappings", is_flag=True, help="Do not record mappings.")
+@click.option("--no-latency", is_flag=True, help="Do not record the time in faults.")
 @process_options
 @attach_option
 @notices_option

@@ -40,9 +40,9 @@ from cowtrace.text import COLUMNS, fit, printable
     "  sudo cowtrace run --json -o copies.json -- ./job | sort",
 )
 @click.option("-o", "--output", metavar="FILE", help="Write the summary to FILE.")
-@click.option("-q", "--quiet", is_flag=True, help="No live table, only the summary.")
+@click.option("-q", "--quiet", is_flag=True, help="Show no live table, only the summary.")
 @click.option("--interval", type=click.FloatRange(min=0.05), default=1.0, show_default=True,
-              metavar="SECONDS", help="Between two live tables.")  # fmt: skip
+              metavar="SECONDS", help="Seconds between two live tables.")  # fmt: skip
 @latency_option
 @attach_option
 @json_option

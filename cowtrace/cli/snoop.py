@@ -33,11 +33,17 @@ _ROUND_SECONDS = 1.0  # the tracer's sums are read that often, and what was drop
     "  sudo cowtrace snoop --json -n 1000 > faults.json"
 )
 @filter_options
-@click.option("-n", "--count", type=click.IntRange(min=1), help="End after so many faults.")
+@click.option(
+    "-n",
+    "--count",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="End after N faults; default: on Ctrl-C.",
+)
 @attach_option
 @json_option
 @csv_option
-@click.option("-v", "--verbose", is_flag=True, help="Every column whole, however wide.")
+@click.option("-v", "--verbose", is_flag=True, help="Show every column in full width.")
 def snoop(
     choice: Choice, count: int | None, plan: str, as_json: bool, as_csv: bool, verbose: bool
 ) -> None:

@@ -45,15 +45,16 @@ if TYPE_CHECKING:
 )
 @filter_options
 @click.option("-o", "--output", metavar="FILE",
-              help="Write there at the end: .html, .folded, .speedscope.json, .txt.")  # fmt: skip
+              help="Write to FILE at the end: .html, .folded, .speedscope.json, .txt.")  # fmt: skip
 @click.option("--format", "form", type=click.Choice(FORMATS),
-              help="If the name of FILE does not tell; top is the list.")  # fmt: skip
+              help="Format of FILE, unless its name ends with it; top is the list.")  # fmt: skip
 @click.option("--frame-pointers", is_flag=True,
-              help="Every copy, not samples, for programs built with frame pointers.")  # fmt: skip
+              help="Count every copy, not samples; for programs built with frame pointers.")  # fmt: skip
 @click.option("--kernel", is_flag=True,
-              help="With the kernel's part of the stack; implies --frame-pointers.")  # fmt: skip
+              help="Include the kernel's part of the stack; implies --frame-pointers.")  # fmt: skip
 @click.option("--rows", "limit", type=click.IntRange(min=1), default=DEFAULT_ROWS,
-              show_default=True, help="Functions listed at most.")  # fmt: skip
+              show_default=True, metavar="N",
+              help="List at most N functions.")  # fmt: skip
 @attach_option
 @json_option
 @csv_option

@@ -35,11 +35,12 @@ if TYPE_CHECKING:
 )
 @filter_options
 @click.option("--by", type=click.Choice(("process", "cgroup", "mapping")), default="process",
-              show_default=True, help="What a row is; mapping: as cowtrace maps.")  # fmt: skip
+              show_default=True, help="Show one row per process, cgroup or mapping (as cowtrace maps).")  # fmt: skip
 @click.option("--sort", type=click.Choice(SORT_KEYS, case_sensitive=False), default="rate",
-              show_default=True, help="Column to sort by; rate is /S.")  # fmt: skip
+              show_default=True, help="Sort by this column; rate is /S.")  # fmt: skip
 @click.option("--rows", "limit", type=click.IntRange(min=1), default=DEFAULT_ROWS,
-              show_default=True, help="Rows shown at most; --json has them all.")  # fmt: skip
+              show_default=True, metavar="N",
+              help="Show at most N rows; --json has all.")  # fmt: skip
 @latency_option
 @attach_option
 @json_option

@@ -25,11 +25,11 @@ from cowtrace.vm import definition
 @click.command(epilog="\b\nExample:\n  sudo cowtrace verify C1 C6 --kernel 5.10 --kernel 6.12")
 @click.argument("claims", nargs=-1, metavar="[CLAIM]...")
 @click.option("--kernel", "kernels", multiple=True, metavar="K",
-              help="In the test VM, on this kernel; may be repeated.")  # fmt: skip
-@click.option("--html", metavar="FILE", help="Also write a page of it all.")
-@click.option("--junit", "xml", metavar="FILE", help="Also write JUnit XML, for CI.")
-@click.option("--list", "show_list", is_flag=True, help="Name all claims and paths.")
-@click.option("-v", "--verbose", is_flag=True, help="Each check with all of its evidence.")
+              help="Run in the test VM on this kernel; may be repeated.")  # fmt: skip
+@click.option("--html", metavar="FILE", help="Write an HTML page to this file.")
+@click.option("--junit", "xml", metavar="FILE", help="Write JUnit XML for CI to this file.")
+@click.option("--list", "show_list", is_flag=True, help="List all claims and paths.")
+@click.option("-v", "--verbose", is_flag=True, help="Show all evidence of each check.")
 @attach_option
 @json_option
 @csv_option

@@ -29,9 +29,9 @@ def vm() -> None:
 
 @vm.command("build", epilog="\b\nExample:\n  sudo cowtrace vm build --box 6.12")
 @click.argument("kernels", nargs=-1, metavar="[KERNEL]...")
-@click.option("--force", is_flag=True, help="Build anew what is already built.")
+@click.option("--force", is_flag=True, help="Build again what is already built.")
 @click.option("--box", "with_box", is_flag=True,
-              help="And their Vagrant box, in /var/cache/cowtrace.")  # fmt: skip
+              help="Also build their Vagrant box, in /var/cache/cowtrace.")  # fmt: skip
 def build_command(kernels: Sequence[str], force: bool, with_box: bool) -> None:
     """Build what these kernels need to run; the usual ones without one named: `vm list`."""
     known = definition.load()
@@ -110,13 +110,13 @@ def _built(artifact: build.Artifact) -> tuple[str, str, str]:
 @click.argument("kernel")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
-              help="End the VM after that time, boot included; exit code 124.")  # fmt: skip
+              help="End the VM after this time, boot included, with exit code 124.")  # fmt: skip
 @click.option("--memory", type=click.IntRange(min=256), default=2048, metavar="MIB",
-              show_default=True, help="The VM's memory.")  # fmt: skip
+              show_default=True, help="Memory of the VM.")  # fmt: skip
 @click.option("--cpus", type=click.IntRange(min=1), default=2, metavar="N", show_default=True,
-              help="The VM's CPUs.")  # fmt: skip
+              help="Number of CPUs of the VM.")  # fmt: skip
 @click.option("--icount", is_flag=True,
-              help="The clock counts instructions, 2 ns each; emulated, one CPU.")  # fmt: skip
+              help="Make the clock count instructions, 2 ns each; emulated, one CPU.")  # fmt: skip
 @click.pass_context
 def run_command(
     ctx: click.Context,
