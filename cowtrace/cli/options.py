@@ -96,10 +96,12 @@ def interval_arguments(command: Command) -> Command:
 _PROCESSES = (
     click.option("-p", "--pid", "pids", type=click.IntRange(min=1), multiple=True, metavar="PID",
                  help="Trace only this process; may be repeated."),
-    click.option("--follow", is_flag=True, help="With -p: also trace its present and future descendants."),
-    click.option("--comm", metavar="GLOB", help="Trace only processes whose name matches GLOB: 'redis*'."),
+    click.option("--follow", is_flag=True,
+                 help="With -p: also trace its present and future descendants."),
+    click.option("--comm", metavar="GLOB",
+                 help="Trace only processes whose name matches GLOB: 'redis*'."),
     click.option("--cgroup", metavar="PATH",
-                 help="Trace only tasks in this cgroup (v2), such as a container's, and in its descendants."),
+                 help="Trace only tasks in this cgroup (v2), as of a container, and below it."),
 )  # fmt: skip
 _KIND = click.option(
     "--kind",
