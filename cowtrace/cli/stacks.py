@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 @click.option("--format", "form", type=click.Choice(FORMATS),
               help="Format of FILE, unless its name ends with it; top is the list.")  # fmt: skip
 @click.option("--frame-pointers", is_flag=True,
-              help="Count every copy, not samples; for programs built with frame pointers.")  # fmt: skip
+              help="Count every copy, not samples: for programs with frame pointers.")  # fmt: skip
 @click.option("--kernel", is_flag=True,
               help="Include the kernel's part of the stack; implies --frame-pointers.")  # fmt: skip
 @click.option("--rows", "limit", type=click.IntRange(min=1), default=DEFAULT_ROWS,

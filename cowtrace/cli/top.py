@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 )
 @filter_options
 @click.option("--by", type=click.Choice(("process", "cgroup", "mapping")), default="process",
-              show_default=True, help="Show one row per process, cgroup or mapping (as cowtrace maps).")  # fmt: skip
+              show_default=True, help="Show a row per process, cgroup or mapping.")  # fmt: skip
 @click.option("--sort", type=click.Choice(SORT_KEYS, case_sensitive=False), default="rate",
               show_default=True, help="Sort by this column; rate is /S.")  # fmt: skip
 @click.option("--rows", "limit", type=click.IntRange(min=1), default=DEFAULT_ROWS,

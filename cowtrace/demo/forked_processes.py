@@ -25,6 +25,7 @@ from cowtrace.workloads.region import (
     Backing,
     Region,
     map_region,
+    pin_to_one_cpu,
     touch_scratch,
 )
 from cowtrace.workloads.stepped_child import Child
@@ -163,7 +164,7 @@ ACTS: dict[str, Callable[[Parent], Answer]] = {
 def main() -> int:
     """Play until stdin ends; 0, or an exit code after two lines on stderr."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the teller, whose end ends this
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # see touch_scratch
+    pin_to_one_cpu()
     backing, pages, untouched = sys.argv[1:]
     try:
         parent = Parent(Backing(backing), int(pages), int(untouched))

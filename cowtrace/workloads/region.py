@@ -167,6 +167,20 @@ def touch_scratch(pages: int = 64) -> None:
         scratch[::PAGE_BYTES] = bytes([1]) * pages
 
 
+def pin_to_one_cpu() -> None:
+    """Run this process on one CPU from now on: the last one that does not go offline meanwhile.
+
+    Each CPU has its own batches of new pages: see `touch_scratch`.
+    """
+    for cpu in sorted(os.sched_getaffinity(0), reverse=True):
+        try:
+            os.sched_setaffinity(0, {cpu})
+        except OSError:  # EINVAL: it went offline
+            continue
+        return
+    raise CowtraceError("no CPU takes this process", hint="see its CPUs: taskset -p PID")
+
+
 def _flags(backing: Backing) -> int:
     flags = _MAP_FIXED_NOREPLACE | (mmap.MAP_SHARED if backing.shared else mmap.MAP_PRIVATE)
     if backing in (Backing.HUGETLB, Backing.HUGETLB_1G):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -13,7 +12,14 @@ from cowtrace.errors import EXIT_FAILURE, EXIT_USAGE, CowtraceError
 from cowtrace.workloads import evidence, pagemap
 from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.outcome import Expected, Outcome
-from cowtrace.workloads.region import REGION_END, REGION_START, Backing, map_region, touch_scratch
+from cowtrace.workloads.region import (
+    REGION_END,
+    REGION_START,
+    Backing,
+    map_region,
+    pin_to_one_cpu,
+    touch_scratch,
+)
 from cowtrace.workloads.writer import Writer
 
 __all__ = [
@@ -57,7 +63,7 @@ class Workload:
         Raises Unsupported where the kernel or the machine lacks what it takes.
         """
         pages = self.clamp(pages)
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+        pin_to_one_cpu()
         with self.needs(pages):  # before the region is mapped: settings start a process
             region = map_region(pages, self.backing)
             touch_scratch()

@@ -12,7 +12,7 @@ import pytest
 from cowtrace import workloads
 from cowtrace.errors import EXIT_FAILURE, EXIT_USAGE, CowtraceError
 from cowtrace.workloads import workload
-from cowtrace.workloads.region import PAGE_BYTES
+from cowtrace.workloads.region import PAGE_BYTES, pin_to_one_cpu
 from cowtrace.workloads.stepped_child import Child
 
 
@@ -111,3 +111,17 @@ def test_children_end_with_their_parent() -> None:
         assert ended.stdout
         line = ended.stdout.read()  # ends when the last of them has gone
     assert len(line.split()) == 3
+
+
+def test_a_cpu_that_goes_offline_meanwhile_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[set[int]] = []
+
+    def pin(pid: int, cpus: set[int]) -> None:
+        if cpus == {3}:
+            raise OSError(22, "Invalid argument")
+        taken.append(cpus)
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 3})
+    monkeypatch.setattr(os, "sched_setaffinity", pin)
+    pin_to_one_cpu()
+    assert taken == [{1}]
