@@ -27,7 +27,7 @@ DETAILS: frozenset[Detail] = frozenset({"generation"})
 PAGES, TOUCHED = 509, 4099
 WORK = f"""
 {writes(PAGES)}
-import json, threading
+import contextlib, json, threading
 found = {{"parent": os.getpid()}}
 
 def in_thread(work):
@@ -51,6 +51,8 @@ def write_in_thread():
 print("ready", flush=True)
 sys.stdin.readline()
 new = mmap.mmap(-1, {TOUCHED} << 12, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+with contextlib.suppress(OSError):  # a real-time kernel has no huge pages
+    new.madvise(mmap.MADV_NOHUGEPAGE)
 for page in range({TOUCHED}):
     new[page << 12] = 1
 in_thread(lambda: fork("of_thread", write))
