@@ -16,10 +16,9 @@ import click
 
 from cowtrace import tracer
 from cowtrace.cli.attach import attach
-from cowtrace.cli.filters import Choice
-from cowtrace.cli.following import families
+from cowtrace.cli.choice import Choice, families
+from cowtrace.cli.live import ending_held, ticks
 from cowtrace.cli.options import attach_option, notice, notices_option, process_options
-from cowtrace.cli.watching import ending_held, ticks
 from cowtrace.errors import EXIT_USAGE, CowtraceError
 from cowtrace.kernel.statistics import enabled
 from cowtrace.proc import Places

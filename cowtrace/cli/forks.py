@@ -12,7 +12,7 @@ from cowtrace.analysis.forks import WINDOW, fork_rows
 from cowtrace.analysis.processes import DEFAULT_ROWS
 from cowtrace.cli import cgroups
 from cowtrace.cli.attach import attach
-from cowtrace.cli.filters import Choice
+from cowtrace.cli.choice import Choice
 from cowtrace.cli.live import Refresh, watch
 from cowtrace.cli.options import (
     attach_option,

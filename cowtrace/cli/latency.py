@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cowtrace.cli.attach import LATENCY, attach
-from cowtrace.cli.filters import Choice
+from cowtrace.cli.choice import Choice
 from cowtrace.cli.live import Refresh, watch
 from cowtrace.cli.options import (
     attach_option,

@@ -1,4 +1,4 @@
-"""Start a command as a shell would, and wait for its exit code."""
+"""Start a command as a shell would, forward signals to it, and wait for its exit code."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ import errno
 import os
 import shutil
 import signal
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
-from cowtrace.cli.signals import Held
+from cowtrace.cli.signals import Held, from_process, take_stop
 from cowtrace.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, CowtraceError
 from cowtrace.text import printable
 
+PASSED_ON = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
+HELD = (*PASSED_ON, signal.SIGCHLD, signal.SIGTSTP, signal.SIGWINCH)
+
 
 def resolve(command: str) -> str:
-    """The program's path, looked up as execvp(3) does.
+    """Find the program's path as execvp(3) does.
 
-    Raises CowtraceError: 127 when there is none, 126 when it is there but may not be executed.
+    Raises CowtraceError: exit code 127 if it does not exist, 126 if it is not executable.
     """
     if path := shutil.which(command):
         return path
@@ -55,12 +61,48 @@ def start(program: str, command: Sequence[str], held: Held, *, stdout_to_stderr:
 
 
 def ended(pid: int) -> int | None:
-    """Its exit code, 128 + N when signal N ended it; None while it runs."""
+    """Return the exit code of a child, 128 + N if signal N ended it; None while it runs."""
     reaped, status = os.waitpid(pid, os.WNOHANG)
     if not reaped:
         return None
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
+
+
+class Shown(Protocol):
+    """What the terminal shows while the command runs."""
+
+    def resized(self) -> None: ...
+
+    def release(self) -> None: ...
+
+
+def follow(
+    pid: int, signals: Held, interval: float | None, look: Callable[[], None], screen: Shown
+) -> int:
+    """Wait until the command ends and return its exit code; forward signals to it.
+
+    Calls `look` at each interval (None: never).
+    """
+    deadline = time.monotonic() + interval if interval else None
+    while True:
+        info = signals.wait(deadline)
+        if info is None and interval:
+            look()
+            deadline = time.monotonic() + interval
+        elif info is None:
+            continue
+        elif info.si_signo == signal.SIGCHLD:
+            if (code := ended(pid)) is not None:
+                return code
+        elif info.si_signo == signal.SIGWINCH:
+            screen.resized()
+        elif info.si_signo == signal.SIGTSTP:
+            screen.release()
+            take_stop()
+        elif from_process(info):
+            with suppress(ProcessLookupError):
+                os.kill(pid, info.si_signo)
 
 
 def _not_executable(command: str, why: str) -> CowtraceError:

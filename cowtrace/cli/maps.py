@@ -9,7 +9,7 @@ import click
 from cowtrace.analysis.mappings import mapping_rows
 from cowtrace.analysis.processes import DEFAULT_ROWS, SORT_KEYS
 from cowtrace.cli.attach import attach
-from cowtrace.cli.filters import Choice
+from cowtrace.cli.choice import Choice
 from cowtrace.cli.live import Refresh
 from cowtrace.cli.live import watch as watch_live
 from cowtrace.cli.options import (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from cowtrace.cli.filters import Choice
+    from cowtrace.cli.choice import Choice
 
 PLANS = ("auto", "fentry", "kprobe", "tracepoint")
 # As cowtrace.model.FaultKind labels them; a test compares. So that --help imports nothing.
@@ -148,7 +148,7 @@ def _choice(
 ) -> Choice:
     from cowtrace import proc
     from cowtrace.cli import cgroups
-    from cowtrace.cli.filters import Choice
+    from cowtrace.cli.choice import Choice
     from cowtrace.model import FaultKind
 
     if follow and not pids:

@@ -16,12 +16,12 @@ import click
 from cowtrace import __version__, proc, tracer
 from cowtrace.cli import launch
 from cowtrace.cli.attach import attach
-from cowtrace.cli.filters import Choice
-from cowtrace.cli.following import HELD, families, family, follow
+from cowtrace.cli.choice import Choice, families, family
+from cowtrace.cli.launch import HELD, follow
+from cowtrace.cli.live import ending_held, ticks
 from cowtrace.cli.options import attach_option, notices_option, process_options
 from cowtrace.cli.recorder import Recorder, StatusLine
 from cowtrace.cli.signals import held
-from cowtrace.cli.watching import ending_held, ticks
 from cowtrace.errors import EXIT_NO_ROOM
 from cowtrace.kernel.plan import Detail
 from cowtrace.model import Snapshot

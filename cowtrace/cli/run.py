@@ -16,8 +16,9 @@ from cowtrace import tracer
 from cowtrace.analysis.processes import DEFAULT_ROWS, Frame, rows
 from cowtrace.cli import launch
 from cowtrace.cli.attach import LATENCY, attach
+from cowtrace.cli.choice import family
 from cowtrace.cli.choose_screen import can_redraw
-from cowtrace.cli.following import HELD, family, follow
+from cowtrace.cli.launch import HELD, follow
 from cowtrace.cli.options import (
     attach_option,
     csv_option,

@@ -12,10 +12,10 @@ import click
 
 from cowtrace import tracer
 from cowtrace.cli.attach import attach
-from cowtrace.cli.filters import Choice
+from cowtrace.cli.choice import Choice
+from cowtrace.cli.live import ENDING
 from cowtrace.cli.options import attach_option, csv_option, filter_options, json_option
 from cowtrace.cli.signals import held
-from cowtrace.cli.watching import ENDING
 from cowtrace.machine import detail_objects
 from cowtrace.machine.csv import CsvLines
 from cowtrace.model import Event

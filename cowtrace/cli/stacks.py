@@ -11,7 +11,7 @@ import click
 from cowtrace.analysis.processes import DEFAULT_ROWS
 from cowtrace.analysis.stacks import Node, stack_tree
 from cowtrace.cli.attach import attach
-from cowtrace.cli.filters import Choice
+from cowtrace.cli.choice import Choice
 from cowtrace.cli.live import Refresh, watch
 from cowtrace.cli.options import (
     attach_option,

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cowtrace.analysis.cgroups import cgroup_rows
 from cowtrace.analysis.processes import DEFAULT_ROWS, SORT_KEYS, Frame, rows
-from cowtrace.cli import by_cgroup, maps
+from cowtrace.cli import maps
 from cowtrace.cli.attach import LATENCY, attach
-from cowtrace.cli.filters import Choice
+from cowtrace.cli.choice import Choice
 from cowtrace.cli.live import Refresh
 from cowtrace.cli.live import watch as watch_live
 from cowtrace.cli.options import (
@@ -21,7 +22,7 @@ from cowtrace.cli.options import (
     latency_option,
     verbose_option,
 )
-from cowtrace.machine import objects
+from cowtrace.machine import detail_objects, objects
 from cowtrace.model import Snapshot
 from cowtrace.proc import Places
 
@@ -72,7 +73,7 @@ def top(
     if by != "process":
         if latency:
             raise click.UsageError("--latency goes with --by process; or run: cowtrace latency")
-        watch = maps.watch if by == "mapping" else by_cgroup.watch
+        watch = maps.watch if by == "mapping" else _watch_cgroups
         watch(
             choice, interval, count, plan=plan, as_json=as_json, as_csv=as_csv,
             limit=limit, sort=sort,
@@ -111,5 +112,37 @@ def top(
     )
     watch_live(
         live, refresh, rows="processes",
+        interval=interval, count=count, as_json=as_json, as_csv=as_csv,
+    )  # fmt: skip
+
+
+def _watch_cgroups(
+    choice: Choice,
+    interval: float,
+    count: int | None,
+    *,
+    plan: str,
+    as_json: bool,
+    as_csv: bool,
+    limit: int,
+    sort: str,
+) -> None:
+    """Attach, then show the cgroups at each interval."""
+    places = Places()
+
+    def refresh(now: Snapshot, before: Snapshot | None) -> Refresh:
+        places.look(now)
+        kept = choice.of(now)
+        rows = cgroup_rows(kept, before, lambda p: places.of(p).cgroup, sort=sort)
+
+        def drawn() -> View:
+            from cowtrace.terminal.cgroups import view
+
+            return view(kept, rows, limit)
+
+        return Refresh(kept, drawn, lambda: detail_objects.cgroups(rows))
+
+    watch_live(
+        attach(plan, only=choice.in_kernel()), refresh, rows="cgroups",
         interval=interval, count=count, as_json=as_json, as_csv=as_csv,
     )  # fmt: skip

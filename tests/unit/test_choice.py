@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from snapshots import detail, event, fork, process, row, snapshot
 
 from cowtrace.cli import cgroups, forks, options
-from cowtrace.cli.filters import Choice
+from cowtrace.cli.choice import Choice
 from cowtrace.errors import CowtraceError
 from cowtrace.model import FaultKind
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cowtrace.cli import attach
-from cowtrace.cli.following import HELD
+from cowtrace.cli.launch import HELD
 
 
 def test_what_takes_long_is_said(

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from cowtrace.cli import launch
-from cowtrace.cli.following import follow
+from cowtrace.cli.launch import follow
+from cowtrace.cli.live import ticks
 from cowtrace.cli.signals import from_process
-from cowtrace.cli.watching import ticks
 
 # In a process of its own: another thread of the tests would take the signal, and end them.
 HELD = """

@@ -16,7 +16,7 @@ from test_top import FAKED, read_all
 
 from cowtrace import tracer
 from cowtrace.cli import main
-from cowtrace.cli.filters import Choice
+from cowtrace.cli.choice import Choice
 from cowtrace.cli.record import _only
 from cowtrace.errors import EXIT_NO_ROOM
 from cowtrace.model import Snapshot

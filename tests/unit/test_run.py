@@ -16,7 +16,7 @@ import pytest
 from snapshots import process, row, snapshot
 from test_top import FAKED, read_all
 
-from cowtrace.cli.following import families
+from cowtrace.cli.choice import families
 from cowtrace.model import FaultKind
 
 GLIBC_OWN = 3 << 31  # signals 32 and 33: posix_spawn(3) ignores them, nobody else uses them

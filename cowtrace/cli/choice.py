@@ -1,9 +1,8 @@
-"""Which processes and kinds a command is about: its filter options -> what the tracer applies,
-and what is left out of a snapshot or of the events afterwards."""
+"""Turn filter options into the tracer's filter, and apply the rest to snapshots and events."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,7 +14,7 @@ from cowtrace.tracer.filter import Filter
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What the options of `cli.options.filter_options` ask for; nothing: everything."""
+    """The processes and kinds that `cli.options.filter_options` choose; by default all."""
 
     names: tuple[tuple[int, str], ...] = ()  # pid, and its name when the command began
     follow: bool = False  # their descendants too
@@ -29,11 +28,11 @@ class Choice:
         return tuple(pid for pid, _ in self.names)
 
     def in_kernel(self) -> Filter:
-        """The part that the probes apply: what they leave out costs least."""
+        """The part that the probes apply, where skipping a fault is cheapest."""
         return Filter(pids=self.pids, follow=self.follow, cgroup=self.cgroup)
 
     def of(self, now: Snapshot) -> Snapshot:
-        """The chosen processes, those of -p without any fault too, and the chosen kinds."""
+        """The chosen processes and kinds; processes of -p also if they had no fault."""
         kept = now.only([*self._chosen(now.processes), *self._quiet(now)])
         if not self.kinds:
             return kept
@@ -45,11 +44,11 @@ class Choice:
         )
 
     def called(self, now: Snapshot) -> set[int]:
-        """Pids of the processes whose name is the wanted one."""
+        """Pids of the processes whose name matches --comm."""
         return {process.pid for process in now.processes if self._is_called(process.comm)}
 
     def takes(self, event: Event) -> bool:
-        """Whether one fault, which the kernel's part let pass, is among the chosen."""
+        """Whether a fault that passed the kernel's filter is also of a chosen kind and name."""
         return (not self.kinds or event.kind in self.kinds) and self._is_called(event.comm)
 
     def _chosen(self, processes: Iterable[Process]) -> list[Process]:
@@ -68,7 +67,25 @@ class Choice:
         return self.comm is None or fnmatchcase(comm, self.comm)
 
     def _with_kinds(self, process: Process) -> Process:
-        """What was not asked for is missing, not 0. What could be of any kind stays."""
+        """Kinds that are not chosen are missing, not 0. Unclassified faults stay."""
         kept = self.kinds | {FaultKind.UNCLASSIFIED}
         rows = tuple(row for row in process.rows if row.kind in kept)
         return replace(process, rows=rows, unseen=process.unseen | frozenset(FaultKind) - kept)
+
+
+def family(now: Snapshot, pid: int) -> Snapshot:
+    """The command and all its descendants."""
+    pids = now.families([pid])
+    return now.only(process for process in now.processes if process.pid in pids)
+
+
+def families(now: Snapshot, pids: Collection[int]) -> Snapshot:
+    """These processes and their descendants, of a trace that the kernel already limits to them.
+
+    A descendant that was forked before attach is known only by its faults. No pids: everything.
+    """
+    if not pids:
+        return now
+    roots = {*pids, *(p.pid for p in now.processes if p.parent is None and p.faults)}
+    members = now.families(roots)
+    return now.only(process for process in now.processes if process.pid in members)
