@@ -1,4 +1,4 @@
-"""Write an output file that nobody else can read, plant a link under, or see half-written."""
+"""Write an output file atomically, readable by its owner only, following no foreign links."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _MOST_LINKS = 40  # as the kernel's MAXSYMLINKS
 
 
 def without_links(path: Path) -> Path:
-    """The absolute path that it leads to, where every link on the way may be followed.
+    """Resolve the links of a path; each must belong to this user or to root.
 
-    What the links in /proc lead to has no name: they are left as they are.
+    Links in /proc are kept: their targets may have no path.
     Raises OSError: too many links; CowtraceError: a link of another user.
     """
     here, links = Path.cwd(), 0
@@ -50,7 +50,7 @@ def without_links(path: Path) -> Path:
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """None: nothing is there, which may well be written."""
+    """None: nothing is there, so a file may be created."""
     try:
         return path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -59,7 +59,7 @@ def _status(path: Path) -> os.stat_result | None:
 
 @contextmanager
 def private_file(name: str) -> Iterator[TextIO]:
-    """Written beside the file, with mode 0600, and put in its place at the end if all went well.
+    """Write beside the file, with mode 0600, and rename it into place if no error occurred.
 
     A link of this user or of root is followed; a terminal, a pipe or an open descriptor
     (/dev/stdout) is written to as it is.
@@ -89,5 +89,5 @@ def private_file(name: str) -> Iterator[TextIO]:
 
 
 def _is_descriptor(path: Path) -> bool:
-    """Whether it is one that is open already, as /dev/stdout is; perhaps on a file."""
+    """True for a descriptor that is already open, such as /dev/stdout; it may be a file."""
     return path.is_relative_to(PROC) and path.parent.name == "fd"

@@ -1,4 +1,4 @@
-"""The command line: `main`, a click group that imports a command only when it is called."""
+"""Define `main`, a click group that imports a command only when it is called."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class LazyGroup(click.Group):
             formatter.write_dl(sorted(COMMANDS.items()))
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """The commands, none of which is imported for it, and this group's own options."""
+        """Complete commands, without importing any, and the options of this group."""
         found = [
             CompletionItem(name, help=words)
             for name, words in sorted(COMMANDS.items())
@@ -118,6 +118,6 @@ def main() -> None:
 
 
 def _forget_stdout() -> None:
-    """Nobody reads any more: let the interpreter's last flush go nowhere."""
+    """Send the interpreter's last flush to /dev/null: the reader of stdout is gone."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

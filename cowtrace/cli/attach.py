@@ -1,4 +1,4 @@
-"""Attach a tracer for a command, and say so when it takes long."""
+"""Attach a tracer for a command; report on stderr when it takes long."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _PATIENCE_SECONDS = 2.0
 
 LATENCY: frozenset[Detail] = frozenset({"generation", "latency"})  # what --latency takes
 
-# What a plan that cannot tell a detail says of it.
+# How an error names a detail that the plan does not support.
 _CANNOT: dict[Detail, str] = {
     "generation": "cannot follow forks",
-    "mapping": "cannot tell mappings",
+    "mapping": "cannot attribute faults to mappings",
     "stack": "cannot read stacks",
     "kernel-stack": "cannot read kernel stacks",
     "latency": "cannot time faults",
@@ -39,8 +39,8 @@ def attach(
 ) -> tracer.Tracer:
     """`tracer.attach`, with its notices on stderr if `verbose`.
 
-    Raises what that raises, and CowtraceError when the plan cannot tell one of the details,
-    unless they are optional.
+    Raises what that raises, and CowtraceError when the plan does not support one of the
+    details, unless they are optional.
     """
     if details:
         options["details"] = details
@@ -59,13 +59,13 @@ def attach(
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Say on stderr, once, what is going on if it takes longer than 2 seconds."""
-    # A copy: while BCC works, the descriptor itself leads to a file that catches its messages.
+    """Print `what` on stderr once if the work takes longer than 2 seconds."""
+    # A copy: while BCC compiles, descriptor 2 is a file that collects BCC's messages.
     stderr = os.dup(2)
     timer = threading.Timer(_PATIENCE_SECONDS, os.write, (stderr, f"cowtrace: {what}\n".encode()))
     timer.daemon = True
-    # The thread lives for a moment after join(): a signal that is held for later by then, as
-    # SIGCHLD in `cowtrace run`, must not come to it.
+    # The thread exists for a moment after join(). It must not receive a signal that is held by
+    # then, as SIGCHLD is in `cowtrace run`: so it starts with all signals blocked.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     timer.start()
     signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -41,5 +41,5 @@ def screen(stream: TextIO | None = None) -> Screen:
 
 
 def can_redraw(stream: TextIO) -> bool:
-    """Whether it is a terminal that understands cursor movements."""
+    """True if it is a terminal that supports cursor movements."""
     return stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")

@@ -1,4 +1,4 @@
-"""`cowtrace completion`: what a shell has to read so that Tab completes commands and options."""
+"""`cowtrace completion`: print the shell script that completes commands and options."""
 
 from __future__ import annotations
 

@@ -16,11 +16,11 @@ from cowtrace.kernel.plan import Detail
 from cowtrace.model import COPIES, Snapshot
 from cowtrace.tracer import Tracer
 
-# Short rounds: most of them run through, also where other work wants the CPU.
+# Short rounds: most are not preempted, even on a busy machine.
 PAGES, ROUNDS = 512, 400
 _PATIENCE_SECONDS = 120
-# Forks; the child waits while the parent writes each page once, so that each write is a copy.
-# What remains in the parent of a round is shared with nobody: it is written anew, unshared.
+# Each round forks; the child waits while the parent writes each page once, so each write copies.
+# After the round the parent's pages are exclusive, and the next fork shares them again.
 _WORK = f"""
 import json, mmap, os, time
 memory = mmap.mmap(-1, {PAGES} * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -51,13 +51,13 @@ print(json.dumps([os.getpid(), took]))
 def measure(
     attach: Callable[[frozenset[Detail]], Tracer], used_by: str, details: frozenset[Detail]
 ) -> Cost:
-    """Attach, let the workload run, detach; some seconds.
+    """Attach, run the workload, detach. Takes some seconds.
 
-    Raises what `attach` does, and CowtraceError where the kernel's statistics cannot be had.
+    Raises what `attach` raises, and CowtraceError if the kernel's statistics are unavailable.
     """
     without = _ns_per_copy(_run()[1])
     with attach(details) as live:
-        told = tuple(sorted(live.probe_plan.details))
+        supported = tuple(sorted(live.probe_plan.details))
         alone = _ns_per_copy(_run()[1])
         before, cost_before = live.snapshot(), live.bpf_cost()
         began = time.monotonic()
@@ -73,7 +73,7 @@ def measure(
     return Cost(
         used_by=used_by,
         plan=plan,
-        details=told,
+        details=supported,
         copies=PAGES * ROUNDS,
         traced=(mine.count(*COPIES) or 0) if mine else 0,
         faults=_faults(after) - _faults(before),
@@ -100,7 +100,7 @@ def _run() -> tuple[int, list[int]]:
 
 
 def _ns_per_copy(took: list[int]) -> float:
-    """Of the fastest tenth of the rounds: nothing else came between."""
+    """The 10th percentile of the rounds: those that no other work interrupted."""
     return numbers.quantiles(took, n=10)[0] / PAGES
 
 

@@ -1,4 +1,4 @@
-"""`cowtrace demo`: what fork shares and what a write copies, played and traced here and now."""
+"""`cowtrace demo`: play and trace, live, what fork shares and what a write copies."""
 
 from __future__ import annotations
 
@@ -48,23 +48,23 @@ def demo(ctx: click.Context, pages: int, pause: float | None, plan: str) -> None
     with ExitStack() as stack:
         counts = stack.enter_context(attach(plan, region=(REGION_START, REGION_END)))
         stage = stack.enter_context(Stage(counts.snapshot, pages))
-        teller = stack.enter_context(presenter.teller(sys.stdout, live=on_terminal))
-        teller.open()
+        shown = stack.enter_context(presenter.Presenter(sys.stdout, live=on_terminal))
+        shown.open()
         for number, act in enumerate(Act, start=1):
-            teller.announce(number, act, pages)
+            shown.announce(number, act, pages)
             played.append(stage.play(act))
-            teller.tell(played[-1])
-            _linger(lambda: teller.show(_frame(counts.snapshot(), stage.pids)), pause)
+            shown.describe(played[-1])
+            _linger(lambda: shown.show(_frame(counts.snapshot(), stage.pids)), pause)
         last = replace(_frame(counts.snapshot(), stage.pids), total=True)
-        teller.show(last, final=True)
-    teller.close(played, last)
+        shown.show(last, final=True)
+    shown.close(played, last)
     agreed = not any(one.disagreements or not one.answer.as_it_must for one in played)
     if not agreed or last.snapshot.completeness.lost or last.snapshot.unclassified:
         ctx.exit(EXIT_MISMATCH)
 
 
 def _linger(show: Callable[[], None], seconds: float) -> None:
-    """Give the reader time, and keep the table alive meanwhile."""
+    """Give the reader time to read; keep refreshing the table."""
     until = time.monotonic() + seconds
     show()
     while (left := until - time.monotonic()) > 0:
@@ -73,6 +73,6 @@ def _linger(show: Callable[[], None], seconds: float) -> None:
 
 
 def _frame(now: Snapshot, pids: set[int]) -> Frame:
-    """The processes of the story, each of them, in the order of their birth; mean rates."""
+    """All processes of the demo, in the order of their creation; mean rates."""
     cast = now.only(process for process in now.processes if process.pid in pids)
     return Frame(cast, rows(cast, None, sort="pid", always=pids), len(cast.processes))

@@ -1,4 +1,4 @@
-"""`cowtrace diff`: two recordings, compared: did my fix help?"""
+"""`cowtrace diff`: compare two recordings: did my fix help?"""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from cowtrace.text import printable
 def diff(before: str, after: str, as_json: bool, as_csv: bool) -> None:
     """Compare two recordings: did my fix help?
 
-    The first line says it in plain words; then what speaks against comparing the two, if
-    anything does; then each question's numbers: before, after, and the change.
+    The first line is the answer. Then come reasons not to compare the two, if there are any,
+    and each question's numbers: before, after, and the change.
     """
     names = [printable(Path(each).name) for each in (before, after)]
     if names[0] == names[1]:

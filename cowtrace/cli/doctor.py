@@ -1,4 +1,4 @@
-"""`cowtrace doctor`: what this kernel offers, what is missing, and which plan can run."""
+"""`cowtrace doctor`: show what this kernel supports, what is missing, and which plan can run."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from cowtrace.terminal.doctor import Trial, report
 from cowtrace.terminal.show import show
 from cowtrace.tracer import Tracer
 
-# Commands, and what they tell faults apart by.
-_WAYS: tuple[tuple[str, frozenset[Detail]], ...] = (
+# Commands, and the details that they request.
+_DETAILS_OF: tuple[tuple[str, frozenset[Detail]], ...] = (
     ("top, run", frozenset()),
     ("forks, export", frozenset({"generation"})),
     ("maps", frozenset({"mapping"})),
@@ -54,15 +54,15 @@ def doctor(cost: bool, as_json: bool, as_csv: bool) -> None:
     runs = any(trial.runs for trial in trials)
     costs = _costs() if cost and runs else ()
     if as_json:
-        told: dict[str, object] = {
+        written: dict[str, object] = {
             "kernel": os.uname().release,
             "requirements": [asdict(need) for need in needs],
             "plans": [asdict(trial) for trial in trials],
             "auto": next((trial.plan for trial in trials if trial.runs), None),
         }
         if cost:
-            told["cost"] = [as_object(each) for each in costs]
-        print(json.dumps(told))
+            written["cost"] = [as_object(each) for each in costs]
+        print(json.dumps(written))
     elif as_csv:
         rows = [as_object(each) for each in costs] if cost else [asdict(need) for need in needs]
         CsvLines(sys.stdout).write(rows)
@@ -81,8 +81,8 @@ def _costs() -> tuple[Cost, ...]:
     def traced(details: frozenset[Detail]) -> Tracer:
         return attach("auto", details=details, optional=True)
 
-    found: dict[tuple[str, ...], Cost] = {}  # what this plan cannot tell costs nothing
-    for used_by, details in _WAYS:
+    found: dict[tuple[str, ...], Cost] = {}  # unsupported details cost nothing
+    for used_by, details in _DETAILS_OF:
         each = measure(traced, used_by, details)
         found.setdefault(each.details, each)
     return tuple(found.values())

@@ -1,4 +1,4 @@
-"""`cowtrace export`: metrics for Prometheus, and what goes with them."""
+"""`cowtrace export`: serve metrics to Prometheus; print the files that go with them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cowtrace.prometheus.metrics import Metrics
     from cowtrace.prometheus.webconfig import WebConfig
 
-_FRESH_SECONDS = 0.25  # what was read so lately serves another request as well
+_FRESH_SECONDS = 0.25  # a reading this recent also serves the next request
 
 
 @click.group()
@@ -152,13 +152,13 @@ def schema(command: str | None) -> None:
 
 
 class _Watched:
-    """The metrics of a tracer that several threads ask for; a registry, for the encoders."""
+    """The metrics of a tracer, read by several threads. The encoders use it as a registry."""
 
     def __init__(self, live: tracer.Tracer, metrics: Metrics, choice: Choice) -> None:
         from prometheus_client import ProcessCollector
 
         self._live, self._metrics, self._pids = live, metrics, choice.pids
-        self._choice = replace(choice, names=(), follow=False)  # which `families` has seen to
+        self._choice = replace(choice, names=(), follow=False)  # `families` applies these two
         self._own = ProcessCollector(registry=None)  # type: ignore[arg-type]
         self._lock = threading.Lock()
         self._looked = 0.0
@@ -169,7 +169,7 @@ class _Watched:
             self._look()
 
     def collect(self) -> Iterator[Any]:
-        """Up to date, all from one moment."""
+        """Yield present metrics, all from one snapshot."""
         from cowtrace.prometheus.metrics import bpf_cost
 
         with self._lock:
@@ -203,7 +203,7 @@ def _library(groups: int) -> tuple[Any, Metrics]:
 
 
 def _require_local(host: str, config: WebConfig, allow_remote: bool) -> None:
-    """Raises CowtraceError where strangers could read what processes call themselves."""
+    """Raise CowtraceError if anyone on the network could read names of processes."""
     from cowtrace.prometheus.server import is_loopback
 
     if allow_remote or config.keeps_out or is_loopback(host):

@@ -1,4 +1,4 @@
-"""`cowtrace forks`: what each fork made shareable, and how much of that has been copied since."""
+"""`cowtrace forks`: show how much memory each fork shared, and how much was copied since."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ def forks(
 
     Every INTERVAL seconds (1 by default), COUNT times (until interrupted by default). Each fork
     since the start that made a new memory (no thread, no vfork) is a line under its parent,
-    those whose child lives first. -p takes the forks that a process made, and its birth.
+    those whose child lives first. -p shows the forks that a process made, and the one that
+    created it.
 
     A copy in the child is attributed to the fork that created it; one in the parent to its
     latest fork whose child lives. exit or exec of the child ends the generation.
@@ -68,7 +69,7 @@ def forks(
     TO COME  may still be copied: an upper bound, each page is copied only once
     """
     history: deque[Snapshot] = deque(maxlen=WINDOW + 1)
-    members: set[int] = set()  # all that were seen in the cgroup
+    members: set[int] = set()  # every pid seen in the cgroup so far
     places = Places()
 
     def refresh(now: Snapshot, before: Snapshot | None) -> Refresh:
@@ -89,7 +90,7 @@ def forks(
 
         return Refresh(kept, drawn, lambda: detail_objects.generations(rows, places.of))
 
-    # Both sides of a fork are to be counted, whichever of them -p names.
+    # No PID filter in the kernel: both sides of a fork count, and -p may name either.
     live = attach(plan, details=frozenset({"generation"}), only=Filter(cgroup=choice.cgroup))
     watch(
         live, refresh, rows="generations",
@@ -98,7 +99,7 @@ def forks(
 
 
 def _of(now: Snapshot, choice: Choice, members: set[int]) -> Snapshot:
-    """With the forks that have a chosen process on one of their sides."""
+    """Keep only the forks whose parent or child is chosen."""
     pids = set(choice.pids)
     if choice.follow:
         pids = now.families(pids)

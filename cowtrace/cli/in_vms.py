@@ -1,4 +1,4 @@
-"""Checks in the test VM, a boot a kernel, with what happens meanwhile on stderr."""
+"""Run checks in the test VM, one boot per kernel; show the progress on stderr."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def in_vms(
 ) -> tuple[KernelChecks, ...]:
     """Build what is missing, then verify on one kernel after the other with these arguments.
 
-    A kernel that fails keeps the checks that it made; why is added to `failures`, and the next
-    one runs. `lines` gets each check as it comes, with `vm`, the kernel's name here.
+    If a kernel fails, its checks so far are kept, the error is added to `failures`, and the next
+    kernel runs. `lines` gets each check at once, with the kernel's name as `vm`.
     """
     missing = build.missing(known, kernels)
     with progress.shown(len(missing)) as watcher:
@@ -56,7 +56,7 @@ def in_vms(
 
 @contextmanager
 def _progress(kernel: str) -> Iterator[Callable[[str], None]]:
-    """Yields what says where a VM's checks are: on a terminal, beside a spinner."""
+    """Yield a function that shows the progress of a VM, on a terminal beside a spinner."""
     console = Console(stderr=True, markup=False, highlight=False)
     if not console.is_terminal:
         notice(f"kernel {kernel}: booting")

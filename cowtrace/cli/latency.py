@@ -1,4 +1,4 @@
-"""`cowtrace latency`: how long copy-on-write faults take, and on which side of a fork."""
+"""`cowtrace latency`: show how long copy-on-write faults take, per kind and side of a fork."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def latency(
     since the start. Each fault is timed in the kernel, from handle_mm_fault() on, and counted
     exactly in the power of two that it falls in; percentiles are known to that power.
 
-    The side is that of the fork that the fault counts to: the parent's latest whose child
-    lives, or that of a child's birth. Other processes have no such fork.
+    A fault in a child is attributed to the fork that created it; one in a parent to its latest
+    fork whose child lives. A process without either has no side.
 
     The tracepoint plan sees no fault end, so it cannot time them.
     """

@@ -1,4 +1,4 @@
-"""`cowtrace maps`: in which mapping the copies are."""
+"""`cowtrace maps`: attribute copies to the mappings that they are in."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ def watch(
             from cowtrace.terminal.mappings import view
 
             places.look(now)
-            where = places.of_pids(kept, (row.pid for row in rows[:limit]))
-            return view(kept, rows, limit, where, one=one, addresses=addresses)
+            containers = places.of_pids(kept, (row.pid for row in rows[:limit]))
+            return view(kept, rows, limit, containers, one=one, addresses=addresses)
 
         return Refresh(kept, drawn, lambda: detail_objects.mappings(rows))
 

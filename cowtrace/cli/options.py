@@ -1,4 +1,4 @@
-"""Options that several commands share, so that they are named and explained once."""
+"""Define the options that several commands share, each once."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, 
 
 
 def csv_option(command: Command) -> Command:
-    """--csv, which goes with no --json: the command gets `as_csv`."""
+    """--csv, which cannot be combined with --json; the command gets `as_csv`."""
 
     @functools.wraps(command)
     def one_format(*args: Any, as_csv: bool, as_json: bool, **kwargs: Any) -> Any:
@@ -59,14 +59,14 @@ Lines = Callable[[Mapping[str, Any]], None]
 
 
 def lines_of(as_json: bool, as_csv: bool) -> Lines | None:
-    """What writes each object on stdout in the format that was asked for; None: a table was."""
+    """The function that writes an object to stdout as JSON or CSV; None: write a table."""
     if as_csv:
         from cowtrace.machine.csv import CsvLines
 
         lines = CsvLines(sys.stdout)
-        return lambda told: lines.write([told])
+        return lambda row: lines.write([row])
     if as_json:
-        return lambda told: print(json.dumps(told), flush=True)
+        return lambda row: print(json.dumps(row), flush=True)
     return None
 
 
@@ -135,7 +135,7 @@ def process_options(command: Command) -> Command:
 
 
 def filter_options(command: Command) -> Command:
-    """The same and --kind."""
+    """The options of `process_options`, and --kind."""
     return process_options(_KIND(command))
 
 
@@ -163,5 +163,5 @@ def _choice(
 
 
 def notice(text: str) -> None:
-    """Say on stderr what the tracer wants known: which plan it took, and why."""
+    """Print one line on stderr, such as the attached plan and the reason for it."""
     click.echo(f"cowtrace: {text}", err=True)

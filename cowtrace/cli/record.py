@@ -1,4 +1,4 @@
-"""`cowtrace record`: a trace kept in a file, to be read, drawn and compared later."""
+"""`cowtrace record`: write a trace to a file that can be read, drawn and compared later."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def record(
     whole system, until Ctrl-C.
 
     FILE is an SQLite database: `cowtrace report FILE` reads it, `cowtrace diff` compares two.
-    Each interval is written down whole, so that what was recorded is there even if cowtrace is
-    killed. What this kernel's plan cannot tell (see `cowtrace doctor`) is missing in it.
+    Each interval is written whole, so that a recording is usable even if cowtrace is killed.
+    Details that the plan does not support on this kernel are missing: see `cowtrace doctor`.
 
     With a COMMAND, the exit code is the command's, as with `cowtrace run`. If the disk is full,
     what was recorded until then is kept, the command goes on, and the exit code is 6.
@@ -93,17 +93,17 @@ def record(
             )
         )
         asked: set[str] = {*details, *(() if no_stacks else ("samples",))}
-        told = {*live.probe_plan.details, *(asked & {"samples"})}
+        supported = {*live.probe_plan.details, *(asked & {"samples"})}
         began = live.snapshot()
         file = Writer(
-            Path(output), _header(live, began, interval, command, told, asked), force=force
+            Path(output), _header(live, began, interval, command, supported, asked), force=force
         )
-        # A line that is drawn anew would go through what the command writes there.
+        # Redrawing a line would overwrite what the command writes to stderr.
         status = StatusLine(live=not command)
         recorder = Recorder(file, output, status)
         if command:
             signals = stack.enter_context(held(*HELD))
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would reap the command
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # SIG_IGN would reap the command
             pid = launch.start(program, command, signals, stdout_to_stderr=False)
 
             def look() -> None:
@@ -126,7 +126,7 @@ def record(
                 for _ in ticks(signals, interval, count, None):
                     recorder.add(filtered.of(families(live.snapshot(), choice.pids)))
                     gone = choice.pids and not any(map(proc.runs, choice.pids))
-                    # Not by count alone: where very much is going on, intervals take longer.
+                    # Not by count alone: on a busy system an interval takes longer.
                     if recorder.full or gone or time.monotonic() >= end:
                         break
                 return 0
@@ -136,9 +136,10 @@ def record(
 
 
 def _only(choice: Choice, command: bool) -> Filter:
-    """Descendants are always recorded with their ancestors: copies are between them."""
+    """Always record descendants with their ancestors: a copy involves both."""
     if command:
-        # Not started yet: it will be a child of this process, which is left out afterwards.
+        # The command is not started yet. It will be a child of this process, and this process
+        # is removed from each snapshot.
         return Filter(pids=(os.getpid(),), follow=True, cgroup=choice.cgroup)
     return replace(choice.in_kernel(), follow=bool(choice.pids))
 
@@ -148,7 +149,7 @@ def _header(
     began: Snapshot,
     interval: float,
     command: tuple[str, ...],
-    told: set[str],
+    supported: set[str],
     asked: set[str],
 ) -> Header:
     since_ns = time.monotonic_ns() - began.attached_ns
@@ -162,6 +163,6 @@ def _header(
         interval_ns=round(interval * 1e9),
         command=shlex.join(command) if command else None,
         unseen=began.unseen,
-        details=frozenset(told),
+        details=frozenset(supported),
         asked=frozenset(asked),
     )

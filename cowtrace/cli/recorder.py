@@ -1,4 +1,4 @@
-"""Record snapshots to a file, and show on stderr how far the recording is."""
+"""Record snapshots to a file; show the progress on stderr."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from cowtrace.text import printable
 
 
 class StatusLine:
-    """One line on a terminal, drawn anew each time; nothing at all unless `live`."""
+    """One line that is redrawn in place, on a terminal and if `live`; otherwise nothing."""
 
     def __init__(self, *, live: bool) -> None:
         self._live = live and sys.stderr.isatty()
         self._shown = False
 
     def show(self, text: str) -> None:
-        """Draw it over the line before."""
+        """Redraw the line."""
         if self._live:
             click.echo(f"\r\x1b[K{text}", err=True, nl=False)
             self._shown = True
 
     def release(self) -> None:
-        """Leave the line as it is."""
+        """End the line, so that other output starts below it."""
         if self._shown:
             click.echo(err=True)
             self._shown = False
 
     def resized(self) -> None:
-        """It fits any terminal."""
+        """Do nothing: one line fits any terminal."""
 
 
 class Recorder:
-    """Writes one snapshot for each interval. `full`: the disk is, and nothing more is recorded."""
+    """Writes one snapshot per interval. `full`: the disk is full, recording has stopped."""
 
     def __init__(self, file: Writer, name: str, status: StatusLine) -> None:
         self._file = file
@@ -50,7 +50,7 @@ class Recorder:
         self.full = False
 
     def add(self, now: Snapshot) -> None:
-        """One interval. A full disk is reported once."""
+        """Record one interval. A full disk is reported once."""
         try:
             self._places.look(now)
             self._file.add(now, proc.available_bytes(), self._places.of)
@@ -63,9 +63,9 @@ class Recorder:
         self._status.show(f"cowtrace: recording, {self._sums()}")
 
     def run(self, work: Callable[[], int]) -> int | None:
-        """Do the work, then close the file, however the work ended.
+        """Do the work, then close the file, also when the work raises.
 
-        The exit code of the work; None: the disk was full.
+        Return the exit code of the work; None: the disk was full.
         """
         try:
             code = work()

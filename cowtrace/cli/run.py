@@ -90,7 +90,7 @@ def run(
                 )
             )
             signals = stack.enter_context(held(*HELD))
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would reap the command
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # SIG_IGN would reap the command
             started = time.monotonic()
             own_stdout = bool(output) or not machine
             pid = launch.start(program, command, signals, stdout_to_stderr=not own_stdout)
@@ -122,8 +122,8 @@ def _follow(
     live: bool,
     verbose: bool,
 ) -> int:
-    """Wait for the command, looking where its processes run and, if `live`, redrawing; its exit
-    code."""
+    """Wait for the command and return its exit code. At each interval look up the cgroups and
+    containers of its processes and, if `live`, redraw."""
     from cowtrace.terminal import processes as table
     from cowtrace.terminal.bottom_screen import BottomScreen
 
@@ -178,7 +178,7 @@ def _summary(
 
 
 def _summary_stream(output: str | None, machine: bool) -> AbstractContextManager[TextIO]:
-    """Opened before the command starts: its work is not to be lost for want of a file."""
+    """Open it before the command starts: a bad path must not cost the command's work."""
     if output is None:
         return nullcontext(sys.stdout if machine else sys.stderr)
     return private_file(output)

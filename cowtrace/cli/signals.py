@@ -1,7 +1,7 @@
-"""Signals as values: held back, then taken one at a time between two refreshes.
+"""Block signals and take them one at a time between two refreshes.
 
-A handler could run in the middle of a redraw or of reading a map; a held signal cannot, and it
-also says whether the terminal or another process sent it.
+A handler could run in the middle of a redraw or of reading a map; a blocked signal cannot. Its
+siginfo also shows whether the terminal or another process sent it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The signals that are held back, and the mask from before: a command starts with that."""
+    """The blocked signals, and the mask from before: a command that is started gets that mask."""
 
     signals: frozenset[int]
     mask_before: frozenset[int]
@@ -26,13 +26,13 @@ class Held:
         if deadline is None:
             return signal.sigwaitinfo(self.signals)
         info = signal.sigtimedwait(self.signals, max(0.0, deadline - time.monotonic()))
-        # After a stop and SIGCONT past the deadline, CPython returns what it never filled in.
+        # After a stop and SIGCONT past the deadline, CPython returns an uninitialised siginfo.
         return info if info and info.si_signo in self.signals else None
 
 
 @contextmanager
 def held(*signals: int) -> Iterator[Held]:
-    """Hold these signals back meanwhile; those not taken by the end are dropped."""
+    """Block these signals within the context; drop those that are pending at its end."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield Held(frozenset(signals), frozenset(before))
@@ -53,5 +53,5 @@ def take_stop() -> None:
 
 
 def from_process(info: signal.struct_siginfo) -> bool:
-    """Whether a process sent it; what the terminal sends reaches the whole group by itself."""
+    """True if a process sent it. A signal of the terminal already reaches the whole group."""
     return info.si_code <= 0  # SI_USER and its like; SI_KERNEL is positive

@@ -1,4 +1,4 @@
-"""`cowtrace snoop`: one line for each fault, as it happens."""
+"""`cowtrace snoop`: print one line per fault, as it happens."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from cowtrace.text import COLUMNS
 
 _DROPPED = "events dropped"
 _WAIT_SECONDS = 0.1
-_LAST_POLLS = 3  # for what had happened by the signal, and what is given out a poll later
-_ROUND_SECONDS = 1.0  # the tracer's sums are read that often, and what was dropped is looked up
+_LAST_POLLS = 3  # faults before the signal can arrive one poll later
+_ROUND_SECONDS = 1.0  # how often the tracer's sums and its count of dropped events are read
 
 
 @click.command(
@@ -70,7 +70,7 @@ def snoop(
         )
         printer = _Printer(lines, as_json, as_csv)
         round_ends = time.monotonic() + _ROUND_SECONDS
-        polls_left: int | None = None  # counted down once a signal has ended it
+        polls_left: int | None = None  # counted down after a signal
         while polls_left != 0 and (count is None or printer.shown < count):
             for event in live.events(_WAIT_SECONDS if polls_left is None else 0):
                 if choice.takes(event) and (count is None or printer.shown < count):
@@ -87,7 +87,7 @@ def snoop(
 
 
 class _Printer:
-    """Writes lines, and says in between what was dropped."""
+    """Writes one line per fault, and reports dropped faults in between."""
 
     def __init__(self, lines: EventLines, as_json: bool, as_csv: bool) -> None:
         self.shown = 0
@@ -106,7 +106,7 @@ class _Printer:
             print(detail_objects.event(event) if self._as_json else self._lines.line(event))
 
     def dropped(self, in_all: int) -> None:
-        """Say how many more were dropped since the last time."""
+        """Report how many more were dropped since the last call."""
         more = in_all - self._dropped
         self._dropped = in_all
         if more and self._as_json:
@@ -119,7 +119,7 @@ class _Printer:
         sys.stdout.flush()
 
     def end(self, dropped: int) -> None:
-        """The last line: whether that was all."""
+        """Print the last line: how many faults were shown and dropped."""
         self.dropped(dropped)
         self.flush()
         click.echo(f"cowtrace: {self.shown:,} faults shown, {dropped:,} dropped", err=True)

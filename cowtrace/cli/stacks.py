@@ -1,4 +1,4 @@
-"""`cowtrace stacks`: the code that copies, as a list, or as a file for a flame graph."""
+"""`cowtrace stacks`: show the code that copies pages, as a list or as a flame graph."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def _by_suffix(output: str | None) -> str:
 
 
 def _output(stack: ExitStack, output: str | None) -> TextIO:
-    """Opened before anything is traced: it is not to be lost for want of a file."""
+    """Open it before tracing starts: a bad path must not cost the trace."""
     if output is None:
         return sys.stdout
     from cowtrace.files import private_file

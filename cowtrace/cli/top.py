@@ -1,4 +1,4 @@
-"""`cowtrace top`: the whole system, one table per interval."""
+"""`cowtrace top`: show processes, cgroups or mappings of the whole system, live."""
 
 from __future__ import annotations
 
@@ -91,10 +91,10 @@ def top(
 
             most = max(limit, len(names))
             found = rows(kept, before, sort=sort, always=names, limit=most)
-            where = places.of_pids(kept, (row.pid for row in found))
+            containers = places.of_pids(kept, (row.pid for row in found))
             return view(
                 Frame(kept, found, len(now.processes), most, verbose=verbose,
-                      latency=latency, places=where)
+                      latency=latency, places=containers)
             )  # fmt: skip
 
         def as_object() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`cowtrace verify`: what people are told about fork and copy-on-write, checked on this kernel."""
+"""`cowtrace verify`: check common claims about fork and copy-on-write on this kernel."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def verify(
     for kernel in kernels:
         known and known.kernel(kernel)
     failures: list[CowtraceError] = []
-    # Opened before anything is checked: it is not to be lost for want of a file.
+    # Opened before the checks start: a bad path must not cost their results.
     with ExitStack() as files:
         reports = [
             (files.enter_context(private_file(name)), text)
@@ -90,7 +90,7 @@ def verify(
 def _here(
     chosen: Sequence[Group], plan: str, lines: Lines | None, verbose: bool
 ) -> matrix.KernelChecks:
-    """All checks under one attachment; each is shown when it has been made."""
+    """Run all checks under one attachment; show each as soon as it is done."""
     region = (workloads.REGION_START, workloads.REGION_END)
     made: list[Check] = []
     with attach(plan, verbose=verbose, region=region, fork_copies=True) as live:

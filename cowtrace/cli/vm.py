@@ -154,9 +154,9 @@ def _build(known: definition.Definition, names: Sequence[str], *, force: bool = 
 
 @contextlib.contextmanager
 def _booting(what: str) -> Iterator[Callable[[], None]]:
-    """Say what boots until the function it yields is called; on a terminal only.
+    """Show what boots until the yielded function is called; only on a terminal.
 
-    Elsewhere stderr belongs to the command alone, byte for byte.
+    Elsewhere stderr holds exactly the bytes that the command writes.
     """
     console = Console(stderr=True, highlight=False)
     if not console.is_terminal:

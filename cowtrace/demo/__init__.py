@@ -1,1 +1,1 @@
-"""The story of a page after fork: played by real processes, told from what was traced."""
+"""The demo: real processes fork and write, and the trace shows which pages were copied."""

@@ -21,14 +21,14 @@ from cowtrace.workloads.region import PAGE_BYTES
 from cowtrace.workloads.workload import available_bytes
 
 LEAST_PAGES = 20
-_FRAMES_A_PAGE = 3  # a page, its copy, and the rest of the story
+_FRAMES_A_PAGE = 3  # a page, its copy, and the shared and read-only parts
 
-# What an act can do to pages; a page fault of another kind is none of the story's.
+# What an act can do to pages; faults of other kinds are not counted.
 KINDS = (FaultKind.COPIED, FaultKind.ZERO_FILLED, FaultKind.REUSED, FaultKind.SHARED)
 
 
 class Act(enum.Enum):
-    """The acts; values are what the player is told."""
+    """The acts; a value is the command line for the player, and whether memory is shared."""
 
     FILL = ("fill", False)
     READ_THEN_WRITE = ("read-then-write", False)
@@ -69,7 +69,7 @@ class Played:
 
 
 class Stage:
-    """Plays acts with real processes, under a tracer's eyes. A context manager."""
+    """Plays acts with real processes while a tracer counts. A context manager."""
 
     def __init__(self, snapshot: Callable[[], Snapshot], pages: int) -> None:
         check_pages(pages)
@@ -92,7 +92,7 @@ class Stage:
         self._dismiss()
 
     def play(self, act: Act) -> Played:
-        """Play one act to its end. Raises CowtraceError when a process of the story failed."""
+        """Play one act to its end. Raises CowtraceError if a process of the demo fails."""
         if self._on_shared is not act.on_shared:
             self._dismiss()
             self._cast(act.on_shared)
@@ -153,11 +153,11 @@ class Stage:
 
     def _dismiss(self) -> None:
         if self._player:
-            self._player.communicate()  # the end of its stdin is its end
+            self._player.communicate()  # it ends when its stdin ends
             self._player = None
 
     def _counts(self) -> dict[FaultKind, int | None]:
-        """Sums over the story's processes; copies of file pages count as copies."""
+        """Sums over the processes of the demo; copies of file pages count as copies."""
         now = self._snapshot()
         mine = [process for process in now.processes if process.pid in self.pids]
 
@@ -171,7 +171,7 @@ class Stage:
 
 
 def check_pages(pages: int) -> None:
-    """Raise CowtraceError unless the story can be played with so many pages."""
+    """Raise CowtraceError if there are too few pages to show anything, or too many for memory."""
     if pages < LEAST_PAGES:
         raise CowtraceError(
             f"--pages is {pages}, but the story needs at least {LEAST_PAGES}",

@@ -1,7 +1,7 @@
-"""The processes of the story: `python -m cowtrace.demo.forked_processes BACKING PAGES UNTOUCHED`.
+"""Play the demo's processes: `python -m cowtrace.demo.forked_processes BACKING PAGES UNTOUCHED`.
 
-Plays one act for each line on stdin, and answers each with a line of JSON on stdout: an
-`Answer`. It knows nothing of the tracer; what it notes comes from the clock and from pagemap.
+Play one act per line on stdin, and write one line of JSON per act to stdout: an `Answer`. It is
+independent of the tracer: it reads only the clock and pagemap.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from cowtrace.workloads.region import (
 from cowtrace.workloads.stepped_child import Child
 
 _FRAME = (1 << 55) - 1  # of a pagemap entry
-FILLED, BY_CHILD, BY_PARENT = 1, 2, 3  # what is written, so that a reader can tell whose it is
+FILLED, BY_CHILD, BY_PARENT = 1, 2, 3  # bytes that show who wrote a page
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,11 @@ class Answer:
     again_ns: int  # the same writes once more, when nothing faults; 0 when not tried
     pagemap: Counts | None  # None when frame numbers are hidden
     same_frames: int | None  # pages with one frame in both processes; None when not compared
-    as_it_must: bool  # the other side reads what it must
+    as_it_must: bool  # the other process reads the expected bytes
 
 
 class Player:
-    """One process of the story."""
+    """One process of the demo."""
 
     def __init__(self, region: Region, zero: int | None, role: str) -> None:
         self.region = region
@@ -163,7 +163,7 @@ ACTS: dict[str, Callable[[Parent], Answer]] = {
 
 def main() -> int:
     """Play until stdin ends; 0, or an exit code after two lines on stderr."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the teller, whose end ends this
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the presenter, then stdin ends
     pin_to_one_cpu()
     backing, pages, untouched = sys.argv[1:]
     try:

@@ -18,7 +18,7 @@ OPENING = (
 
 
 def announce(act: Act, pages: int) -> str:
-    """What is about to happen; `pages` is the story's --pages."""
+    """Say what is about to happen; `pages` is --pages."""
     half, shared, untouched = pages // 2, pages // 10, pages // 4
     match act:
         case Act.FILL:
@@ -41,8 +41,8 @@ def announce(act: Act, pages: int) -> str:
             return f"Its child writes all {shared:,} of them."
 
 
-def tell(played: Played) -> str:
-    """What was observed, and what it means."""
+def describe(played: Played) -> str:
+    """Say what was observed, and what it means."""
     act, answer = played.act, played.answer
     copied = played.traced[COPIED]
     parts = [_counts(played) + "."]
@@ -53,7 +53,7 @@ def tell(played: Played) -> str:
     elif act in (Act.FORK, Act.SHARED_FORK) and copied == 0:
         parts.append(f"It took {duration(answer.spent_ns)} and copied none of the pages.")
         if answer.same_frames == answer.pages:
-            parts.append("Both processes have the very same ones.")
+            parts.append("Both processes have the same ones.")
     elif act is Act.CHILD_WRITES_HALF and copied == answer.pages:
         parts.append(f"One byte written, one whole page of {played.page_bytes:,} bytes copied.")
         if answer.as_it_must:
@@ -98,7 +98,7 @@ def conclusion(story: Sequence[Played]) -> str:
 
 
 def evidence(story: Sequence[Played], lost: int) -> str:
-    """Whether pagemap, which knows nothing of the tracer, says the same."""
+    """Say whether pagemap, which is independent of the trace, agrees with it."""
     noted = [played.answer.pagemap for played in story if played.answer.pagemap]
     if not noted:
         return "Not checked: frame numbers in /proc/PID/pagemap are hidden without CAP_SYS_ADMIN."

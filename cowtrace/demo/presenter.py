@@ -29,15 +29,15 @@ MEANINGS = {
 STYLES = {"copied": "bold red", "zero-filled": "cyan", "reused": "bold green", "shared": "blue"}
 
 
-class Teller:
-    """Tells the story on one stream. A context manager."""
+class Presenter:
+    """Presents the demo on one stream. A context manager."""
 
     def __init__(self, stream: TextIO, *, live: bool) -> None:
         self._screen = LiveScreen(stream, space_above=True) if live else None
         self._console = self._screen.console if self._screen else plain.console(stream)
         self._plain = plain.PlainScreen(stream)
 
-    def __enter__(self) -> Teller:
+    def __enter__(self) -> Presenter:
         return self
 
     def __exit__(
@@ -60,9 +60,9 @@ class Teller:
         """Before an act."""
         self._say(Text(f"{number}. {narration.announce(act, pages)}", style="bold"))
 
-    def tell(self, played: Played) -> None:
+    def describe(self, played: Played) -> None:
         """After it."""
-        text = Text(narration.tell(played))
+        text = Text(narration.describe(played))
         for word, style in STYLES.items():
             text.highlight_regex(rf"\b{word} (\d[\d,]*|-)", style)
         self._say(text, indent=3)
@@ -76,7 +76,7 @@ class Teller:
             self._plain.show(view(frame))
 
     def close(self, story: Sequence[Played], last: Frame) -> None:
-        """What it comes to, below the last table."""
+        """Write the summary below the last table."""
         kernel = f"Kernel {last.snapshot.kernel}, pages of {last.snapshot.page_bytes:,} bytes:"
         self._say(Text())
         self._say(Text(kernel, style="bold"))
@@ -98,11 +98,6 @@ class Teller:
         else:
             plain.write(self._console, what)
             self._console.file.flush()
-
-
-def teller(stream: TextIO, *, live: bool) -> Teller:
-    """For a terminal (`live`), or for a pipe."""
-    return Teller(stream, live=live)
 
 
 def summary_table(story: Sequence[Played]) -> Table:

@@ -109,7 +109,7 @@ def test_forks_attributes_the_childs_copies_to_its_fork(seen: Seen) -> None:
 
 def test_maps_counts_every_page_of_the_mapping(seen: Seen) -> None:
     if seen.codes["maps"] == EXIT_NO_PLAN:
-        assert "cannot tell mappings" in seen.errors["maps"]
+        assert "cannot attribute faults to mappings" in seen.errors["maps"]
         return
     assert seen.codes["maps"] == 0, seen.errors["maps"]
     found = {

@@ -14,8 +14,7 @@ from snapshots import PAGE, FakeTracer, process, row, snapshot
 from cowtrace import tracer
 from cowtrace.analysis.processes import Frame, rows
 from cowtrace.cli import main
-from cowtrace.demo import narration as words
-from cowtrace.demo import presenter as tale
+from cowtrace.demo import narration, presenter
 from cowtrace.demo.acts import KINDS, Act, Played, Stage, check_pages
 from cowtrace.demo.forked_processes import Answer
 from cowtrace.errors import CowtraceError
@@ -61,14 +60,14 @@ def told() -> str:
     cast = (process(23, "parent", row(COPIED, N // 2)), process(29, "child", row(COPIED, N // 2)))
     now = snapshot(*cast)
     frame = Frame(now, rows(now, None, sort="pid"), 2, total=True)
-    with tale.teller(stream, live=False) as teller:
-        teller.open()
+    with presenter.Presenter(stream, live=False) as shown:
+        shown.open()
         for number, one in enumerate(USUAL, start=1):
-            teller.announce(number, one.act, N)
-            teller.tell(one)
-            teller.show(frame)
-        teller.show(frame, final=True)
-    teller.close(USUAL, frame)
+            shown.announce(number, one.act, N)
+            shown.describe(one)
+            shown.show(frame)
+        shown.show(frame, final=True)
+    shown.close(USUAL, frame)
     return stream.getvalue()
 
 
@@ -87,7 +86,7 @@ one to write does". Let us see what this kernel does.
    each has a fresh page.
 3. It forks.
    copied 0. It took 2.00 ms and copied none of the pages. Both processes have
-   the very same ones.
+   the same ones.
 4. The child writes one byte in each page of the first half: 1,000 pages.
    copied 1,000 (3.91 MiB). One byte written, one whole page of 4,096 bytes
    copied. The parent still reads its own bytes.
@@ -138,43 +137,43 @@ def replaced(act: Act, **traced: int | None) -> list[Played]:
 
 def test_a_kernel_that_copies_twice_is_not_told_as_the_usual_one() -> None:
     story = replaced(Act.PARENT_WRITES_SAME_HALF, copied=N // 2)
-    assert words.conclusion(story).startswith("So on this kernel both of them got a copy.")
-    assert "copies them once more" in words.tell(story[4])
+    assert narration.conclusion(story).startswith("So on this kernel both of them got a copy.")
+    assert "copies them once more" in narration.describe(story[4])
 
 
 def test_a_kernel_that_does_both_is_told_so() -> None:
     story = replaced(Act.PARENT_WRITES_SAME_HALF, copied=15, reused=N // 2 - 15)
-    assert "a copy of some pages, not of others" in words.conclusion(story)
-    assert words.tell(story[4]).startswith(
+    assert "a copy of some pages, not of others" in narration.conclusion(story)
+    assert narration.describe(story[4]).startswith(
         "copied 15 (60.0 KiB), reused 985. This kernel copies some"
     )
-    assert words.nanoseconds(story, REUSED) is None  # no act of that kind alone to time
+    assert narration.nanoseconds(story, REUSED) is None  # no act of that kind alone to time
 
 
 def test_nothing_is_claimed_that_was_not_observed() -> None:
-    fork = words.tell(played(Act.FORK, N, copied=3))
+    fork = narration.describe(played(Act.FORK, N, copied=3))
     assert fork == "copied 3 (12.0 KiB)."
     broken = dataclasses.replace(
         USUAL[3], answer=dataclasses.replace(USUAL[3].answer, as_it_must=False)
     )
-    assert "The parent still reads its own" not in words.tell(broken)
-    assert "DOES NOT READ WHAT IT MUST" in words.tell(broken)
+    assert "The parent still reads its own" not in narration.describe(broken)
+    assert "DOES NOT READ WHAT IT MUST" in narration.describe(broken)
 
 
 def test_a_kind_that_the_plan_cannot_see() -> None:
-    assert "shared" not in words.tell(played(Act.SHARED_CHILD_WRITES, 200, shared=None))
+    assert "shared" not in narration.describe(played(Act.SHARED_CHILD_WRITES, 200, shared=None))
     story = [dataclasses.replace(one, traced=one.traced | {SHARED: None}) for one in USUAL]
     stream = io.StringIO()
     from cowtrace.terminal import plain
 
-    plain.write(plain.console(stream), tale.summary_table(story))
+    plain.write(plain.console(stream), presenter.summary_table(story))
     assert stream.getvalue().splitlines()[-1].split()[:4] == ["shared", "-", "-", "-"]
 
 
 def test_pagemap_disagrees() -> None:
     wrong = played(Act.CHILD_WRITES_HALF, N // 2, copied=N // 2, moved=Counts(copied=999))
     assert wrong.disagreements == ((COPIED, 1000, 999),)
-    said = words.evidence([*USUAL, wrong], lost=0)
+    said = narration.evidence([*USUAL, wrong], lost=0)
     assert "DISAGREES. child-writes-half: copied 1,000 traced, 999 in pagemap." in said
 
 
@@ -183,12 +182,12 @@ def test_pagemap_hidden() -> None:
         dataclasses.replace(one, answer=dataclasses.replace(one.answer, pagemap=None))
         for one in USUAL
     ]
-    assert words.evidence(blind, lost=0).startswith("Not checked")
+    assert narration.evidence(blind, lost=0).startswith("Not checked")
     assert all(not one.disagreements for one in blind)
 
 
 def test_losses_are_not_passed_over() -> None:
-    assert words.evidence(USUAL, lost=3) == "NOT COMPLETE: the trace lost 3 faults."
+    assert narration.evidence(USUAL, lost=3) == "NOT COMPLETE: the trace lost 3 faults."
 
 
 def test_real_processes_play_every_act() -> None:

@@ -163,7 +163,7 @@ def test_top_with_latency(cowtrace: Command) -> None:
         (["latency"], "latency", "cannot time faults"),
         (["top", "--latency"], "latency", "cannot time faults"),
         (["run", "--latency", "--", "true"], "latency", "cannot time faults"),
-        (["maps"], "mapping", "cannot tell mappings"),
+        (["maps"], "mapping", "cannot attribute faults to mappings"),
         (["forks"], "generation", "cannot follow forks"),
         (["stacks", "--kernel"], "kernel-stack", "cannot read kernel stacks"),
     ],
