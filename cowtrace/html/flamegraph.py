@@ -40,7 +40,7 @@ def flame_figure(root: Node) -> Figure:
             pathbar={"visible": True, "side": "top"},
             hovertemplate="<b>%{label}</b><br>%{hovertext}<extra></extra>",
             sort=True,
-            textfont={"color": "#1d1d1d"},  # whatever the theme of the page around it
+            textfont={"color": "#1d1d1d"},  # readable on every theme
             leaf={"opacity": 1},
         ),
         layout={
