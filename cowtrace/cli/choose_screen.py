@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 if TYPE_CHECKING:
-    from cowtrace.terminal.view import View
+    from cowtrace.terminal.screen import View
 
 
 class Screen(Protocol):
@@ -31,13 +31,9 @@ class Screen(Protocol):
 def screen(stream: TextIO | None = None) -> Screen:
     """A live table on a terminal that can redraw, plain blocks anywhere else."""
     stream = stream or sys.stdout
-    if can_redraw(stream):
-        from cowtrace.terminal.screen import LiveScreen
+    from cowtrace.terminal.screen import LiveScreen, PlainScreen
 
-        return LiveScreen(stream)
-    from cowtrace.terminal.plain import PlainScreen
-
-    return PlainScreen(stream)
+    return LiveScreen(stream) if can_redraw(stream) else PlainScreen(stream)
 
 
 def can_redraw(stream: TextIO) -> bool:

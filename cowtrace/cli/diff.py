@@ -13,7 +13,7 @@ from cowtrace.cli.options import csv_option, json_option
 from cowtrace.machine.csv import CsvLines
 from cowtrace.recording.reader import read
 from cowtrace.terminal import diff as view
-from cowtrace.terminal.show import show
+from cowtrace.terminal.screen import show
 from cowtrace.text import printable
 
 

@@ -19,7 +19,7 @@ from cowtrace.kernel.requirements import facts_or_none, requirements
 from cowtrace.machine.csv import CsvLines
 from cowtrace.terminal.cost import as_object, cost_table
 from cowtrace.terminal.doctor import Trial, report
-from cowtrace.terminal.show import show
+from cowtrace.terminal.screen import show
 from cowtrace.tracer import Tracer
 
 # Commands, and the details that they request.

@@ -27,7 +27,7 @@ from cowtrace.proc import Places
 from cowtrace.tracer.filter import Filter
 
 if TYPE_CHECKING:
-    from cowtrace.terminal.view import View
+    from cowtrace.terminal.screen import View
 
 
 @click.command(epilog="\b\nExample:\n  sudo cowtrace forks -p $(pidof redis-server)")

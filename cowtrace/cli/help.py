@@ -33,8 +33,7 @@ def help(topic: str | None) -> None:
     and examples of a command: cowtrace COMMAND --help.
     """
     from cowtrace.terminal import guide as drawing
-    from cowtrace.terminal.screen import console
-    from cowtrace.terminal.show import show
+    from cowtrace.terminal.screen import console, show
 
     if topic is None:
         show(drawing.draw_list(map(guide.page, guide.topics())))

@@ -20,7 +20,7 @@ from cowtrace.machine.objects import latency_of
 from cowtrace.model import Snapshot
 
 if TYPE_CHECKING:
-    from cowtrace.terminal.view import View
+    from cowtrace.terminal.screen import View
 
 
 @click.command(

@@ -19,7 +19,7 @@ from cowtrace.model import Snapshot
 from cowtrace.tracer import Tracer
 
 if TYPE_CHECKING:
-    from cowtrace.terminal.view import View
+    from cowtrace.terminal.screen import View
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
 _LOOK_SECONDS = 1.0  # between two looks; a process that ends takes its function names with it

@@ -11,7 +11,7 @@ import click
 from cowtrace.cli.options import csv_option, json_option
 from cowtrace.machine.csv import CsvLines
 from cowtrace.recording.reader import read
-from cowtrace.terminal.show import show
+from cowtrace.terminal.screen import show
 from cowtrace.text import printable
 
 

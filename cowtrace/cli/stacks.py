@@ -35,7 +35,7 @@ _SUFFIXES = {
 }
 
 if TYPE_CHECKING:
-    from cowtrace.terminal.view import View
+    from cowtrace.terminal.screen import View
 
 
 @click.command(

@@ -27,7 +27,7 @@ from cowtrace.model import Snapshot
 from cowtrace.proc import Places
 
 if TYPE_CHECKING:
-    from cowtrace.terminal.view import View
+    from cowtrace.terminal.screen import View
 
 
 @click.command(

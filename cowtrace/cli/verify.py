@@ -15,7 +15,7 @@ from cowtrace.cli.in_vms import in_vms
 from cowtrace.cli.options import Lines, attach_option, csv_option, json_option, lines_of
 from cowtrace.errors import EXIT_MISMATCH, CowtraceError
 from cowtrace.files import private_file
-from cowtrace.terminal.show import show
+from cowtrace.terminal.screen import show
 from cowtrace.verify import junit, matrix, page, session, text_report
 from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.groups import Group, choose, groups

@@ -19,7 +19,7 @@ from cowtrace.cli.options import (
 )
 from cowtrace.errors import EXIT_MISMATCH, EXIT_USAGE, CowtraceError
 from cowtrace.machine.csv import CsvLines
-from cowtrace.terminal.show import show
+from cowtrace.terminal.screen import show
 from cowtrace.workloads import table
 from cowtrace.workloads.compare import comparison
 

@@ -17,7 +17,7 @@ from cowtrace.model import FaultKind
 from cowtrace.numbers import MISSING, duration, size
 from cowtrace.terminal import plain
 from cowtrace.terminal.processes import view
-from cowtrace.terminal.screen import LiveScreen
+from cowtrace.terminal.screen import LiveScreen, PlainScreen
 from cowtrace.text import COLUMNS
 
 MEANINGS = {
@@ -35,7 +35,7 @@ class Presenter:
     def __init__(self, stream: TextIO, *, live: bool) -> None:
         self._screen = LiveScreen(stream, space_above=True) if live else None
         self._console = self._screen.console if self._screen else plain.console(stream)
-        self._plain = plain.PlainScreen(stream)
+        self._plain = PlainScreen(stream)
 
     def __enter__(self) -> Presenter:
         return self

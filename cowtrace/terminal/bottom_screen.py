@@ -11,8 +11,7 @@ import os
 from types import TracebackType
 from typing import TextIO
 
-from cowtrace.terminal.screen import console, fitted
-from cowtrace.terminal.view import View
+from cowtrace.terminal.screen import View, console, fitted
 
 _LEAST_ABOVE = 8  # lines that the command keeps in any case
 _MOST_BELOW = 12

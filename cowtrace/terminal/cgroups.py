@@ -13,7 +13,7 @@ from cowtrace.numbers import MISSING, count
 from cowtrace.terminal.columns import Column, fitted, table
 from cowtrace.terminal.footer import trust
 from cowtrace.terminal.processes import DISPENSABLE, NUMBERS
-from cowtrace.terminal.view import View
+from cowtrace.terminal.screen import View
 from cowtrace.text import fit_end, printable
 
 # Cells of a path, whose end identifies it: half of a container's 64 digits. For these, 80 columns

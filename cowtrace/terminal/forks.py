@@ -12,7 +12,7 @@ from cowtrace.model import Ending, Place, Snapshot
 from cowtrace.numbers import MISSING, age, percent, size
 from cowtrace.terminal.columns import EXITED, Column, fitted, table
 from cowtrace.terminal.footer import containers, trust
-from cowtrace.terminal.view import View
+from cowtrace.terminal.screen import View
 from cowtrace.text import fit, printable
 
 _SOUND = "exact: AGE, COPIED (in the plan's limits); upper bounds: SHARED, LOST, TO COME"

@@ -10,7 +10,7 @@ from cowtrace.analysis.latency import Timing, timings
 from cowtrace.model import Snapshot
 from cowtrace.numbers import MISSING, WIDTH, brief, count
 from cowtrace.terminal.footer import trust
-from cowtrace.terminal.view import View
+from cowtrace.terminal.screen import View
 
 _BARS = "▁▂▃▄▅▆▇█"
 _HISTOGRAMS = 7  # beside each other in 80 columns

@@ -12,7 +12,7 @@ from cowtrace.model import Place, Snapshot
 from cowtrace.numbers import MISSING, count, size
 from cowtrace.terminal.columns import EXITED, Column, fitted, table
 from cowtrace.terminal.footer import containers, trust
-from cowtrace.terminal.view import View
+from cowtrace.terminal.screen import View
 from cowtrace.text import fit, fit_end, printable
 
 # What a terminal of less than 80 columns loses, in this order.

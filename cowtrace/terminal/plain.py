@@ -1,14 +1,12 @@
-"""Write views as plain text for a pipe: a block each, no escapes, 80 columns."""
+"""Write what rich draws as plain text: no escapes, no padding, 80 columns."""
 
 from __future__ import annotations
 
 import sys
-from types import TracebackType
 from typing import TextIO
 
 from rich.console import Console, RenderableType
 
-from cowtrace.terminal.view import View
 from cowtrace.text import COLUMNS
 
 
@@ -25,37 +23,6 @@ def console(stream: TextIO) -> Console:
         highlight=False,
         emoji=False,
     )
-
-
-class PlainScreen:
-    """Writes each view as a block of its own, with an empty line between two."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._console = console(stream)
-        self._blocks = 0
-
-    def __enter__(self) -> PlainScreen:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        pass
-
-    def show(self, view: View) -> None:
-        """Write one block, and flush it: a pipe's reader sees each interval at once."""
-        if self._blocks:
-            self._stream.write("\n")
-        self._blocks += 1
-        write(self._console, view.draw(view.rows, COLUMNS))
-        self._stream.flush()
-
-    def resized(self) -> None:
-        """A pipe has no size."""
 
 
 def write(to: Console, view: RenderableType) -> None:

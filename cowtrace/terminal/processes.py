@@ -15,7 +15,7 @@ from cowtrace.terminal.columns import COMM_CELLS, PID_CELLS, grid, name
 from cowtrace.terminal.footer import containers, trust
 from cowtrace.terminal.latency import summary
 from cowtrace.terminal.process_details import details
-from cowtrace.terminal.view import View
+from cowtrace.terminal.screen import View
 from cowtrace.text import COLUMNS
 
 

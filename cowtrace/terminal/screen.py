@@ -1,7 +1,10 @@
-"""Redraw a view in place on a terminal; the last one stays there at the end."""
+"""Show views: redrawn in place on a terminal, one block after another on a pipe."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TextIO
 
@@ -9,7 +12,17 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from cowtrace.terminal.view import View
+from cowtrace.terminal import plain
+from cowtrace.text import COLUMNS
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A drawable view: its row count and its draw function. A low screen draws fewer rows."""
+
+    rows: int  # shown at most
+    draw: Callable[[int, int], RenderableType]  # (rows, width in cells)
+    lines_per_row: int = 1  # that a row takes, at most
 
 
 def console(stream: TextIO) -> Console:
@@ -17,8 +30,17 @@ def console(stream: TextIO) -> Console:
     return Console(file=stream, markup=False, highlight=False, emoji=False)
 
 
+def show(drawable: RenderableType) -> None:
+    """Print it once to stdout, and flush: in colour on a terminal, plain on a pipe."""
+    if sys.stdout.isatty():
+        console(sys.stdout).print(drawable)
+    else:
+        plain.write(plain.console(sys.stdout), drawable)
+        sys.stdout.flush()
+
+
 class LiveScreen:
-    """Shows the newest view, cut to the terminal's height. A context manager."""
+    """Shows the newest view, cut to the terminal's height; the last one stays at the end."""
 
     def __init__(self, stream: TextIO, *, space_above: bool = False) -> None:
         self._space = [Text()] if space_above else []
@@ -61,6 +83,37 @@ class LiveScreen:
             return Text("counting…", style="dim")
         drawn = fitted(self._newest, self.console, self.console.height - 1 - len(self._space))
         return Group(*self._space, drawn)
+
+
+class PlainScreen:
+    """Writes each view as a block of its own, with an empty line between two."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._console = plain.console(stream)
+        self._blocks = 0
+
+    def __enter__(self) -> PlainScreen:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        pass
+
+    def show(self, view: View) -> None:
+        """Write one block, and flush it: a pipe's reader sees each interval at once."""
+        if self._blocks:
+            self._stream.write("\n")
+        self._blocks += 1
+        plain.write(self._console, view.draw(view.rows, COLUMNS))
+        self._stream.flush()
+
+    def resized(self) -> None:
+        """A pipe has no size."""
 
 
 def fitted(view: View, to: Console, height: int) -> RenderableType:

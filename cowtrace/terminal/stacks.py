@@ -10,7 +10,7 @@ from cowtrace.model import Snapshot
 from cowtrace.numbers import WIDTH, count, percent, size
 from cowtrace.terminal.columns import Column, fitted, table
 from cowtrace.terminal.footer import trust
-from cowtrace.terminal.view import View
+from cowtrace.terminal.screen import View
 from cowtrace.text import COLUMNS, fit, fit_end
 
 

@@ -23,8 +23,8 @@ from bench.programs import compiled
 from cowtrace import tracer
 from cowtrace.analysis.processes import Frame, rows
 from cowtrace.model import FaultKind, Snapshot
-from cowtrace.terminal.plain import PlainScreen
 from cowtrace.terminal.processes import view
+from cowtrace.terminal.screen import PlainScreen
 
 LIVE, SHORT = 10_000, 100_000
 SHOWN = 50

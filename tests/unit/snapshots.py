@@ -27,7 +27,7 @@ from cowtrace.model import (
     Source,
     StackFrame,
 )
-from cowtrace.terminal.view import View
+from cowtrace.terminal.screen import View
 
 PAGE = 4096
 SECOND = 1_000_000_000
@@ -165,11 +165,12 @@ def event(address: int = 0x7F0000001234, **fields: Any) -> Event:
 
 
 def text(shown: Frame | View) -> str:
-    """A view, or that of a frame of processes, as plain.py writes it."""
-    from cowtrace.terminal import plain, processes
+    """A view, or that of a frame of processes, as a pipe gets it."""
+    from cowtrace.terminal import processes
+    from cowtrace.terminal.screen import PlainScreen
 
     stream = io.StringIO()
-    plain.PlainScreen(stream).show(processes.view(shown) if isinstance(shown, Frame) else shown)
+    PlainScreen(stream).show(processes.view(shown) if isinstance(shown, Frame) else shown)
     return stream.getvalue()
 
 

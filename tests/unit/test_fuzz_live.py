@@ -37,8 +37,9 @@ from cowtrace.machine import objects as jsonlines
 from cowtrace.machine.csv import CsvLines
 from cowtrace.model import FaultKind, MappingType, Origin, Place, Snapshot, Source
 from cowtrace.prometheus.metrics import Metrics
-from cowtrace.terminal import forks, mappings, plain, processes, stacks
+from cowtrace.terminal import forks, mappings, processes, stacks
 from cowtrace.terminal.events import EventLines
+from cowtrace.terminal.screen import PlainScreen
 from cowtrace.tracer import abi, bpf_maps, unwind
 from cowtrace.tracer.details import DetailLedger
 from cowtrace.tracer.events import Events
@@ -158,7 +159,7 @@ def every_view(now: Snapshot, before: Snapshot | None, table: int) -> None:
         mappings.view(now, mapped, 50, here, one=False, addresses=False),
         stacks.view(now, tree, 50, sampled=True),
     )
-    with plain.PlainScreen(screen) as shown:
+    with PlainScreen(screen) as shown:
         shown.show(drawn[table])  # one a case: it is what takes longest
     safe(screen.getvalue())
     objects = io.StringIO()

@@ -14,9 +14,8 @@ from snapshots import PAGE, process, row, snapshot, text
 
 from cowtrace.analysis.processes import SORT_KEYS, Frame, rows
 from cowtrace.model import Completeness, FaultKind, FaultRow, Origin, PageFaults, Source
-from cowtrace.terminal import plain
 from cowtrace.terminal.processes import fault_table, render, view
-from cowtrace.terminal.screen import fitted
+from cowtrace.terminal.screen import PlainScreen, fitted
 
 REDIS = process(
     4_194_304,
@@ -224,7 +223,7 @@ def test_a_named_process_is_shown_without_faults() -> None:
 
 def test_plain_screen_separates_blocks() -> None:
     stream = io.StringIO()
-    with plain.PlainScreen(stream) as screen:
+    with PlainScreen(stream) as screen:
         screen.show(view(frame(REDIS)))
         screen.resized()
         screen.show(view(frame(REDIS)))
