@@ -17,7 +17,8 @@ from cowtrace.kernel.facts import KernelFacts
 from cowtrace.kernel.plan import PLAN_NAMES, Detail, NoPlan, PlanName, preference, probe_plan
 from cowtrace.kernel.requirements import facts_or_none, requirements
 from cowtrace.machine.csv import CsvLines
-from cowtrace.terminal.cost import as_object, cost_table
+from cowtrace.machine.detail_objects import cost_object
+from cowtrace.terminal.cost import cost_table
 from cowtrace.terminal.doctor import Trial, report
 from cowtrace.terminal.screen import show
 from cowtrace.tracer import Tracer
@@ -61,10 +62,10 @@ def doctor(cost: bool, as_json: bool, as_csv: bool) -> None:
             "auto": next((trial.plan for trial in trials if trial.runs), None),
         }
         if cost:
-            written["cost"] = [as_object(each) for each in costs]
+            written["cost"] = [cost_object(each) for each in costs]
         print(json.dumps(written))
     elif as_csv:
-        rows = [as_object(each) for each in costs] if cost else [asdict(need) for need in needs]
+        rows = [cost_object(each) for each in costs] if cost else [asdict(need) for need in needs]
         CsvLines(sys.stdout).write(rows)
     else:
         show(report(os.uname().release, needs, trials))

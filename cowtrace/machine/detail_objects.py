@@ -1,4 +1,4 @@
-"""Write forks, mappings, stacks, fault times and single faults as JSON objects.
+"""Make JSON objects of forks, mappings, stacks, fault times, single faults and tracing costs.
 
 The objects of `cowtrace forks`, `maps`, `stacks` and `latency` begin with `at_ns`,
 `attached_ns` (CLOCK_MONOTONIC), `plan`, `kernel`, `page_bytes`, `unseen`, `lost`,
@@ -34,6 +34,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from cowtrace.analysis.cgroups import CgroupRow
+from cowtrace.analysis.cost import Cost
 from cowtrace.analysis.forks import ForkRow
 from cowtrace.analysis.mappings import MappingRow, label, segment
 from cowtrace.machine.objects import latency_of
@@ -41,6 +42,7 @@ from cowtrace.model import UNKNOWN_PLACE, DetailRow, Event, PlaceOf, Source, unk
 
 __all__ = [
     "cgroups",
+    "cost_object",
     "event",
     "event_object",
     "generations",
@@ -98,6 +100,24 @@ def event_object(one: Event) -> dict[str, Any]:
             "inode": found.inode or None,
         },
         "ns": one.ns,
+    }
+
+
+def cost_object(cost: Cost) -> dict[str, Any]:
+    """What tracing cost in one way; `cowtrace doctor --cost` writes it."""
+    return {
+        "used_by": cost.used_by,
+        "plan": cost.plan,
+        "details": list(cost.details),
+        "copies": cost.copies,
+        "traced": cost.traced,
+        "faults": cost.faults,
+        "bpf_ns": cost.bpf_ns,
+        "bpf_runs": cost.bpf_runs,
+        "ns_per_fault": cost.ns_per_fault,
+        "ns_per_copy_without": cost.ns_per_copy_without,
+        "ns_per_copy_with": cost.ns_per_copy_with,
+        "cpu_share": cost.cpu_share,
     }
 
 

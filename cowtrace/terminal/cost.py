@@ -12,24 +12,6 @@ from cowtrace.analysis.cost import Cost
 from cowtrace.numbers import MISSING, brief, percent
 
 
-def as_object(cost: Cost) -> dict[str, object]:
-    """What `--json` writes: fields are added, never renamed."""
-    return {
-        "used_by": cost.used_by,
-        "plan": cost.plan,
-        "details": list(cost.details),
-        "copies": cost.copies,
-        "traced": cost.traced,
-        "faults": cost.faults,
-        "bpf_ns": cost.bpf_ns,
-        "bpf_runs": cost.bpf_runs,
-        "ns_per_fault": cost.ns_per_fault,
-        "ns_per_copy_without": cost.ns_per_copy_without,
-        "ns_per_copy_with": cost.ns_per_copy_with,
-        "cpu_share": cost.cpu_share,
-    }
-
-
 def cost_table(costs: Iterable[Cost]) -> RenderableType:
     """A line for each way to trace."""
     found = tuple(costs)

@@ -28,6 +28,7 @@ from cowtrace.cli import main
 from cowtrace.errors import EXIT_USAGE
 from cowtrace.machine import schema
 from cowtrace.machine.csv import CsvLines
+from cowtrace.machine.detail_objects import cost_object
 from cowtrace.model import (
     Completeness,
     Event,
@@ -39,7 +40,6 @@ from cowtrace.model import (
     Snapshot,
     Source,
 )
-from cowtrace.terminal.cost import as_object
 from cowtrace.text import printable
 from cowtrace.verify import session
 
@@ -153,10 +153,10 @@ def test_costs() -> None:
     needs: list[dict[str, Any]] = []
     blind = replace(COST, bpf_ns=None, bpf_runs=None, faults=0)
     told = {"kernel": "6.12", "requirements": needs, "plans": needs, "auto": None}
-    assert check("doctor", [told, {**told, "cost": [as_object(COST), as_object(blind)]}]) == 2
-    assert as_object(COST)["ns_per_fault"] == 300
-    assert as_object(COST)["cpu_share"] == pytest.approx(9300e-9 / 0.5)
-    assert as_object(blind)["ns_per_fault"] is None
+    assert check("doctor", [told, {**told, "cost": [cost_object(COST), cost_object(blind)]}]) == 2
+    assert cost_object(COST)["ns_per_fault"] == 300
+    assert cost_object(COST)["cpu_share"] == pytest.approx(9300e-9 / 0.5)
+    assert cost_object(blind)["ns_per_fault"] is None
 
 
 def test_a_field_that_nobody_documented_is_a_failure(cowtrace: Command) -> None:
