@@ -29,7 +29,7 @@ def cgroup_rows(
 ) -> tuple[CgroupRow, ...]:
     """One row for each cgroup with a fault. `sort`: of processes.SORT_KEYS; pid and comm: the path.
 
-    A process that was moved counts where it is now, with all that it did.
+    All faults of a process that was moved are attributed to its present cgroup.
     """
     members: dict[str | None, list[Process]] = defaultdict(list)
     for process in now.processes:

@@ -11,7 +11,7 @@ class Cost:
 
     used_by: str  # commands that trace so
     plan: str
-    details: tuple[str, ...]  # by what it distinguishes faults
+    details: tuple[str, ...]  # that distinguish faults, as generation
     copies: int  # that the workload must have made
     traced: int  # copies of the workload that the trace counted
     faults: int  # copy-on-write faults of the whole machine meanwhile, as traced
@@ -23,10 +23,10 @@ class Cost:
 
     @property
     def ns_per_fault(self) -> float | None:
-        """In BPF programs. Runs for what turned out to be no such fault are in it."""
+        """Time in BPF programs. It includes runs for faults that were not copy-on-write."""
         return self.bpf_ns / self.faults if self.bpf_ns is not None and self.faults else None
 
     @property
     def cpu_share(self) -> float | None:
-        """Of one CPU, while the workload did little but copy; of all faults of the machine."""
+        """The share of one CPU that BPF programs took while the workload did little but copy."""
         return self.bpf_ns / 1e9 / self.seconds if self.bpf_ns is not None else None

@@ -23,10 +23,10 @@ class Trend(enum.Enum):
 
 
 def trend(generation: ForkGeneration, copied: Sequence[tuple[int, int]]) -> Trend | None:
-    """Of a fork whose copied bytes were `copied` (CLOCK_MONOTONIC ns, bytes) at the last looks.
+    """The trend of a fork; `copied`: (CLOCK_MONOTONIC ns, bytes) at the last snapshots.
 
-    It slows, that is, it is levelling off, when its rate over the last three intervals is below
-    half of its mean since the fork; still: nothing was copied in these. None: too early to say.
+    SLOWS (levelling off): the rate of the last three intervals is below half of the mean since
+    the fork. STILL: nothing was copied in them. None: too early to say.
     """
     if generation.ended_ns is not None:
         return Trend.ENDED
@@ -63,9 +63,9 @@ class TreeLine:
 
 
 def fork_rows(history: Sequence[Snapshot], before: Snapshot | None) -> tuple[ForkRow, ...]:
-    """Of the last of the snapshots: those that live first, then by copied bytes.
+    """The forks of the newest snapshot: live ones first, then by copied bytes.
 
-    `history` are the last looks, now included. The rate is that since `before`, or since the
+    `history`: the last snapshots, the newest at its end. A rate begins at `before`, or at the
     fork if that is later.
     """
     now = history[-1]

@@ -56,7 +56,7 @@ def timings(now: Snapshot) -> tuple[Timing, ...]:
 
 
 def side(row: DetailRow, generations: Mapping[int, ForkGeneration]) -> Side:
-    """On which side of the fork that it counts to the process is."""
+    """The side of the fork that the faults are attributed to."""
     generation = generations.get(row.generation) if row.generation is not None else None
     if generation is None:
         return "other"

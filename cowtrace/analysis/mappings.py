@@ -71,8 +71,7 @@ def mapping_rows(
 ) -> tuple[MappingRow, ...]:
     """One row for each name and segment of a process, with `addresses` for each mapping.
 
-    Mappings of processes that have exited are in it. The rate is that since `before`, or since
-    attach without it.
+    Mappings of exited processes are included. A rate begins at `before`, or else at attach.
     """
     processes = {process.pid: process for process in now.processes}
     sums = _sums(now.details, addresses)

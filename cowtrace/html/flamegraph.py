@@ -70,10 +70,10 @@ def _columns(root: Node) -> dict[str, object]:
         values.append(node.total_bytes)
         colours.append(_colour(node, depth))
         share = percent(node.total_bytes / all_bytes)
-        where = f"{_plain(node.call.module)}<br>" if node.call.module else ""
+        module = f"{_plain(node.call.module)}<br>" if node.call.module else ""
         own = f"<br>itself {size(node.self_bytes, ' ')}" if node.self_bytes else ""
         texts.append(
-            f"{where}{size(node.total_bytes, ' ')} in {count(node.faults)} copies, {share}{own}"
+            f"{module}{size(node.total_bytes, ' ')} in {count(node.faults)} copies, {share}{own}"
         )
         if depth < _DEEPEST:
             rest += [

@@ -7,9 +7,9 @@ Fields of the object (times in nanoseconds of CLOCK_MONOTONIC; counts are sums s
 - `lost`, `lost_by_cause` (cause: count)
 - `unclassified`: faults of no known kind, of the processes below
 - `processes`: a list of objects:
-    - `pid` (the kernel's tgid), `comm` (as the process wrote it, escaped as JSON),
-      `parent` (null when born before attach), `exited`
-    - `nspid` (its pid where it runs, another one in a container), `cgroup` (its path); null
+    - `pid` (the host PID: the kernel's tgid), `comm` (as the process wrote it, escaped as JSON),
+      `parent` (null if created before attach), `exited`
+    - `nspid` (its container PID; outside of containers its host PID), `cgroup` (its path); null
       when it had ended before it was looked at, `cgroup` is then an ancestor's
     - `faults`: copy-on-write faults; the sum of the next eight
     - `copied`, `file_copied`, `zero_filled`, `reused`, `shared`, `unchanged`, `failed`,

@@ -17,9 +17,9 @@ _MOST = 5  # containers
 def trust(
     snapshot: Snapshot, shown: str, *, exited: bool = False, of_details: bool = False
 ) -> Text:
-    """How it was counted, what is shown, and how far it can be trusted.
+    """State the plan, the kernel, the time, `shown`, and what was lost or cannot be seen.
 
-    `of_details`: also name what concerns no count but its details: a stack that was not kept.
+    `of_details`: also name causes that lose details but no fault, as a stack that was not kept.
     """
     seconds = (snapshot.at_ns - snapshot.attached_ns) / 1e9
     text = Text(style="dim")
@@ -41,9 +41,9 @@ def trust(
 
 
 def containers(pids: Iterable[int], places: Mapping[int, Place], width: int) -> list[Text]:
-    """A line for each of the first containers: its cgroup's end, and PID=pid inside.
+    """A line for each of the first containers: the end of its cgroup, and host PID=container PID.
 
-    Nothing where all of the processes have the pid here that they have where they run.
+    No line for a process whose container PID equals its host PID.
     """
     inside: dict[str | None, list[str]] = defaultdict(list)
     for pid in dict.fromkeys(pids):
@@ -58,8 +58,8 @@ def containers(pids: Iterable[int], places: Mapping[int, Place], width: int) -> 
 
 def _line(cgroup: str | None, pairs: list[str], width: int) -> Text:
     """`in /docker/4f…: PID 4711=1 4712=7`; as many of the processes as there is room for."""
-    where = UNKNOWN_CGROUP if cgroup is None else fit_end(printable(cgroup), width // 2)
-    return Text(fit(f"in {where}: PID {' '.join(pairs)}", width), "dim")
+    shown = UNKNOWN_CGROUP if cgroup is None else fit_end(printable(cgroup), width // 2)
+    return Text(fit(f"in {shown}: PID {' '.join(pairs)}", width), "dim")
 
 
 def _alarm(number: int) -> str:

@@ -16,7 +16,7 @@ def answers(
 ) -> tuple[Answer, ...]:
     """All ten, in the order of their numbers; lists of mappings and functions cut to `most`.
 
-    `tree`: that of the samples, where it is known already.
+    `tree`: of the samples, if the caller has built it.
     """
     return (
         how_much(recording),

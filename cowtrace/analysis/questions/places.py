@@ -16,13 +16,13 @@ _NAME = 30
 
 
 def by_cgroup(recording: Recording) -> list[Measure]:
-    """Bytes copied in each, the most first; nothing where all were copied in one."""
+    """Bytes copied in each cgroup, the largest first; empty if there is only one."""
     sums = Counter[str]()  # by the end of the path, which is what there is room for
     for index, process in enumerate(recording.last.processes):
         if process.copied_bytes:
             path = recording.place(index).cgroup
-            where = UNKNOWN_CGROUP if path is None else fit_end(printable(path), _NAME)
-            sums[f"in {where}"] += process.copied_bytes
+            name = UNKNOWN_CGROUP if path is None else fit_end(printable(path), _NAME)
+            sums[f"in {name}"] += process.copied_bytes
     if len(sums) < 2:
         return []
     found = largest(sums, _CGROUPS, copies(recording), "in {:,} other cgroups")
@@ -30,7 +30,7 @@ def by_cgroup(recording: Recording) -> list[Measure]:
 
 
 def contained(recording: Recording) -> dict[int, Place]:
-    """By pid: those that have another one where they run; the one that copied most first."""
+    """By host PID: processes with another container PID; the one that copied most first."""
     found = [
         (process, place)
         for index, process in enumerate(recording.last.processes)
@@ -41,7 +41,7 @@ def contained(recording: Recording) -> dict[int, Place]:
 
 
 def contained_objects(recording: Recording) -> list[dict[str, Any]]:
-    """The same for --json."""
+    """What `contained` finds, as --json writes it."""
     return [
         {"pid": pid, "nspid": place.nspid, "cgroup": place.cgroup}
         for pid, place in contained(recording).items()
