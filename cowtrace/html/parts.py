@@ -1,4 +1,4 @@
-"""The fixed parts of the page that `page.py` fills in: markup, style, a script for the theme."""
+"""The fixed parts of the page that `report.py` fills in: markup, style, a script for the theme."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import functools
 from pathlib import Path
 
 from cowtrace.errors import CowtraceError
+from cowtrace.kernel.kallsyms import read_kallsyms
 
 EXIT_UNSUPPORTED = 77  # what test programs exit with when they cannot run (automake)
 
@@ -22,9 +23,10 @@ def has_type(name: str) -> bool:
     return b"\0" + name.encode() + b"\0" in _btf()
 
 
+@functools.cache
 def has_function(name: str) -> bool:
     """Whether the kernel has a function of that name that is not inlined everywhere."""
-    return f" {name}\n" in _kallsyms()
+    return bool(read_kallsyms((name,)))
 
 
 @functools.cache
@@ -33,8 +35,3 @@ def _btf() -> bytes:
         return Path("/sys/kernel/btf/vmlinux").read_bytes()
     except OSError:
         return b""
-
-
-@functools.cache
-def _kallsyms() -> str:
-    return Path("/proc/kallsyms").read_text(encoding="ascii", errors="replace")

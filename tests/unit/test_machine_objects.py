@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from snapshots import process, row, snapshot
 
-from cowtrace.machine import objects as jsonlines
+from cowtrace.machine import objects
 from cowtrace.model import (
     Completeness,
     FaultKind,
@@ -27,7 +27,7 @@ KINDS = {kind.name.lower(): kind for kind in FaultKind}
 
 def line(now: Snapshot, before: Snapshot | None = None) -> dict[str, Any]:
     stream = io.StringIO()
-    jsonlines.write(stream, now, before)
+    objects.write(stream, now, before)
     assert stream.getvalue().endswith("}\n")
     assert stream.getvalue().count("\n") == 1
     assert stream.getvalue().isascii()
@@ -167,7 +167,7 @@ def test_every_field_is_documented() -> None:
     )
     (one,) = fields["processes"]
     names = {*fields, *one, *one["page_faults"], *one["rows"][0]}
-    assert {name for name in names if f"`{name}`" not in (jsonlines.__doc__ or "")} == set()
+    assert {name for name in names if f"`{name}`" not in (objects.__doc__ or "")} == set()
 
 
 def test_each_line_is_flushed() -> None:
@@ -178,8 +178,8 @@ def test_each_line_is_flushed() -> None:
             self.flushed += 1
 
     stream = Stream()
-    jsonlines.write(stream, snapshot())
-    jsonlines.write(stream, snapshot())
+    objects.write(stream, snapshot())
+    objects.write(stream, snapshot())
     assert stream.flushed == 2
 
 

@@ -66,7 +66,7 @@ def reasons(name: PlanName, facts: KernelFacts) -> str:
     return "; ".join(found.reasons)
 
 
-def test_what_programs_can_cast_to_is_told_them_where_they_can() -> None:
+def test_programs_get_the_cast_where_this_kernel_has_one() -> None:
     assert plan("kprobe").defines.keys() & {"RDONLY_CAST", "WORDS"} == set()
     for name in PLAN_NAMES:
         defines = plan(name, replace(COMPLETE, cast=Cast(function=65477, words=162))).defines

@@ -15,6 +15,7 @@ from cowtrace.tracer.samples import Samples
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> Samples:
     """One whose stacks are all the same, and whose processes all live."""
+    FakeUnwinder.made = {}
     monkeypatch.setattr(samples, "Ring", Mock())
     monkeypatch.setattr(samples, "has_memory", lambda pid: True)
     monkeypatch.setattr(samples, "Unwinder", FakeUnwinder)
@@ -48,7 +49,6 @@ def record(pid: int, faults: int) -> bytes:
 
 
 def test_samples_of_one_stack_stand_for_all_their_faults(read: Samples) -> None:
-    FakeUnwinder.made = {}
     for faults in (23, 11):
         read._add(record(7, faults), {})
     read._add(record(8, 5), {})
@@ -59,7 +59,6 @@ def test_samples_of_one_stack_stand_for_all_their_faults(read: Samples) -> None:
 
 
 def test_the_unwinder_that_was_not_used_for_longest_is_closed(read: Samples) -> None:
-    FakeUnwinder.made = {}
     pids = list(range(1, samples._MOST_UNWINDERS + 1))
     for pid in (*pids, 1, 99):  # the first is used once more
         read._add(record(pid, 1), {})

@@ -20,6 +20,8 @@ from cowtrace.tracer.losses import COUNTERS
 from cowtrace.tracer.rounds import Rounds
 from cowtrace.tracer.tracer import Tracer
 
+NOTHING_LOST = (0,) * len(COUNTERS)
+
 
 def test_a_slow_look_does_not_move_its_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     now_ns = 7 * SECOND
@@ -30,18 +32,10 @@ def test_a_slow_look_does_not_move_its_moment(monkeypatch: pytest.MonkeyPatch) -
         return {}
 
     monkeypatch.setattr(time, "monotonic_ns", lambda: now_ns)
-    tracer = object.__new__(Tracer)
-    tracer.plan = "kprobe"
-    tracer.probe_plan = Mock(unseen=frozenset())
-    tracer._facts = SimpleNamespace(release="6.12", page_bytes=4096)  # type: ignore[assignment]
-    counters = (0,) * len(COUNTERS)
-    raw = Mock(details=None, processes={})
-    tracer._rounds = Mock(counters=lambda: counters, read=lambda: raw)
-    tracer._loaded = Mock(skipped_runs=lambda: (0, 0))
+    tracer = bare(NOTHING_LOST, NOTHING_LOST)
     tracer._details = Mock(add=slow)
     tracer._samples = Mock(read=slow)
     tracer._ledger = Mock(add=slow)
-    tracer._attached_ns, tracer._baseline = 0, (*counters, 0, 0)
     assert tracer.snapshot().at_ns == 7 * SECOND
 
 
@@ -62,11 +56,11 @@ def bare(losses: tuple[int, ...], baseline: tuple[int, ...]) -> Tracer:
 def test_what_was_lost_before_all_probes_were_attached_is_not_lost() -> None:
     lost = tuple(23 for _ in COUNTERS)
     assert bare(lost, lost).snapshot().completeness.lost == 0
-    assert bare(lost, (0,) * len(lost)).snapshot().completeness.lost > 0
+    assert bare(lost, NOTHING_LOST).snapshot().completeness.lost > 0
 
 
 def test_ended_processes_and_their_details_are_forgotten() -> None:
-    tracer = bare((0,) * len(COUNTERS), (0,) * len(COUNTERS))
+    tracer = bare(NOTHING_LOST, NOTHING_LOST)
     tracer.forget_ended()
     tracer._ledger.forget_ended.assert_called_once_with()  # type: ignore[attr-defined]
     tracer._details.forget_ended.assert_called_once_with()  # type: ignore[attr-defined]
