@@ -37,8 +37,8 @@ def _path(row: CgroupRow, cells: int) -> str:
     return MISSING if row.cgroup is None else fit_end(printable(row.cgroup), cells)
 
 
-def _of_sums(text: Callable[[Row], str]) -> Callable[[CgroupRow, int], str]:
-    return lambda row, _: text(row.sums)
+def _of_sums(text: Callable[[Row, int], str]) -> Callable[[CgroupRow, int], str]:
+    return lambda row, cells: text(row.sums, cells)
 
 
 _COLUMNS: tuple[Column[CgroupRow], ...] = (

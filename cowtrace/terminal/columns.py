@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from rich.table import Table
 from rich.text import Text
 
-from cowtrace.numbers import WIDTH
+from cowtrace.analysis import processes
+from cowtrace.model import Process, Source
+from cowtrace.numbers import MISSING, WIDTH
 from cowtrace.text import fit, printable
 
 Row = TypeVar("Row")
 EXITED = "†"
-COMM_CELLS = 16  # 15 bytes at most as the kernel keeps it, and the mark
-PID_CELLS = 7  # pid_max is 4,194,304
+_COMM_CELLS = 16  # 15 bytes at most as the kernel keeps it, and the mark
 
 
 @dataclass(frozen=True, slots=True)
 class Column(Generic[Row]):
-    """`text` gets the row and the cells that it may take; a right-aligned one has a gap on its
-    left, of one cell."""
+    """`text` gets the row and the cells that it may take. A right-aligned column begins with a
+    gap of one cell."""
 
     header: str
     text: Callable[[Row, int], str]
@@ -30,10 +31,12 @@ class Column(Generic[Row]):
 
 
 def fitted(
-    columns: Sequence[Column[Row]], width: int, dispensable: Iterable[str], least: int
+    columns: Sequence[Column[Row]], width: int, dispensable: Iterable[str], least: int = 0
 ) -> list[Column[Row]]:
-    """Without the dispensable ones (their headers) that leave the flexible one less than `least`
-    cells, and with that one's width filled in. Whole columns go, never digits."""
+    """Drop whole columns, in the order of `dispensable` headers, until the table fits `width`.
+
+    The flexible column keeps `least` cells or more; its width is filled in.
+    """
     kept = list(columns)
     for header in dispensable:
         if sum(column.cells for column in kept) + least <= width:
@@ -47,9 +50,8 @@ def table(columns: Sequence[Column[Row]], rows: Iterable[tuple[Row, bool]]) -> T
     """Rows, and whether each is dimmed. Texts are cells: markup in them does not act."""
     made = Table(box=None, padding=0, pad_edge=False, header_style="bold", collapse_padding=True)
     for column in columns:
-        header = column.header if column.right else Text(column.header)
         made.add_column(
-            header,
+            Text(column.header),
             justify="right" if column.right else "left",
             width=column.cells,
             no_wrap=True,
@@ -60,17 +62,25 @@ def table(columns: Sequence[Column[Row]], rows: Iterable[tuple[Row, bool]]) -> T
     return made
 
 
-def grid(*headers: str, width: int = WIDTH) -> Table:
-    """An empty table of PID, COMM and right-aligned columns of one width."""
-    table = Table(box=None, padding=0, pad_edge=False, header_style="bold", collapse_padding=True)
-    table.add_column("PID", justify="right", width=PID_CELLS, no_wrap=True)
-    table.add_column(" COMM", width=COMM_CELLS + 1, no_wrap=True)
-    for header in headers:
-        table.add_column(header, justify="right", width=width + 1, no_wrap=True)
-    return table
+def pid_and_name(of: Callable[[Any], Process | processes.Row]) -> tuple[Column[Any], ...]:
+    """The columns PID and COMM. A row of sums has no PID; its name is not one of a process."""
+
+    def pid(row: Any, _: int) -> str:
+        return "" if of(row).pid is None else str(of(row).pid)
+
+    def name(row: Any, _: int) -> str:
+        process = of(row)
+        if process.pid is None:
+            return process.comm
+        shown = fit(printable(process.comm), _COMM_CELLS - 1)
+        return f" {shown}{EXITED if process.exited else ''}"
+
+    return (
+        Column("PID", pid, 7),  # pid_max is 4,194,304
+        Column(" COMM", name, _COMM_CELLS + 1, right=False),
+    )
 
 
-def name(comm: str, exited: bool) -> Text:
-    """A process's name as plain cells: markup and escapes in it do not act."""
-    shown = fit(printable(comm), COMM_CELLS - 1)
-    return Text(f" {shown}{EXITED if exited else ''}")
+def source_name(source: Source) -> str:
+    """What held the bytes before the write."""
+    return MISSING if source is Source.UNKNOWN else source.name.lower()

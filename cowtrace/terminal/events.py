@@ -13,9 +13,8 @@ from cowtrace.model import Event, Source
 from cowtrace.numbers import MISSING, brief
 from cowtrace.text import COLUMNS, fit, fit_end, printable
 
-# What is shown of these when there is little room; -v shows the words.
-_SOURCES = {"hugetlb": "huge"}
-_ORIGINS = {"kernel": "kern", "remote": "rem", "unshare": "unsh"}
+# Sources and origins in 4 cells; -v shows the words.
+_SHORT = {"hugetlb": "huge", "kernel": "kern", "remote": "rem", "unshare": "unsh"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +60,8 @@ class EventLines:
             _Column("PID", 7, lambda e: str(e.pid), right=True),
             _Column("COMM", 8, lambda e: printable(e.comm)),
             _Column("KIND", 11, lambda e: e.kind.label),
-            _Column("SRC", 4, lambda e: _short(_source(e), _SOURCES)),
-            _Column("FROM", 4, lambda e: _short(_origin(e), _ORIGINS)),
+            _Column("SRC", 4, lambda e: _SHORT.get(_source(e), _source(e))),
+            _Column("FROM", 4, lambda e: _SHORT.get(e.origin.name.lower(), e.origin.name.lower())),
             _Column("ADDRESS", 12, lambda e: f"{e.address:x}", right=True),
             _Column("MAPPING", left, lambda e: _mapping(e, left)),
             _Column("TOOK", 7, lambda e: brief(e.ns), right=True),
@@ -76,7 +75,7 @@ class EventLines:
             _Column("COMM", 15, lambda e: printable(e.comm)),
             _Column("KIND", 12, lambda e: e.kind.label),
             _Column("SOURCE", 7, _source),
-            _Column("ORIGIN", 7, _origin),
+            _Column("ORIGIN", 7, lambda e: e.origin.name.lower()),
             _Column("ADDRESS", 12, lambda e: f"{e.address:x}", right=True),
             _Column("BYTES", 7, lambda e: str(e.bytes), right=True),
             _Column("TOOK", 7, lambda e: brief(e.ns), right=True),
@@ -90,14 +89,6 @@ class EventLines:
 
 def _source(event: Event) -> str:
     return MISSING if event.source is Source.UNKNOWN else event.source.name.lower()
-
-
-def _origin(event: Event) -> str:
-    return event.origin.name.lower()
-
-
-def _short(word: str, shorter: dict[str, str]) -> str:
-    return shorter.get(word, word)
 
 
 def _mapping(event: Event, cells: int | None) -> str:

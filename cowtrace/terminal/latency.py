@@ -9,6 +9,7 @@ from rich.text import Text
 from cowtrace.analysis.latency import Timing, timings
 from cowtrace.model import Snapshot
 from cowtrace.numbers import MISSING, WIDTH, brief, count
+from cowtrace.terminal.columns import Column, table
 from cowtrace.terminal.footer import trust
 from cowtrace.terminal.screen import View
 
@@ -41,42 +42,37 @@ def summary(now: Snapshot) -> RenderableType:
 
 def _lines(found: tuple[Timing, ...]) -> Table:
     """One line for each kind and side, with the shape of its histogram."""
-    table = Table(box=None, padding=0, pad_edge=False, header_style="bold", collapse_padding=True)
-    table.add_column("KIND", width=13, no_wrap=True)
-    table.add_column("SIDE", width=7, no_wrap=True)
-    for header in ("FAULTS", "TOTAL", "MEAN", "P50", "P99"):
-        table.add_column(header, justify="right", width=WIDTH + 1, no_wrap=True)
     buckets = _span(found)
     ends = f"{brief(1 << buckets[0])} to {brief(2 << buckets[-1])}" if buckets else ""
-    table.add_column(f" {ends}", no_wrap=True, overflow="crop")
-    for timing in found:
-        table.add_row(
-            timing.kind.label,
-            timing.side,
-            count(timing.faults),
-            brief(timing.ns),
-            brief(timing.ns / timing.faults),
-            _below(timing.percentile(0.5)),
-            _below(timing.percentile(0.99)),
-            " " + _shape(timing, buckets),
-        )
-    return table
+    columns: tuple[Column[Timing], ...] = (
+        Column("KIND", lambda timing, _: timing.kind.label, 13, right=False),
+        Column("SIDE", lambda timing, _: timing.side, 7, right=False),
+        Column("FAULTS", lambda timing, _: count(timing.faults)),
+        Column("TOTAL", lambda timing, _: brief(timing.ns)),
+        Column("MEAN", lambda timing, _: brief(timing.ns / timing.faults)),
+        Column("P50", lambda timing, _: _below(timing.percentile(0.5))),
+        Column("P99", lambda timing, _: _below(timing.percentile(0.99))),
+        Column(f" {ends}", lambda timing, _: " " + _shape(timing, buckets), 0, right=False),
+    )
+    lines = table(columns, ((timing, False) for timing in found))
+    lines.columns[-1].width, lines.columns[-1].overflow = None, "crop"
+    return lines
 
 
-def _histograms(found: tuple[Timing, ...], buckets: range) -> RenderableType:
-    table = Table(box=None, padding=0, pad_edge=False, header_style="bold", collapse_padding=True)
-    table.add_column("\nFROM", justify="right", width=WIDTH, no_wrap=True)
-    table.add_column("\nBELOW", justify="right", width=WIDTH + 1, no_wrap=True)
+def _histograms(found: tuple[Timing, ...], buckets: range) -> Table:
     shown = sorted(found, key=lambda timing: -timing.faults)[:_HISTOGRAMS]
-    shown = [timing for timing in found if timing in shown]
-    for timing in shown:
-        kind = timing.kind.label.split("-")[0].upper()[:WIDTH]
-        side = timing.side.upper()
-        table.add_column(f"{kind}\n{side}", justify="right", width=WIDTH + 1, no_wrap=True)
-    for bucket in buckets:
-        cells = (count(dict(timing.buckets).get(bucket, 0)) for timing in shown)
-        table.add_row(brief(1 << bucket), brief(2 << bucket), *cells)
-    return table
+    columns: tuple[Column[int], ...] = (
+        Column("\nFROM", lambda bucket, _: brief(1 << bucket), WIDTH),
+        Column("\nBELOW", lambda bucket, _: brief(2 << bucket)),
+        *(_histogram(timing) for timing in found if timing in shown),
+    )
+    return table(columns, ((bucket, False) for bucket in buckets))
+
+
+def _histogram(timing: Timing) -> Column[int]:
+    kind = timing.kind.label.split("-")[0].upper()[:WIDTH]
+    held = dict(timing.buckets)
+    return Column(f"{kind}\n{timing.side.upper()}", lambda bucket, _: count(held.get(bucket, 0)))
 
 
 def _span(found: tuple[Timing, ...]) -> range:

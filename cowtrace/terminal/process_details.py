@@ -3,70 +3,54 @@
 from __future__ import annotations
 
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from cowtrace.analysis.processes import Frame
-from cowtrace.model import FaultKind, FaultRow, Process, Source
+from cowtrace.model import FaultKind, FaultRow, Process
 from cowtrace.numbers import MISSING, count, size
-from cowtrace.terminal.columns import grid, name
+from cowtrace.terminal.columns import Column, pid_and_name, source_name, table
 
 
 def details(frame: Frame) -> list[RenderableType]:
-    """The two further tables, each after an empty line."""
+    """Two tables, each after an empty line.
+
+    The first has all page faults, copy-on-write or not, and the kinds that the main table leaves
+    out; the second has each sum as the kernel side keeps it.
+    """
     shown = [
         process
         for row in frame.rows[: frame.limit]
         if row.pid is not None and (process := frame.snapshot.process(row.pid))
     ]
-    return [Text(), _totals(shown), Text(), _origins(shown)]
+    sums = [
+        (process, row)
+        for process in shown
+        for row in sorted(process.rows, key=lambda row: (-row.faults, row.kind))
+    ]
+    totals = table(_TOTALS, ((process, False) for process in shown))
+    return [Text(), totals, Text(), table(_ORIGINS, ((each, False) for each in sums))]
 
 
-def _totals(processes: list[Process]) -> Table:
-    """All page faults, copy-on-write or not, then the kinds that the main table leaves out."""
-    table = grid(
-        "FAULTS\n USER",
-        "FAULTS\nKERNEL",
+_TOTALS: tuple[Column[Process], ...] = (
+    *pid_and_name(lambda process: process),
+    Column("FAULTS\n USER", lambda p, _: count(p.page_faults.user if p.page_faults else None)),
+    Column("FAULTS\nKERNEL", lambda p, _: count(p.page_faults.kernel if p.page_faults else None)),
+    Column(
         "WRITE-\nPROTECT",
-        "FILE-\nCOPIED",
-        "UN-\nCHANGED",
-        "\nFAILED",
-        "UNCLAS-\nSIFIED",
-    )
-    for process in processes:
-        faults = process.page_faults
-        table.add_row(
-            str(process.pid),
-            name(process.comm, process.exited),
-            count(faults.user if faults else None),
-            count(faults.kernel if faults else None),
-            count(faults.write_protect if faults else None),
-            count(process.count(FaultKind.FILE_COPIED)),
-            count(process.count(FaultKind.UNCHANGED)),
-            count(process.count(FaultKind.FAILED)),
-            count(process.count(FaultKind.UNCLASSIFIED)),
-        )
-    return table
-
-
-def _origins(processes: list[Process]) -> Table:
-    """Each sum as the kernel side keeps it; ACTOR is the process that made a remote write."""
-    table = grid("KIND", "SOURCE", "ORIGIN", "ACTOR", "FAULTS", "BYTES")
-    table.columns[2].width = len(" unclassified")
-    for process in processes:
-        for row in sorted(process.rows, key=_most_first):
-            table.add_row(
-                str(process.pid),
-                name(process.comm, process.exited),
-                row.kind.label,
-                MISSING if row.source is Source.UNKNOWN else row.source.name.lower(),
-                row.origin.name.lower(),
-                MISSING if row.actor is None else str(row.actor),
-                count(row.faults),
-                size(row.bytes),
-            )
-    return table
-
-
-def _most_first(row: FaultRow) -> tuple[int, int]:
-    return (-row.faults, row.kind)
+        lambda p, _: count(p.page_faults.write_protect if p.page_faults else None),
+    ),
+    Column("FILE-\nCOPIED", lambda p, _: count(p.count(FaultKind.FILE_COPIED))),
+    Column("UN-\nCHANGED", lambda p, _: count(p.count(FaultKind.UNCHANGED))),
+    Column("\nFAILED", lambda p, _: count(p.count(FaultKind.FAILED))),
+    Column("UNCLAS-\nSIFIED", lambda p, _: count(p.count(FaultKind.UNCLASSIFIED))),
+)
+_ORIGINS: tuple[Column[tuple[Process, FaultRow]], ...] = (
+    *pid_and_name(lambda pair: pair[0]),
+    Column("KIND", lambda pair, _: pair[1].kind.label, 13),
+    Column("SOURCE", lambda pair, _: source_name(pair[1].source)),
+    Column("ORIGIN", lambda pair, _: pair[1].origin.name.lower()),
+    # the process that made a remote write
+    Column("ACTOR", lambda pair, _: MISSING if pair[1].actor is None else str(pair[1].actor)),
+    Column("FAULTS", lambda pair, _: count(pair[1].faults)),
+    Column("BYTES", lambda pair, _: size(pair[1].bytes)),
+)

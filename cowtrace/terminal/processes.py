@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from cowtrace.analysis.processes import Frame, Row, total
-from cowtrace.numbers import WIDTH, count, size
-from cowtrace.terminal.columns import COMM_CELLS, PID_CELLS, grid, name
+from cowtrace.numbers import count, size
+from cowtrace.terminal.columns import Column, fitted, pid_and_name, table
 from cowtrace.terminal.footer import containers, trust
 from cowtrace.terminal.latency import summary
 from cowtrace.terminal.process_details import details
 from cowtrace.terminal.screen import View
 from cowtrace.text import COLUMNS
 
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """A column of one number of a row."""
-
-    header: str
-    text: Callable[[Row], str]
-
-
-NUMBERS = (
-    Number("FAULTS", lambda row: count(row.faults)),
-    Number("COPIED", lambda row: count(row.copied)),
-    Number("ZERO", lambda row: count(row.zero)),
-    Number("REUSED", lambda row: count(row.reused)),
-    Number("SHARED", lambda row: count(row.shared)),
-    Number("BYTES", lambda row: size(row.bytes)),
-    Number("/S", lambda row: size(row.rate)),
+NUMBERS: tuple[Column[Row], ...] = (
+    Column("FAULTS", lambda row, _: count(row.faults)),
+    Column("COPIED", lambda row, _: count(row.copied)),
+    Column("ZERO", lambda row, _: count(row.zero)),
+    Column("REUSED", lambda row, _: count(row.reused)),
+    Column("SHARED", lambda row, _: count(row.shared)),
+    Column("BYTES", lambda row, _: size(row.bytes)),
+    Column("/S", lambda row, _: size(row.rate)),
 )
-
-
+_COLUMNS: tuple[Column[Row], ...] = (*pid_and_name(lambda row: row), *NUMBERS)
 # What a terminal of less than 80 columns loses, in this order.
 DISPENSABLE = ("SHARED", "ZERO", "REUSED", "FAULTS")
 
@@ -65,19 +54,12 @@ def render(frame: Frame, width: int = COLUMNS) -> RenderableType:
 
 def fault_table(frame: Frame, width: int = COLUMNS) -> Table:
     """One row per process, then the totals if the frame has them."""
-    columns = _fitting(width)
-    table = grid(*(column.header for column in columns))
-    for row in frame.rows[: frame.limit]:
-        table.add_row(
-            str(row.pid),
-            name(row.comm, row.exited),
-            *(column.text(row) for column in columns),
-            style="dim" if row.exited else None,
-        )
+    columns = fitted(_COLUMNS, width, DISPENSABLE)
+    made = table(columns, ((row, row.exited) for row in frame.rows[: frame.limit]))
     if frame.total:
         sums = total(frame.snapshot, None)
-        table.add_row("", sums.comm, *(column.text(sums) for column in columns), style="bold")
-    return table
+        made.add_row(*(column.text(sums, column.cells) for column in columns), style="bold")
+    return made
 
 
 def footer(frame: Frame) -> Text:
@@ -88,11 +70,3 @@ def footer(frame: Frame) -> Text:
         f"{len(shown):,} of {frame.processes:,} processes",
         exited=any(row.exited for row in shown),
     )
-
-
-def _fitting(width: int) -> list[Number]:
-    columns = list(NUMBERS)
-    for header in DISPENSABLE:
-        if PID_CELLS + 1 + COMM_CELLS + len(columns) * (WIDTH + 1) > width:
-            columns = [column for column in columns if column.header != header]
-    return columns
