@@ -2,19 +2,79 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
+
+import click
 
 from cowtrace import proc
+from cowtrace.cli import cgroups
+from cowtrace.cli.options import Command, usage_error
 from cowtrace.model import Event, FaultKind, Process, Snapshot
 from cowtrace.tracer.filter import Filter
+
+KINDS = tuple(kind.label for kind in FaultKind)
+_PROCESSES = (
+    click.option("-p", "--pid", "pids", type=click.IntRange(min=1), multiple=True, metavar="PID",
+                 help="Trace only this process; may be repeated."),
+    click.option("--follow", is_flag=True,
+                 help="With -p: also trace its present and future descendants."),
+    click.option("--comm", metavar="GLOB",
+                 help="Trace only processes whose name matches GLOB: 'redis*'."),
+    click.option("--cgroup", metavar="PATH",
+                 help="Trace only tasks in this cgroup (v2), as of a container, and below it."),
+)  # fmt: skip
+_KIND = click.option(
+    "--kind",
+    "kinds",
+    type=click.Choice(KINDS),
+    multiple=True,
+    metavar="KIND",
+    help=f"Trace only faults of this kind; may be repeated: {', '.join(KINDS)}.",
+)
+
+
+def process_options(command: Command) -> Command:
+    """-p, --follow, --comm and --cgroup; the command gets them as one `choice`."""
+
+    @functools.wraps(command)
+    def chosen(
+        *args: Any,
+        pids: tuple[int, ...],
+        follow: bool,
+        comm: str | None,
+        cgroup: str | None,
+        kinds: tuple[str, ...] = (),
+        **kwargs: Any,
+    ) -> Any:
+        if follow and not pids:
+            raise usage_error("--follow needs -p", "name the ancestor whose descendants to trace")
+        choice = Choice(
+            names=tuple((pid, proc.comm(pid)) for pid in dict.fromkeys(pids)),
+            follow=follow,
+            cgroup=cgroups.folder(cgroup) if cgroup else None,
+            comm=comm,
+            kinds=frozenset(kind for kind in FaultKind if kind.label in kinds),
+        )
+        return command(*args, choice=choice, **kwargs)
+
+    for option in reversed(_PROCESSES):
+        chosen = option(chosen)
+    return chosen  # type: ignore[return-value]
+
+
+def filter_options(command: Command) -> Command:
+    """The options of `process_options`, and --kind."""
+    return process_options(_KIND(command))
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The processes and kinds that `cli.options.filter_options` choose; by default all."""
+    """The processes and kinds that the options of this module choose; by default all."""
 
     names: tuple[tuple[int, str], ...] = ()  # pid, and its name when the command began
     follow: bool = False  # their descendants too

@@ -12,12 +12,12 @@ import click
 
 from cowtrace.analysis.processes import Frame, rows
 from cowtrace.cli.attach import attach
-from cowtrace.cli.choose_screen import can_redraw
 from cowtrace.cli.options import attach_option
 from cowtrace.demo import presenter
 from cowtrace.demo.acts import Act, Played, Stage, check_pages
 from cowtrace.errors import EXIT_MISMATCH
 from cowtrace.model import Snapshot
+from cowtrace.terminal.screen import can_redraw
 from cowtrace.workloads import REGION_END, REGION_START
 
 PAGES = 20_000
@@ -29,7 +29,7 @@ _REFRESH = 0.3
 @click.option("--pages", type=int, default=PAGES, show_default=True, metavar="N",
               help="The parent fills N pages; takes three times their memory.")  # fmt: skip
 @click.option("--pause", type=click.FloatRange(min=0), metavar="SECONDS", show_default=False,
-              help=f"After each act; {_TERMINAL_PAUSE} by default, 0 on a pipe.")  # fmt: skip
+              help=f"Wait after each act; {_TERMINAL_PAUSE} by default, 0 on a pipe.")  # fmt: skip
 @attach_option
 @click.pass_context
 def demo(ctx: click.Context, pages: int, pause: float | None, plan: str) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 import click
 
 from cowtrace.analysis.questions.compare import compare
-from cowtrace.cli.options import csv_option, json_option
+from cowtrace.cli.options import Form, form_options
+from cowtrace.machine import question_objects
 from cowtrace.machine.csv import CsvLines
 from cowtrace.recording.reader import read
-from cowtrace.terminal import diff as view
+from cowtrace.terminal.diff import diff_text
 from cowtrace.terminal.screen import show
 from cowtrace.text import printable
 
@@ -20,9 +21,8 @@ from cowtrace.text import printable
 @click.command(epilog="\b\nExample:\n  cowtrace diff before.cow after.cow")
 @click.argument("before", metavar="BEFORE")
 @click.argument("after", metavar="AFTER")
-@json_option
-@csv_option
-def diff(before: str, after: str, as_json: bool, as_csv: bool) -> None:
+@form_options
+def diff(before: str, after: str, form: Form) -> None:
     """Compare two recordings: did my fix help?
 
     The first line is the answer. Then come reasons not to compare the two, if there are any,
@@ -32,9 +32,9 @@ def diff(before: str, after: str, as_json: bool, as_csv: bool) -> None:
     if names[0] == names[1]:
         names = [printable(before), printable(after)]
     found = compare(read(Path(before)), read(Path(after)), (names[0], names[1]))
-    if as_json:
-        click.echo(json.dumps(view.as_object(found)))
-    elif as_csv:
-        CsvLines(sys.stdout).answers(view.as_object(found)["questions"])
+    if form == "json":
+        click.echo(json.dumps(question_objects.diff(found)))
+    elif form == "csv":
+        CsvLines(sys.stdout).answers(question_objects.diff(found)["questions"])
     else:
-        show(view.diff(found))
+        show(diff_text(found))

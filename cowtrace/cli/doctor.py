@@ -11,7 +11,7 @@ import click
 
 from cowtrace.analysis.cost import Cost
 from cowtrace.cli.attach import attach
-from cowtrace.cli.options import csv_option, json_option
+from cowtrace.cli.options import Form, form_options
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.facts import KernelFacts
 from cowtrace.kernel.plan import PLAN_NAMES, Detail, NoPlan, PlanName, preference, probe_plan
@@ -35,9 +35,8 @@ _DETAILS_OF: tuple[tuple[str, frozenset[Detail]], ...] = (
 
 @click.command(epilog="\b\nExamples:\n  sudo cowtrace doctor\n  sudo cowtrace doctor --cost")
 @click.option("--cost", is_flag=True, help="Also measure what tracing costs on this machine.")
-@json_option
-@csv_option
-def doctor(cost: bool, as_json: bool, as_csv: bool) -> None:
+@form_options
+def doctor(cost: bool, form: Form) -> None:
     """Show what this kernel offers and which probe plan can run.
 
     Each plan is really attached, and detached at once. Exit code 0 when at least one can run,
@@ -54,7 +53,7 @@ def doctor(cost: bool, as_json: bool, as_csv: bool) -> None:
     trials = tuple(_try(name, facts) for name in (preference(facts) if facts else PLAN_NAMES))
     runs = any(trial.runs for trial in trials)
     costs = _costs() if cost and runs else ()
-    if as_json:
+    if form == "json":
         written: dict[str, object] = {
             "kernel": os.uname().release,
             "requirements": [asdict(need) for need in needs],
@@ -64,7 +63,7 @@ def doctor(cost: bool, as_json: bool, as_csv: bool) -> None:
         if cost:
             written["cost"] = [cost_object(each) for each in costs]
         print(json.dumps(written))
-    elif as_csv:
+    elif form == "csv":
         rows = [cost_object(each) for each in costs] if cost else [asdict(need) for need in needs]
         CsvLines(sys.stdout).write(rows)
     else:

@@ -16,9 +16,10 @@ import click
 
 from cowtrace import tracer
 from cowtrace.cli.attach import attach
-from cowtrace.cli.choice import Choice, families
-from cowtrace.cli.live import ending_held, ticks
-from cowtrace.cli.options import attach_option, notice, notices_option, process_options
+from cowtrace.cli.choice import Choice, families, process_options
+from cowtrace.cli.live import ENDING, ticks
+from cowtrace.cli.options import attach_option, notice, notices_option
+from cowtrace.cli.signals import held
 from cowtrace.errors import EXIT_USAGE, CowtraceError
 from cowtrace.kernel.statistics import enabled
 from cowtrace.proc import Places
@@ -91,7 +92,7 @@ def prometheus(
                 only=replace(choice.in_kernel(), follow=bool(choice.pids)),
             )
         )
-        signals = ending_held(stack)
+        signals = stack.enter_context(held(*ENDING))
         watched = _Watched(live, metrics, choice)
         watched.look()
 
@@ -105,7 +106,7 @@ def prometheus(
         click.echo(f"cowtrace: {scheme}://{shown}:{bound}{server.PATH}", err=True)
         if config.users and not config.tls and not server.is_loopback(host):
             notice("without a tls_server_config, passwords can be read on their way")
-        for _ in ticks(signals, interval, None, None):
+        for _ in ticks(signals, interval, None):
             watched.look()
 
 

@@ -4,50 +4,26 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import click
 
 from cowtrace.analysis.forks import WINDOW, fork_rows
-from cowtrace.analysis.processes import DEFAULT_ROWS
 from cowtrace.cli import cgroups
 from cowtrace.cli.attach import attach
-from cowtrace.cli.choice import Choice
+from cowtrace.cli.choice import Choice, process_options
 from cowtrace.cli.live import Refresh, watch
-from cowtrace.cli.options import (
-    attach_option,
-    csv_option,
-    interval_arguments,
-    json_option,
-    process_options,
-)
+from cowtrace.cli.options import Output, live_options, rows_option
 from cowtrace.machine import detail_objects
 from cowtrace.model import ForkGeneration, Snapshot
 from cowtrace.proc import Places
 from cowtrace.tracer.filter import Filter
 
-if TYPE_CHECKING:
-    from cowtrace.terminal.screen import View
-
 
 @click.command(epilog="\b\nExample:\n  sudo cowtrace forks -p $(pidof redis-server)")
 @process_options
-@click.option("--rows", "limit", type=click.IntRange(min=1), default=DEFAULT_ROWS,
-              show_default=True, metavar="N",
-              help="Show at most N forks; --json has all.")  # fmt: skip
-@attach_option
-@json_option
-@csv_option
-@interval_arguments
-def forks(
-    choice: Choice,
-    limit: int,
-    plan: str,
-    as_json: bool,
-    as_csv: bool,
-    interval: float,
-    count: int | None,
-) -> None:
+@rows_option("Show at most N forks; --json has all.")
+@live_options
+def forks(choice: Choice, limit: int, plan: str, output: Output) -> None:
     """Show each fork's sharing: how much of it is lost, and what may come.
 
     Every INTERVAL seconds (1 by default), COUNT times (until interrupted by default). Each fork
@@ -68,6 +44,8 @@ def forks(
              of the mean rate since the fork; grows; still: no copy in these
     TO COME  may still be copied: an upper bound, each page is copied only once
     """
+    from cowtrace.terminal.forks import view
+
     history: deque[Snapshot] = deque(maxlen=WINDOW + 1)
     members: set[int] = set()  # every pid seen in the cgroup so far
     places = Places()
@@ -80,22 +58,17 @@ def forks(
         history.append(kept)
         rows = fork_rows(history, before)
         places.look(now)
-
-        def drawn() -> View:
-            from cowtrace.terminal.forks import view
-
-            shown = [row.generation for row in rows[:limit]]
-            pids = [pid for fork in shown for pid in (fork.parent, fork.child)]
-            return view(kept, rows, limit, places.of_pids(now, pids))
-
-        return Refresh(kept, drawn, lambda: detail_objects.generations(rows, places.of))
+        shown = [row.generation for row in rows[:limit]]
+        pids = [pid for fork in shown for pid in (fork.parent, fork.child)]
+        return Refresh(
+            kept,
+            lambda: view(kept, rows, limit, places.of_pids(now, pids)),
+            lambda: detail_objects.generations(rows, places.of),
+        )
 
     # No PID filter in the kernel: both sides of a fork count, and -p may name either.
     live = attach(plan, details=frozenset({"generation"}), only=Filter(cgroup=choice.cgroup))
-    watch(
-        live, refresh, rows="generations",
-        interval=interval, count=count, as_json=as_json, as_csv=as_csv,
-    )  # fmt: skip
+    watch(live, refresh, "generations", output)
 
 
 def _of(now: Snapshot, choice: Choice, members: set[int]) -> Snapshot:

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from cowtrace.cli.attach import LATENCY, attach
-from cowtrace.cli.choice import Choice
+from cowtrace.cli.choice import Choice, filter_options
 from cowtrace.cli.live import Refresh, watch
-from cowtrace.cli.options import (
-    attach_option,
-    csv_option,
-    filter_options,
-    interval_arguments,
-    json_option,
-)
+from cowtrace.cli.options import Output, live_options
 from cowtrace.machine.objects import latency_of
 from cowtrace.model import Snapshot
-
-if TYPE_CHECKING:
-    from cowtrace.terminal.screen import View
 
 
 @click.command(
@@ -28,13 +17,8 @@ if TYPE_CHECKING:
     "  sudo cowtrace latency -p $(pidof redis-server) 10 1"
 )
 @filter_options
-@attach_option
-@json_option
-@csv_option
-@interval_arguments
-def latency(
-    choice: Choice, plan: str, as_json: bool, as_csv: bool, interval: float, count: int | None
-) -> None:
+@live_options
+def latency(choice: Choice, plan: str, output: Output) -> None:
     """Show how long the faults took, by kind, parent's and child's apart, live.
 
     Every INTERVAL seconds (1 by default), COUNT times (until interrupted by default); sums
@@ -46,19 +30,11 @@ def latency(
 
     The tracepoint plan sees no fault end, so it cannot time them.
     """
+    from cowtrace.terminal.latency import view
 
     def refresh(now: Snapshot, _: Snapshot | None) -> Refresh:
         kept = choice.of(now)
-
-        def drawn() -> View:
-            from cowtrace.terminal.latency import view
-
-            return view(kept)
-
-        return Refresh(kept, drawn, lambda: latency_of(kept))
+        return Refresh(kept, lambda: view(kept), lambda: latency_of(kept))
 
     live = attach(plan, details=LATENCY, only=choice.in_kernel())
-    watch(
-        live, refresh, rows="latency",
-        interval=interval, count=count, as_json=as_json, as_csv=as_csv,
-    )  # fmt: skip
+    watch(live, refresh, "latency", output)

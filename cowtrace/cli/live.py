@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
-from cowtrace.cli.choose_screen import Screen, screen
+from cowtrace.cli.options import Output
 from cowtrace.cli.signals import Held, held
 from cowtrace.machine.csv import CsvLines
 from cowtrace.machine.objects import head
@@ -19,7 +19,7 @@ from cowtrace.model import Snapshot
 from cowtrace.tracer import Tracer
 
 if TYPE_CHECKING:
-    from cowtrace.terminal.screen import View
+    from cowtrace.terminal.screen import Screen, View
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
 _LOOK_SECONDS = 1.0  # between two looks; a process that ends takes its function names with it
@@ -37,59 +37,66 @@ class Refresh:
 def watch(
     live: Tracer,
     refresh: Callable[[Snapshot, Snapshot | None], Refresh],
-    *,
     rows: str,
-    interval: float,
-    count: int | None,
-    as_json: bool,
-    as_csv: bool,
+    output: Output,
+    *,
     out: TextIO | None = None,
-    show: bool = True,
     look: bool = False,
     at_end: Callable[[Snapshot], None] | None = None,
 ) -> None:
-    """Show `refresh(now, before)` at each interval, until `count` of them or a signal; detach.
+    """Show `refresh(now, before)` at each interval, until the last one or a signal; detach.
 
-    `rows` names the list in the object whose items are the CSV rows. `show=False`: draw nothing.
-    `look`: see `snapshots`. `at_end` gets the last snapshot after the tracer is detached, while
+    `rows` names the list in the object whose items are the CSV rows. With `look`, also read the
+    maps within long intervals: functions of a stack can be named only while its process lives.
+    With `at_end`, draw no tables: it gets the last snapshot after the tracer is detached, while
     signals are still held.
     """
     stream = out or sys.stdout
     with ExitStack() as stack:
         stack.enter_context(live)
-        signals = ending_held(stack)
+        signals = stack.enter_context(held(*ENDING, signal.SIGWINCH))
         lines = CsvLines(stream)
-        drawn = None if as_json or as_csv or not show else stack.enter_context(screen())
+        drawn: Screen | None = None
+        if output.form == "table" and not at_end:
+            from cowtrace.terminal.screen import screen
+
+            drawn = stack.enter_context(screen(stream))
         now: Refresh | None = None
-        for snapshot, before in snapshots(live, signals, interval, count, drawn, look=look):
+        earlier: Snapshot | None = None
+        before: Snapshot | None = None
+        resized = drawn.resized if drawn else None
+        for _ in ticks(
+            signals, output.interval, output.count, resized, live.snapshot if look else None
+        ):
+            snapshot = live.snapshot()
+            # a signal may end the last interval too early for a rate: then measure it over two
+            if before and snapshot.at_ns - before.at_ns < output.interval * 0.5e9:
+                before = earlier
             now = refresh(snapshot, before)
             if drawn:
                 drawn.show(now.view())
-            elif as_csv:
+            elif output.form == "csv":
                 lines.snapshot(head(now.snapshot) | now.as_object(), rows)
-            elif as_json:
+            elif output.form == "json":
                 stream.write(json.dumps(head(now.snapshot) | now.as_object()) + "\n")
                 stream.flush()
+            earlier, before = before, snapshot
         if now and at_end:
             live.close()
             at_end(now.snapshot)
-
-
-def ending_held(stack: ExitStack) -> Held:
-    """Hold the signals that end or resize a live view until the stack is closed."""
-    return stack.enter_context(held(*ENDING, signal.SIGWINCH))
 
 
 def ticks(
     signals: Held,
     interval: float,
     count: int | None,
-    show: Screen | None,
+    resized: Callable[[], None] | None = None,
     look: Callable[[], object] | None = None,
 ) -> Iterator[None]:
     """One item at the end of each interval, and a last one when a signal ends it early.
 
-    Within a long interval, `look` is called every second.
+    `resized` is called when the terminal's size changes; `look` every second within a long
+    interval.
     """
     deadline = time.monotonic() + interval
     ticked = 0
@@ -100,8 +107,8 @@ def ticks(
             look()
             continue
         if info and info.si_signo == signal.SIGWINCH:
-            if show:
-                show.resized()
+            if resized:
+                resized()
             continue
         yield
         if info:
@@ -109,28 +116,3 @@ def ticks(
         ticked += 1
         # a refresh that took longer than the interval must not be followed by a burst
         deadline = max(deadline + interval, time.monotonic())
-
-
-def snapshots(
-    live: Tracer,
-    signals: Held,
-    interval: float,
-    count: int | None,
-    show: Screen | None,
-    *,
-    look: bool = False,
-) -> Iterator[tuple[Snapshot, Snapshot | None]]:
-    """Yield at each tick the present snapshot, and the one that rates are measured from.
-
-    With `look`, also read the maps within long intervals: functions of a stack can be named
-    only while its process lives.
-    """
-    earlier: Snapshot | None = None
-    before: Snapshot | None = None
-    for _ in ticks(signals, interval, count, show, live.snapshot if look else None):
-        now = live.snapshot()
-        # a signal may end the last interval too early for a rate: then measure it over two
-        if before and now.at_ns - before.at_ns < interval * 0.5e9:
-            before = earlier
-        yield now, before
-        earlier, before = before, now

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from cowtrace.analysis.mappings import mapping_rows
-from cowtrace.analysis.processes import DEFAULT_ROWS, SORT_KEYS
+from cowtrace.cli import live
 from cowtrace.cli.attach import attach
-from cowtrace.cli.choice import Choice
+from cowtrace.cli.choice import Choice, filter_options
 from cowtrace.cli.live import Refresh
-from cowtrace.cli.live import watch as watch_live
-from cowtrace.cli.options import (
-    attach_option,
-    csv_option,
-    filter_options,
-    interval_arguments,
-    json_option,
-)
+from cowtrace.cli.options import Output, live_options, rows_option, sort_option
 from cowtrace.machine import detail_objects
 from cowtrace.model import Snapshot
 from cowtrace.proc import Places
-
-if TYPE_CHECKING:
-    from cowtrace.terminal.screen import View
 
 
 @click.command(
@@ -34,26 +22,10 @@ if TYPE_CHECKING:
 @filter_options
 @click.option("--addresses", is_flag=True,
               help="Show one row per mapping, with its address and size.")  # fmt: skip
-@click.option("--sort", type=click.Choice(SORT_KEYS, case_sensitive=False), default="bytes",
-              show_default=True, help="Sort by this column; rate is /S.")  # fmt: skip
-@click.option("--rows", "limit", type=click.IntRange(min=1), default=DEFAULT_ROWS,
-              show_default=True, metavar="N",
-              help="Show at most N rows; --json has all.")  # fmt: skip
-@attach_option
-@json_option
-@csv_option
-@interval_arguments
-def maps(
-    choice: Choice,
-    addresses: bool,
-    sort: str,
-    limit: int,
-    plan: str,
-    as_json: bool,
-    as_csv: bool,
-    interval: float,
-    count: int | None,
-) -> None:
+@sort_option("bytes")
+@rows_option("Show at most N rows; --json has all.")
+@live_options
+def maps(choice: Choice, addresses: bool, sort: str, limit: int, plan: str, output: Output) -> None:
     """Show in which mappings pages are copied: heap, stack, files, live.
 
     Every INTERVAL seconds (1 by default), COUNT times (until interrupted by default); sums
@@ -66,42 +38,31 @@ def maps(
     [anon]           other anonymous memory: malloc's larger blocks, thread stacks
     +thp, +hugetlb   huge pages were hit
     """
-    watch(
-        choice, interval, count, plan=plan, as_json=as_json, as_csv=as_csv, limit=limit, sort=sort,
-        addresses=addresses,
-    )  # fmt: skip
+    watch(choice, plan, output, limit, sort, addresses=addresses)
 
 
 def watch(
-    choice: Choice,
-    interval: float,
-    count: int | None,
-    *,
-    plan: str,
-    as_json: bool,
-    as_csv: bool,
-    limit: int,
-    sort: str,
-    addresses: bool = False,
+    choice: Choice, plan: str, output: Output, limit: int, sort: str, *, addresses: bool = False
 ) -> None:
     """Attach, then show the mappings at each interval."""
+    from cowtrace.terminal.mappings import view
+
     one = len(choice.pids) == 1 and not choice.follow
+    each = addresses or output.form != "table"
     places = Places()
 
     def refresh(now: Snapshot, before: Snapshot | None) -> Refresh:
         kept = choice.of(now)
-        rows = mapping_rows(kept, before, addresses=addresses or as_json or as_csv, sort=sort)
+        rows = mapping_rows(kept, before, addresses=each, sort=sort)
+        places.look(now)
+        pids = [row.pid for row in rows[:limit]]
+        return Refresh(
+            kept,
+            lambda: view(
+                kept, rows, limit, places.of_pids(kept, pids), one=one, addresses=addresses
+            ),
+            lambda: detail_objects.mappings(rows),
+        )
 
-        def drawn() -> View:
-            from cowtrace.terminal.mappings import view
-
-            places.look(now)
-            containers = places.of_pids(kept, (row.pid for row in rows[:limit]))
-            return view(kept, rows, limit, containers, one=one, addresses=addresses)
-
-        return Refresh(kept, drawn, lambda: detail_objects.mappings(rows))
-
-    watch_live(
-        attach(plan, details=frozenset({"mapping"}), only=choice.in_kernel()), refresh,
-        rows="mappings", interval=interval, count=count, as_json=as_json, as_csv=as_csv,
-    )  # fmt: skip
+    traced = attach(plan, details=frozenset({"mapping"}), only=choice.in_kernel())
+    live.watch(traced, refresh, "mappings", output)

@@ -6,160 +6,117 @@ import functools
 import json
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 
 import click
 
-if TYPE_CHECKING:
-    from cowtrace.cli.choice import Choice
-
-PLANS = ("auto", "fentry", "kprobe", "tracepoint")
-# As cowtrace.model.FaultKind labels them; a test compares. So that --help imports nothing.
-KINDS = (
-    "copied",
-    "file-copied",
-    "zero-filled",
-    "reused",
-    "shared",
-    "unchanged",
-    "failed",
-    "unclassified",
-)
+from cowtrace.analysis.processes import DEFAULT_ROWS, SORT_KEYS
+from cowtrace.machine.csv import CsvLines
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Form = Literal["table", "json", "csv"]
+Lines = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """How often a live command writes, and in which form."""
+
+    interval: float  # seconds
+    count: int | None  # of intervals; None: until interrupted
+    form: Form
+
 
 attach_option = click.option(
     "--attach",
     "plan",
-    type=click.Choice(PLANS),
+    type=click.Choice(("auto", "fentry", "kprobe", "tracepoint")),
     default="auto",
     show_default=True,
     help="Choose the probe plan; auto: the cheapest plan that this kernel supports.",
 )
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, one object a line.")
-
-
-def csv_option(command: Command) -> Command:
-    """--csv, which cannot be combined with --json; the command gets `as_csv`."""
-
-    @functools.wraps(command)
-    def one_format(*args: Any, as_csv: bool, as_json: bool, **kwargs: Any) -> Any:
-        if as_csv and as_json:
-            raise click.UsageError("--csv or --json, one of them")
-        if as_csv and kwargs.get("latency"):
-            raise click.UsageError("--latency is a table of its own: cowtrace latency --csv")
-        return command(*args, as_csv=as_csv, as_json=as_json, **kwargs)
-
-    option = click.option("--csv", "as_csv", is_flag=True, help="Write CSV, one row a line.")
-    return option(one_format)  # type: ignore[return-value]
-
-
-Lines = Callable[[Mapping[str, Any]], None]
-
-
-def lines_of(as_json: bool, as_csv: bool) -> Lines | None:
-    """The function that writes an object to stdout as JSON or CSV; None: write a table."""
-    if as_csv:
-        from cowtrace.machine.csv import CsvLines
-
-        lines = CsvLines(sys.stdout)
-        return lambda row: lines.write([row])
-    if as_json:
-        return lambda row: print(json.dumps(row), flush=True)
-    return None
-
-
 verbose_option = click.option(
     "-v",
     "--verbose",
     is_flag=True,
     help="Also show all page faults, rarer kinds, and the origin of each fault.",
 )
-
 notices_option = click.option(
     "-v", "--verbose", is_flag=True, help="Report which probe plan is attached, and why."
 )
-
 latency_option = click.option(
     "--latency", is_flag=True, help="Also show the time in faults, by kind and side of the fork."
 )
 
 
-def interval_arguments(command: Command) -> Command:
-    """[INTERVAL [COUNT]], as vmstat(8) takes them."""
-    count = click.argument("count", type=click.IntRange(min=1), required=False)
-    interval = click.argument("interval", type=click.FloatRange(min=0.05), default=1.0)
-    return interval(count(command))
+def sort_option(default: str) -> Callable[[Command], Command]:
+    """--sort, by a column of the table of processes or of mappings."""
+    return click.option(
+        "--sort",
+        type=click.Choice(SORT_KEYS, case_sensitive=False),
+        default=default,
+        show_default=True,
+        help="Sort by this column; rate is /S.",
+    )
 
 
-_PROCESSES = (
-    click.option("-p", "--pid", "pids", type=click.IntRange(min=1), multiple=True, metavar="PID",
-                 help="Trace only this process; may be repeated."),
-    click.option("--follow", is_flag=True,
-                 help="With -p: also trace its present and future descendants."),
-    click.option("--comm", metavar="GLOB",
-                 help="Trace only processes whose name matches GLOB: 'redis*'."),
-    click.option("--cgroup", metavar="PATH",
-                 help="Trace only tasks in this cgroup (v2), as of a container, and below it."),
-)  # fmt: skip
-_KIND = click.option(
-    "--kind",
-    "kinds",
-    type=click.Choice(KINDS),
-    multiple=True,
-    metavar="KIND",
-    help=f"Trace only faults of this kind; may be repeated: {', '.join(KINDS)}.",
-)
+def rows_option(words: str) -> Callable[[Command], Command]:
+    """--rows, which limits tables only; the command gets it as `limit`."""
+    return click.option(
+        "--rows",
+        "limit",
+        type=click.IntRange(min=1),
+        default=DEFAULT_ROWS,
+        show_default=True,
+        metavar="N",
+        help=words,
+    )
 
 
-def process_options(command: Command) -> Command:
-    """-p, --follow, --comm and --cgroup; the command gets them as one `choice`."""
+def form_options(command: Command) -> Command:
+    """--json and --csv, at most one of them; the command gets `form`."""
 
     @functools.wraps(command)
-    def chosen(
-        *args: Any,
-        pids: tuple[int, ...],
-        follow: bool,
-        comm: str | None,
-        cgroup: str | None,
-        kinds: tuple[str, ...] = (),
-        **kwargs: Any,
-    ) -> Any:
-        choice = _choice(pids, follow, comm, cgroup, kinds)
-        return command(*args, choice=choice, **kwargs)
+    def in_form(*args: Any, as_json: bool, as_csv: bool, **kwargs: Any) -> Any:
+        if as_csv and as_json:
+            raise usage_error("--json and --csv cannot be combined", "give one of them")
+        if as_csv and kwargs.get("latency"):
+            raise usage_error("--csv has no columns for --latency", "run: cowtrace latency --csv")
+        form: Form = "json" if as_json else "csv" if as_csv else "table"
+        return command(*args, form=form, **kwargs)
 
-    for option in reversed(_PROCESSES):
-        chosen = option(chosen)
-    return chosen  # type: ignore[return-value]
+    csv = click.option("--csv", "as_csv", is_flag=True, help="Write CSV, one row a line.")
+    json = click.option("--json", "as_json", is_flag=True, help="Write JSON, one object a line.")
+    return json(csv(in_form))  # type: ignore[return-value]
 
 
-def filter_options(command: Command) -> Command:
-    """The options of `process_options`, and --kind."""
-    return process_options(_KIND(command))
+def live_options(command: Command) -> Command:
+    """--attach, --json, --csv and [INTERVAL [COUNT]], as vmstat(8) takes them.
+
+    The command gets `plan` and `output`.
+    """
+
+    @functools.wraps(command)
+    def live(*args: Any, interval: float, count: int | None, form: Form, **kwargs: Any) -> Any:
+        return command(*args, output=Output(interval, count, form), **kwargs)
+
+    count = click.argument("count", type=click.IntRange(min=1), required=False)
+    interval = click.argument("interval", type=click.FloatRange(min=0.05), default=1.0)
+    return attach_option(form_options(interval(count(live))))  # type: ignore[return-value]
 
 
-def _choice(
-    pids: tuple[int, ...],
-    follow: bool,
-    comm: str | None,
-    cgroup: str | None,
-    kinds: tuple[str, ...],
-) -> Choice:
-    from cowtrace import proc
-    from cowtrace.cli import cgroups
-    from cowtrace.cli.choice import Choice
-    from cowtrace.model import FaultKind
+def lines_of(form: Form) -> Lines | None:
+    """The function that writes an object to stdout as JSON or CSV; None: write a table."""
+    if form == "csv":
+        lines = CsvLines(sys.stdout)
+        return lambda row: lines.write([row])
+    return (lambda row: print(json.dumps(row), flush=True)) if form == "json" else None
 
-    if follow and not pids:
-        raise click.UsageError("--follow needs -p: whose descendants?")
-    return Choice(
-        names=tuple((pid, proc.comm(pid)) for pid in dict.fromkeys(pids)),
-        follow=follow,
-        cgroup=cgroups.folder(cgroup) if cgroup else None,
-        comm=comm,
-        kinds=frozenset(kind for kind in FaultKind if kind.label in kinds),
-    )
+
+def usage_error(problem: str, hint: str) -> click.UsageError:
+    """The error for options that do not go together; click adds the usage of the command."""
+    return click.UsageError(f"{problem}\nHint: {hint}")
 
 
 def notice(text: str) -> None:

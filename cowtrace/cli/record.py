@@ -13,18 +13,16 @@ from pathlib import Path
 
 import click
 
-from cowtrace import __version__, proc, tracer
+from cowtrace import __version__, proc
 from cowtrace.cli import launch
 from cowtrace.cli.attach import attach
-from cowtrace.cli.choice import Choice, families, family
-from cowtrace.cli.launch import HELD, follow
-from cowtrace.cli.live import ending_held, ticks
-from cowtrace.cli.options import attach_option, notices_option, process_options
+from cowtrace.cli.choice import Choice, families, family, process_options
+from cowtrace.cli.live import ENDING, ticks
+from cowtrace.cli.options import attach_option, notices_option, usage_error
 from cowtrace.cli.recorder import Recorder, StatusLine
 from cowtrace.cli.signals import held
 from cowtrace.errors import EXIT_NO_ROOM
 from cowtrace.kernel.plan import Detail
-from cowtrace.model import Snapshot
 from cowtrace.recording import Header
 from cowtrace.recording.writer import Writer
 from cowtrace.tracer.filter import Filter
@@ -40,7 +38,7 @@ from cowtrace.tracer.filter import Filter
 @click.option("--interval", type=click.FloatRange(min=0.05), default=1.0, show_default=True,
               metavar="SECONDS", help="Seconds between two writes to FILE.")  # fmt: skip
 @click.option("--for", "seconds", type=click.FloatRange(min=0.05), metavar="SECONDS",
-              help="End after this time; default: on Ctrl-C.")  # fmt: skip
+              help="End after this time; by default on Ctrl-C.")  # fmt: skip
 @click.option("--no-stacks", is_flag=True, help="Do not record stacks.")
 @click.option("--no-mappings", is_flag=True, help="Do not record mappings.")
 @click.option("--no-latency", is_flag=True, help="Do not record the time in faults.")
@@ -76,11 +74,16 @@ def record(
     what was recorded until then is kept, the command goes on, and the exit code is 6.
     """
     if command and (choice.names or seconds):
-        raise click.UsageError("-p and --for cannot be combined with COMMAND")
+        raise usage_error(
+            "-p and --for cannot be combined with COMMAND", "leave them out: COMMAND ends by itself"
+        )
     program = launch.resolve(command[0]) if command else ""
-    optional = {"mapping": no_mappings, "latency": no_latency}
     details: set[Detail] = {"generation"}
-    details |= {d for d in ("mapping", "latency") if not optional[d]}
+    if not no_mappings:
+        details.add("mapping")
+    if not no_latency:
+        details.add("latency")
+    samples = set() if no_stacks else {"samples"}
     with ExitStack() as stack:
         live = stack.enter_context(
             attach(
@@ -92,17 +95,25 @@ def record(
                 only=_only(choice, bool(command)),
             )
         )
-        asked: set[str] = {*details, *(() if no_stacks else ("samples",))}
-        supported = {*live.probe_plan.details, *(asked & {"samples"})}
         began = live.snapshot()
-        file = Writer(
-            Path(output), _header(live, began, interval, command, supported, asked), force=force
+        header = Header(
+            version=__version__,
+            kernel=began.kernel,
+            plan=began.plan,
+            page_bytes=began.page_bytes,
+            attached_ns=began.attached_ns,
+            started_unix_ns=time.time_ns() - (time.monotonic_ns() - began.attached_ns),
+            interval_ns=round(interval * 1e9),
+            command=shlex.join(command) if command else None,
+            unseen=began.unseen,
+            details=live.probe_plan.details | samples,
+            asked=frozenset(details | samples),
         )
         # Redrawing a line would overwrite what the command writes to stderr.
         status = StatusLine(live=not command)
-        recorder = Recorder(file, output, status)
+        recorder = Recorder(Writer(Path(output), header, force=force), output, status)
         if command:
-            signals = stack.enter_context(held(*HELD))
+            signals = stack.enter_context(held(*launch.HELD))
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # SIG_IGN would reap the command
             pid = launch.start(program, command, signals, stdout_to_stderr=False)
 
@@ -111,19 +122,19 @@ def record(
                     recorder.add(family(live.snapshot(), pid))
 
             def wait() -> int:
-                code = follow(pid, signals, interval, look, status)
+                code = launch.follow(pid, signals, interval, look, status)
                 look()
                 return code
 
             code = recorder.run(wait)
         else:
-            signals = ending_held(stack)
+            signals = stack.enter_context(held(*ENDING))
             filtered = replace(choice, names=(), follow=False)
             count = None if seconds is None else max(1, round(seconds / interval))
             end = math.inf if seconds is None else time.monotonic() + seconds
 
             def watch() -> int:
-                for _ in ticks(signals, interval, count, None):
+                for _ in ticks(signals, interval, count):
                     recorder.add(filtered.of(families(live.snapshot(), choice.pids)))
                     gone = choice.pids and not any(map(proc.runs, choice.pids))
                     # Not by count alone: on a busy system an interval takes longer.
@@ -142,27 +153,3 @@ def _only(choice: Choice, command: bool) -> Filter:
         # is removed from each snapshot.
         return Filter(pids=(os.getpid(),), follow=True, cgroup=choice.cgroup)
     return replace(choice.in_kernel(), follow=bool(choice.pids))
-
-
-def _header(
-    live: tracer.Tracer,
-    began: Snapshot,
-    interval: float,
-    command: tuple[str, ...],
-    supported: set[str],
-    asked: set[str],
-) -> Header:
-    since_ns = time.monotonic_ns() - began.attached_ns
-    return Header(
-        version=__version__,
-        kernel=began.kernel,
-        plan=began.plan,
-        page_bytes=began.page_bytes,
-        attached_ns=began.attached_ns,
-        started_unix_ns=time.time_ns() - since_ns,
-        interval_ns=round(interval * 1e9),
-        command=shlex.join(command) if command else None,
-        unseen=began.unseen,
-        details=frozenset(supported),
-        asked=frozenset(asked),
-    )

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import click
 
-from cowtrace.cli.options import csv_option, json_option
+from cowtrace.cli.options import Form, form_options
+from cowtrace.machine import question_objects
 from cowtrace.machine.csv import CsvLines
 from cowtrace.recording.reader import read
+from cowtrace.terminal.report import report_text
 from cowtrace.terminal.screen import show
 from cowtrace.text import printable
 
@@ -21,9 +23,8 @@ from cowtrace.text import printable
 )
 @click.argument("file", metavar="FILE")
 @click.option("--html", "page", metavar="OUT", help="Write one page, with charts, to OUT.")
-@json_option
-@csv_option
-def report(file: str, page: str | None, as_json: bool, as_csv: bool) -> None:
+@form_options
+def report(file: str, page: str | None, form: Form) -> None:
     """Answer the ten questions from a recording; as a page with charts.
 
     Each number says how far it can be trusted: exact; an upper or lower bound; an estimate, from
@@ -41,12 +42,9 @@ def report(file: str, page: str | None, as_json: bool, as_csv: bool) -> None:
         with private_file(page) as stream:
             stream.write(text)
         click.echo(f"cowtrace: wrote {printable(page)}", err=True)
-        return
-    from cowtrace.terminal import report as view
-
-    if as_json:
-        click.echo(json.dumps(view.as_object(recording, file)))
-    elif as_csv:
-        CsvLines(sys.stdout).answers(view.as_object(recording, file)["answers"])
+    elif form == "json":
+        click.echo(json.dumps(question_objects.report(recording, file)))
+    elif form == "csv":
+        CsvLines(sys.stdout).answers(question_objects.report(recording, file)["answers"])
     else:
-        show(view.report(recording, Path(file).name))
+        show(report_text(recording, Path(file).name))

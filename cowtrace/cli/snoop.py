@@ -12,9 +12,9 @@ import click
 
 from cowtrace import tracer
 from cowtrace.cli.attach import attach
-from cowtrace.cli.choice import Choice
+from cowtrace.cli.choice import Choice, filter_options
 from cowtrace.cli.live import ENDING
-from cowtrace.cli.options import attach_option, csv_option, filter_options, json_option
+from cowtrace.cli.options import Form, attach_option, form_options, notice
 from cowtrace.cli.signals import held
 from cowtrace.machine import detail_objects
 from cowtrace.machine.csv import CsvLines
@@ -41,12 +41,9 @@ _ROUND_SECONDS = 1.0  # how often the tracer's sums and its count of dropped eve
     help="End after N faults; default: on Ctrl-C.",
 )
 @attach_option
-@json_option
-@csv_option
+@form_options
 @click.option("-v", "--verbose", is_flag=True, help="Show every column in full width.")
-def snoop(
-    choice: Choice, count: int | None, plan: str, as_json: bool, as_csv: bool, verbose: bool
-) -> None:
+def snoop(choice: Choice, count: int | None, plan: str, form: Form, verbose: bool) -> None:
     """Show each copy-on-write fault by itself, as it happens.
 
     One line for each: the time, the process, the name of the thread that wrote (of another
@@ -68,7 +65,7 @@ def snoop(
             wide=verbose,
             timed="latency" in live.probe_plan.details,
         )
-        printer = _Printer(lines, as_json, as_csv)
+        printer = _Printer(lines, form)
         round_ends = time.monotonic() + _ROUND_SECONDS
         polls_left: int | None = None  # counted down after a signal
         while polls_left != 0 and (count is None or printer.shown < count):
@@ -89,31 +86,33 @@ def snoop(
 class _Printer:
     """Writes one line per fault, and reports dropped faults in between."""
 
-    def __init__(self, lines: EventLines, as_json: bool, as_csv: bool) -> None:
+    def __init__(self, lines: EventLines, form: Form) -> None:
         self.shown = 0
         self._lines = lines
-        self._as_json = as_json
-        self._csv = CsvLines(sys.stdout) if as_csv else None
+        self._form = form
+        self._csv = CsvLines(sys.stdout)
         self._dropped = 0
-        if not as_json and not as_csv:
+        if form == "table":
             print(lines.head(), flush=True)
 
     def event(self, event: Event) -> None:
         self.shown += 1
-        if self._csv:
-            self._csv.write([detail_objects.event_object(event)])
+        if self._form == "table":
+            print(self._lines.line(event))
+        elif self._form == "json":
+            print(json.dumps(detail_objects.event_object(event)))
         else:
-            print(detail_objects.event(event) if self._as_json else self._lines.line(event))
+            self._csv.write([detail_objects.event_object(event)])
 
     def dropped(self, in_all: int) -> None:
         """Report how many more were dropped since the last call."""
         more = in_all - self._dropped
         self._dropped = in_all
-        if more and self._as_json:
+        if more and self._form == "json":
             print(json.dumps({"dropped": more}))
         elif more:
             self.flush()
-            click.echo(f"cowtrace: {more:,} faults dropped: too fast to be written", err=True)
+            notice(f"{more:,} faults dropped: too fast to be written")
 
     def flush(self) -> None:
         sys.stdout.flush()
@@ -122,7 +121,7 @@ class _Printer:
         """Print the last line: how many faults were shown and dropped."""
         self.dropped(dropped)
         self.flush()
-        click.echo(f"cowtrace: {self.shown:,} faults shown, {dropped:,} dropped", err=True)
+        notice(f"{self.shown:,} faults shown, {dropped:,} dropped")
 
 
 def _dropped(live: tracer.Tracer) -> int:

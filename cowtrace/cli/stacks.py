@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, TextIO
+from contextlib import nullcontext
+from typing import TextIO
 
 import click
 
-from cowtrace.analysis.processes import DEFAULT_ROWS
+from cowtrace import numbers
 from cowtrace.analysis.stacks import Node, stack_tree
 from cowtrace.cli.attach import attach
-from cowtrace.cli.choice import Choice
+from cowtrace.cli.choice import Choice, filter_options
 from cowtrace.cli.live import Refresh, watch
-from cowtrace.cli.options import (
-    attach_option,
-    csv_option,
-    filter_options,
-    interval_arguments,
-    json_option,
-)
+from cowtrace.cli.options import Output, live_options, rows_option, usage_error
+from cowtrace.files import private_file
 from cowtrace.kernel.plan import Detail
-from cowtrace.machine import detail_objects
+from cowtrace.machine import detail_objects, folded, speedscope
 from cowtrace.model import COPIES, DetailRow, Snapshot
-from cowtrace.numbers import count as short_count
-from cowtrace.numbers import size
+from cowtrace.text import COLUMNS, printable
 
 FORMATS = ("top", "folded", "speedscope", "flamegraph")
 _SUFFIXES = {
@@ -34,9 +28,6 @@ _SUFFIXES = {
     ".txt": "top",
 }
 
-if TYPE_CHECKING:
-    from cowtrace.terminal.screen import View
-
 
 @click.command(
     epilog="\b\nExamples: a live list; a flame graph of the next 10 s\n"
@@ -44,33 +35,25 @@ if TYPE_CHECKING:
     "  sudo cowtrace stacks -p 4711 --follow -o copies.html 10 1"
 )
 @filter_options
-@click.option("-o", "--output", metavar="FILE",
+@click.option("-o", "--output", "file", metavar="FILE",
               help="Write to FILE at the end: .html, .folded, .speedscope.json, .txt.")  # fmt: skip
-@click.option("--format", "form", type=click.Choice(FORMATS),
+@click.option("--format", "file_format", type=click.Choice(FORMATS),
               help="Format of FILE, unless its name ends with it; top is the list.")  # fmt: skip
 @click.option("--frame-pointers", is_flag=True,
               help="Count every copy, not samples: for programs with frame pointers.")  # fmt: skip
 @click.option("--kernel", is_flag=True,
               help="Include the kernel's part of the stack; implies --frame-pointers.")  # fmt: skip
-@click.option("--rows", "limit", type=click.IntRange(min=1), default=DEFAULT_ROWS,
-              show_default=True, metavar="N",
-              help="List at most N functions.")  # fmt: skip
-@attach_option
-@json_option
-@csv_option
-@interval_arguments
+@rows_option("List at most N functions.")
+@live_options
 def stacks(
     choice: Choice,
-    output: str | None,
-    form: str | None,
+    file: str | None,
+    file_format: str | None,
     frame_pointers: bool,
     kernel: bool,
     limit: int,
     plan: str,
-    as_json: bool,
-    as_csv: bool,
-    interval: float,
-    count: int | None,
+    output: Output,
 ) -> None:
     """Show which code copies pages: functions, or a flame graph.
 
@@ -83,59 +66,48 @@ def stacks(
     pointers: every copy while they are few, fewer when they are many; sums are then estimates.
     Python functions are named if it runs with python3 -X perf (3.12 and later).
     """
-    form = form or _by_suffix(output)
-    machine = as_json or as_csv
-    if machine and form != "top":
-        name = "--json" if as_json else "--csv"
-        raise click.UsageError(f"{name} is a format of its own, and so is {form}")
+    from cowtrace.terminal.stacks import view
+
+    file_format = file_format or _by_suffix(file)
+    if output.form != "table" and file_format != "top":
+        raise usage_error(
+            f"--{output.form} and the format {file_format} cannot be combined",
+            f"leave out --{output.form}",
+        )
     exact = frame_pointers or kernel
     details: set[Detail] = {"stack"} if exact else set()
     if kernel:
         details.add("kernel-stack")
-    live_list = form == "top" and output is None
 
     def refresh(moment: Snapshot, _: Snapshot | None) -> Refresh:
         now = choice.of(moment)
+        return Refresh(
+            now,
+            lambda: view(now, _tree(now, exact), limit, sampled=not exact),
+            lambda: detail_objects.stacks(_rows(now, exact), not exact),
+        )
 
-        def drawn() -> View:
-            from cowtrace.terminal.stacks import view
-
-            return view(now, _tree(now, exact), limit, sampled=not exact)
-
-        return Refresh(now, drawn, lambda: detail_objects.stacks(_rows(now, exact), not exact))
-
-    with ExitStack() as stack:
-        out = _output(stack, output)
+    # Opened before tracing starts: a bad path must not cost the trace.
+    with private_file(file) if file else nullcontext(sys.stdout) as out:
 
         def write(now: Snapshot) -> None:
-            _write(out, form, now, _tree(now, exact), limit, sampled=not exact)
+            _write(out, file_format, now, _tree(now, exact), limit, sampled=not exact)
 
+        once = output.form == "table" and (file_format != "top" or file)
         live = attach(plan, details=frozenset(details), samples=not exact, only=choice.in_kernel())
-        watch(
-            live, refresh, rows="stacks",
-            interval=interval, count=count, as_json=as_json, as_csv=as_csv, out=out,
-            show=live_list, look=True, at_end=None if live_list or machine else write,
-        )  # fmt: skip
+        watch(live, refresh, "stacks", output, out=out, look=True, at_end=write if once else None)
 
 
-def _by_suffix(output: str | None) -> str:
-    if output is None:
+def _by_suffix(file: str | None) -> str:
+    if file is None:
         return "top"
     for suffix, form in _SUFFIXES.items():
-        if output.endswith(suffix):
+        if file.endswith(suffix):
             return form
-    raise click.UsageError(
-        f"which format? name the file {' or '.join(_SUFFIXES)}, or give --format"
+    raise usage_error(
+        f"the name of {printable(file)} does not end with a format",
+        f"name it {', '.join(_SUFFIXES)}; or give --format",
     )
-
-
-def _output(stack: ExitStack, output: str | None) -> TextIO:
-    """Open it before tracing starts: a bad path must not cost the trace."""
-    if output is None:
-        return sys.stdout
-    from cowtrace.files import private_file
-
-    return stack.enter_context(private_file(output))
 
 
 def _rows(now: Snapshot, exact: bool) -> tuple[DetailRow, ...]:
@@ -148,31 +120,22 @@ def _tree(now: Snapshot, exact: bool) -> Node:
 
 def _write(out: TextIO, form: str, now: Snapshot, root: Node, limit: int, *, sampled: bool) -> None:
     seconds = (now.at_ns - now.attached_ns) / 1e9
-    title = f"{size(root.total_bytes, ' ')} copied in {seconds:,.1f} s, by code"
+    title = f"{numbers.size(root.total_bytes, ' ')} copied in {seconds:,.1f} s, by code"
     if form == "folded":
-        from cowtrace.machine import folded
-
         folded.write(out, root)
     elif form == "speedscope":
-        from cowtrace.machine import speedscope
-
         speedscope.write(out, root, title)
     elif form == "flamegraph":
         from cowtrace.html import flamegraph
 
-        flamegraph.write(out, root, title, _subtitle(now, root, sampled))
+        how = "estimated from samples" if sampled else "every copy"
+        subtitle = (
+            f"{numbers.count(root.faults)} copies ({how}), plan {now.plan}, kernel {now.kernel}, "
+            f"lost {now.completeness.lost:,}"
+        )
+        flamegraph.write(out, root, title, subtitle)
     else:
         from cowtrace.terminal import plain
         from cowtrace.terminal.stacks import view
-        from cowtrace.text import COLUMNS
 
-        shown = view(now, root, limit, sampled=sampled)
-        plain.write(plain.console(out), shown.draw(limit, COLUMNS))
-
-
-def _subtitle(now: Snapshot, root: Node, sampled: bool) -> str:
-    how = "estimated from samples" if sampled else "every copy"
-    return (
-        f"{short_count(root.faults)} copies ({how}), plan {now.plan}, kernel {now.kernel}, "
-        f"lost {now.completeness.lost:,}"
-    )
+        plain.write(out, view(now, root, limit, sampled=sampled).draw(limit, COLUMNS))

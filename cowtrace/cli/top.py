@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from cowtrace.analysis.cgroups import cgroup_rows
-from cowtrace.analysis.processes import DEFAULT_ROWS, SORT_KEYS, Frame, rows
-from cowtrace.cli import maps
+from cowtrace.analysis.processes import Frame, rows
+from cowtrace.cli import live, maps
 from cowtrace.cli.attach import LATENCY, attach
-from cowtrace.cli.choice import Choice
+from cowtrace.cli.choice import Choice, filter_options
 from cowtrace.cli.live import Refresh
-from cowtrace.cli.live import watch as watch_live
 from cowtrace.cli.options import (
-    attach_option,
-    csv_option,
-    filter_options,
-    interval_arguments,
-    json_option,
+    Output,
     latency_option,
+    live_options,
+    rows_option,
+    sort_option,
+    usage_error,
     verbose_option,
 )
 from cowtrace.machine import detail_objects, objects
 from cowtrace.model import Snapshot
 from cowtrace.proc import Places
-
-if TYPE_CHECKING:
-    from cowtrace.terminal.screen import View
 
 
 @click.command(
@@ -37,17 +33,11 @@ if TYPE_CHECKING:
 @filter_options
 @click.option("--by", type=click.Choice(("process", "cgroup", "mapping")), default="process",
               show_default=True, help="Show a row per process, cgroup or mapping.")  # fmt: skip
-@click.option("--sort", type=click.Choice(SORT_KEYS, case_sensitive=False), default="rate",
-              show_default=True, help="Sort by this column; rate is /S.")  # fmt: skip
-@click.option("--rows", "limit", type=click.IntRange(min=1), default=DEFAULT_ROWS,
-              show_default=True, metavar="N",
-              help="Show at most N rows; --json has all.")  # fmt: skip
+@sort_option("rate")
+@rows_option("Show at most N rows; --json has all.")
 @latency_option
-@attach_option
-@json_option
-@csv_option
+@live_options
 @verbose_option
-@interval_arguments
 def top(
     choice: Choice,
     by: str,
@@ -55,11 +45,8 @@ def top(
     limit: int,
     latency: bool,
     plan: str,
-    as_json: bool,
-    as_csv: bool,
+    output: Output,
     verbose: bool,
-    interval: float,
-    count: int | None,
 ) -> None:
     """Show who copies pages now, over the whole system, live.
 
@@ -72,77 +59,54 @@ def top(
     """
     if by != "process":
         if latency:
-            raise click.UsageError("--latency goes with --by process; or run: cowtrace latency")
+            raise usage_error("--latency goes with --by process", "run: cowtrace latency")
         watch = maps.watch if by == "mapping" else _watch_cgroups
-        watch(
-            choice, interval, count, plan=plan, as_json=as_json, as_csv=as_csv,
-            limit=limit, sort=sort,
-        )  # fmt: skip
+        watch(choice, plan, output, limit, sort)
         return
+    from cowtrace.terminal.processes import view
+
     names = choice.pids
+    most = max(limit, len(names))
     places = Places()
 
     def refresh(now: Snapshot, before: Snapshot | None) -> Refresh:
         kept = choice.of(now)
         places.look(now)
 
-        def drawn() -> View:
-            from cowtrace.terminal.processes import view
-
-            most = max(limit, len(names))
+        def frame() -> Frame:
             found = rows(kept, before, sort=sort, always=names, limit=most)
             containers = places.of_pids(kept, (row.pid for row in found))
-            return view(
-                Frame(kept, found, len(now.processes), most, verbose=verbose,
-                      latency=latency, places=containers)
+            return Frame(
+                kept, found, len(now.processes), most, verbose=verbose, latency=latency,
+                places=containers,
             )  # fmt: skip
 
         def as_object() -> dict[str, Any]:
-            timed = objects.latency_of(kept) if latency and as_json else {}
+            timed = objects.latency_of(kept) if latency else {}
             return objects.as_object(kept, before, places.of) | timed
 
-        return Refresh(kept, drawn, as_object)
+        return Refresh(kept, lambda: view(frame()), as_object)
 
-    live = attach(
+    traced = attach(
         plan,
         verbose=verbose,
         page_faults=verbose,
         details=LATENCY if latency else frozenset(),
         only=choice.in_kernel(),
     )
-    watch_live(
-        live, refresh, rows="processes",
-        interval=interval, count=count, as_json=as_json, as_csv=as_csv,
-    )  # fmt: skip
+    live.watch(traced, refresh, "processes", output)
 
 
-def _watch_cgroups(
-    choice: Choice,
-    interval: float,
-    count: int | None,
-    *,
-    plan: str,
-    as_json: bool,
-    as_csv: bool,
-    limit: int,
-    sort: str,
-) -> None:
+def _watch_cgroups(choice: Choice, plan: str, output: Output, limit: int, sort: str) -> None:
     """Attach, then show the cgroups at each interval."""
+    from cowtrace.terminal.cgroups import view
+
     places = Places()
 
     def refresh(now: Snapshot, before: Snapshot | None) -> Refresh:
         places.look(now)
         kept = choice.of(now)
         rows = cgroup_rows(kept, before, lambda p: places.of(p).cgroup, sort=sort)
+        return Refresh(kept, lambda: view(kept, rows, limit), lambda: detail_objects.cgroups(rows))
 
-        def drawn() -> View:
-            from cowtrace.terminal.cgroups import view
-
-            return view(kept, rows, limit)
-
-        return Refresh(kept, drawn, lambda: detail_objects.cgroups(rows))
-
-    watch_live(
-        attach(plan, only=choice.in_kernel()), refresh, rows="cgroups",
-        interval=interval, count=count, as_json=as_json, as_csv=as_csv,
-    )  # fmt: skip
+    live.watch(attach(plan, only=choice.in_kernel()), refresh, "cgroups", output)

@@ -12,7 +12,7 @@ from rich.text import Text
 from cowtrace import workloads
 from cowtrace.cli.attach import attach
 from cowtrace.cli.in_vms import in_vms
-from cowtrace.cli.options import Lines, attach_option, csv_option, json_option, lines_of
+from cowtrace.cli.options import Form, Lines, attach_option, form_options, lines_of
 from cowtrace.errors import EXIT_MISMATCH, CowtraceError
 from cowtrace.files import private_file
 from cowtrace.terminal.screen import show
@@ -31,8 +31,7 @@ from cowtrace.vm import definition
 @click.option("--list", "show_list", is_flag=True, help="List all claims and paths.")
 @click.option("-v", "--verbose", is_flag=True, help="Show all evidence of each check.")
 @attach_option
-@json_option
-@csv_option
+@form_options
 @click.pass_context
 def verify(
     ctx: click.Context,
@@ -43,8 +42,7 @@ def verify(
     show_list: bool,
     verbose: bool,
     plan: str,
-    as_json: bool,
-    as_csv: bool,
+    form: Form,
 ) -> None:
     """Check what is said about fork and copy-on-write, on this kernel.
 
@@ -57,7 +55,7 @@ def verify(
     not hold.
     """
     chosen = choose(groups(workloads.WORKLOADS), claims)
-    lines = lines_of(as_json, as_csv)
+    lines = lines_of(form)
     if show_list:
         _list(chosen, lines)
         return

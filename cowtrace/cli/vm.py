@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cowtrace.cli.options import csv_option, json_option, lines_of, notice
+from cowtrace.cli.options import Form, form_options, lines_of, notice
 from cowtrace.vm import accel, arch, box, build, definition, progress, run
 
 
@@ -60,15 +60,14 @@ def box_command(kernel: str) -> None:
 
 
 @vm.command("list", epilog="\b\nExample:\n  cowtrace vm list")
-@json_option
-@csv_option
-def list_command(as_json: bool, as_csv: bool) -> None:
+@form_options
+def list_command(form: Form) -> None:
     """List the kernels and what is built of them, with exact versions."""
     known = definition.load()
     users = dict.fromkeys(map(known.userspace_of, known.kernels))
     roots = [(_root(user), build.root_artifact(user)) for user in users]
     named = [(kernel.name, build.kernel_artifact(kernel)) for kernel in known.kernels]
-    if lines := lines_of(as_json, as_csv):
+    if lines := lines_of(form):
         for name, artifact in [*named, *roots]:
             made = artifact.manifest
             row: dict[str, object] = {

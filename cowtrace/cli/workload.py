@@ -10,10 +10,9 @@ import click
 from cowtrace import workloads
 from cowtrace.cli.attach import attach
 from cowtrace.cli.options import (
-    Lines,
+    Form,
     attach_option,
-    csv_option,
-    json_option,
+    form_options,
     lines_of,
     verbose_option,
 )
@@ -32,16 +31,14 @@ DEFAULT_PAGES = 509  # a prime: counts that double, or that halve, show
               help="The workload writes N pages.")  # fmt: skip
 @click.option("--list", "show_list", is_flag=True, help="List all workloads and what they do.")
 @attach_option
-@json_option
-@csv_option
+@form_options
 @verbose_option
 def workload(
     name: str | None,
     pages: int,
     show_list: bool,
     plan: str,
-    as_json: bool,
-    as_csv: bool,
+    form: Form,
     verbose: bool,
 ) -> None:
     """Run a workload whose counts are known; compare them with the trace.
@@ -51,7 +48,7 @@ def workload(
     workload's own pages count. Exit code 4 if anything differs, or if the trace was not complete.
     """
     if show_list:
-        _list(lines_of(as_json, as_csv))
+        _list(form)
         return
     if name is None:
         raise CowtraceError(
@@ -66,9 +63,9 @@ def workload(
     with attach(plan, verbose=verbose, region=region, fork_copies=forks) as live:
         outcome = workloads.run(name, pages)
         compared = comparison(outcome, live.snapshot())
-    if as_json:
+    if form == "json":
         print(json.dumps(compared.as_dict()))
-    elif as_csv:
+    elif form == "csv":
         CsvLines(sys.stdout).write(compared.as_dict()["rows"])
     else:
         click.echo(f"{name}, {pages:,} pages of {outcome.page_bytes:,} bytes:")
@@ -82,8 +79,8 @@ def workload(
         click.get_current_context().exit(EXIT_MISMATCH)
 
 
-def _list(lines: Lines | None) -> None:
-    if lines:
+def _list(form: Form) -> None:
+    if lines := lines_of(form):
         for known in workloads.WORKLOADS.values():
             lines({"name": known.name, "summary": known.summary})
     else:

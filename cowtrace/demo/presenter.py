@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
 from typing import TextIO
 
 from rich.padding import Padding
@@ -34,20 +33,14 @@ class Presenter:
 
     def __init__(self, stream: TextIO, *, live: bool) -> None:
         self._screen = LiveScreen(stream, space_above=True) if live else None
-        self._console = self._screen.console if self._screen else plain.console(stream)
-        self._plain = PlainScreen(stream)
+        self._stream = stream
 
     def __enter__(self) -> Presenter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._screen:
-            self._screen.__exit__(kind, error, at)
+            self._screen.__exit__()
 
     def open(self) -> None:
         """The question."""
@@ -73,7 +66,7 @@ class Presenter:
             self._screen.show(view(frame))
         elif final:
             self._say(Text())
-            self._plain.show(view(frame))
+            PlainScreen(self._stream).show(view(frame))
 
     def close(self, story: Sequence[Played], last: Frame) -> None:
         """Write the summary below the last table."""
@@ -94,10 +87,10 @@ class Presenter:
 
     def _write(self, what: Padding | Table) -> None:
         if self._screen:
-            self._console.print(what, width=min(COLUMNS, self._console.width))
+            console = self._screen.console
+            console.print(what, width=min(COLUMNS, console.width))
         else:
-            plain.write(self._console, what)
-            self._console.file.flush()
+            plain.write(self._stream, what)
 
 
 def summary_table(story: Sequence[Played]) -> Table:

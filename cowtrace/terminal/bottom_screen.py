@@ -8,10 +8,9 @@ is a single write that restores the cursor, so that it cannot come between two o
 from __future__ import annotations
 
 import os
-from types import TracebackType
 from typing import TextIO
 
-from cowtrace.terminal.screen import View, console, fitted
+from cowtrace.terminal.screen import Screen, View, console, fitted
 
 _LEAST_ABOVE = 8  # lines that the command keeps in any case
 _MOST_BELOW = 12
@@ -20,7 +19,7 @@ _CLEAR_LINE, _CLEAR_BELOW = "\x1b[2K", "\x1b[J"
 _DOWN = "\x1bD"  # keeps the column, scrolls at the end
 
 
-class BottomScreen:
+class BottomScreen(Screen):
     """Reserves lines at the bottom when the first view comes, and gives them back at the end."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -29,15 +28,7 @@ class BottomScreen:
         self._newest: View | None = None
         self._top = 0  # the first reserved line, counted from 1; 0: none is reserved
 
-    def __enter__(self) -> BottomScreen:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
     def show(self, view: View) -> None:

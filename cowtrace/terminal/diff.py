@@ -1,8 +1,6 @@
-"""Render a comparison of two recordings as text of 80 columns, or as one JSON object."""
+"""Render a comparison of two recordings as text of 80 columns."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from rich.text import Text
 
@@ -16,7 +14,7 @@ _MOST = 8  # mappings, functions
 _LISTS = (3, 4)  # the questions whose answer is a list of any length
 
 
-def diff(found: Comparison) -> Text:
+def diff_text(found: Comparison) -> Text:
     """The verdict, what speaks against it, then each question."""
     text = Text()
     text.append(f"{wrap(printable(found.verdict))}\n", style="bold")
@@ -60,31 +58,6 @@ def words(change: Change) -> str:
         return f"x {change.share + 1:,.1f}"
     rounded = round(change.share * 100)
     return f"{rounded:+}%" if rounded else "same"
-
-
-def as_object(found: Comparison) -> dict[str, Any]:
-    """What `--json` writes: fields are added, never renamed. A missing value is null."""
-    return {
-        "verdict": found.verdict,
-        "doubts": list(found.doubts),
-        "questions": [
-            {
-                "number": section.number,
-                "question": section.question,
-                "measures": [
-                    {
-                        "name": change.name,
-                        "unit": change.unit.value,
-                        "before": change.before,
-                        "after": change.after,
-                        "change": change.share,
-                    }
-                    for change in section.changes
-                ],
-            }
-            for section in found.sections
-        ],
-    }
 
 
 def _style(change: Change) -> str:

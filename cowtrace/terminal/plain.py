@@ -10,11 +10,22 @@ from rich.console import Console, RenderableType
 from cowtrace.text import COLUMNS
 
 
-def console(stream: TextIO) -> Console:
-    """A console that never writes an escape and never asks how wide the terminal is."""
-    return Console(
-        file=stream,
-        width=COLUMNS,
+def write(stream: TextIO, drawable: RenderableType) -> None:
+    """Write it and flush, so that the reader of a pipe sees each interval at once.
+
+    Written by hand also because rich ends the program, with a code of its own, when nobody reads.
+    """
+    stream.write("".join(f"{line}\n" for line in lines(drawable, stream=stream)))
+    stream.flush()
+
+
+def lines(
+    drawable: RenderableType, width: int = COLUMNS, stream: TextIO | None = None
+) -> list[str]:
+    """What `stream` can encode of it, without the blanks that rich pads a table's lines with."""
+    console = Console(
+        file=stream or sys.stdout,
+        width=COLUMNS,  # else rich asks the terminal
         color_system=None,
         force_terminal=False,
         force_interactive=False,
@@ -23,19 +34,6 @@ def console(stream: TextIO) -> Console:
         highlight=False,
         emoji=False,
     )
-
-
-def write(to: Console, view: RenderableType) -> None:
-    """Print without the blanks that rich pads a table's lines with.
-
-    Written by hand also because rich ends the program, with a code of its own, when nobody reads.
-    """
-    to.file.write("".join(f"{line}\n" for line in lines(view, to=to)))
-
-
-def lines(view: RenderableType, width: int = COLUMNS, *, to: Console | None = None) -> list[str]:
-    """The view as plain lines."""
-    to = to or console(sys.stdout)
-    with to.capture() as captured:
-        to.print(view, width=width)
+    with console.capture() as captured:
+        console.print(drawable, width=width)
     return [line.rstrip() for line in captured.get().splitlines()]

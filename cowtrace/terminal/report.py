@@ -1,16 +1,15 @@
-"""Render a recording and its answers as text of 80 columns, or as one JSON object."""
+"""Render a recording and its answers as text of 80 columns."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
 from rich.text import Text
 
 from cowtrace.analysis.questions import answers
-from cowtrace.analysis.questions.answer import Answer, Measure, Quality
-from cowtrace.analysis.questions.places import contained, contained_objects
+from cowtrace.analysis.questions.answer import Answer, Quality
+from cowtrace.analysis.questions.places import contained
 from cowtrace.analysis.questions.prose import in_words, pace
 from cowtrace.analysis.questions.sums import copied_size, ending
 from cowtrace.numbers import MISSING, count
@@ -32,7 +31,7 @@ _STYLES = {
 }
 
 
-def report(recording: Recording, name: str) -> Text:
+def report_text(recording: Recording, name: str) -> Text:
     """The summary, then the ten answers."""
     text = Text()
     found = answers(recording)
@@ -75,45 +74,6 @@ def origin(recording: Recording) -> str:
         f"{what}{when}; plan {printable(header.plan)}, kernel {printable(header.kernel)}, "
         f"pages of {header.page_bytes:,} bytes"
     )
-
-
-def as_object(recording: Recording, name: str) -> dict[str, Any]:
-    """What `--json` writes: fields are added, never renamed. A missing value is null."""
-    header = recording.header
-    found = answers(recording)
-    return {
-        "recording": name,
-        "seconds": recording.seconds,
-        "started_unix_ns": header.started_unix_ns,
-        "command": header.command,
-        "plan": header.plan,
-        "kernel": header.kernel,
-        "page_bytes": header.page_bytes,
-        "closed": recording.closed,
-        "ended": recording.ended,
-        "in_words": in_words(found),
-        "contained": contained_objects(recording),
-        "answers": [
-            {
-                "number": answer.number,
-                "question": answer.question,
-                "note": answer.note,
-                "measures": [measure_object(measure) for measure in answer.measures],
-            }
-            for answer in found
-        ],
-    }
-
-
-def measure_object(measure: Measure) -> dict[str, Any]:
-    """One number."""
-    return {
-        "name": measure.name,
-        "value": measure.value,
-        "unit": measure.unit.value,
-        "quality": measure.quality.value,
-        "faults": measure.faults,
-    }
 
 
 def _answer(answer: Answer) -> Iterator[tuple[str, str]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TextIO
+from typing import Self, TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -30,16 +30,38 @@ def console(stream: TextIO) -> Console:
     return Console(file=stream, markup=False, highlight=False, emoji=False)
 
 
-def show(drawable: RenderableType) -> None:
-    """Print it once to stdout, and flush: in colour on a terminal, plain on a pipe."""
-    if sys.stdout.isatty():
-        console(sys.stdout).print(drawable)
+def can_redraw(stream: TextIO) -> bool:
+    """True if it is a terminal that supports cursor movements."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+
+
+def show(drawable: RenderableType, stream: TextIO | None = None) -> None:
+    """Print it once, by default to stdout, and flush: in colour on a terminal, plain on a pipe."""
+    stream = stream or sys.stdout
+    if can_redraw(stream):
+        console(stream).print(drawable)
     else:
-        plain.write(plain.console(sys.stdout), drawable)
-        sys.stdout.flush()
+        plain.write(stream, drawable)
 
 
-class LiveScreen:
+class Screen:
+    """Shows views, one after the other; at its end the last one stays in place."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def show(self, view: View) -> None:
+        """Draw this view."""
+        raise NotImplementedError
+
+    def resized(self) -> None:
+        """The terminal has another size now; a pipe has none."""
+
+
+class LiveScreen(Screen):
     """Shows the newest view, cut to the terminal's height; the last one stays at the end."""
 
     def __init__(self, stream: TextIO, *, space_above: bool = False) -> None:
@@ -54,22 +76,16 @@ class LiveScreen:
             get_renderable=self._drawn,
         )
 
-    def __enter__(self) -> LiveScreen:
+    def __enter__(self) -> Self:
         self._live.start()
         # Live hides the cursor. Left visible, no way of being killed can leave it hidden.
         self.console.show_cursor(True)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._live.stop()
 
     def show(self, view: View) -> None:
-        """Redraw with this view."""
         self._newest = view
         self._live.refresh()
 
@@ -85,35 +101,23 @@ class LiveScreen:
         return Group(*self._space, drawn)
 
 
-class PlainScreen:
+class PlainScreen(Screen):
     """Writes each view as a block of its own, with an empty line between two."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._console = plain.console(stream)
         self._blocks = 0
 
-    def __enter__(self) -> PlainScreen:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        pass
-
     def show(self, view: View) -> None:
-        """Write one block, and flush it: a pipe's reader sees each interval at once."""
         if self._blocks:
             self._stream.write("\n")
         self._blocks += 1
-        plain.write(self._console, view.draw(view.rows, COLUMNS))
-        self._stream.flush()
+        plain.write(self._stream, view.draw(view.rows, COLUMNS))
 
-    def resized(self) -> None:
-        """A pipe has no size."""
+
+def screen(stream: TextIO) -> Screen:
+    """A live table on a terminal that can redraw, plain blocks anywhere else."""
+    return LiveScreen(stream) if can_redraw(stream) else PlainScreen(stream)
 
 
 def fitted(view: View, to: Console, height: int) -> RenderableType:

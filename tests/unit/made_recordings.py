@@ -9,11 +9,12 @@ from typing import Any
 from snapshots import SECOND, calls, detail, fork, mapping, process, row, snapshot
 
 from cowtrace.errors import CowtraceError
+from cowtrace.machine import question_objects
 from cowtrace.model import Completeness, FaultKind, MappingType, PlaceOf, Source, unknown_place
 from cowtrace.recording import Header, Recording
 from cowtrace.recording.reader import read
 from cowtrace.recording.writer import Writer
-from cowtrace.terminal.report import as_object, report
+from cowtrace.terminal.report import report_text
 
 EVIL = "</script><b>\x1b[31m"
 HEADER = Header(
@@ -93,5 +94,5 @@ def answered_or_refused(path: Path) -> None:
         found = read(path)
     except CowtraceError:
         return
-    assert report(found, "x").plain
-    as_object(found, "x")
+    assert report_text(found, "x").plain
+    question_objects.report(found, "x")

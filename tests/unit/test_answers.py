@@ -16,7 +16,7 @@ from cowtrace.analysis.questions.compare import Change, compare
 from cowtrace.analysis.questions.sums import risk
 from cowtrace.model import DetailRow, FaultKind, MappingType, Source
 from cowtrace.recording import Recording
-from cowtrace.terminal.diff import diff, words
+from cowtrace.terminal.diff import diff_text, words
 
 FUNCTIONS = 11  # more than are shown
 
@@ -48,7 +48,7 @@ def test_what_a_cut_list_leaves_out_is_not_gone(tmp_path: Path) -> None:
     assert not any("small" in each.name for each in by_code(after).measures)
     found = changes(before, after, 4)["small (python3.13)"]
     assert (found.before, found.after) == (211 * PAGE, 7 * PAGE)
-    shown = diff(compare(before, after, ("A", "B"))).plain
+    shown = diff_text(compare(before, after, ("A", "B"))).plain
     assert "and 3 smaller: see --json\n" in shown
     assert f"small (python3.13){'':19}" in shown  # it is among the largest of the two
 
@@ -191,7 +191,7 @@ def test_what_grew_is_red_and_what_shrank_is_green(tmp_path: Path) -> None:
         (small, large, "+100%", "red"),
         (large, small, "-50%", "green"),
     ):
-        shown = diff(compare(before, after, ("A", "B")))
+        shown = diff_text(compare(before, after, ("A", "B")))
         end = shown.plain.index("\n", shown.plain.index("    copied "))  # of the first question
         (style,) = {str(span.style) for span in shown.spans if span.start < end <= span.end}
         assert shown.plain[:end].endswith(change)
@@ -208,5 +208,5 @@ def test_a_long_list_shows_what_was_largest_before_or_after(tmp_path: Path) -> N
     rows = tuple(detail(1, faults=at, mapping=mapping(f"m{at}")) for at in range(1, 12))
     grown = (detail(1, faults=99, mapping=mapping("m1")), *rows[1:])
     both = compare(told(made, details=rows), told(made, details=grown), ("A", "B"))
-    lines = [line for line in diff(both).plain.splitlines() if "[anon:m" in line]
+    lines = [line for line in diff_text(both).plain.splitlines() if "[anon:m" in line]
     assert [line.split()[0] for line in lines][:2] == ["[anon:m1]", "[anon:m11]"]

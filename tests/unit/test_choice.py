@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from snapshots import detail, event, fork, process, row, snapshot
 
-from cowtrace.cli import cgroups, forks, options
+from cowtrace.cli import cgroups, choice, forks
 from cowtrace.cli.choice import Choice
 from cowtrace.errors import CowtraceError
 from cowtrace.model import FaultKind
@@ -69,11 +69,11 @@ def test_events() -> None:
 
 
 def test_the_options_know_every_kind() -> None:
-    assert tuple(kind.label for kind in FaultKind) == options.KINDS
+    assert tuple(kind.label for kind in FaultKind) == choice.KINDS
 
 
 @click.command()
-@options.filter_options
+@choice.filter_options
 def chosen(choice: Choice) -> None:
     click.echo(f"{choice.pids} {choice.follow} {sorted(choice.kinds)}")
 

@@ -166,7 +166,7 @@ def test_a_kind_that_the_plan_cannot_see() -> None:
     stream = io.StringIO()
     from cowtrace.terminal import plain
 
-    plain.write(plain.console(stream), presenter.summary_table(story))
+    plain.write(stream, presenter.summary_table(story))
     assert stream.getvalue().splitlines()[-1].split()[:4] == ["shared", "-", "-", "-"]
 
 

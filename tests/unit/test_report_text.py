@@ -15,8 +15,8 @@ from cowtrace.analysis.questions.compare import compare
 from cowtrace.html.report import document
 from cowtrace.model import FaultKind
 from cowtrace.recording import Recording
-from cowtrace.terminal.diff import diff
-from cowtrace.terminal.report import report
+from cowtrace.terminal.diff import diff_text
+from cowtrace.terminal.report import report_text
 
 WHOLE = """\
 f: 12.0 s, 2 processes, 1 fork: 1.59 MiB copied.
@@ -100,7 +100,7 @@ def named(recording: Recording, name: str) -> Recording:
 
 
 def test_the_whole_text(tmp_path: Path) -> None:
-    assert f"{report(make(tmp_path / 'f'), 'f').plain}\n" == WHOLE
+    assert f"{report_text(make(tmp_path / 'f'), 'f').plain}\n" == WHOLE
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_the_whole_text(tmp_path: Path) -> None:
 def test_no_name_acts_in_text(tmp_path: Path, name: str) -> None:
     made = make(tmp_path / "f")
     evil = named(made, name)
-    for shown in (report(evil, "f").plain, diff(compare(made, evil, ("A", "B"))).plain):
+    for shown in (report_text(evil, "f").plain, diff_text(compare(made, evil, ("A", "B"))).plain):
         assert "\x1b" not in shown
         assert "\r" not in shown
         assert shown.count("\n10. Is the trace complete?\n") == 1

@@ -155,7 +155,7 @@ def test_every_line_fits_80_columns(timed: bool, name: str, **fields: Any) -> No
 
 
 def test_drops_are_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
-    printer = _Printer(EventLines(), as_json=True, as_csv=False)
+    printer = _Printer(EventLines(), "json")
     for in_all in (0, 5, 5, 8):
         printer.dropped(in_all)
     lines = capsys.readouterr().out.splitlines()

@@ -38,7 +38,7 @@ ODD = check(
 def rendered(*views: RenderableType) -> str:
     stream = io.StringIO()
     for view in views:
-        plain.write(plain.console(stream), view)
+        plain.write(stream, view)
     return stream.getvalue()
 
 

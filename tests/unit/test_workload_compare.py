@@ -61,7 +61,7 @@ def numbers(compared: Comparison, pid: int, kind: FaultKind) -> tuple[int | None
 
 def shown(view: Any) -> str:
     stream = io.StringIO()
-    plain.write(plain.console(stream), view)
+    plain.write(stream, view)
     return stream.getvalue()
 
 
