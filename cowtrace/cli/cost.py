@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import statistics as numbers
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 
 from cowtrace.analysis.cost import Cost
+from cowtrace.cli.attach import attach
 from cowtrace.errors import CowtraceError
-from cowtrace.kernel import statistics
 from cowtrace.kernel.plan import Detail
+from cowtrace.kernel.statistics import bpf_statistics
 from cowtrace.model import COPIES, Snapshot
-from cowtrace.tracer import Tracer
 
 # Short rounds: most are not preempted, even on a busy machine.
 PAGES, ROUNDS = 512, 400
@@ -48,37 +47,33 @@ print(json.dumps([os.getpid(), took]))
 """
 
 
-def measure(
-    attach: Callable[[frozenset[Detail]], Tracer], used_by: str, details: frozenset[Detail]
-) -> Cost:
+def measure(used_by: str, details: frozenset[Detail]) -> Cost:
     """Attach, run the workload, detach. Takes some seconds.
 
     Raises what `attach` raises, and CowtraceError if the kernel's statistics are unavailable.
     """
     without = _ns_per_copy(_run()[1])
-    with attach(details) as live:
-        supported = tuple(sorted(live.probe_plan.details))
+    with attach("auto", details=details, optional=True) as live:
         alone = _ns_per_copy(_run()[1])
         before, cost_before = live.snapshot(), live.bpf_cost()
         began = time.monotonic()
-        with statistics.statistics():
+        with bpf_statistics():
             pid, _ = _run()
         seconds = time.monotonic() - began
         after, cost_after = live.snapshot(), live.bpf_cost()
-        plan = live.plan
-    spent = None
+    bpf_ns, bpf_runs = None, None
     if cost_before and cost_after:
-        spent = (cost_after[0] - cost_before[0], cost_after[1] - cost_before[1])
-    mine = after.process(pid)
+        bpf_ns, bpf_runs = (cost_after[i] - cost_before[i] for i in (0, 1))
+    workload = after.process(pid)
     return Cost(
         used_by=used_by,
-        plan=plan,
-        details=supported,
+        plan=live.plan,
+        details=tuple(sorted(live.probe_plan.details)),
         copies=PAGES * ROUNDS,
-        traced=(mine.count(*COPIES) or 0) if mine else 0,
+        traced=(workload.count(*COPIES) or 0) if workload else 0,
         faults=_faults(after) - _faults(before),
-        bpf_ns=spent and spent[0],
-        bpf_runs=spent and spent[1],
+        bpf_ns=bpf_ns,
+        bpf_runs=bpf_runs,
         ns_per_copy_without=without,
         ns_per_copy_with=alone,
         seconds=seconds,
@@ -101,7 +96,7 @@ def _run() -> tuple[int, list[int]]:
 
 def _ns_per_copy(took: list[int]) -> float:
     """The 10th percentile of the rounds: those that no other work interrupted."""
-    return numbers.quantiles(took, n=10)[0] / PAGES
+    return statistics.quantiles(took, n=10)[0] / PAGES
 
 
 def _faults(now: Snapshot) -> int:

@@ -10,7 +10,8 @@ from dataclasses import asdict
 import click
 
 from cowtrace.analysis.cost import Cost
-from cowtrace.cli.attach import attach
+from cowtrace.cli.attach import LATENCY, attach
+from cowtrace.cli.cost import measure
 from cowtrace.cli.options import Form, form_options
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.facts import KernelFacts
@@ -18,18 +19,16 @@ from cowtrace.kernel.plan import PLAN_NAMES, Detail, NoPlan, PlanName, preferenc
 from cowtrace.kernel.requirements import facts_or_none, requirements
 from cowtrace.machine.csv import CsvLines
 from cowtrace.machine.detail_objects import cost_object
-from cowtrace.terminal.cost import cost_table
-from cowtrace.terminal.doctor import Trial, report
+from cowtrace.terminal.doctor import Trial, cost_table, report
 from cowtrace.terminal.screen import show
-from cowtrace.tracer import Tracer
 
 # Commands, and the details that they request.
 _DETAILS_OF: tuple[tuple[str, frozenset[Detail]], ...] = (
     ("top, run", frozenset()),
     ("forks, export", frozenset({"generation"})),
     ("maps", frozenset({"mapping"})),
-    ("latency", frozenset({"generation", "latency"})),
-    ("record --no-stacks", frozenset({"generation", "mapping", "latency"})),
+    ("latency", LATENCY),
+    ("record --no-stacks", LATENCY | {"mapping"}),
 )
 
 
@@ -39,13 +38,13 @@ _DETAILS_OF: tuple[tuple[str, frozenset[Detail]], ...] = (
 def doctor(cost: bool, form: Form) -> None:
     """Show what this kernel offers and which probe plan can run.
 
-    Each plan is really attached, and detached at once. Exit code 0 when at least one can run,
-    3 when none can.
+    Attaches each plan and detaches it at once. Exit code 0 when at least one can run, 3 when none
+    can.
 
-    --cost lets a process of its own copy pages, with and without a tracer, for some seconds. The
-    kernel's BPF statistics are on meanwhile, and afterwards as they were, however it ends.
+    --cost runs a process that copies pages for some seconds, with and without a tracer. It turns
+    the kernel's BPF statistics on meanwhile, and restores them however it ends.
 
-    --csv has the requirements, with --cost the costs.
+    --csv has the requirements; with --cost, the costs.
     """
     facts = facts_or_none()
     needs = requirements(facts)
@@ -76,14 +75,9 @@ def doctor(cost: bool, form: Form) -> None:
 
 
 def _costs() -> tuple[Cost, ...]:
-    from cowtrace.cli.cost import measure
-
-    def traced(details: frozenset[Detail]) -> Tracer:
-        return attach("auto", details=details, optional=True)
-
     found: dict[tuple[str, ...], Cost] = {}  # unsupported details cost nothing
     for used_by, details in _DETAILS_OF:
-        each = measure(traced, used_by, details)
+        each = measure(used_by, details)
         found.setdefault(each.details, each)
     return tuple(found.values())
 

@@ -18,13 +18,14 @@ from cowtrace.cli import launch
 from cowtrace.cli.attach import attach
 from cowtrace.cli.choice import Choice, families, family, process_options
 from cowtrace.cli.live import ENDING, ticks
-from cowtrace.cli.options import attach_option, notices_option, usage_error
-from cowtrace.cli.recorder import Recorder, StatusLine
+from cowtrace.cli.options import attach_option, notice, notices_option, usage_error
+from cowtrace.cli.recorder import Recorder
 from cowtrace.cli.signals import held
 from cowtrace.errors import EXIT_NO_ROOM
 from cowtrace.kernel.plan import Detail
 from cowtrace.recording import Header
 from cowtrace.recording.writer import Writer
+from cowtrace.text import printable
 from cowtrace.tracer.filter import Filter
 
 
@@ -63,12 +64,12 @@ def record(
 ) -> None:
     """Record a trace in a file, to be read, drawn and compared later.
 
-    Of a COMMAND and its descendants; of each -p PID and its, until they have all ended; or of the
-    whole system, until Ctrl-C.
+    With a COMMAND, records it and its descendants. With -p, records these processes and their
+    descendants until all have ended. Otherwise records the whole system until Ctrl-C.
 
     FILE is an SQLite database: `cowtrace report FILE` reads it, `cowtrace diff` compares two.
-    Each interval is written whole, so that a recording is usable even if cowtrace is killed.
-    Details that the plan does not support on this kernel are missing: see `cowtrace doctor`.
+    Each interval is written whole, so a recording is usable even if cowtrace is killed. Details
+    that the plan does not support on this kernel are missing: see `cowtrace doctor`.
 
     With a COMMAND, the exit code is the command's, as with `cowtrace run`. If the disk is full,
     what was recorded until then is kept, the command goes on, and the exit code is 6.
@@ -110,10 +111,10 @@ def record(
             asked=frozenset(details | samples),
         )
         # Redrawing a line would overwrite what the command writes to stderr.
-        status = StatusLine(live=not command)
-        recorder = Recorder(Writer(Path(output), header, force=force), output, status)
+        recorder = Recorder(Writer(Path(output), header, force=force), live=not command)
+        signals = stack.enter_context(held(*(launch.HELD if command else ENDING)))
+        code = 0
         if command:
-            signals = stack.enter_context(held(*launch.HELD))
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # SIG_IGN would reap the command
             pid = launch.start(program, command, signals, stdout_to_stderr=False)
 
@@ -121,29 +122,25 @@ def record(
                 if not recorder.full:
                     recorder.add(family(live.snapshot(), pid))
 
-            def wait() -> int:
-                code = launch.follow(pid, signals, interval, look, status)
+            with recorder:
+                code = launch.follow(pid, signals, interval, look, recorder)
                 look()
-                return code
-
-            code = recorder.run(wait)
         else:
-            signals = stack.enter_context(held(*ENDING))
             filtered = replace(choice, names=(), follow=False)
             count = None if seconds is None else max(1, round(seconds / interval))
             end = math.inf if seconds is None else time.monotonic() + seconds
-
-            def watch() -> int:
+            with recorder:
                 for _ in ticks(signals, interval, count):
                     recorder.add(filtered.of(families(live.snapshot(), choice.pids)))
                     gone = choice.pids and not any(map(proc.runs, choice.pids))
                     # Not by count alone: on a busy system an interval takes longer.
                     if recorder.full or gone or time.monotonic() >= end:
                         break
-                return 0
-
-            code = recorder.run(watch)
-    ctx.exit(EXIT_NO_ROOM if code is None else code)
+        if recorder.full:
+            ctx.exit(EXIT_NO_ROOM)
+        notice(f"recorded {recorder.sums()}")
+        click.echo(f"Read it: cowtrace report {printable(output)}", err=True)
+    ctx.exit(code)
 
 
 def _only(choice: Choice, command: bool) -> Filter:

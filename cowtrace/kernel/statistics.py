@@ -68,7 +68,7 @@ def enabled(sysctl: Path = _SYSCTL) -> bool:
 
 
 @contextmanager
-def statistics() -> Iterator[None]:
+def bpf_statistics() -> Iterator[None]:
     """Turn statistics on in the block. The kernel turns them off when the process ends, too.
 
     Raises CowtraceError where this kernel, or these privileges, do not allow it.
