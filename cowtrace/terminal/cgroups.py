@@ -26,7 +26,7 @@ def view(now: Snapshot, rows: tuple[CgroupRow, ...], limit: int) -> View:
 
     def draw(shown: int, width: int) -> RenderableType:
         columns = fitted(_COLUMNS, width, DISPENSABLE, least=_LEAST)
-        lines = table(columns, ((row, False) for row in rows[:shown]))
+        lines = table(columns, rows[:shown])
         return Group(lines, trust(now, f"{min(shown, len(rows)):,} of {len(rows):,} cgroups"))
 
     return View(min(limit, len(rows)), draw)

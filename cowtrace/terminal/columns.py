@@ -46,8 +46,12 @@ def fitted(
     return [column if column.cells else replace(column, cells=left) for column in kept]
 
 
-def table(columns: Sequence[Column[Row]], rows: Iterable[tuple[Row, bool]]) -> Table:
-    """Rows, and whether each is dimmed. Texts are cells: markup in them does not act."""
+def table(
+    columns: Sequence[Column[Row]],
+    rows: Iterable[Row],
+    is_dim: Callable[[Row], bool] = lambda _: False,
+) -> Table:
+    """A line for each row. Texts are cells: markup in them does not act."""
     made = Table(box=None, padding=0, pad_edge=False, header_style="bold", collapse_padding=True)
     for column in columns:
         made.add_column(
@@ -56,9 +60,9 @@ def table(columns: Sequence[Column[Row]], rows: Iterable[tuple[Row, bool]]) -> T
             width=column.cells,
             no_wrap=True,
         )
-    for row, dim in rows:
+    for row in rows:
         cells = (Text(column.text(row, column.cells)) for column in columns)
-        made.add_row(*cells, style="dim" if dim else None)
+        made.add_row(*cells, style="dim" if is_dim(row) else None)
     return made
 
 

@@ -25,29 +25,16 @@ def view(now: Snapshot, rows: tuple[ForkRow, ...], limit: int, places: Mapping[i
     """The first `limit` of the rows, as a tree. `places`: of their processes, by pid."""
 
     def draw(shown: int, width: int) -> RenderableType:
-        return _view(now, rows, shown, width, places)
+        drawn = tree(rows[:shown])
+        lines = table(fitted(_COLUMNS, width, _DISPENSABLE, least=14), drawn, _has_ended)
+        inside = containers((line.pid for line in drawn), places, width)
+        living = sum(row.generation.ended_ns is None for row in rows)
+        exited = any(row.generation.ended_by is Ending.EXIT for row in rows[:shown])
+        text = f"{min(shown, len(rows)):,} of {len(rows):,} forks, {living:,} alive"
+        footer = trust(now, text, exited=exited, of_details=True)
+        return Group(lines, *inside, Text(_SOUND if rows else _NONE, "dim"), footer)
 
     return View(min(limit, len(rows)), draw)
-
-
-def _view(
-    now: Snapshot,
-    rows: tuple[ForkRow, ...],
-    shown: int,
-    width: int,
-    places: Mapping[int, Place],
-) -> RenderableType:
-    drawn = tree(rows[:shown])
-    lines = table(
-        fitted(_COLUMNS, width, _DISPENSABLE, least=14),
-        ((line, _has_ended(line)) for line in drawn),
-    )
-    inside = containers((line.pid for line in drawn), places, width)
-    living = sum(row.generation.ended_ns is None for row in rows)
-    exited = any(row.generation.ended_by is Ending.EXIT for row in rows[:shown])
-    text = f"{min(shown, len(rows)):,} of {len(rows):,} forks, {living:,} alive"
-    footer = trust(now, text, exited=exited, of_details=True)
-    return Group(lines, *inside, Text(_SOUND if rows else _NONE, "dim"), footer)
 
 
 def _process(line: TreeLine, cells: int) -> str:

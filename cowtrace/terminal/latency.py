@@ -54,7 +54,7 @@ def _lines(found: tuple[Timing, ...]) -> Table:
         Column("P99", lambda timing, _: _below(timing.percentile(0.99))),
         Column(f" {ends}", lambda timing, _: " " + _shape(timing, buckets), 0, right=False),
     )
-    lines = table(columns, ((timing, False) for timing in found))
+    lines = table(columns, found)
     lines.columns[-1].width, lines.columns[-1].overflow = None, "crop"
     return lines
 
@@ -66,7 +66,7 @@ def _histograms(found: tuple[Timing, ...], buckets: range) -> Table:
         Column("\nBELOW", lambda bucket, _: brief(2 << bucket)),
         *(_histogram(timing) for timing in found if timing in shown),
     )
-    return table(columns, ((bucket, False) for bucket in buckets))
+    return table(columns, buckets)
 
 
 def _histogram(timing: Timing) -> Column[int]:

@@ -35,7 +35,7 @@ def view(
 
     def draw(shown: int, width: int) -> RenderableType:
         columns = fitted(_columns(one, addresses), width, _DISPENSABLE, least=13)
-        lines = table(columns, ((row, row.exited) for row in rows[:shown]))
+        lines = table(columns, rows[:shown], lambda row: row.exited)
         inside = containers((row.pid for row in rows[:shown]), places, width)
         return Group(lines, *inside, _footer(now, rows, min(shown, len(rows)), one=one))
 

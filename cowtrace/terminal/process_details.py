@@ -27,8 +27,7 @@ def details(frame: Frame) -> list[RenderableType]:
         for process in shown
         for row in sorted(process.rows, key=lambda row: (-row.faults, row.kind))
     ]
-    totals = table(_TOTALS, ((process, False) for process in shown))
-    return [Text(), totals, Text(), table(_ORIGINS, ((each, False) for each in sums))]
+    return [Text(), table(_TOTALS, shown), Text(), table(_ORIGINS, sums)]
 
 
 _TOTALS: tuple[Column[Process], ...] = (

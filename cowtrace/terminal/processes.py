@@ -55,7 +55,7 @@ def render(frame: Frame, width: int = COLUMNS) -> RenderableType:
 def fault_table(frame: Frame, width: int = COLUMNS) -> Table:
     """One row per process, then the totals if the frame has them."""
     columns = fitted(_COLUMNS, width, DISPENSABLE)
-    made = table(columns, ((row, row.exited) for row in frame.rows[: frame.limit]))
+    made = table(columns, frame.rows[: frame.limit], lambda row: row.exited)
     if frame.total:
         sums = total(frame.snapshot, None)
         made.add_row(*(column.text(sums, column.cells) for column in columns), style="bold")

@@ -18,7 +18,7 @@ from cowtrace.terminal.footer import containers
 from cowtrace.text import fit, padded, printable, wrap
 
 _NAME = 33
-_WIDTH = 72  # of what stands below an answer
+_WIDTH = 72  # of the lines below an answer
 _WHOM, _SPEED = 2, 5  # the numbers of the questions by whom, and how fast
 _STYLES = {
     Quality.EXACT: "green",
@@ -82,13 +82,10 @@ def _answer(answer: Answer) -> Iterator[tuple[str, str]]:
         faults = "" if measure.faults is None else f"{count(measure.faults)} faults"
         value = measure.text if measure.value is not None else MISSING
         yield f"    {padded(measure.name, _NAME)} {value:>10} {faults:>14}  ", ""
-        yield f"{_short(measure.quality)}\n", _STYLES[measure.quality]
+        quality = "not seen" if measure.quality is Quality.NOT_SEEN else measure.quality.value
+        yield f"{quality}\n", _STYLES[measure.quality]
     if answer.note:
         yield f"{wrap(answer.note, '    ')}\n", "dim"
-
-
-def _short(quality: Quality) -> str:
-    return "not seen" if quality is Quality.NOT_SEEN else quality.value
 
 
 def _number(number: int, noun: str, plural: str = "s") -> str:

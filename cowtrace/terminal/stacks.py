@@ -20,7 +20,7 @@ def view(now: Snapshot, root: Node, limit: int, *, sampled: bool) -> View:
 
     def draw(shown: int, width: int) -> RenderableType:
         columns = fitted(_columns(root, width), width, (" IN",), least=20)
-        lines = table(columns, ((function, False) for function in found[:shown]))
+        lines = table(columns, found[:shown])
         return Group(lines, _footer(now, root, min(shown, len(found)), len(found), sampled))
 
     return View(min(limit, len(found)), draw)

@@ -39,7 +39,7 @@ def test_lines_are_as_wide_as_the_terminal(width: int) -> None:
     terminal = Console(file=io.StringIO(), width=width, markup=False)
     with terminal.capture() as shown:
         columns = fitted(COLUMNS, width, ("COPIED", "REUSED"), least=10)
-        terminal.print(table(columns, [(1, False), (2, True)]))
+        terminal.print(table(columns, [1, 2], is_dim=lambda row: row == 2))
     head, *lines = shown.get().splitlines()
     assert head.split()[:2] == ["PID", "NAME"]
     assert {cell_len(line.rstrip()) for line in lines} == {width}
