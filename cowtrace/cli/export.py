@@ -27,7 +27,6 @@ from cowtrace.text import printable
 
 if TYPE_CHECKING:
     from cowtrace.prometheus.metrics import Metrics
-    from cowtrace.prometheus.webconfig import WebConfig
 
 _FRESH_SECONDS = 0.25  # a reading this recent also serves the next request
 
@@ -50,7 +49,7 @@ def export() -> None:
 @click.option("--groups", type=click.IntRange(min=1, max=10_000), default=100, show_default=True,
               metavar="N", help="Keep metrics of at most N names and cgroups.")  # fmt: skip
 @click.option("--interval", type=click.FloatRange(min=0.1), default=5.0, show_default=True,
-              metavar="SECONDS", help="Seconds between two readings of the counts.")  # fmt: skip
+              metavar="SECONDS", help="Read the counts every SECONDS.")  # fmt: skip
 @process_options
 @attach_option
 @notices_option
@@ -66,22 +65,35 @@ def prometheus(
 ) -> None:
     """Serve metrics for Prometheus until Ctrl-C.
 
-    Counters of faults and bytes by process name, cgroup, kind, source and origin; what live forks
-    share and may still cost; faults lost and unclassified; cowtrace's own cost. Never by PID, and
-    for N names and cgroups at most: what is beyond is summed up under "(rest)".
+    Metrics: faults and bytes by process name, cgroup, kind, source and origin; what live forks
+    share and may still cost; faults lost and unclassified; cowtrace's own cost. There are none by
+    PID. At most N names and cgroups have metrics of their own; "(rest)" has the sums of all
+    others.
 
-    It listens on this machine only, unless the web config keeps strangers out by passwords or
-    client certificates, or --allow-remote is given. -p takes descendants along.
+    Listens on this machine only, unless the web config requires passwords or client certificates,
+    or --allow-remote is given. -p includes descendants.
 
-    What its BPF programs cost is in it while the kernel measures that: sysctl
-    kernel.bpf_stats_enabled=1. It takes prometheus_client: pip install 'cowtrace[prometheus]'.
+    The cost of the BPF programs is included while the kernel measures it: sysctl
+    kernel.bpf_stats_enabled=1. Needs prometheus_client: pip install 'cowtrace[prometheus]'.
     """
-    exposition, metrics = _library(groups)
+    try:
+        from prometheus_client import exposition
+    except ImportError:
+        raise CowtraceError(
+            "the exporter needs prometheus_client, which is not installed",
+            hint="pip install 'cowtrace[prometheus]'; or apt install python3-prometheus-client",
+        ) from None
     from cowtrace.prometheus import server, webconfig
+    from cowtrace.prometheus.metrics import Metrics
 
     config = webconfig.read(Path(web_config)) if web_config else webconfig.WebConfig()
     host, port = server.address(listen)
-    _require_local(host, config, allow_remote)
+    if not (allow_remote or config.keeps_out or server.is_loopback(host)):
+        raise CowtraceError(
+            "other machines could read the metrics, and with them names of processes and cgroups",
+            hint="listen on 127.0.0.1, name passwords in a --web-config, or take --allow-remote",
+            exit_code=EXIT_USAGE,
+        )
     with ExitStack() as stack:
         live = stack.enter_context(
             attach(
@@ -93,7 +105,7 @@ def prometheus(
             )
         )
         signals = stack.enter_context(held(*ENDING))
-        watched = _Watched(live, metrics, choice)
+        watched = _Watched(live, Metrics(Places(), groups), choice)
         watched.look()
 
         def page(accept: str) -> tuple[bytes, str]:
@@ -103,7 +115,7 @@ def prometheus(
         bound = stack.enter_context(server.served(host, port, config, page))
         scheme = "https" if config.tls else "http"
         shown = f"[{host}]" if ":" in host else host or "*"
-        click.echo(f"cowtrace: {scheme}://{shown}:{bound}{server.PATH}", err=True)
+        notice(f"{scheme}://{shown}:{bound}{server.PATH}")
         if config.users and not config.tls and not server.is_loopback(host):
             notice("without a tls_server_config, passwords can be read on their way")
         for _ in ticks(signals, interval, None):
@@ -112,13 +124,16 @@ def prometheus(
 
 @export.command(epilog="\b\nExample:\n  cowtrace export dashboard > cowtrace.json")
 def dashboard() -> None:
-    """Print a Grafana dashboard of the metrics: import it in Grafana."""
+    """Print a Grafana dashboard of the metrics."""
     click.echo(_shipped("grafana.json"), nl=False)
 
 
 @export.command(epilog="\b\nExample:\n  cowtrace export rules > cowtrace-alerts.yml")
 def rules() -> None:
-    """Print alert rules for Prometheus: forks that do not level off, a trace with losses."""
+    """Print alert rules for Prometheus.
+
+    They fire for forks whose copies do not level off, and for a trace with losses.
+    """
     click.echo(_shipped("alerts.yml"), nl=False)
 
 
@@ -127,7 +142,10 @@ def rules() -> None:
     "sudo tee /etc/systemd/system/cowtrace-exporter.service"
 )
 def unit() -> None:
-    """Print a systemd unit that runs the exporter: a user of its own, two capabilities."""
+    """Print a systemd unit that runs the exporter.
+
+    It runs as a user of its own, with two capabilities.
+    """
     click.echo(_shipped("cowtrace-exporter.service"), nl=False)
 
 
@@ -139,7 +157,7 @@ def unit() -> None:
 def schema(command: str | None) -> None:
     """Print the JSON Schema of what commands write with --json.
 
-    Of COMMAND alone, as in top, report or vm-list; of all of them without one.
+    COMMAND is top, report or vm-list, for example; without it, the schema of all is printed.
     """
     from cowtrace.machine.schema import NAMES, of
 
@@ -161,13 +179,16 @@ class _Watched:
         self._live, self._metrics, self._pids = live, metrics, choice.pids
         self._choice = replace(choice, names=(), follow=False)  # `families` applies these two
         self._own = ProcessCollector(registry=None)  # type: ignore[arg-type]
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._looked = 0.0
 
     def look(self) -> None:
         """Bring the metrics up to date."""
         with self._lock:
-            self._look()
+            chosen = families(self._live.snapshot(), self._pids)
+            self._metrics.add(self._choice.of(chosen))
+            self._live.forget_ended()
+            self._looked = time.monotonic()
 
     def collect(self) -> Iterator[Any]:
         """Yield present metrics, all from one snapshot."""
@@ -175,45 +196,13 @@ class _Watched:
 
         with self._lock:
             if time.monotonic() - self._looked > _FRESH_SECONDS:
-                self._look()
+                self.look()
             found = [*self._metrics.collect()]
             cost = self._live.bpf_cost() if enabled() else None
-        if cost:
-            found += bpf_cost(*cost)
         yield from found
+        if cost:
+            yield from bpf_cost(*cost)
         yield from self._own.collect()
-
-    def _look(self) -> None:
-        chosen = families(self._live.snapshot(), self._pids)
-        self._metrics.add(self._choice.of(chosen))
-        self._live.forget_ended()
-        self._looked = time.monotonic()
-
-
-def _library(groups: int) -> tuple[Any, Metrics]:
-    try:
-        from prometheus_client import exposition
-    except ImportError:
-        raise CowtraceError(
-            "the exporter needs prometheus_client, which is not installed",
-            hint="pip install 'cowtrace[prometheus]'; or apt install python3-prometheus-client",
-        ) from None
-    from cowtrace.prometheus.metrics import Metrics
-
-    return exposition, Metrics(Places(), groups)
-
-
-def _require_local(host: str, config: WebConfig, allow_remote: bool) -> None:
-    """Raise CowtraceError if anyone on the network could read names of processes."""
-    from cowtrace.prometheus.server import is_loopback
-
-    if allow_remote or config.keeps_out or is_loopback(host):
-        return
-    raise CowtraceError(
-        "other machines could read the metrics, and with them names of processes and cgroups",
-        hint="listen on 127.0.0.1, name passwords in a --web-config, or take --allow-remote",
-        exit_code=EXIT_USAGE,
-    )
 
 
 def _shipped(name: str) -> str:

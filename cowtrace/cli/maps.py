@@ -29,8 +29,8 @@ def maps(choice: Choice, addresses: bool, sort: str, limit: int, plan: str, outp
     """Show in which mappings pages are copied: heap, stack, files, live.
 
     Every INTERVAL seconds (1 by default), COUNT times (until interrupted by default); sums
-    since the start, /S is bytes copied per second in the last interval. Mappings of one name
-    and one segment (SEG, as in /proc/PID/maps) are one row. What an exited process had stays.
+    since the start, /S is bytes copied per second in the last interval. Mappings with the same
+    name and segment (SEG, as in /proc/PID/maps) are one row. Rows of exited processes stay.
 
     \b
     [heap], [stack]  of the main thread

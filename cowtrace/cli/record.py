@@ -35,11 +35,11 @@ from cowtrace.tracer.filter import Filter
     "  sudo cowtrace record -o redis.cow -p $(pidof redis-server) --for 60",
 )
 @click.option("-o", "--output", required=True, metavar="FILE", help="Write the recording to FILE.")
-@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @click.option("--interval", type=click.FloatRange(min=0.05), default=1.0, show_default=True,
-              metavar="SECONDS", help="Seconds between two writes to FILE.")  # fmt: skip
+              metavar="SECONDS", help="Write to FILE every SECONDS.")  # fmt: skip
 @click.option("--for", "seconds", type=click.FloatRange(min=0.05), metavar="SECONDS",
-              help="End after this time; by default on Ctrl-C.")  # fmt: skip
+              help="Record for this time; by default until Ctrl-C.")  # fmt: skip
 @click.option("--no-stacks", is_flag=True, help="Do not record stacks.")
 @click.option("--no-mappings", is_flag=True, help="Do not record mappings.")
 @click.option("--no-latency", is_flag=True, help="Do not record the time in faults.")

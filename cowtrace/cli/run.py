@@ -38,7 +38,7 @@ from cowtrace.text import COLUMNS, fit, printable
 @click.option("-o", "--output", metavar="FILE", help="Write the summary to FILE.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no live table, only the summary.")
 @click.option("--interval", type=click.FloatRange(min=0.05), default=1.0, show_default=True,
-              metavar="SECONDS", help="Seconds between two live tables.")  # fmt: skip
+              metavar="SECONDS", help="Redraw the live table every SECONDS.")  # fmt: skip
 @latency_option
 @attach_option
 @form_options
@@ -58,16 +58,17 @@ def run(
 ) -> None:
     """Run a command; count what it and its descendants copied.
 
-    The command starts when the probes are attached, and the count ends when it ends.
+    The command starts when the probes are attached; counting ends when the command ends.
 
-    Its stdin, stdout and stderr stay its own. On a terminal, a live table takes the last lines
-    and the command writes above it. The summary goes to stderr, or with -o to FILE.
+    The command keeps its stdin, stdout and stderr. On a terminal, a live table takes the last
+    lines and the command writes above it. The summary goes to stderr, or with -o to FILE.
 
-    With --json, or --csv, the summary is on stdout, and what the command writes to stdout goes
-    to stderr, so that it stands alone; with -o FILE it goes there and stdout stays.
+    With --json or --csv, the summary goes to stdout and the command's stdout to stderr, so that
+    stdout holds the summary alone. With -o FILE, the summary goes to FILE and the command keeps
+    its stdout.
 
-    The exit code is the command's, 128 + N if signal N ended it; 127 if it was not found, 126
-    if it cannot be executed. SIGTERM, SIGHUP, SIGQUIT and SIGINT sent to cowtrace are passed on.
+    The exit code is the command's, 128 + N if signal N ended it; 127 if it was not found, 126 if
+    it cannot be executed. SIGTERM, SIGHUP, SIGQUIT and SIGINT are forwarded to the command.
     """
     from rich.console import Group
     from rich.text import Text

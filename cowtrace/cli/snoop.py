@@ -33,26 +33,21 @@ _ROUND_SECONDS = 1.0  # how often the tracer's sums and its count of dropped eve
     "  sudo cowtrace snoop --json -n 1000 > faults.json"
 )
 @filter_options
-@click.option(
-    "-n",
-    "--count",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="End after N faults; default: on Ctrl-C.",
-)
+@click.option("-n", "--count", type=click.IntRange(min=1), metavar="N",
+              help="End after N faults; by default on Ctrl-C.")  # fmt: skip
 @attach_option
 @form_options
 @click.option("-v", "--verbose", is_flag=True, help="Show every column in full width.")
 def snoop(choice: Choice, count: int | None, plan: str, form: Form, verbose: bool) -> None:
     """Show each copy-on-write fault by itself, as it happens.
 
-    One line for each: the time, the process, the name of the thread that wrote (of another
-    process when it is remote), what became of the page, whose bytes it held (SRC: anon, file,
+    Each fault is one line: the time, the process, the name of the thread that wrote (of another
+    process if the write is remote), what became of the page, what the page held (SRC: anon, file,
     zero, ksm, thp, huge), what made the write (FROM: user, kern, rem, unsh, fork; in whole words
-    with -v), the address, its mapping, and how long the fault took where the plan can time it.
+    with -v), the address, its mapping, and the fault's duration if the plan can time it.
 
-    Faults that came faster than they could be written are dropped, and how many is said: on
-    stderr, with --json as an object with the field dropped. Ctrl-C ends it.
+    Faults that come faster than they can be written are dropped. Their number is reported on
+    stderr; with --json, in an object with the field `dropped`. Ctrl-C ends the command.
     """
     with ExitStack() as stack:
         live = stack.enter_context(
@@ -79,8 +74,11 @@ def snoop(choice: Choice, count: int | None, plan: str, form: Form, verbose: boo
             if time.monotonic() >= round_ends:
                 printer.dropped(_dropped(live))
                 round_ends = time.monotonic() + _ROUND_SECONDS
-            printer.flush()
-        printer.end(_dropped(live))
+            sys.stdout.flush()
+        dropped = _dropped(live)
+        printer.dropped(dropped)
+        sys.stdout.flush()
+        notice(f"{printer.shown:,} faults shown, {dropped:,} dropped")
 
 
 class _Printer:
@@ -111,17 +109,8 @@ class _Printer:
         if more and self._form == "json":
             print(json.dumps({"dropped": more}))
         elif more:
-            self.flush()
+            sys.stdout.flush()
             notice(f"{more:,} faults dropped: too fast to be written")
-
-    def flush(self) -> None:
-        sys.stdout.flush()
-
-    def end(self, dropped: int) -> None:
-        """Print the last line: how many faults were shown and dropped."""
-        self.dropped(dropped)
-        self.flush()
-        notice(f"{self.shown:,} faults shown, {dropped:,} dropped")
 
 
 def _dropped(live: tracer.Tracer) -> int:

@@ -47,9 +47,9 @@ def verify(
     """Check what is said about fork and copy-on-write, on this kernel.
 
     CLAIM is one of C1 to C8, or the name of a path by which Linux copies, or does not copy, on
-    write; without one, all are checked. Each check runs a workload whose counts are known and
-    compares the trace with them and with oracles that do not read it: frame numbers in
-    /proc/PID/pagemap, the kernel's own counters, the data as each side reads it.
+    write; by default all are checked. Each check runs a workload whose counts are known. It
+    compares the trace with these counts and with oracles that do not use the trace: frame numbers
+    in /proc/PID/pagemap, the kernel's own counters, the data as each side reads it.
 
     With --kernel, one table shows the claims against the kernels. Exit code 4 if a claim does
     not hold.

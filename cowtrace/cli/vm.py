@@ -33,7 +33,10 @@ def vm() -> None:
 @click.option("--box", "with_box", is_flag=True,
               help="Also build their Vagrant box, in /var/cache/cowtrace.")  # fmt: skip
 def build_command(kernels: Sequence[str], force: bool, with_box: bool) -> None:
-    """Build what these kernels need to run; the usual ones without one named: `vm list`."""
+    """Build what kernels need to run; without KERNEL, the usual ones.
+
+    The kernels: cowtrace vm list.
+    """
     known = definition.load()
     names = kernels or known.usual
     if with_box:
@@ -50,7 +53,7 @@ def build_command(kernels: Sequence[str], force: bool, with_box: bool) -> None:
 @vm.command("box", epilog="\b\nExample:\n  cowtrace vm box 6.12")
 @click.argument("kernel")
 def box_command(kernel: str) -> None:
-    """Print as JSON what vagrant/Vagrantfile needs to boot that kernel's box."""
+    """Print, as JSON, what vagrant/Vagrantfile needs to boot a box."""
     known = definition.load()
     found = box.find(known, kernel)
     chosen = accel.choose()
@@ -111,9 +114,9 @@ def _built(artifact: build.Artifact) -> tuple[str, str, str]:
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
               help="End the VM after this time, boot included, with exit code 124.")  # fmt: skip
 @click.option("--memory", type=click.IntRange(min=256), default=2048, metavar="MIB",
-              show_default=True, help="Memory of the VM.")  # fmt: skip
+              show_default=True, help="Give the VM this much memory.")  # fmt: skip
 @click.option("--cpus", type=click.IntRange(min=1), default=2, metavar="N", show_default=True,
-              help="Number of CPUs of the VM.")  # fmt: skip
+              help="Give the VM N CPUs.")  # fmt: skip
 @click.option("--icount", is_flag=True,
               help="Make the clock count instructions, 2 ns each; emulated, one CPU.")  # fmt: skip
 @click.pass_context
