@@ -15,22 +15,22 @@ from cowtrace import __version__, errors
 
 # Every command and its line in --help, so that --help imports none of them.
 COMMANDS = {
-    "completion": "Print what makes Tab complete commands and options in a shell.",
+    "completion": "Print the script that completes commands and options in a shell.",
     "demo": "Show live what fork shares and what a write copies.",
     "diff": "Compare two recordings: did my fix help?",
     "doctor": "Show what this kernel offers and which probe plan can run.",
     "export": "Export metrics to Prometheus; print its rules, a dashboard, a schema.",
-    "forks": "Show each fork's sharing: how much of it is lost, and what may come.",
+    "forks": "Show what each fork shared, how much is copied, and what may come.",
     "help": "Show a page of the guide, or list the pages.",
-    "latency": "Show how long the faults took, by kind, parent's and child's apart, live.",
+    "latency": "Show how long faults take, by kind and side of the fork, live.",
     "maps": "Show in which mappings pages are copied: heap, stack, files, live.",
-    "record": "Record a trace in a file, to be read, drawn and compared later.",
-    "report": "Answer the ten questions from a recording; as a page with charts.",
+    "record": "Record a trace in a file, to report on it and to compare it later.",
+    "report": "Answer ten questions from a recording, as text or as an HTML page.",
     "run": "Run a command; count what it and its descendants copied.",
-    "snoop": "Show each copy-on-write fault by itself, as it happens.",
+    "snoop": "Show each copy-on-write fault as it happens.",
     "stacks": "Show which code copies pages: functions, or a flame graph.",
     "top": "Show who copies pages now, over the whole system, live.",
-    "verify": "Check what is said about fork and copy-on-write, on this kernel.",
+    "verify": "Check common claims about fork and copy-on-write on this kernel.",
     "vm": "Build and run the test VMs, one for each kernel.",
     "workload": "Run a workload whose counts are known; compare them with the trace.",
 }
@@ -38,17 +38,17 @@ COMMANDS = {
 EXIT_CODES = f"""\b
 Exit codes:
   0    done
-  {errors.EXIT_FAILURE}    something failed that is named on stderr
+  {errors.EXIT_FAILURE}    stderr says what failed
   {errors.EXIT_USAGE}    an option or argument is wrong
-  {errors.EXIT_NO_PLAN}    this kernel, or these privileges, let no probe plan run
-  {errors.EXIT_MISMATCH}    a workload, or a check, did not count what it must
-  {errors.EXIT_NO_VM}    the test VM cannot be had: no QEMU, no image, no room
-  {errors.EXIT_NO_ROOM}    record: the disk is full; what was recorded until then is kept
+  {errors.EXIT_NO_PLAN}    no probe plan can run on this kernel or with these privileges
+  {errors.EXIT_MISMATCH}    a workload or a check did not count what was expected
+  {errors.EXIT_NO_VM}    the test VM cannot be started: no QEMU, no image, no room
+  {errors.EXIT_NO_ROOM}    record: the disk is full; the recording up to then is kept
   {errors.EXIT_TIMEOUT}  the time limit ended the command
   {errors.EXIT_NOT_EXECUTABLE}  run: the command cannot be executed
   {errors.EXIT_NOT_FOUND}  run: the command was not found
   130  interrupted; top ends with its last table and 0
-  run otherwise passes on its command's code, 128 + N if signal N ended it.
+  Otherwise run exits with its command's code, 128 + N if signal N ended it.
 
 \b
 Example:
@@ -108,16 +108,16 @@ def main() -> None:
     \b
     copied       the page was shared: its bytes are now in a new page
     zero-filled  first write to memory that was only read so far: a page of zeroes
-    reused       nobody shares the page any more: only marked writable again
+    reused       the page is no longer shared: only marked writable again
     shared       memory that is shared on purpose: made writable, never copied
     """
-    # Names from processes may hold what the locale cannot print.
+    # Names of processes can contain characters that the locale cannot print.
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 def _forget_stdout() -> None:
-    """Send the interpreter's last flush to /dev/null: the reader of stdout is gone."""
+    """Send the interpreter's last flush to /dev/null: nobody reads stdout any more."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -17,7 +17,7 @@ _VARIABLE = "_COWTRACE_COMPLETE"  # as click looks for it when a shell asks
 )
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str) -> None:
-    """Print what makes Tab complete commands and options in a shell.
+    """Print the script that completes commands and options in a shell.
 
     For one session: eval "$(cowtrace completion bash)", or zsh; in fish,
     cowtrace completion fish | source.

@@ -24,7 +24,7 @@ from cowtrace.tracer.filter import Filter
 @rows_option("Show at most N forks; --json has all.")
 @live_options
 def forks(choice: Choice, limit: int, plan: str, output: Output) -> None:
-    """Show each fork's sharing: how much of it is lost, and what may come.
+    """Show what each fork shared, how much is copied, and what may come.
 
     Every INTERVAL seconds (1 by default), COUNT times (until interrupted by default). Each fork
     since the start that made a new memory (no thread, no vfork) is a line under its parent,

@@ -1,4 +1,4 @@
-"""`cowtrace help`: the pages of the guide."""
+"""`cowtrace help`: show the pages of the guide."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def _complete(_: click.Context, __: click.Parameter, begun: str) -> list[Complet
 def help(topic: str | None) -> None:
     """Show a page of the guide, or list the pages.
 
-    On a terminal, a page that is longer than the screen is shown by a pager ($PAGER). Options
-    and examples of a command: cowtrace COMMAND --help.
+    On a terminal, a pager ($PAGER) shows a page that is longer than the screen. Options and
+    examples of a command: cowtrace COMMAND --help.
     """
-    from cowtrace.terminal import guide as drawing
+    from cowtrace.terminal.guide import draw, draw_list
     from cowtrace.terminal.screen import console, show
 
     if topic is None:
-        show(drawing.draw_list(map(guide.page, guide.topics())))
+        show(draw_list(map(guide.page, guide.topics())))
         click.echo("\nA page: cowtrace help TOPIC. A command: cowtrace COMMAND --help.")
         return
     if topic not in guide.topics():
         raise CowtraceError(
             f"the guide has no page '{topic}'", hint=_hint(topic), exit_code=EXIT_USAGE
         )
-    page = drawing.draw(guide.page(topic))
+    page = draw(guide.page(topic))
     screen = console(sys.stdout)
     with screen.capture() as captured:
         screen.print(page, width=min(screen.width, _WIDEST))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
-from rich.console import Console
 from rich.text import Text
 
 from cowtrace.cli.options import Lines, notice
 from cowtrace.errors import CowtraceError
+from cowtrace.terminal.screen import spinner
 from cowtrace.text import printable
 from cowtrace.verify import vms
 from cowtrace.verify.check import Check
@@ -40,10 +39,13 @@ def in_vms(
         seen: list[Check] = []
         start = time.monotonic()
         try:
-            with _progress(kernel) as say:
+            with spinner(f"kernel {kernel}: booting") as status:
+                if not status:
+                    notice(f"kernel {kernel}: booting")
                 for check in vms.checks_on(kernel, arguments):
                     seen.append(check)
-                    say(title(check.group))
+                    if status:
+                        status.update(Text(f"kernel {kernel}: {printable(title(check.group))}"))
                     if lines:
                         lines({**check.as_dict(), "vm": kernel})
         except CowtraceError as error:
@@ -52,15 +54,3 @@ def in_vms(
         notice(f"kernel {kernel}: {len(seen)} checks, {time.monotonic() - start:.0f} s")
         made.append(KernelChecks(kernel, tuple(seen), vms.versions(known, kernel)))
     return tuple(made)
-
-
-@contextmanager
-def _progress(kernel: str) -> Iterator[Callable[[str], None]]:
-    """Yield a function that shows the progress of a VM, on a terminal beside a spinner."""
-    console = Console(stderr=True, markup=False, highlight=False)
-    if not console.is_terminal:
-        notice(f"kernel {kernel}: booting")
-        yield lambda words: None
-        return
-    with console.status(Text(f"kernel {kernel}: booting")) as status:
-        yield lambda words: status.update(Text(f"kernel {kernel}: {printable(words)}"))

@@ -19,16 +19,16 @@ from cowtrace.model import Snapshot
 @filter_options
 @live_options
 def latency(choice: Choice, plan: str, output: Output) -> None:
-    """Show how long the faults took, by kind, parent's and child's apart, live.
+    """Show how long faults take, by kind and side of the fork, live.
 
     Every INTERVAL seconds (1 by default), COUNT times (until interrupted by default); sums
     since the start. Each fault is timed in the kernel, from handle_mm_fault() on, and counted
     exactly in the power of two that it falls in; percentiles are known to that power.
 
     A fault in a child is attributed to the fork that created it; one in a parent to its latest
-    fork whose child lives. A process without either has no side.
+    fork whose child lives. Faults of other processes have no side.
 
-    The tracepoint plan sees no fault end, so it cannot time them.
+    The tracepoint plan does not see the end of a fault, so it cannot time faults.
     """
     from cowtrace.terminal.latency import view
 

@@ -62,7 +62,7 @@ def record(
     verbose: bool,
     command: tuple[str, ...],
 ) -> None:
-    """Record a trace in a file, to be read, drawn and compared later.
+    """Record a trace in a file, to report on it and to compare it later.
 
     With a COMMAND, records it and its descendants. With -p, records these processes and their
     descendants until all have ended. Otherwise records the whole system until Ctrl-C.

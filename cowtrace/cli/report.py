@@ -25,13 +25,13 @@ from cowtrace.text import printable
 @click.option("--html", "page", metavar="OUT", help="Write one page, with charts, to OUT.")
 @form_options
 def report(file: str, page: str | None, form: Form) -> None:
-    """Answer the ten questions from a recording; as a page with charts.
+    """Answer ten questions from a recording, as text or as an HTML page.
 
-    Each number says how far it can be trusted: exact; an upper or lower bound; an estimate, from
-    samples; or `-` when it was not recorded, or when the plan that recorded it cannot see it.
+    Each number is marked as exact, an upper or lower bound, or an estimate from samples. `-`: it
+    was not recorded, or the plan does not support it.
 
-    --html writes one page that needs no network, with charts. It needs plotly: pip install
-    'cowtrace[report]'.
+    --html writes one page with charts, which needs no network to be read. Writing it needs plotly:
+    pip install 'cowtrace[report]'.
     """
     recording = read(Path(file))
     if page is not None:

@@ -39,7 +39,7 @@ _ROUND_SECONDS = 1.0  # how often the tracer's sums and its count of dropped eve
 @form_options
 @click.option("-v", "--verbose", is_flag=True, help="Show every column in full width.")
 def snoop(choice: Choice, count: int | None, plan: str, form: Form, verbose: bool) -> None:
-    """Show each copy-on-write fault by itself, as it happens.
+    """Show each copy-on-write fault as it happens.
 
     Each fault is one line: the time, the process, the name of the thread that wrote (of another
     process if the write is remote), what became of the page, what the page held (SRC: anon, file,

@@ -44,7 +44,7 @@ def verify(
     plan: str,
     form: Form,
 ) -> None:
-    """Check what is said about fork and copy-on-write, on this kernel.
+    """Check common claims about fork and copy-on-write on this kernel.
 
     CLAIM is one of C1 to C8, or the name of a path by which Linux copies, or does not copy, on
     write; by default all are checked. Each check runs a workload whose counts are known. It

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
 import click
 from rich.console import Console
@@ -13,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cowtrace.cli.options import Form, form_options, lines_of, notice
+from cowtrace.terminal.screen import spinner
 from cowtrace.vm import accel, arch, box, build, definition, progress, run
 
 
@@ -73,22 +73,22 @@ def list_command(form: Form) -> None:
     if lines := lines_of(form):
         for name, artifact in [*named, *roots]:
             made = artifact.manifest
-            row: dict[str, object] = {
-                "name": name,
-                "suite": artifact.what.suite,
-                "built": made is not None,
-            }
-            row |= {"folder": str(artifact.place), "bytes": artifact.bytes}
-            row["manifest"] = dataclasses.asdict(made) if made else None
-            lines(row)
+            lines(
+                {
+                    "name": name,
+                    "suite": artifact.what.suite,
+                    "built": made is not None,
+                    "folder": str(artifact.place),
+                    "bytes": artifact.bytes,
+                    "manifest": dataclasses.asdict(made) if made else None,
+                }
+            )
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("KERNEL", "SUITE", "VERSION", "BUILT", "MIB"):
         table.add_column(heading, justify="right" if heading == "MIB" else "left", no_wrap=True)
-    for name, artifact in named:
+    for name, artifact in [*named, *((f"({name})", root) for name, root in roots)]:
         table.add_row(name, artifact.what.suite, *_built(artifact))
-    for name, root in roots:
-        table.add_row(f"({name})", root.what.suite, *_built(root))
     console = Console(highlight=False)
     console.print(table)
     console.print(Text(f"QEMU uses {accel.choose()}."))
@@ -143,26 +143,14 @@ def run_command(
     chosen = accel.choose(guest=arch.of(item.arch).machine)
     if icount:
         chosen, cpus = accel.Accel(False, "--icount"), 1
-    with _booting(f"booting {kernel} in QEMU, {chosen}") as stop:
-        options = run.Options(timeout, memory, cpus, icount)
-        ctx.exit(run.run(known, kernel, command, chosen, options, stop))
+    options = run.Options(timeout, memory, cpus, icount)
+    # Elsewhere than on a terminal, stderr holds exactly the bytes that the command writes.
+    with spinner(f"booting {kernel} in QEMU, {chosen}") as status:
+        booted = status.stop if status else lambda: None
+        ctx.exit(run.run(known, kernel, command, chosen, options, booted))
 
 
 def _build(known: definition.Definition, names: Sequence[str], *, force: bool = False) -> None:
     artifacts = build.missing(known, names, force=force)
     with progress.shown(len(artifacts)) as watcher:
         build.build(known, artifacts, watcher, force=force)
-
-
-@contextlib.contextmanager
-def _booting(what: str) -> Iterator[Callable[[], None]]:
-    """Show what boots until the yielded function is called; only on a terminal.
-
-    Elsewhere stderr holds exactly the bytes that the command writes.
-    """
-    console = Console(stderr=True, highlight=False)
-    if not console.is_terminal:
-        yield lambda: None
-        return
-    with console.status(Text(what)) as status:
-        yield status.stop

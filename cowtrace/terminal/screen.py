@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self, TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.status import Status
 from rich.text import Text
 
 from cowtrace.terminal import plain
@@ -118,6 +120,17 @@ class PlainScreen(Screen):
 def screen(stream: TextIO) -> Screen:
     """A live table on a terminal that can redraw, plain blocks anywhere else."""
     return LiveScreen(stream) if can_redraw(stream) else PlainScreen(stream)
+
+
+@contextmanager
+def spinner(words: str) -> Iterator[Status | None]:
+    """Show a spinner beside the words on stderr; None where that is no terminal."""
+    stderr = console(sys.stderr)
+    if stderr.is_terminal:
+        with stderr.status(Text(words)) as status:
+            yield status
+    else:
+        yield None
 
 
 def fitted(view: View, to: Console, height: int) -> RenderableType:
