@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _FORMAT = "2"
-_MOST_FILES = 32  # the least recently used ones are removed
+_MOST_FILES = 128  # the least recently used ones are removed
 
 
 def folder(environ: Mapping[str, str] = os.environ) -> Path:

@@ -16,12 +16,13 @@ SOCKETS = (*PORTS, "monitor")
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One boot. What the guest writes to its disks is thrown away."""
+    """One boot. What the guest writes to its first disk is thrown away, the second is read-only."""
 
     accel: Accel
     kernel: Path  # folder with vmlinuz and initrd
     root: Path  # ext4 image
     disk: Path  # second disk: tree.pack
+    programs: Path  # third disk: programs_disk
     console: Path  # the kernel's messages go here
     memory_mib: int = 2048
     cpus: int = 2
@@ -46,6 +47,7 @@ def command_line(qemu: str, machine: Machine) -> list[str]:
         *("-append", f"console={guest.console} {APPEND}"),
         *("-drive", f"file={_escaped(machine.root)},if=virtio,format=raw,cache=unsafe,snapshot=on"),
         *("-drive", f"file={_escaped(machine.disk)},if=virtio,format=raw,readonly=on"),
+        *("-drive", f"file={_escaped(machine.programs)},if=virtio,format=raw,cache=unsafe"),
         *("-chardev", f"file,id=console,path={_escaped(machine.console)}"),
         *("-serial", "chardev:console", "-device", "virtio-serial-pci"),
     ]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cowtrace.errors import EXIT_NO_VM, CowtraceError
 from cowtrace.text import printable
-from cowtrace.vm import arch, build, cache, programs, qemu, saved, tree
+from cowtrace.vm import arch, build, cache, programs, programs_disk, qemu, saved, tree
 from cowtrace.vm.accel import Accel
 from cowtrace.vm.definition import Definition
 from cowtrace.vm.root import IMAGE
@@ -62,14 +62,17 @@ def run(
     size = os.get_terminal_size(1) if os.isatty(1) else None
     with tempfile.TemporaryDirectory(prefix="cowtrace-vm-") as scratch:
         disk, console = Path(scratch, "disk.tar"), Path(scratch, "console.log")
+        compiled = Path(scratch, "programs.tar")
         env = tree.environment(kernel, os.environ, size)
         tree.pack(disk, command, env, size if terminal else None)
+        programs_disk.load(place, compiled)
         console.touch()
         machine = qemu.Machine(
             accel=accel,
             kernel=place,
             root=root / IMAGE,
             disk=disk,
+            programs=compiled,
             console=console,
             memory_mib=options.memory_mib,
             cpus=options.cpus,
@@ -78,12 +81,14 @@ def run(
             cpu=item.emulated_cpu,
         )
         state = saved.state_path(program, machine)
-        if state and state.exists():
-            ended = _boot(program, machine, state, terminal, options, on_ready)
-            if ended.ready or ended.code is not None:
-                return _code(ended, kernel, machine)
+        restored = state is not None and state.exists()
+        ended = _boot(program, machine, state, terminal, options, on_ready)
+        if state and restored and not ended.ready and ended.code is None:
             state.unlink(missing_ok=True)  # it does not fit this QEMU after all: boot
-        return _code(_boot(program, machine, state, terminal, options, on_ready), kernel, machine)
+            ended = _boot(program, machine, state, terminal, options, on_ready)
+        code = _code(ended, kernel, machine)
+        programs_disk.save(compiled, place)
+        return code
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,12 @@ def state_path(program: str, machine: Machine) -> Path | None:
         return None
     # The same for every run: what differs between them is no part of the machine.
     anonymous = replace(
-        machine, disk=Path(), console=Path(), root=Path(), sockets=(0,) * len(SOCKETS)
+        machine,
+        disk=Path(),
+        programs=Path(),
+        console=Path(),
+        root=Path(),
+        sockets=(0,) * len(SOCKETS),
     )
     binary = Path(program).resolve().stat()
     key = cache.key(

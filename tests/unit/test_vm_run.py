@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from cowtrace.cli import main
 from cowtrace.errors import EXIT_NO_VM, EXIT_TIMEOUT, EXIT_USAGE
-from cowtrace.vm import qemu, run, saved, session, tree
+from cowtrace.vm import programs_disk, qemu, run, saved, session, tree
 from cowtrace.vm.accel import Accel
 from cowtrace.vm.arch import ARCHES
 
@@ -30,9 +30,8 @@ SOCKETS = (3, 4, 5, 6, 7)
 
 def machine(accel: Accel = EMULATED) -> qemu.Machine:
     folder = Path("/cache,1")
-    return qemu.Machine(
-        accel, folder, folder / "root.ext4", Path("/d"), Path("/c"), 512, 1, SOCKETS
-    )
+    disks = folder / "root.ext4", Path("/d"), Path("/p")
+    return qemu.Machine(accel, folder, *disks, Path("/c"), 512, 1, SOCKETS)
 
 
 def test_qemus_command_line() -> None:
@@ -69,10 +68,27 @@ def test_a_state_is_for_one_shape_of_machine() -> None:
     path = saved.state_path("/bin/sh", base)
     assert path
     assert path.parent == base.kernel
-    other_run = replace(base, disk=Path("/other"), sockets=(8, 9, 10, 11, 12))
+    other_run = replace(
+        base, disk=Path("/other"), programs=Path("/other"), sockets=(8, 9, 10, 11, 12)
+    )
     assert saved.state_path("/bin/sh", other_run) == path
     assert saved.state_path("/bin/sh", replace(base, cpus=2)) != path
     assert saved.state_path("/bin/sh", machine(KVM)) is None
+
+
+def test_compiled_programs_are_carried_from_one_boot_to_the_next(tmp_path: Path) -> None:
+    kernel, disk = tmp_path / "kernel", tmp_path / "disk"
+    kernel.mkdir()
+    programs_disk.load(kernel, disk)
+    assert not any(disk.read_bytes())  # nothing has been compiled yet
+    with tarfile.open(fileobj=disk.open("r+b"), mode="w") as tar:  # as the guest writes it
+        tar.add(__file__, "program")
+    programs_disk.save(disk, kernel)
+    programs_disk.load(kernel, disk)
+    with tarfile.open(disk) as tar:
+        assert tar.getnames() == ["program"]
+    assert [path.name for path in kernel.iterdir()] == ["programs.tar"]
+    programs_disk.save(disk, tmp_path / "gone")  # a folder that cannot be written
 
 
 @settings(max_examples=25, deadline=None)  # each starts two processes
