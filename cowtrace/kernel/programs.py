@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cowtrace.kernel.libbpf import libbpf
@@ -31,66 +32,43 @@ class MapSpec:
     flags: int
 
 
-class _MapOptions(ctypes.Structure):
-    """The head of libbpf's struct bpf_map_create_opts; `sz` says how much of it there is."""
+_U32, _PTR, _SIZE = ctypes.c_uint32, ctypes.c_void_p, ctypes.c_size_t
 
+
+def _fields(kind: type, names: str) -> Iterator[tuple[str, type]]:
+    """Fields of one type, for a ctypes.Structure."""
+    return ((name, kind) for name in names.split())
+
+
+# The heads of three structs of libbpf's bpf.h; `sz` says how much of the struct there is.
+class _MapOptions(ctypes.Structure):
     _fields_ = (
-        ("sz", ctypes.c_size_t),
-        ("btf_fd", ctypes.c_uint32),
-        ("btf_key_type_id", ctypes.c_uint32),
-        ("btf_value_type_id", ctypes.c_uint32),
-        ("btf_vmlinux_value_type_id", ctypes.c_uint32),
-        ("inner_map_fd", ctypes.c_uint32),
-        ("map_flags", ctypes.c_uint32),
+        ("sz", _SIZE),
+        *_fields(_U32, "btf_fd btf_key_type_id btf_value_type_id btf_vmlinux_value_type_id"),
+        *_fields(_U32, "inner_map_fd map_flags"),
     )
 
 
 class _LoadOptions(ctypes.Structure):
-    """The head of libbpf's struct bpf_prog_load_opts, likewise."""
-
     _fields_ = (
-        ("sz", ctypes.c_size_t),
-        ("attempts", ctypes.c_int),
-        ("expected_attach_type", ctypes.c_uint),
-        ("prog_btf_fd", ctypes.c_uint32),
-        ("prog_flags", ctypes.c_uint32),
-        ("prog_ifindex", ctypes.c_uint32),
-        ("kern_version", ctypes.c_uint32),
-        ("attach_btf_id", ctypes.c_uint32),
-        ("attach_prog_fd", ctypes.c_uint32),
-        ("attach_btf_obj_fd", ctypes.c_uint32),
-        ("fd_array", ctypes.c_void_p),
-        ("func_info", ctypes.c_void_p),
-        ("func_info_cnt", ctypes.c_uint32),
-        ("func_info_rec_size", ctypes.c_uint32),
-        ("line_info", ctypes.c_void_p),
-        ("line_info_cnt", ctypes.c_uint32),
-        ("line_info_rec_size", ctypes.c_uint32),
-        ("log_level", ctypes.c_uint32),
-        ("log_size", ctypes.c_uint32),
+        ("sz", _SIZE),
+        *_fields(_U32, "attempts expected_attach_type prog_btf_fd prog_flags prog_ifindex"),
+        *_fields(_U32, "kern_version attach_btf_id attach_prog_fd attach_btf_obj_fd"),
+        *_fields(_PTR, "fd_array func_info"),
+        *_fields(_U32, "func_info_cnt func_info_rec_size"),
+        ("line_info", _PTR),
+        *_fields(_U32, "line_info_cnt line_info_rec_size log_level log_size"),
         ("log_buf", ctypes.c_char_p),
     )
 
 
 class _RunOptions(ctypes.Structure):
-    """The head of libbpf's struct bpf_test_run_opts, likewise."""
-
     _fields_ = (
-        ("sz", ctypes.c_size_t),
-        ("data_in", ctypes.c_void_p),
-        ("data_out", ctypes.c_void_p),
-        ("data_size_in", ctypes.c_uint32),
-        ("data_size_out", ctypes.c_uint32),
-        ("ctx_in", ctypes.c_void_p),
-        ("ctx_out", ctypes.c_void_p),
-        ("ctx_size_in", ctypes.c_uint32),
-        ("ctx_size_out", ctypes.c_uint32),
-        ("retval", ctypes.c_uint32),
-        ("repeat", ctypes.c_int),
-        ("duration", ctypes.c_uint32),
-        ("flags", ctypes.c_uint32),
-        ("cpu", ctypes.c_uint32),
-        ("batch_size", ctypes.c_uint32),
+        ("sz", _SIZE),
+        *_fields(_PTR, "data_in data_out"),
+        *_fields(_U32, "data_size_in data_size_out"),
+        *_fields(_PTR, "ctx_in ctx_out"),
+        *_fields(_U32, "ctx_size_in ctx_size_out retval repeat duration flags cpu batch_size"),
     )
 
 

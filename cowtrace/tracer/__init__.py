@@ -86,7 +86,7 @@ def attach(
     for name in names:
         try:
             tracer = _attach_one(probe_plan(name, facts, options), facts, only)
-        except (Unavailable, Refused) as error:
+        except Refused as error:
             refusals.append(error)
             say(str(error))
         else:
@@ -102,24 +102,13 @@ def attach(
     )
 
 
-class Unavailable(CowtraceError):
-    """This kernel lacks what a plan needs."""
-
-    def __init__(self, plan: NoPlan) -> None:
-        super().__init__(
-            f"the {plan.name} plan cannot run here: {'; '.join(plan.reasons)}",
-            hint="see what this kernel offers: cowtrace doctor",
-            exit_code=EXIT_NO_PLAN,
-        )
-
-
 def _attach_one(plan: ProbePlan | NoPlan, facts: KernelFacts, only: Filter) -> Tracer:
     if isinstance(plan, NoPlan):
-        raise Unavailable(plan)
+        raise Refused(f"the {plan.name} plan cannot run here: {'; '.join(plan.reasons)}")
     sizes = {"MAX_ROWS": MAX_ROWS, "MAX_PROCESSES": MAX_PROCESSES}
     loaded = load(plan, sizes | _DETAIL_SIZES)
     try:
-        only.seed(loaded.map_fd)
+        only.seed(loaded.maps)
     except BaseException:
         loaded.close()
         raise

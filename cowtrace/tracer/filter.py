@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,22 +19,22 @@ class Filter:
     follow: bool = False  # also descendants of `pids`, present and future
     cgroup: Path | None = None  # a folder of cgroup v2: tasks in it or in a descendant of it
 
-    def seed(self, map_fd: Callable[[str], int]) -> None:
+    def seed(self, maps: Mapping[str, int]) -> None:
         """Pass the filter to attached programs. Raises OSError when the cgroup does not exist."""
         if self.cgroup is not None:
             fd = os.open(self.cgroup, os.O_RDONLY | os.O_DIRECTORY)
             try:
-                bpf_maps.write_element(map_fd("cgroups"), 0, abi.U32.pack(fd))
+                bpf_maps.write_element(maps["cgroups"], 0, abi.U32.pack(fd))
             finally:
                 os.close(fd)
         if not self.pids:
             return
-        self._add(map_fd("wanted"), self.pids)
+        self._add(maps["wanted"], self.pids)
         if self.follow:
             # The fork tracepoint adds a child whose parent is in the map by then. After a second
             # look, no child can be missing.
             for _ in range(2):
-                self._add(map_fd("wanted"), descendants(self.pids))
+                self._add(maps["wanted"], descendants(self.pids))
 
     @staticmethod
     def _add(fd: int, pids: Iterable[int]) -> None:

@@ -23,14 +23,11 @@ _TRACING = {"kfunc": programs.FENTRY, "kretfunc": programs.FEXIT}  # as BCC name
 
 
 class Refused(CowtraceError):
-    """This kernel refused to load or attach a plan's programs, or BCC to compile them."""
+    """A plan cannot run here: this kernel lacks or refuses something, or BCC cannot compile it."""
 
-    def __init__(self, plan: ProbePlan, reason: str) -> None:
-        super().__init__(
-            f"this kernel refused the {plan.name} plan: {reason}",
-            hint="see what it offers: cowtrace doctor",
-            exit_code=EXIT_NO_PLAN,
-        )
+    def __init__(self, message: str) -> None:
+        hint = "see what this kernel offers: cowtrace doctor"
+        super().__init__(message, hint=hint, exit_code=EXIT_NO_PLAN)
 
 
 def load(plan: ProbePlan, options: Mapping[str, int]) -> Loaded:
@@ -44,7 +41,7 @@ def load(plan: ProbePlan, options: Mapping[str, int]) -> Loaded:
         bytecode = compile_source(bpf_text(bpf_dir()), flags)
         loaded = Loaded(plan, bytecode)
     except (CompileError, OSError) as error:
-        raise Refused(plan, str(error)) from None
+        raise Refused(f"this kernel refused the {plan.name} plan: {error}") from None
     cache.write(key, bytecode.to_bytes())
     return loaded
 
@@ -69,7 +66,7 @@ class Loaded:
     """
 
     def __init__(self, plan: ProbePlan, bytecode: Bytecode) -> None:
-        self.maps: dict[str, int] = {}
+        self.maps: dict[str, int] = {}  # file descriptors, for bpf_maps
         self.programs: dict[str, int] = {}
         self._plan = plan
         self._links: list[int] = []
@@ -85,10 +82,6 @@ class Loaded:
         except BaseException:
             self.close()
             raise
-
-    def map_fd(self, name: str) -> int:
-        """File descriptor of a map, for bpf_maps.read_*. Raises KeyError when there is none."""
-        return self.maps[name]
 
     def skipped_runs(self) -> tuple[int, int]:
         """Runs that the kernel skipped since loading: of programs that count a fault alone, and of

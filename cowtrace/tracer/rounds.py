@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -53,12 +53,12 @@ class Round:
 
 
 class Rounds:
-    """Reads round after round. `map_fd` finds a map by its name."""
+    """Reads round after round. `maps`: file descriptors by name."""
 
     def __init__(
-        self, map_fd: Callable[[str], int], *, cells: int, page_faults: bool, details: bool = False
+        self, maps: Mapping[str, int], *, cells: int, page_faults: bool, details: bool = False
     ) -> None:
-        self._fd = map_fd
+        self._maps = maps
         self._cells = cells  # a round; 0 when they are not used
         self._page_faults = page_faults
         self._details = details
@@ -68,32 +68,32 @@ class Rounds:
         """End the round; return what it counted, and all processes of the map."""
         self._round += 1
         ended = self._round & 0xFFFFFFFF  # as current_round() in bpf/count.h: from 1
-        bpf_maps.write_element(self._fd("rounds"), 0, abi.U32.pack(ended))
+        bpf_maps.write_element(self._maps["rounds"], 0, abi.U32.pack(ended))
         _wait_for_programs()
         return Round(
             sums=self._sums(ended),
             page_faults=self._totals(ended & 1) if self._page_faults else None,
-            processes=dict(bpf_maps.read_hash(self._fd("processes"), abi.U32, abi.PROCESS)),
+            processes=dict(bpf_maps.read_hash(self._maps["processes"], abi.U32, abi.PROCESS)),
             details=self._read_details(ended & 1) if self._details else None,
         )
 
     def counters(self) -> tuple[int, ...]:
         """`enum counter` since loading."""
-        return tuple(bpf_maps.read_array(self._fd("counters"), len(COUNTERS), abi.U64))
+        return tuple(bpf_maps.read_array(self._maps["counters"], len(COUNTERS), abi.U64))
 
     def stack(self, number: int) -> tuple[int, ...] | None:
         """The addresses of one stack, innermost first; None when the map had no room for it."""
-        raw = bpf_maps.read_element(self._fd("stacks"), abi.U64.pack(number), abi.STACK)
+        raw = bpf_maps.read_element(self._maps["stacks"], abi.U64.pack(number), abi.STACK)
         return raw[: raw.index(0)] if raw and 0 in raw else raw
 
     def mapping(self, tgid: int, start: int) -> abi.Mapping | None:
         """One mapping; None when the map had no room for it."""
         key = abi.MAPPING_KEY.pack(start, tgid)
-        return bpf_maps.read_element(self._fd("mappings"), key, abi.MAPPING)
+        return bpf_maps.read_element(self._maps["mappings"], key, abi.MAPPING)
 
     def forget(self, processes: Mapping[int, abi.Process]) -> None:
         """Remove processes, unless another one has the pid by now."""
-        fd = self._fd("processes")
+        fd = self._maps["processes"]
         for tgid, ended in processes.items():
             key = abi.U32.pack(tgid)
             now = bpf_maps.read_element(fd, key, abi.PROCESS)
@@ -104,17 +104,17 @@ class Rounds:
         """Remove mappings, by (tgid, start)."""
         packed = [abi.MAPPING_KEY.pack(start, tgid) for tgid, start in keys]
         if packed:
-            bpf_maps.delete(self._fd("mappings"), packed)
+            bpf_maps.delete(self._maps["mappings"], packed)
 
     def forget_generations(self, numbers: Iterable[int]) -> None:
         """Remove generations, by the number that the kernel side gave them."""
-        bpf_maps.delete(self._fd("generations"), [abi.U32.pack(number) for number in numbers])
+        bpf_maps.delete(self._maps["generations"], [abi.U32.pack(number) for number in numbers])
 
     def _take(
         self, name: str, key: abi.Layout[_K], value: abi.Layout[_V], half: int, **how: bool
     ) -> list[tuple[_K, _V]]:
         """Remove and return the elements of the ended round, whose parity is `half`."""
-        fd = self._fd(name)
+        fd = self._maps[name]
         ended = [item for item in bpf_maps.read_hash(fd, key, value, **how) if item[0].half == half]
         bpf_maps.delete(fd, [key.pack(*element) for element, _ in ended])
         return ended
@@ -124,7 +124,7 @@ class Rounds:
         sums = dict(self._take("fault_sums", abi.FAULT_KEY, abi.FAULT_SUM, half))
         if self._cells:
             start = half * self._cells
-            for cell in bpf_maps.read_parts(self._fd("cells"), start, self._cells, abi.CELL):
+            for cell in bpf_maps.read_parts(self._maps["cells"], start, self._cells, abi.CELL):
                 if cell.round == ended:
                     faults, copied = sums.get(cell.key, (0, 0))
                     sums[cell.key] = abi.FaultSum(faults + cell.faults, copied + cell.bytes)
@@ -140,11 +140,13 @@ class Rounds:
         sums = self._take("details", abi.DETAIL_KEY, abi.DETAIL_SUM, half)
         mappings = []
         with suppress(KeyError):  # mappings were not requested
-            mappings = bpf_maps.read_hash(self._fd("mappings"), abi.MAPPING_KEY, abi.MAPPING)
+            mappings = bpf_maps.read_hash(self._maps["mappings"], abi.MAPPING_KEY, abi.MAPPING)
         return Details(
             sums={key._replace(half=0): value for key, value in sums},
             mappings={(key.tgid, key.start): value for key, value in mappings},
-            generations=dict(bpf_maps.read_hash(self._fd("generations"), abi.U32, abi.GENERATION)),
+            generations=dict(
+                bpf_maps.read_hash(self._maps["generations"], abi.U32, abi.GENERATION)
+            ),
         )
 
 

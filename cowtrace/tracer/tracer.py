@@ -32,18 +32,18 @@ class Tracer:
         totals = "PAGE_FAULTS" in plan.defines
         cells = plan.defines.get("CELLS", 0)
         details = "DETAILS" in plan.defines
-        self._rounds = Rounds(loaded.map_fd, cells=cells, page_faults=totals, details=details)
+        self._rounds = Rounds(loaded.maps, cells=cells, page_faults=totals, details=details)
         self._ledger = Ledger(plan, page_faults=totals)
         symbols = Symbols(self._rounds.stack, symbol)
         self._details = DetailLedger(facts.page_bytes, symbols.stack)
         self._events: Events | None = None
         if "EVENTS" in plan.defines:
-            self._events = Events(loaded.map_fd("events"), self._mapping)
+            self._events = Events(loaded.maps["events"], self._mapping)
         self._samples: Samples | None = None
         if "SAMPLES" in plan.defines:
             number = self._details.generations.number
-            fd = loaded.map_fd("samples")
-            self._samples = Samples(fd, symbols, self._mapping, number, facts.page_bytes)
+            ring = loaded.maps["samples"]
+            self._samples = Samples(ring, symbols, self._mapping, number, facts.page_bytes)
         self._attached_ns = time.monotonic_ns()
         self._baseline = self._counters()
 

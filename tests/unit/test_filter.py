@@ -26,12 +26,12 @@ FDS = {"wanted": 30, "cgroups": 40}
 
 
 def test_nothing_named_needs_no_map(written: list[tuple[int, int]]) -> None:
-    Filter().seed(FDS.__getitem__)
+    Filter().seed(FDS)
     assert written == []
 
 
 def test_pids_are_told(written: list[tuple[int, int]]) -> None:
-    Filter(pids=(7, 9)).seed(FDS.__getitem__)
+    Filter(pids=(7, 9)).seed(FDS)
     assert written == [(30, 7), (30, 9)]
 
 
@@ -47,7 +47,7 @@ def test_descendants_that_live_already_are_told_with_follow(written: list[tuple[
         assert child.stdout is not None
         grandchild = int(child.stdout.readline())
         try:
-            Filter(pids=(os.getpid(),), follow=True).seed(FDS.__getitem__)
+            Filter(pids=(os.getpid(),), follow=True).seed(FDS)
         finally:
             os.kill(grandchild, 9)
     assert {(30, os.getpid()), (30, child.pid), (30, grandchild)} <= set(written)
@@ -55,11 +55,11 @@ def test_descendants_that_live_already_are_told_with_follow(written: list[tuple[
 
 def test_a_cgroup_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        Filter(cgroup=tmp_path / "none").seed(FDS.__getitem__)
+        Filter(cgroup=tmp_path / "none").seed(FDS)
 
 
 def test_a_cgroup_is_told_by_its_folder(tmp_path: Path, written: list[tuple[int, int]]) -> None:
-    Filter(cgroup=tmp_path).seed(FDS.__getitem__)
+    Filter(cgroup=tmp_path).seed(FDS)
     assert written == [(40, 0)]
 
 
@@ -68,5 +68,5 @@ def test_children_that_are_forked_during_the_first_look_are_found_by_the_second(
 ) -> None:
     looks = iter([{8}, {8, 9}])
     monkeypatch.setattr(filter_module, "descendants", lambda pids: next(looks))
-    Filter(pids=(7,), follow=True).seed(FDS.__getitem__)
+    Filter(pids=(7,), follow=True).seed(FDS)
     assert {pid for _, pid in written} == {7, 8, 9}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import defaultdict
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
@@ -95,7 +96,7 @@ def test_the_round_is_32_bits_and_its_cells_are_those_of_its_parity(
     monkeypatch.setattr(bpf_maps, "read_hash", lambda *_, **how: [])
     monkeypatch.setattr(bpf_maps, "delete", lambda fd, keys: None)
     monkeypatch.setattr(bpf_maps, "read_parts", read_parts)
-    rounds = Rounds(lambda name: 3, cells=64, page_faults=False)
+    rounds = Rounds(defaultdict(int), cells=64, page_faults=False)
     rounds._round = (1 << 32) - 2
     for _ in range(3):
         rounds.read()
@@ -107,7 +108,7 @@ def test_a_pid_that_came_back_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) 
     ended = abi.Process(1, 1, 5, 0, 0, b"a")
     deleted: list[bytes] = []
     monkeypatch.setattr(bpf_maps, "delete", lambda fd, keys: deleted.extend(keys))
-    rounds = Rounds(lambda name: 3, cells=0, page_faults=False)
+    rounds = Rounds(defaultdict(int), cells=0, page_faults=False)
     for now in (ended._replace(start_ns=6), ended):
         monkeypatch.setattr(bpf_maps, "read_element", lambda *_, now=now: now)
         rounds.forget({7: ended})
