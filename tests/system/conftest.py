@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from cowtrace import cache
+
 
 @pytest.fixture(scope="session")
 def browser() -> str:
@@ -20,5 +22,8 @@ def browser() -> str:
 
 @pytest.fixture(scope="session")
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """For command.asking_anew(): empty at first."""
-    return tmp_path_factory.mktemp("cache")
+    """For command.asking_anew(): with what has been compiled on this kernel so far."""
+    folder = tmp_path_factory.mktemp("cache")
+    if cache.folder().exists():
+        shutil.copytree(cache.folder(), folder / "cowtrace" / "programs")
+    return folder

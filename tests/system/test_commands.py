@@ -79,7 +79,7 @@ def test_workload_reports_that_all_counts_agree() -> None:
     assert counted == {("parent", "reused"): (23, 23, 23), ("child", "copied"): (23, 23, 23)}
 
 
-@pytest.mark.spread("6.1")
+@pytest.mark.spread("6.12")
 @pytest.mark.parametrize("plan", plans())
 def test_a_second_start_needs_no_compiler_and_counts_right(plan: PlanName, tmp_path: Path) -> None:
     no_plan = probe_plan(plan, kernel_facts())
@@ -103,6 +103,8 @@ def test_a_second_start_needs_no_compiler_and_counts_right(plan: PlanName, tmp_p
 
     assert compiles()
     assert not compiles()
+    if plan != plans()[-1]:
+        return  # how a damaged file is read does not depend on the plan
     for kept in tmp_path.glob("cowtrace/programs/*"):
         kept.write_bytes(kept.read_bytes()[:-1])
     assert compiles()
