@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.spread("6.1")]
 USER = "postgres"
 CLIENTS = 3
 BUFFERS_MIB = 64
-DIRTY_BYTES = 16 * MIB  # written to shared_buffers before it is looked at
+DIRTY_BYTES = 8 * MIB  # written to shared_buffers before it is looked at
 VM_SHARED = 0x8  # include/linux/mm.h
 
 
