@@ -13,7 +13,7 @@ from rich.text import Text
 
 from cowtrace.cli.options import Form, form_options, lines_of, notice
 from cowtrace.terminal.screen import spinner
-from cowtrace.vm import accel, arch, box, build, definition, progress, run
+from cowtrace.vm import accel, box, build, definition, guest_arch, progress, run
 
 
 @click.group()
@@ -140,7 +140,7 @@ def run_command(
     if build.missing(known, [kernel]):
         click.echo(f"cowtrace: kernel {kernel} is not built yet: building it", err=True)
         _build(known, [kernel])
-    chosen = accel.choose(guest=arch.of(item.arch).machine)
+    chosen = accel.choose(guest=guest_arch.of(item.arch).machine)
     if icount:
         chosen, cpus = accel.Accel(False, "--icount"), 1
     options = run.Options(timeout, memory, cpus, icount)

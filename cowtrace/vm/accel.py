@@ -1,4 +1,4 @@
-"""How QEMU runs the guest: KVM where a stock kernel really runs on it, else software emulation."""
+"""Choose how QEMU runs the guest: KVM if it can run a stock kernel, else software emulation."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cowtrace.errors import EXIT_USAGE, CowtraceError
-from cowtrace.vm import arch
+from cowtrace.vm import guest_arch
 
 
 @dataclass(frozen=True, slots=True)
 class Accel:
-    """The choice and its reason, in words for users."""
+    """The choice, and the reason that users read."""
 
     kvm: bool
     why: str
@@ -31,15 +31,15 @@ def choose(
     modules: Path = Path("/sys/module"),
     device: Path = Path("/dev/kvm"),
     *,
-    guest: str = arch.ARCHES["amd64"].machine,
+    guest: str = guest_arch.ARCHES["amd64"].machine,
     host: str | None = None,
 ) -> Accel:
-    """Decide by what this machine has; COWTRACE_ACCEL=kvm or tcg overrides.
+    """Choose by what this machine has; COWTRACE_ACCEL=kvm or tcg overrides.
 
-    A /dev/kvm without kvm_intel or kvm_amd behind it is no proof: on some nested hosts it opens
-    and then hangs a stock kernel. On arm64, KVM is part of the kernel, no module.
+    /dev/kvm alone proves nothing if neither kvm_intel nor kvm_amd is loaded: on some nested hosts
+    it opens, and a stock kernel then hangs. On arm64, KVM is built into the kernel.
 
-    guest, host: architectures, as `uname -m` has them; host: None is this machine.
+    guest, host: architectures, as `uname -m` prints them; host: None is this machine.
     """
     host = host or os.uname().machine
     if guest != host:

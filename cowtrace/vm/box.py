@@ -1,7 +1,7 @@
-"""The Vagrant box: the root image as libvirt wants it, and kernels where everyone can read them.
+"""Publish the Vagrant box: the root image in libvirt's format, and the kernels beside it.
 
-Made by root out of root's own cache, used by whoever runs `vagrant up`: what is published lies in
-a folder of the system's. Vagrant adds the box from there by itself; a kernel boots from there.
+Root publishes it from root's own cache to a system folder that every user can read. `vagrant up`
+adds the box from there, and boots the kernel from there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cowtrace.errors import EXIT_NO_VM, EXIT_USAGE, CowtraceError
-from cowtrace.vm import arch, build, cache, manifest, programs, root
+from cowtrace.vm import build, guest_arch, image_store, manifest, programs, root
 from cowtrace.vm.definition import Definition
 
 BOX = "cowtrace.box"
@@ -27,21 +27,21 @@ CMDLINE = "root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 mitigations=off"
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """What Vagrant needs of one kernel."""
+    """What Vagrant needs to boot one kernel."""
 
-    name: str  # says which root image is in it: another one is another box
+    name: str  # contains the digest of its root image: another image, another box
     file: Path
     vmlinuz: Path
     initrd: Path
 
 
 def folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where boxes and their kernels are: $COWTRACE_BOXES, or /var/cache/cowtrace."""
+    """The folder of boxes and their kernels: $COWTRACE_BOXES, or /var/cache/cowtrace."""
     return Path(environ.get("COWTRACE_BOXES") or "/var/cache/cowtrace")
 
 
 def find(definition: Definition, kernel: str) -> Box:
-    """The box of that kernel. Raises CowtraceError for an unknown kernel, and without a box."""
+    """The box of this kernel. Raises CowtraceError for an unknown kernel or a missing box."""
     kernel_place, box_place = _places(definition, kernel)
     made = manifest.read(box_place)
     if not made or not manifest.read(kernel_place):
@@ -57,7 +57,7 @@ def find(definition: Definition, kernel: str) -> Box:
 
 
 def require(definition: Definition, names: Sequence[str]) -> None:
-    """Raises CowtraceError when there can be no box, or a program is missing for it."""
+    """Raises CowtraceError if a kernel can have no box here, or a program is missing."""
     for name in names:
         _places(definition, name)
     for program in ("qemu-img", "vagrant"):
@@ -71,9 +71,9 @@ def publish(
     *,
     force: bool = False,
 ) -> None:
-    """Make the box, and put these kernels beside it. What is there already, and current, stays.
+    """Make the box, and copy these kernels beside it, unless they are there and current.
 
-    They must have been built. Raises CowtraceError when a step fails.
+    Their images must be built. Raises CowtraceError when a step fails.
     """
     require(definition, names)
     top = folder()
@@ -81,9 +81,9 @@ def publish(
     def waiting() -> None:
         on_step("another build is running: waiting for it")
 
-    with cache.locked(top, waiting) as lock:
+    with image_store.locked(top, waiting) as lock:
         top.chmod(0o755)
-        cache.clean(top, _current(definition))
+        image_store.clean(top, _current(definition))
         for name in names:
             item = definition.kernel(name)
             kernel = build.kernel_artifact(item)
@@ -100,12 +100,12 @@ def publish(
 def _places(definition: Definition, name: str) -> tuple[Path, Path]:
     """The published folders of a kernel, and of its userspace's box.
 
-    Raises CowtraceError for an unknown kernel, and for one that is not of this machine's kind.
+    Raises CowtraceError for an unknown kernel, and for one of another architecture.
     """
     item = definition.kernel(name)
-    if arch.of(item.arch) != arch.native():
+    if guest_arch.of(item.arch) != guest_arch.native():
         raise CowtraceError(
-            f"kernel {name} is of {item.arch}: there is no Vagrant box of it on this machine",
+            f"kernel {name} is of {item.arch}: this machine has no Vagrant box of it",
             hint=f"use: cowtrace vm run {name} -- COMMAND",
             exit_code=EXIT_USAGE,
         )
@@ -124,7 +124,7 @@ def _current(definition: Definition) -> frozenset[str]:
 
 
 def _outdated(place: Path, artifact: build.Artifact) -> bool:
-    """Whether what is published is not what was built: it was built anew, or never published."""
+    """True if the artifact was built again since it was published, or never published."""
     published, built = manifest.read(place), artifact.manifest
     if not built:
         raise ValueError(f"the {artifact.name} is not built")
@@ -132,19 +132,19 @@ def _outdated(place: Path, artifact: build.Artifact) -> bool:
 
 
 def _copy(artifact: build.Artifact, place: Path) -> None:
-    cache.require_space(place.parent, 50, f"the {artifact.name}")
-    with cache.staged(place) as new:
+    image_store.require_space(place.parent, 50, f"the {artifact.name}")
+    with image_store.staged(place) as new:
         for name in (*_KERNEL_FILES, "config", manifest.NAME):
             shutil.copyfile(artifact.place / name, new / name)
         _readable(new)
 
 
 def _pack(artifact: build.Artifact, place: Path, lock: int, on_step: Callable[[str], None]) -> None:
-    """A box is a tar archive of a disk image and of what to know about it."""
+    """Write the box: a tar archive of a disk image and its metadata."""
     made = artifact.manifest
     assert made
-    cache.require_space(place.parent, 1000, "the box")
-    with cache.staged(place) as new:
+    image_store.require_space(place.parent, 1000, "the box")
+    with image_store.staged(place) as new:
         disk = new / _IMAGE
         programs.run(
             [
@@ -174,13 +174,13 @@ def _pack(artifact: build.Artifact, place: Path, lock: int, on_step: Callable[[s
 
 def _add(tar: tarfile.TarFile, name: str, text: str) -> None:
     data = f"{text}\n".encode()
-    info = tarfile.TarInfo(name)  # of root, in 1970: the same bytes each time
+    info = tarfile.TarInfo(name)  # owner root, time 0: the same bytes each time
     info.size, info.mode = len(data), 0o644
     tar.addfile(info, io.BytesIO(data))
 
 
 def _readable(place: Path) -> None:
-    """By everyone, whatever the umask."""
+    """Make it readable by everyone, independent of the umask."""
     place.chmod(0o755)
     for file in place.iterdir():
         file.chmod(0o644)

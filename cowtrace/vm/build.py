@@ -1,4 +1,4 @@
-"""Builds what is missing of a kernel and the root image, into the cache; says where they are."""
+"""Build kernels and root images that are missing, into the cache; find those that are built."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from pathlib import Path
 from types import FrameType
 
 from cowtrace.errors import EXIT_NO_VM, CowtraceError
-from cowtrace.vm import cache, foreign, kernel, manifest, programs, root
+from cowtrace.vm import foreign, image_store, kernel, manifest, programs, root
 from cowtrace.vm.definition import AMD64, Definition, Kernel, Userspace
 from cowtrace.vm.mirror import mirror
 from cowtrace.vm.progress import Watcher
 
-_FORMAT = "2"  # raised when the code that builds changes what comes out
+_FORMAT = "2"  # increment when a change of the build code changes the result
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """One thing to build: a kernel or the root image, and the folder it has or will have."""
+    """A kernel or a root image, and the folder that holds it once it is built."""
 
     name: str  # `kernel 6.12`, `root image`: for users
     what: Kernel | Userspace
@@ -44,32 +44,35 @@ class Artifact:
 
 def kernel_artifact(item: Kernel) -> Artifact:
     """The folder with a kernel's vmlinuz, initrd and config, keyed by all that decides them."""
-    key = cache.key(_FORMAT, _content(item), (kernel.GUEST / "init").read_text())
-    return Artifact(f"kernel {item.name}", item, cache.folder() / f"kernel-{item.name}-{key}")
+    key = image_store.key(_FORMAT, _content(item), (kernel.GUEST / "init").read_text())
+    return Artifact(f"kernel {item.name}", item, image_store.folder() / f"kernel-{item.name}-{key}")
 
 
 def root_artifact(user: Userspace) -> Artifact:
     """The folder with the root image, keyed by all that decides it."""
     parts = [(root.GUEST / name).read_text() for name in ("customize", "vagrant.pub")]
-    key = cache.key(_FORMAT, _content(user), *parts)
+    key = image_store.key(_FORMAT, _content(user), *parts)
     if user.arch == AMD64:
-        return Artifact("root image", user, cache.folder() / f"root-{key}")
+        return Artifact("root image", user, image_store.folder() / f"root-{key}")
     name = f"{user.arch} root image"
-    return Artifact(name, user, cache.folder() / f"root-{user.arch}-{key}")
+    return Artifact(name, user, image_store.folder() / f"root-{user.arch}-{key}")
 
 
 def _content(part: Kernel | Userspace) -> str:
-    """What decides the files: not how it is run. amd64 goes without saying, as it always has."""
+    """The settings that decide the files, without those of running it.
+
+    amd64 is left out, so that images built before there were architectures keep their key.
+    """
     content = dataclasses.asdict(part)
-    for elsewhere in ("usual", "cpu"):
-        content.pop(elsewhere, None)
+    for run_only in ("usual", "cpu"):
+        content.pop(run_only, None)
     if part.arch == AMD64:
         del content["arch"]
     return json.dumps(content, sort_keys=True)
 
 
 def missing(definition: Definition, names: Sequence[str], *, force: bool = False) -> list[Artifact]:
-    """What must be built before these kernels can run; with force, everything of theirs."""
+    """What must be built before these kernels can run; with force, all that they need."""
     kernels = [definition.kernel(name) for name in dict.fromkeys(names)]
     users = dict.fromkeys(map(definition.userspace_of, kernels))
     wanted = [*map(root_artifact, users), *map(kernel_artifact, kernels)]
@@ -85,7 +88,7 @@ def build(
 ) -> None:
     """Build the artifacts one after the other, under the cache's lock.
 
-    An interrupt leaves the finished ones. Raises CowtraceError when one cannot be built.
+    An interrupt keeps the finished ones. Raises CowtraceError when one cannot be built.
     """
     if not artifacts:
         return
@@ -101,15 +104,15 @@ def build(
         if isinstance(artifact.what, Userspace):
             foreign.require(artifact.what.arch)
     source = mirror()
-    folder = cache.folder()
+    folder = image_store.folder()
 
     def waiting() -> None:
         watcher.detail("another build is running: waiting for it")
 
-    with cache.locked(folder, waiting) as lock, _terminable():
+    with image_store.locked(folder, waiting) as lock, _terminable():
         users = set(map(definition.userspace_of, definition.kernels))
         current = [*map(kernel_artifact, definition.kernels), *map(root_artifact, users)]
-        cache.clean(folder, frozenset(artifact.place.name for artifact in current))
+        image_store.clean(folder, frozenset(artifact.place.name for artifact in current))
         for artifact in artifacts:
             if not force and artifact.manifest:
                 continue  # the build that held the lock made it
@@ -123,8 +126,8 @@ def _build_one(artifact: Artifact, source: str, lock: int, watcher: Watcher) -> 
     run = functools.partial(programs.run, log=log, keep_open=(lock,), on_line=watcher.detail)
     what = artifact.what
     need_mib = kernel.NEED_MIB if isinstance(what, Kernel) else root.NEED_MIB
-    cache.require_space(artifact.place.parent, need_mib, f"the {artifact.name}")
-    with cache.staged(artifact.place) as place:
+    image_store.require_space(artifact.place.parent, need_mib, f"the {artifact.name}")
+    with image_store.staged(artifact.place) as place:
         unpacked = place.parent / "unpacked"
         unpacked.mkdir()
         packages: tuple[str, ...]
@@ -144,7 +147,7 @@ def _build_one(artifact: Artifact, source: str, lock: int, watcher: Watcher) -> 
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM ends a build as an exception does: what is half-made is removed."""
+    """Turn SIGTERM into an exception, so that a half-made artifact is removed."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)

@@ -11,7 +11,7 @@ from typing import Any
 
 from cowtrace.errors import EXIT_USAGE, CowtraceError
 from cowtrace.shipped import vagrant_dir
-from cowtrace.vm import arch
+from cowtrace.vm import guest_arch
 
 AMD64 = "amd64"
 
@@ -24,16 +24,16 @@ class Kernel:
     suite: str  # Debian's: trixie
     package: str
     boot_modules: tuple[str, ...]  # loaded first: the bus, and the ports to the host
-    disk_modules: tuple[str, ...]  # loaded when the disks are wanted
-    extra_modules: tuple[str, ...]  # there for modprobe
-    arch: str = AMD64  # Debian's name: cowtrace.vm.arch.ARCHES
-    usual: bool = True  # among those that are built and verified when none is named
-    cpu: tuple[str, ...] = ()  # features that it cannot have where QEMU emulates the processor
+    disk_modules: tuple[str, ...]  # loaded before the disks are mounted
+    extra_modules: tuple[str, ...]  # for modprobe later
+    arch: str = AMD64  # Debian's name: cowtrace.vm.guest_arch.ARCHES
+    usual: bool = True  # built and verified by default
+    cpu: tuple[str, ...] = ()  # features to disable when QEMU emulates the processor
 
     @property
     def emulated_cpu(self) -> str:
         """QEMU's -cpu, without KVM."""
-        return ",".join((arch.of(self.arch).cpu, *self.cpu))
+        return ",".join((guest_arch.of(self.arch).cpu, *self.cpu))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +55,15 @@ class Definition:
 
     @property
     def usual(self) -> tuple[str, ...]:
-        """Names of the kernels that are meant when none is named."""
+        """Names of the kernels to use when the user names none."""
         return tuple(kernel.name for kernel in self.kernels if kernel.usual)
 
     def userspace_of(self, kernel: Kernel) -> Userspace:
-        """The userspace, of that kernel's architecture."""
+        """The userspace for this kernel's architecture."""
         return dataclasses.replace(self.userspace, arch=kernel.arch)
 
     def kernel(self, name: str) -> Kernel:
-        """The kernel of that name. Raises CowtraceError, which suggests the nearest."""
+        """The kernel of this name. Raises CowtraceError with the nearest name otherwise."""
         names = [kernel.name for kernel in self.kernels]
         if name in names:
             return self.kernels[names.index(name)]
@@ -77,7 +77,7 @@ class Definition:
 
 
 def load(path: Path | None = None) -> Definition:
-    """Read the definition, by default the project's. Raises CowtraceError when it is not valid."""
+    """Read a definition, by default the project's. Raises CowtraceError if it is invalid."""
     path = path or vagrant_dir() / "kernels.toml"
     try:
         return parse(tomllib.loads(path.read_text()))
@@ -104,7 +104,7 @@ def parse(data: dict[str, Any]) -> Definition:
             boot,
             disk + _strings(item.get("disk", []), f"kernels.{name}.disk"),
             extra,
-            arch.of(item.get("arch", AMD64)).debian,
+            guest_arch.of(item.get("arch", AMD64)).debian,
             not item.get("more", False),
             _strings(item.get("cpu", []), f"kernels.{name}.cpu"),
         )
@@ -126,7 +126,7 @@ def _string(value: object) -> str:
     return value
 
 
-def _strings(value: object, where: str) -> tuple[str, ...]:
+def _strings(value: object, key: str) -> tuple[str, ...]:
     if not isinstance(value, list):
-        raise ValueError(f"{where} is not a list")
+        raise ValueError(f"{key} is not a list")
     return tuple(_string(item) for item in value)

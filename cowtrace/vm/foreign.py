@@ -1,7 +1,7 @@
-"""Another architecture's programs run on this machine for a while: QEMU, as binfmt_misc has it.
+"""Run programs of another architecture while an image is built: register QEMU with binfmt_misc.
 
-Packages of a foreign root image are installed by its own dpkg and maintainer scripts, so that the
-image is what Debian makes of it. Nothing stays registered that was not before.
+The dpkg and maintainer scripts of a foreign root image install its packages, so that the image
+is what Debian makes it. The registration is removed afterwards.
 """
 
 from __future__ import annotations
@@ -13,38 +13,38 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cowtrace.errors import EXIT_NO_VM, CowtraceError
-from cowtrace.vm import arch, programs
+from cowtrace.vm import guest_arch, programs
 
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
-# An ELF file of 64 bits, little-endian, an executable or a shared object; then e_machine.
+# A 64-bit little-endian ELF file, executable or shared object; e_machine follows.
 _HEAD = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00"
 _HEAD_MASK = b"\xff" * 7 + b"\x00" + b"\xff" * 8 + b"\xfe\xff"
 _E_MACHINE = {"amd64": 62, "arm64": 183}  # include/uapi/linux/elf-em.h
 
 
 def require(debian: str) -> None:
-    """Raises CowtraceError when what it takes to run that architecture is not installed."""
-    guest = arch.of(debian)
-    if guest != arch.native():
+    """Raises CowtraceError if a program to run this architecture is not installed."""
+    guest = guest_arch.of(debian)
+    if guest != guest_arch.native():
         programs.find(_interpreter(guest))
-        programs.find("arch-test")  # mmdebstrap asks it
+        programs.find("arch-test")  # mmdebstrap calls it
 
 
 @contextlib.contextmanager
 def runnable(debian: str) -> Iterator[None]:
-    """That architecture's programs run in the block, in a chroot too.
+    """Make programs of this architecture run inside the `with` block, in a chroot too.
 
-    Raises CowtraceError where this machine does not allow it.
+    Raises CowtraceError if this machine does not allow it.
     """
-    guest = arch.of(debian)
-    if guest == arch.native() or _runs(debian):
+    guest = guest_arch.of(debian)
+    if guest == guest_arch.native() or _runs(debian):
         yield
         return
     require(debian)
     with _mounted():
         entry = BINFMT / f"cowtrace-{debian}"
         try:
-            if entry.exists():  # of a build that was killed
+            if entry.exists():  # left by a killed build
                 entry.write_text("-1")
             rule = registration(entry.name, debian, programs.find(_interpreter(guest)))
             (BINFMT / "register").write_bytes(rule)
@@ -57,9 +57,9 @@ def runnable(debian: str) -> Iterator[None]:
 
 
 def registration(name: str, debian: str, interpreter: str) -> bytes:
-    """The line that binfmt_misc takes: Documentation/admin-guide/binfmt-misc.rst.
+    """The line to write to binfmt_misc/register: Documentation/admin-guide/binfmt-misc.rst.
 
-    F: the interpreter is opened now, so that it is there in a chroot.
+    F: the kernel opens the interpreter now, so that a chroot does not need it.
     """
     machine = _E_MACHINE[debian].to_bytes(2, "little")
     magic = b"".join(b"\\x%02x" % byte for byte in _HEAD + machine)
@@ -67,12 +67,12 @@ def registration(name: str, debian: str, interpreter: str) -> bytes:
     return b":%s:M::%s:%s:%s:F" % (name.encode(), magic, mask, os.fsencode(interpreter))
 
 
-def _interpreter(guest: arch.Arch) -> str:
+def _interpreter(guest: guest_arch.Arch) -> str:
     return f"qemu-{guest.machine}-static"
 
 
 def _runs(debian: str) -> bool:
-    """Whether it is registered already, or the processor does it."""
+    """True if it is registered already, or the processor can run it."""
     try:
         return subprocess.run(["arch-test", debian], capture_output=True).returncode == 0
     except FileNotFoundError:
@@ -98,6 +98,6 @@ def _mounted() -> Iterator[None]:
 def _refused(debian: str, why: str) -> CowtraceError:
     return CowtraceError(
         f"programs of {debian} cannot be run on this machine: {why}",
-        hint="it takes binfmt_misc in the kernel, and root outside of a container",
+        hint="this needs binfmt_misc in the kernel, and root outside of a container",
         exit_code=EXIT_NO_VM,
     )

@@ -1,4 +1,4 @@
-"""One kernel's files: the package unpacked, then vmlinuz, its config and an initrd out of it."""
+"""Build one kernel's files: unpack its package, and make vmlinuz, config and initrd from it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from cowtrace.vm import manifest, programs, stable
 from cowtrace.vm.definition import Kernel
 
 GUEST = Path(__file__).parent / "guest"
-NEED_MIB = 500  # unpacked package and its dependencies, for the time of the build
+NEED_MIB = 500  # during the build: the unpacked package and its dependencies
 FILES = ("vmlinuz", "initrd", "config")
 
 
 def build(
     kernel: Kernel, mirror: str, place: Path, unpacked: Path, run: Callable[..., None]
 ) -> tuple[str, tuple[str, ...]]:
-    """Put FILES into `place`; returns `uname -r` and NAME=VERSION of what they were made of.
+    """Put FILES into `place`; returns `uname -r` and NAME=VERSION of each source package.
 
-    The kernel's package first.
+    The kernel's package is the first.
 
     unpacked: an empty folder to work in. run: `programs.run`, log and lock bound.
     Raises CowtraceError when a step fails.
@@ -34,8 +34,8 @@ def build(
             [
                 *(programs.find("mmdebstrap"), "--variant=extract", "--mode=root"),
                 f"--architectures={kernel.arch}",
-                # An old or a testing suite's Release file may be past its date.
                 '--aptopt=APT::Sandbox::User "root"',  # _apt cannot enter root's cache folder
+                # An old or a testing suite's Release file may have expired.
                 '--aptopt=Acquire::Check-Valid-Until "false"',
                 f"--include={wanted},busybox-static",  # the latter: the initrd's shell
                 *(suites[-1], str(unpacked), *(f"deb {mirror} {suite} main" for suite in suites)),
@@ -64,12 +64,12 @@ def build(
 
 
 def suites_of(suite: str) -> tuple[str, ...]:
-    """A suite and, of backports, the whole one that it builds upon."""
+    """The suite; for backports, followed by the complete suite that it extends."""
     return (suite, suite.removesuffix("-backports")) if suite.endswith("-backports") else (suite,)
 
 
 def parse_banner(banner: str) -> tuple[str, str]:
-    """(`uname -r`, package version) out of a Debian kernel's version line."""
+    """(`uname -r`, package version) from a Debian kernel's version line."""
     version = re.search(r"Debian (\S+)", banner)
     return banner.split(" ", 1)[0], version[1] if version else "unknown"
 
@@ -77,7 +77,7 @@ def parse_banner(banner: str) -> tuple[str, str]:
 def _initrd_tree(
     kernel: Kernel, release: str, unpacked: Path, tree: Path, run: Callable[..., None]
 ) -> None:
-    """Everything in the initrd: busybox, /init, the modules and in which order to load them."""
+    """Fill the initrd: busybox, /init, the modules, and lists of the order to load them in."""
     for folder in ("bin", "dev", "etc", "modules", "newroot", "proc", "sys", "usr/lib/modules"):
         (tree / folder).mkdir(parents=True)
     (tree / "lib").symlink_to("usr/lib")
@@ -101,7 +101,7 @@ def _initrd_tree(
         for module in order:
             copy = target / plain_name(module)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            # Unpacked: busybox's insmod reads nothing else, and the boot is faster.
+            # Not compressed: busybox's insmod cannot decompress, and the boot is faster.
             data = (source / module).read_bytes()
             copy.write_bytes(lzma.decompress(data) if module.endswith(".xz") else data)
         listing = "".join(f"{plain_name(module)}\n" for module in order)
@@ -116,15 +116,15 @@ def _initrd_tree(
 
 
 def parse_depends(text: str) -> dict[str, tuple[str, ...]]:
-    """modules.dep: each module's file, and the files it needs, the deepest last."""
+    """Parse modules.dep: each module's file, and the files that it needs, the deepest last."""
     lines = (line.split(":", 1) for line in text.splitlines() if ":" in line)
     return {module: tuple(needs.split()) for module, needs in lines}
 
 
 def load_order(names: tuple[str, ...], depends: dict[str, tuple[str, ...]]) -> list[str]:
-    """Files of these modules and of all they need, each before what needs it.
+    """Files of these modules and their dependencies, each before the modules that need it.
 
-    A name without a file is skipped: that kernel has it built in, or lacks it.
+    A name without a file is skipped: this kernel has it built in, or lacks it.
     """
     by_name = {Path(plain_name(file)).stem.replace("-", "_"): file for file in depends}
     order: dict[str, None] = {}
@@ -135,12 +135,12 @@ def load_order(names: tuple[str, ...], depends: dict[str, tuple[str, ...]]) -> l
 
 
 def plain_name(module: str) -> str:
-    """A module's file name without its compression."""
+    """A module's file name without the suffix of its compression."""
     return module.removesuffix(".xz")
 
 
 def _only(root: Path, *patterns: str) -> Path:
-    """The first match of the patterns below root. Raises CowtraceError without one."""
+    """The first match of the patterns below root. Raises CowtraceError if nothing matches."""
     for pattern in patterns:
         for found in sorted(root.glob(pattern)):
             return found

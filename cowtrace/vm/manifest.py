@@ -1,4 +1,4 @@
-"""What exactly was built: versions, suite and SHA-256, beside each image as manifest.json."""
+"""Record what was built, in manifest.json beside each image: versions, suite and SHA-256."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Manifest:
     packages: tuple[str, ...]  # NAME=VERSION; a kernel's own first, a root image's sorted
     sha256: tuple[tuple[str, str], ...]  # by file name
     built: str  # UTC, ISO 8601
-    tools: tuple[str, ...] = ()  # NAME=VERSION of this machine's packages that decide bytes too
+    tools: tuple[str, ...] = ()  # NAME=VERSION of packages on this machine that affect the result
 
 
 def write(place: Path, manifest: Manifest) -> None:
@@ -35,7 +35,7 @@ def text(manifest: Manifest) -> str:
 
 
 def read(place: Path) -> Manifest | None:
-    """The manifest of a finished build; None where there is none."""
+    """The manifest of a finished build; None if it was not built."""
     try:
         data = json.loads((place / NAME).read_text())
     except FileNotFoundError:
@@ -56,7 +56,7 @@ def digests(*files: Path) -> tuple[tuple[str, str], ...]:
 
 
 def tools() -> tuple[str, ...]:
-    """Debian packages on this machine that make the files; empty where dpkg does not know."""
+    """Debian packages on this machine that make the files; empty without dpkg."""
     query = ["dpkg-query", "-W", "-f", "${Package}=${Version}\\n", *_TOOLS]
     try:
         listing = subprocess.run(query, capture_output=True, text=True, check=False).stdout
@@ -66,7 +66,7 @@ def tools() -> tuple[str, ...]:
 
 
 def busybox(program: bytes) -> str:
-    """The version of the Debian package that a busybox came from; `unknown` where it tells none."""
+    """The version of the Debian package of a busybox; `unknown` if the program contains none."""
     found = re.search(rb"BusyBox v\S+ \(Debian ([^)]+)\)", program)
     return found[1].decode() if found else "unknown"
 
@@ -86,9 +86,9 @@ def installed(status: str) -> tuple[str, ...]:
 
 
 def banner(vmlinuz: bytes) -> str:
-    """A kernel's version line: `uname -r`, then of which build and package version it is.
+    """A kernel's version line: `uname -r`, then its build number and package version.
 
-    A bzImage has it where its kernel_version field says (Documentation/arch/x86/boot.rst), an
+    In a bzImage, the kernel_version field points to it (Documentation/arch/x86/boot.rst). An
     arm64 Image (Documentation/arch/arm64/booting.rst) has linux_banner somewhere in its data.
     Raises ValueError for anything else.
     """

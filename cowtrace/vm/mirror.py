@@ -1,4 +1,4 @@
-"""Where Debian packages come from: the host's own apt configuration, or COWTRACE_MIRROR."""
+"""Choose the Debian mirror: COWTRACE_MIRROR, or the first in this machine's apt configuration."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from collections.abc import Mapping
 
 from cowtrace.errors import EXIT_NO_VM, CowtraceError
 
-# Released suites only: -updates, -security and -backports hold no whole distribution.
+# Released suites only: -updates, -security and -backports hold no complete distribution.
 _FORMAT = "$(REPO_URI)\t$(CODENAME)\t$(LABEL)\t$(COMPONENT)"
 
 
 def mirror(environ: Mapping[str, str] = os.environ) -> str:
-    """The URI of a Debian mirror. A snapshot mirror in COWTRACE_MIRROR rebuilds an old image.
+    """The URI of a Debian mirror.
 
-    Raises CowtraceError when apt knows none.
+    To rebuild an old image, set COWTRACE_MIRROR to a snapshot mirror.
+
+    Raises CowtraceError if apt has none.
     """
     if chosen := environ.get("COWTRACE_MIRROR"):
         return chosen
@@ -38,7 +40,7 @@ def mirror(environ: Mapping[str, str] = os.environ) -> str:
 
 
 def first_debian(listing: str) -> str | None:
-    """The first repository in apt's listing that holds a whole Debian suite."""
+    """The first repository in apt's listing that holds a complete Debian suite."""
     for line in listing.splitlines():
         uri, codename, label, component = (line.split("\t") + [""] * 4)[:4]
         if label == "Debian" and component == "main" and "-" not in codename:

@@ -1,4 +1,4 @@
-"""The programs that the VM needs: looked up, named with their Debian package when missing, run."""
+"""Find and run the programs that the VM needs; name the Debian package of a missing one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin
 
 
 def find(name: str) -> str:
-    """Where the program is. Raises CowtraceError, which names the package to install."""
+    """The program's path. Raises CowtraceError with the package to install if it is missing."""
     if path := shutil.which(name, path=_PATH):
         return path
     raise CowtraceError(
@@ -39,14 +39,14 @@ def find(name: str) -> str:
 
 
 def tied(argv: Sequence[str]) -> list[str]:
-    """The command, set up to be ended when this process dies, even by SIGKILL."""
+    """The command, set up so that it is killed when this process dies, even by SIGKILL."""
     return ["setpriv", "--pdeathsig", "KILL", *argv]
 
 
 def isolated(argv: Sequence[str]) -> list[str]:
-    """The command with mounts and processes of its own: they end with it, however it ends.
+    """The command in its own mount and PID namespaces: both vanish when it ends.
 
-    As it is where this system refuses namespaces: there it cannot mount anything either.
+    The command unchanged if this system refuses namespaces: then it cannot mount anything either.
     """
     unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     possible = subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode == 0
@@ -64,11 +64,11 @@ def run(
     keep_open: Sequence[int] = (),
     on_line: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Run a build step: its output goes to the end of `log`, line by line to `on_line` too.
+    """Run a build step; append its output to `log`, and pass each line to `on_line`.
 
-    env: added to the environment. quiet: nothing of it to `on_line`. keep_open: file descriptors
-    that it inherits. Raises CowtraceError when it fails, with the first error it names or else
-    its last words; when it is interrupted, it is ended first.
+    env: added to the environment. quiet: do not call `on_line`. keep_open: file descriptors
+    that it inherits. Raises CowtraceError if it fails, with its first error message or else its
+    last line. An interrupt kills it first.
     """
     last = error = ""
     with (
@@ -97,7 +97,7 @@ def run(
                         on_line(last)
         except BaseException:
             process.kill()
-            process.stdout.read()  # ends when the last of its children has
+            process.stdout.read()  # until the last of its children ends
             raise
     if process.returncode:
         raise CowtraceError(

@@ -1,4 +1,4 @@
-"""How far a build is: a bar on a terminal, a line a step anywhere else; on stderr either way."""
+"""Show the progress of a build on stderr: a bar on a terminal, otherwise a line for each step."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from rich.text import Text
 
 
 class Watcher(Protocol):
-    """Told what a build does."""
+    """Receives the steps of a build."""
 
     def begin(self, name: str) -> None:
-        """The next artifact is being built."""
+        """The build of the next artifact begins."""
 
     def detail(self, line: str) -> None:
-        """One line of a program's output: what is being done to it."""
+        """One line of output from the program that builds it."""
 
 
 @contextlib.contextmanager
 def shown(total: int) -> Iterator[Watcher]:
-    """A watcher of a build of `total` artifacts."""
+    """Yield a watcher for a build of `total` artifacts."""
     console = Console(stderr=True, highlight=False)
     if not total or not console.is_terminal:
         yield _Lines(console)
@@ -35,7 +35,7 @@ def shown(total: int) -> Iterator[Watcher]:
         BarColumn(12),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        # One line, cut where it is too long for the terminal.
+        # One line, cut to the terminal's width.
         TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
     )
     with Progress(*columns, console=console) as progress:
@@ -63,7 +63,7 @@ class _Lines:
 
 
 class _Bar:
-    """A rich progress bar: one step an artifact, the program's last words beside it."""
+    """A rich progress bar: one step for each artifact, with the program's last line beside it."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self._progress = progress

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cowtrace.vm.accel import Accel
-from cowtrace.vm.arch import ARCHES, Arch
+from cowtrace.vm.guest_arch import ARCHES, Arch
 
 APPEND = "quiet panic=-1 mitigations=off cowtrace.run"
 # The guest's ports, vport0p1 and on, as guest/run knows them; then QEMU's own monitor.
@@ -16,7 +16,7 @@ SOCKETS = (*PORTS, "monitor")
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One boot. What the guest writes to its first disk is thrown away, the second is read-only."""
+    """One boot. The guest's writes to its first disk are discarded; the second is read-only."""
 
     accel: Accel
     kernel: Path  # folder with vmlinuz and initrd
@@ -27,8 +27,8 @@ class Machine:
     memory_mib: int = 2048
     cpus: int = 2
     sockets: tuple[int, ...] = ()  # descriptors that QEMU inherits, in the order of SOCKETS
-    state_fd: int | None = None  # a file from saved.save: starts from there, boots nothing
-    icount: bool = False  # the guest's clock counts instructions, 2 ns each: emulation, one CPU
+    state_fd: int | None = None  # a file from saved.save: restore it instead of booting
+    icount: bool = False  # guest time is 2 ns an instruction; needs emulation and one CPU
     arch: Arch = ARCHES["amd64"]
     cpu: str = ""  # -cpu without KVM; empty: the architecture's usual one
 
@@ -38,7 +38,7 @@ def command_line(qemu: str, machine: Machine) -> list[str]:
     guest = machine.arch
     accel = ("kvm", "host") if machine.accel.kvm else (guest.emulation, machine.cpu or guest.cpu)
     if machine.icount:
-        accel = ("tcg", accel[1])  # one thread: QEMU counts with no other
+        accel = ("tcg", accel[1])  # QEMU counts instructions with one thread only
     argv = [
         *(qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
         *(*guest.board, "-accel", accel[0], "-cpu", accel[1]),
@@ -65,5 +65,5 @@ def command_line(qemu: str, machine: Machine) -> list[str]:
 
 
 def _escaped(path: Path) -> str:
-    """A path in a QEMU option: a comma would end it."""
+    """A path for a QEMU option, where a single comma ends the value."""
     return str(path).replace(",", ",,")

@@ -1,4 +1,4 @@
-"""The root image: Debian packages installed into a folder, and an ext4 image made of it."""
+"""Build the root image: install Debian packages into a folder, and make an ext4 image of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cowtrace.vm.definition import Userspace
 GUEST = Path(__file__).parent / "guest"
 NEED_MIB = 2500  # the installed packages twice: as a folder, and in the image
 IMAGE = "root.ext4"
-# What nobody reads in a test VM.
+# Not needed in a test VM.
 _LEFT_OUT = ("doc/*", "info/*", "locale/*", "man/*")
 
 

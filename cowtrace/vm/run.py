@@ -1,4 +1,4 @@
-"""Boots a kernel and runs one command in it: output streamed, exit code back, always an end."""
+"""Boot a kernel and run one command in it: stream its output, return its exit code."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from pathlib import Path
 
 from cowtrace.errors import EXIT_NO_VM, CowtraceError
 from cowtrace.text import printable
-from cowtrace.vm import arch, build, cache, programs, programs_disk, qemu, saved, tree
+from cowtrace.vm import build, guest_arch, image_store, programs, programs_disk, qemu, saved, tree
 from cowtrace.vm.accel import Accel
 from cowtrace.vm.definition import Definition
 from cowtrace.vm.root import IMAGE
 from cowtrace.vm.session import BOOT_SECONDS, Session
 
-_CONSOLE_LINES = 8  # of a kernel that stopped, shown
+_CONSOLE_LINES = 8  # shown when the kernel stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Options:
     timeout_seconds: float | None = None  # from QEMU's start, the boot included
     memory_mib: int = 2048
     cpus: int = 2
-    icount: bool = False  # see qemu.Machine; for software emulation with one CPU
+    icount: bool = False  # see qemu.Machine; needs software emulation and one CPU
 
 
 def run(
@@ -46,18 +46,18 @@ def run(
 ) -> int:
     """Run the command in the VM, on this process's own stdout and stderr; returns its exit code.
 
-    The images must be built. Where stdin, stdout and stderr are a terminal, the command has one
-    too; else its stdin is empty. SIGINT, SIGTERM and SIGHUP are passed on to the command; a
-    second one ends the VM. EXIT_TIMEOUT when the time is over. Raises CowtraceError when the
+    The images must be built. If stdin, stdout and stderr are a terminal, the command has one
+    too; otherwise its stdin is empty. The command receives the first SIGINT, SIGTERM or SIGHUP; a
+    second one ends the VM. Returns EXIT_TIMEOUT after the time limit. Raises CowtraceError if the
     kernel does not boot, or stops before the command ends.
     """
     item = definition.kernel(kernel)
-    guest = arch.of(item.arch)
+    guest = guest_arch.of(item.arch)
     program = programs.find(guest.qemu)
     root = build.root_artifact(definition.userspace_of(item)).place
     place = build.kernel_artifact(item).place
-    cache.used(root)
-    cache.used(place)
+    image_store.used(root)
+    image_store.used(place)
     terminal = all(os.isatty(number) for number in (0, 1, 2))
     size = os.get_terminal_size(1) if os.isatty(1) else None
     with tempfile.TemporaryDirectory(prefix="cowtrace-vm-") as scratch:
@@ -84,7 +84,7 @@ def run(
         restored = state is not None and state.exists()
         ended = _boot(program, machine, state, terminal, options, on_ready)
         if state and restored and not ended.ready and ended.code is None:
-            state.unlink(missing_ok=True)  # it does not fit this QEMU after all: boot
+            state.unlink(missing_ok=True)  # QEMU cannot restore it: boot
             ended = _boot(program, machine, state, terminal, options, on_ready)
         code = _code(ended, kernel, machine)
         programs_disk.save(compiled, place)
@@ -97,7 +97,7 @@ class Ended:
 
     code: int | None  # the command's; None when the VM ended without one
     ready: bool  # whether the command had been started
-    said: str  # by QEMU itself
+    said: str  # QEMU's own output
 
 
 def _boot(
@@ -108,7 +108,7 @@ def _boot(
     options: Options,
     on_ready: Callable[[], None],
 ) -> Ended:
-    """One run of QEMU: from the saved state where there is one, else saving it on the way."""
+    """Run QEMU once: restore the saved state, or boot and save the state."""
     with contextlib.ExitStack() as stack:
         pairs = {name: socket.socketpair() for name in qemu.SOCKETS}
         ours = {name: stack.enter_context(pair[0]) for name, pair in pairs.items()}
@@ -139,7 +139,7 @@ def _boot(
         )
         try:
             code = session.relay(started=restored)
-        except BrokenPipeError:  # the reader of our output has closed it
+        except BrokenPipeError:  # the reader closed our output
             code = 128 + signal.SIGPIPE
         finally:
             process.kill()
@@ -155,14 +155,14 @@ def _code(ended: Ended, kernel: str, machine: qemu.Machine) -> int:
 
 
 def stopped(kernel: str, console: Path, ended: Ended, accel: Accel) -> CowtraceError:
-    """Why a VM ended without an exit code; the console's last lines go to stderr before it."""
+    """Why a VM ended without an exit code. Prints the console's last lines to stderr."""
     lines = [printable(line) for line in console.read_text(errors="replace").splitlines()]
-    kept = cache.folder() / f"console-{kernel}.log"
+    copy = image_store.folder() / f"console-{kernel}.log"
     with contextlib.suppress(OSError):
-        shutil.copyfile(console, kept)
+        shutil.copyfile(console, copy)
     for line in lines[-_CONSOLE_LINES:]:
         print(f"  {kernel}| {line}", file=sys.stderr)
-    hint = f"its whole console is in {kept}"
+    hint = f"its whole console is in {copy}"
     if ended.said and not lines:
         message = f"QEMU cannot run kernel {kernel}: {ended.said.splitlines()[-1]}"
         hint = "look at --memory and --cpus" + (", or set COWTRACE_ACCEL=tcg" if accel.kvm else "")

@@ -1,7 +1,8 @@
-"""A booted machine, saved: the next run starts where the kernel is up, before it saw a disk.
+"""Save the state of a booted machine, so that the next run starts there instead of booting.
 
-Software emulation needs 10 s of processor time to boot a kernel, and 0.5 s to load one. The
-state fits one QEMU, one kernel build and one size of machine, which its name says.
+The state is taken when the kernel is up and has seen no disk. Software emulation needs 10 s of
+processor time to boot a kernel, and 0.5 s to restore one. A state fits one QEMU, one kernel build
+and one size of machine: its file name has a key of all three.
 """
 
 from __future__ import annotations
@@ -15,20 +16,20 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from cowtrace.vm import cache
+from cowtrace.vm import image_store
 from cowtrace.vm.qemu import SOCKETS, Machine, command_line
 
-_ROOM_BYTES = 1 << 30  # free disk space below which nothing is saved; a state takes 130 MB
+_ROOM_BYTES = 1 << 30  # save nothing with less free disk space; a state takes 130 MB
 
 
 def state_path(program: str, machine: Machine) -> Path | None:
-    """Where this machine's state is, or will be. None with KVM, which boots in no time.
+    """The file of this machine's state, which may not exist yet. None with KVM: it boots fast.
 
-    None as well where instructions are counted: QEMU restores no such machine.
+    None with icount too: QEMU cannot restore a machine that counts instructions.
     """
     if machine.accel.kvm or machine.icount:
         return None
-    # The same for every run: what differs between them is no part of the machine.
+    # Runs differ in these paths and descriptors, but the machine is the same.
     anonymous = replace(
         machine,
         disk=Path(),
@@ -38,7 +39,7 @@ def state_path(program: str, machine: Machine) -> Path | None:
         sockets=(0,) * len(SOCKETS),
     )
     binary = Path(program).resolve().stat()
-    key = cache.key(
+    key = image_store.key(
         str((binary.st_size, binary.st_mtime_ns)),
         *command_line(program, anonymous),
     )
@@ -46,7 +47,7 @@ def state_path(program: str, machine: Machine) -> Path | None:
 
 
 def save(monitor: socket.socket, path: Path) -> None:
-    """Write the running machine's state to `path` and let it go on. No room, no state.
+    """Write the running machine's state to `path`, if there is room, and let it continue.
 
     monitor: QEMU's QMP. Only the newest state of a kernel is kept.
     """
@@ -79,4 +80,4 @@ def save(monitor: socket.socket, path: Path) -> None:
                 partial.rename(path)
             command("cont")
         except OSError:
-            partial.unlink(missing_ok=True)  # the next run boots as this one did
+            partial.unlink(missing_ok=True)  # the next run boots again

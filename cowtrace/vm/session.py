@@ -1,4 +1,4 @@
-"""The host's end of a running VM: its ports in; output, an exit code and always an end out."""
+"""Relay between a running VM's ports and this process until the command's exit code arrives."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from types import FrameType
 
 from cowtrace.errors import EXIT_TIMEOUT
 
-BOOT_SECONDS = 120  # from QEMU's start to the command's; software emulation takes 5 s
+BOOT_SECONDS = 120  # from QEMU's start to the command's start; emulation takes 5 s
 ESCAPE = b"\x1d"  # Ctrl-]: ends the VM where Ctrl-C belongs to the command
 _CHUNK = 1 << 16
-_PASSED_ON = {signal.SIGINT: b"INT\n", signal.SIGTERM: b"TERM\n", signal.SIGHUP: b"HUP\n"}
+_FORWARDED = {signal.SIGINT: b"INT\n", signal.SIGTERM: b"TERM\n", signal.SIGHUP: b"HUP\n"}
 
 
 class Session:
-    """Relays between QEMU's sockets and this process's own streams until the command ends.
+    """Relay between QEMU's sockets and this process's own streams until the command ends.
 
-    code: the command's exit code, once known. ready: the guest's user space has come up.
+    code: the command's exit code, once known. ready: the guest's userspace is up.
     """
 
     def __init__(
@@ -38,15 +38,15 @@ class Session:
         on_booted: Callable[[], None],
         on_ready: Callable[[], None],
     ) -> None:
-        """sockets: our ends of qemu.PORTS. terminal: whether the command has this terminal.
+        """sockets: our ends of qemu.PORTS. terminal: the command uses this terminal.
 
-        on_booted is called when the kernel is up and waits; on_ready before the command starts.
+        Calls on_booted when the kernel is up and waits, on_ready before the command starts.
         """
         self.code: int | None = None
         self.ready = False
         self._process = process
         self._control = sockets["control"]
-        # By the file descriptor here that each one's bytes go to.
+        # Keyed by the file descriptor that its bytes are written to.
         self._streams = (
             {1: sockets["terminal"]} if terminal else {1: sockets["stdout"], 2: sockets["stderr"]}
         )
@@ -57,9 +57,9 @@ class Session:
         self._message = b""
 
     def relay(self, *, started: bool) -> int | None:
-        """Returns the exit code; None when the VM ended, or never came up, without one.
+        """Relay, and return the exit code; None if the VM ended without one or never came up.
 
-        started: it starts from a saved state, where it waits already.
+        started: the VM was restored from a saved state, and waits already.
         """
         begin = time.monotonic()
         limit = self._timeout_seconds
@@ -86,7 +86,7 @@ class Session:
                 if self._terminal and self.ready and not was_ready:
                     stack.enter_context(_raw())
                     selector.register(0, selectors.EVENT_READ)
-            self._process.kill()  # nothing in it is worth a shutdown: its disk is a snapshot
+            self._process.kill()  # no need of a shutdown: its disk is a snapshot
             self._process.wait()
             for target, stream in self._streams.items():
                 stream.setblocking(False)
@@ -95,7 +95,7 @@ class Session:
         return self.code
 
     def _read(self, source: object) -> bool:
-        """One piece from a port or the keyboard; False at its end."""
+        """Read once from a port or the keyboard; False at end of file."""
         if source is self._control:
             return self._read_control()
         if source == 0:
@@ -124,24 +124,24 @@ class Session:
         return bool(piece)
 
     def _go(self) -> None:
-        """Let a guest that waits go on, with the time that it is."""
+        """Send the current time to the waiting guest, which then continues."""
         _send(self._control, b"%d\n" % time.time())
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """The first signal goes to the command, the second, or one during boot, to QEMU."""
+        """Send the first signal to the command. A second one, or one during boot, ends QEMU."""
         seen = False
 
         def handle(number: int, frame: FrameType | None) -> None:
             nonlocal seen
             if self.ready and not seen:
                 seen = True
-                _send(self._control, _PASSED_ON[signal.Signals(number)])
+                _send(self._control, _FORWARDED[signal.Signals(number)])
             else:
                 self.code = 128 + number
-                self._process.kill()  # which wakes the loop: its sockets end
+                self._process.kill()  # closes its sockets, which wakes the loop
 
-        before = {number: signal.signal(number, handle) for number in _PASSED_ON}
+        before = {number: signal.signal(number, handle) for number in _FORWARDED}
         try:
             yield
         finally:
@@ -151,7 +151,7 @@ class Session:
 
 @contextlib.contextmanager
 def _raw() -> Iterator[None]:
-    """Every key goes to the guest's terminal, Ctrl-C too, and it alone echoes."""
+    """Send every key to the guest's terminal, even Ctrl-C; only the guest echoes."""
     before = termios.tcgetattr(0)
     tty.setraw(0)
     try:
@@ -169,7 +169,7 @@ def _copy(stream: socket.socket, target: int) -> bool:
 
 
 def _receive(stream: socket.socket) -> bytes:
-    """Some bytes; none at the end, which a killed QEMU may leave as a reset."""
+    """Some bytes; none at the end, which can be a reset if QEMU was killed."""
     try:
         return stream.recv(_CHUNK)
     except (BlockingIOError, ConnectionResetError):
@@ -177,6 +177,6 @@ def _receive(stream: socket.socket) -> bytes:
 
 
 def _send(stream: socket.socket, data: bytes) -> None:
-    """To a guest that may have gone: then reading from it finds the end."""
+    """Send to the guest. If it has ended, the next read finds that."""
     with contextlib.suppress(ConnectionError):
         stream.sendall(data)

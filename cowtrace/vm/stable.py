@@ -1,7 +1,7 @@
-"""The same files in, the same bytes out: times settled, an initrd and an ext4 image made of a tree.
+"""Make reproducible images: the same files in, the same initrd or ext4 image out.
 
-What could differ from one build to the next is fixed here: times, the order of names, UUIDs, the
-hash seed of directories. `cowtrace/vm/guest/customize` removes what differs inside the files.
+This module fixes what could differ between builds: times, the order of names, UUIDs, the hash
+seed of directories. `cowtrace/vm/guest/customize` removes what differs inside the files.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from cowtrace.vm import programs
 
 _UUID = "636f7774-7261-4365-8000-000000000000"  # `cowtrace` in ASCII, as a version 4 UUID
 _OPTIONS = (
-    # No journal: every boot starts from the same image. The others: unknown to 5.10.
+    # No journal: every boot starts from the same image. 5.10 does not know the other two.
     *("-t", "ext4", "-m", "0", "-O", "^has_journal,^orphan_file,^metadata_csum_seed"),
     *("-L", "cowtrace", "-U", _UUID, "-E", f"hash_seed={_UUID},root_owner=0:0"),
 )
 
 
 def newest(tree: Path, before: float) -> int:
-    """The newest time of change in a tree that is older than `before`, in whole seconds.
+    """The newest modification time in a tree that is older than `before`, in whole seconds.
 
-    Of a tree of installed packages, with the installation's start: the time of the newest file
-    that a package brought, which the packages' versions decide. `before` where nothing is older.
+    With `before` the start of an installation, this is the time of the newest packaged file, which
+    depends on the packages' versions alone. Returns `before` if nothing is older.
     """
-    # A file's time comes from a clock that stands still between two of the kernel's ticks.
+    # File times come from a clock that advances only at the kernel's ticks.
     latest = before - 1
     times = (path.lstat().st_mtime for path in _paths(tree))
     return int(max((time for time in times if time < latest), default=before))
 
 
 def settle(tree: Path, epoch: int, *, all_of_it: bool = False) -> None:
-    """Set what was changed after `epoch` to it; with all_of_it, everything."""
+    """Set modification times after `epoch` to `epoch`; with all_of_it, every one."""
     for path in _paths(tree):
         if all_of_it or path.lstat().st_mtime > epoch:
             os.utime(path, (epoch, epoch), follow_symlinks=False)
 
 
 def cpio(tree: Path, archive: Path, epoch: int, run: Callable[..., None], *, what: str) -> None:
-    """Pack a tree as an initrd, every file of it at `epoch` and of root."""
+    """Pack a tree as an initrd; every file has the time `epoch` and the owner root."""
     settle(tree, epoch, all_of_it=True)
     pack = f"{programs.find('cpio')} -o -H newc -R 0:0 --reproducible --quiet"
     script = f'find . | LC_ALL=C sort | {pack} >"$1"'
@@ -51,11 +51,11 @@ def cpio(tree: Path, archive: Path, epoch: int, run: Callable[..., None], *, wha
 def ext4(
     tree: Path, image: Path, size_mib: int, epoch: int, run: Callable[..., None], *, what: str
 ) -> None:
-    """Make a file system image of a tree: its times of change kept, every other time `epoch`."""
+    """Make an ext4 image of a tree; keep modification times, set every other time to `epoch`."""
     clock = {"E2FSPROGS_FAKE_TIME": str(epoch), "SOURCE_DATE_EPOCH": str(epoch)}
     made = [programs.find("mke2fs"), "-q", *_OPTIONS, "-d", str(tree), str(image), f"{size_mib}M"]
     run(made, env=clock, what=what)
-    # mke2fs keeps each file's time of access, and of its inode's last change, which nobody can set.
+    # mke2fs copies each file's access time, and its ctime, which no system call can set.
     commands = image.with_name(f"{image.name}.commands")
     commands.write_text(
         "".join(
@@ -70,7 +70,7 @@ def ext4(
 
 
 def _inodes_used(image: Path) -> int:
-    """How many inodes of a new ext4 image are in use: the first so many.
+    """The number of inodes in use in a new ext4 image; they are the first ones.
 
     struct ext4_super_block: s_inodes_count and s_free_inodes_count.
     """

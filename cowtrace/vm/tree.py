@@ -1,4 +1,4 @@
-"""The project's files, and the command to run on them, as one tar: the VM's second disk."""
+"""Write the VM's second disk: a tar of the project's files and the command to run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def pack(
 ) -> None:
     """Write the disk: the project under cowtrace/, what the guest's PID 1 runs under .cowtrace/.
 
-    terminal: its size, when the command gets one.
+    terminal: its size, if the command has one.
     """
     # GNU's format: busybox and GNU tar agree on it, for any length and encoding of a name.
     with tarfile.open(disk, "w", format=tarfile.GNU_FORMAT) as tar:
@@ -38,20 +38,19 @@ def pack(
 
 
 def project_files() -> Iterator[tuple[Path, str]]:
-    """(file, its name below the project's folder) of everything the guest gets.
+    """(file, name relative to the project's folder) of every file that the guest gets.
 
-    Of a git checkout: what git tracks, and what it does not ignore. Of an installed package:
-    the package.
+    In a git checkout: files that git tracks or does not ignore. Otherwise: the package's files.
     """
     top = _PACKAGE.parent
     for name in _git_files(top) or _package_files(top):
         path = top / name
-        if path.is_symlink() or path.is_file():  # tracked but deleted: not there
+        if path.is_symlink() or path.is_file():  # skip files that are tracked but deleted
             yield path, name
 
 
 def _git_files(top: Path) -> list[str]:
-    """Relative names by git; empty where `top` is no checkout of the project."""
+    """Relative names from git; empty if `top` is not a checkout of the project."""
     if not (top / ".git").exists() or not (top / "pyproject.toml").exists():
         return []
     try:
@@ -83,7 +82,7 @@ def _package_files(top: Path) -> list[str]:
 
 
 def script(command: Sequence[str], env: Mapping[str, str]) -> bytes:
-    """A shell script that becomes the command: every byte of every argument as it was given."""
+    """A shell script that executes the command; it keeps every byte of every argument."""
     exports = (f"export {name}={shlex.quote(value)}" for name, value in env.items())
     lines = ["echo $$ >/run/command.pid", *exports, "cd /cowtrace", f"exec {shlex.join(command)}"]
     return b"".join(os.fsencode(line) + b"\n" for line in lines)
@@ -116,7 +115,7 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes, mode: int = 0o644) -> Non
 
 
 def _as_root(info: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Not the host's owner: its uid means nobody in the guest."""
+    """Make root the owner: the guest has no user with the host's uid."""
     info.uid = info.gid = 0
     info.uname = info.gname = "root"
     return info

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from cowtrace.cli.vm import vm
 from cowtrace.errors import EXIT_NO_VM, EXIT_USAGE, CowtraceError
-from cowtrace.vm import box, build, cache, definition, manifest, programs, root
+from cowtrace.vm import box, build, definition, image_store, manifest, programs, root
 
 KNOWN = definition.load()
 TOOLS = {
@@ -40,7 +40,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def built(image: bytes) -> None:
     """Put a made-up build of 6.12 and of its root image into the cache."""
-    cache.folder().mkdir(parents=True, exist_ok=True)
+    image_store.folder().mkdir(parents=True, exist_ok=True)
     for artifact, files in (
         (build.root_artifact(KNOWN.userspace), {root.IMAGE: image}),
         (
@@ -48,7 +48,7 @@ def built(image: bytes) -> None:
             {"vmlinuz": b"vmlinuz", "initrd": b"initrd", "config": b"config"},
         ),
     ):
-        with cache.staged(artifact.place) as place:
+        with image_store.staged(artifact.place) as place:
             for name, content in files.items():
                 (place / name).write_bytes(content)
             digests = manifest.digests(*sorted(place.iterdir()))

@@ -14,27 +14,42 @@ from pathlib import Path
 import pytest
 
 from cowtrace.errors import EXIT_NO_VM, CowtraceError
-from cowtrace.vm import accel, build, cache, definition, foreign, kernel, manifest, mirror, programs
+from cowtrace.vm import (
+    accel,
+    build,
+    definition,
+    foreign,
+    image_store,
+    kernel,
+    manifest,
+    mirror,
+    programs,
+)
 from cowtrace.vm.progress import shown
 
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    cache.folder().mkdir(parents=True)
+    image_store.folder().mkdir(parents=True)
 
 
 def entries() -> list[str]:
-    return sorted(entry.name for entry in cache.folder().iterdir())
+    return sorted(entry.name for entry in image_store.folder().iterdir())
 
 
 def test_the_cache_folder_follows_xdg() -> None:
-    assert cache.folder({"XDG_CACHE_HOME": "/x"}) == Path("/x/cowtrace/vm")
-    assert cache.folder({"XDG_CACHE_HOME": "relative"}) == Path.home() / ".cache/cowtrace/vm"
+    assert image_store.folder({"XDG_CACHE_HOME": "/x"}) == Path("/x/cowtrace/vm")
+    assert image_store.folder({"XDG_CACHE_HOME": "relative"}) == Path.home() / ".cache/cowtrace/vm"
 
 
 def test_the_key_changes_with_each_part_and_its_place() -> None:
-    keys = [cache.key("a", "b"), cache.key("ab"), cache.key("b", "a"), cache.key("a", "b", "")]
+    keys = [
+        image_store.key("a", "b"),
+        image_store.key("ab"),
+        image_store.key("b", "a"),
+        image_store.key("a", "b", ""),
+    ]
     assert len(set(keys)) == 4
 
 
@@ -51,7 +66,7 @@ def test_what_is_built_is_missing_no_more() -> None:
     names = [artifact.name for artifact in build.missing(known, ["6.1", "6.1"])]
     assert names == ["root image", "kernel 6.1"]
     root = build.root_artifact(known.userspace)
-    with cache.staged(root.place) as place:
+    with image_store.staged(root.place) as place:
         manifest.write(place, manifest.Manifest("trixie", "trixie", ("a=1",), (("f", "0"),), "now"))
     assert [artifact.name for artifact in build.missing(known, ["6.1"])] == ["kernel 6.1"]
     assert len(build.missing(known, ["6.1"], force=True)) == 2
@@ -59,12 +74,12 @@ def test_what_is_built_is_missing_no_more() -> None:
 
 
 def test_a_failed_build_leaves_nothing_and_keeps_the_old() -> None:
-    place = cache.folder() / "thing"
-    with cache.staged(place) as new:
+    place = image_store.folder() / "thing"
+    with image_store.staged(place) as new:
         (new / "file").write_text("old")
 
     def fail() -> None:
-        with cache.staged(place) as new:
+        with image_store.staged(place) as new:
             (new / "file").write_text("new")
             raise KeyboardInterrupt
 
@@ -75,37 +90,38 @@ def test_a_failed_build_leaves_nothing_and_keeps_the_old() -> None:
 
 
 def test_a_killed_build_leaves_nothing_that_is_taken_for_real() -> None:
-    place = cache.folder() / "thing"
+    place = image_store.folder() / "thing"
     program = (
-        "import os, pathlib, signal, sys\nfrom cowtrace.vm import cache\n"
-        "with cache.staged(pathlib.Path(sys.argv[1])) as new:\n"
+        "import os, pathlib, signal, sys\nfrom cowtrace.vm import image_store\n"
+        "with image_store.staged(pathlib.Path(sys.argv[1])) as new:\n"
         "    (new / 'file').write_text('half')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     subprocess.run([sys.executable, "-c", program, place], check=False)
     assert not place.exists()
     assert len(entries()) == 1  # its temporary folder
-    cache.clean(cache.folder(), frozenset())
+    image_store.clean(image_store.folder(), frozenset())
     assert not entries()
 
 
 def test_only_old_unused_entries_of_other_definitions_are_cleaned() -> None:
     for name in ("current", "recent", "forgotten"):
-        (cache.folder() / name).mkdir()
+        (image_store.folder() / name).mkdir()
     long_ago = time.time() - 100 * 24 * 3600
     for name in ("current", "forgotten"):
-        os.utime(cache.folder() / name, (long_ago, long_ago))
-    cache.clean(cache.folder(), frozenset({"current"}))
+        os.utime(image_store.folder() / name, (long_ago, long_ago))
+    image_store.clean(image_store.folder(), frozenset({"current"}))
     assert entries() == ["current", "recent"]
 
 
 def test_two_builds_do_not_overlap() -> None:
     waited: list[str] = []
-    with cache.locked(cache.folder(), lambda: waited.append("first")):
+    with image_store.locked(image_store.folder(), lambda: waited.append("first")):
         second = subprocess.Popen(
             [
                 *(sys.executable, "-uc"),
-                "from cowtrace.vm import cache\n"
-                "with cache.locked(cache.folder(), lambda: print('waits')): print('has it')",
+                "from cowtrace.vm import image_store\n"
+                "with image_store.locked(image_store.folder(), lambda: print('waits')):\n"
+                "    print('has it')",
             ],
             stdout=subprocess.PIPE,
             text=True,
@@ -118,7 +134,7 @@ def test_two_builds_do_not_overlap() -> None:
 
 def test_no_room_is_said_before_anything_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CowtraceError, match=r"no room to build it: \d+ MiB needed") as caught:
-        cache.require_space(cache.folder(), 1 << 40, "it")
+        image_store.require_space(image_store.folder(), 1 << 40, "it")
     assert caught.value.exit_code == EXIT_NO_VM
 
 

@@ -22,7 +22,7 @@ from cowtrace.cli import main
 from cowtrace.errors import EXIT_NO_VM, EXIT_TIMEOUT, EXIT_USAGE
 from cowtrace.vm import programs_disk, qemu, run, saved, session, tree
 from cowtrace.vm.accel import Accel
-from cowtrace.vm.arch import ARCHES
+from cowtrace.vm.guest_arch import ARCHES
 
 EMULATED, KVM = Accel(False, "test"), Accel(True, "test")
 SOCKETS = (3, 4, 5, 6, 7)

@@ -1,4 +1,4 @@
-"""What a guest's architecture decides: QEMU's program and machine, and how to install for it."""
+"""List what differs by the guest's architecture: QEMU's program, its machine and its processor."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Arch:
-    """One of Debian's architectures, as a guest."""
+    """A Debian architecture that a guest can have."""
 
     debian: str  # Debian's name, as in kernels.toml
     machine: str  # uname -m
-    qemu: str  # the program that runs a whole machine
+    qemu: str  # the program that emulates this machine
     board: tuple[str, ...]  # QEMU's arguments for it
     emulation: str  # -accel, without KVM
     cpu: str  # -cpu, without KVM
@@ -26,12 +26,12 @@ ARCHES: Mapping[str, Arch] = {
         "x86_64",
         "qemu-system-x86_64",
         board=(),
-        # One thread for all of the guest's CPUs: with one each, a CPU can run code that another
-        # is just patching, and 7.2 then stops with "Oops: int3" now and then.
+        # One thread for all of the guest's CPUs: with a thread each, a CPU can run code while
+        # another patches it, and 7.2 then stops now and then with "Oops: int3".
         emulation="tcg,thread=single",
-        # xsave=off leaves out AVX: emulating it makes BCC's compiler half as slow again. 7.2
-        # believes the AVX flag alone (polyval_mul_pclmul_avx: invalid opcode at boot), so that
-        # goes as well.
+        # xsave=off disables AVX: BCC's compiler takes half as long again when AVX is emulated.
+        # 7.2 reads the AVX flag alone (polyval_mul_pclmul_avx: invalid opcode at boot), so
+        # avx=off clears that too.
         cpu="max,xsave=off,avx=off",
         console="ttyS0",
     ),
@@ -41,8 +41,8 @@ ARCHES: Mapping[str, Arch] = {
         "qemu-system-aarch64",
         board=("-machine", "virt"),
         emulation="tcg,thread=multi",
-        # The architecture's own way to sign pointers costs half of all emulation; any way will
-        # do. No SVE: like AVX above.
+        # Half of all emulation time goes to the architecture's algorithm for pointer
+        # authentication; QEMU's own is enough here. No SVE, for the reason of AVX above.
         cpu="max,pauth-impdef=on,sve=off",
         console="ttyAMA0",
     ),
@@ -50,13 +50,13 @@ ARCHES: Mapping[str, Arch] = {
 
 
 def of(debian: str) -> Arch:
-    """By Debian's name. Raises ValueError for one that is not known."""
+    """The architecture of this Debian name. Raises ValueError for an unknown one."""
     if debian not in ARCHES:
         raise ValueError(f"'{debian}' is no architecture of {', '.join(ARCHES)}")
     return ARCHES[debian]
 
 
 def native() -> Arch | None:
-    """This machine's; None when no guest is like it."""
+    """This machine's architecture; None when no guest can have it."""
     machine = os.uname().machine
     return next((arch for arch in ARCHES.values() if arch.machine == machine), None)

@@ -1,8 +1,8 @@
-"""The cache folder of what was built: whole or not there, never half.
+"""Store built images in the cache folder: each complete or absent, never half.
 
-A thing is built in a temporary folder beside its place and renamed into it. Whatever ends the
-build, SIGKILL included, the place is then either untouched or complete; a temporary folder that
-was left behind is removed by the next build, under the lock.
+An image is built in a temporary folder beside its place and renamed into it. However the build
+ends, even by SIGKILL, the place is then either untouched or complete. The next build removes a
+temporary folder that was left behind, under the lock.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from pathlib import Path
 from cowtrace.errors import EXIT_NO_VM, CowtraceError
 
 _STAGING = ".building-"
-_STALE_SECONDS = 14 * 24 * 3600  # an entry of an older definition, unused for so long, goes
+_STALE_SECONDS = 14 * 24 * 3600  # an entry of an older definition is removed when unused for longer
 
 
 def folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where images are kept: $XDG_CACHE_HOME/cowtrace/vm, or ~/.cache/cowtrace/vm."""
+    """The folder of all images: $XDG_CACHE_HOME/cowtrace/vm, or ~/.cache/cowtrace/vm."""
     base = environ.get("XDG_CACHE_HOME", "")
     # The XDG specification: a relative path there is invalid, to be ignored.
     cache = Path(base) if base.startswith("/") else Path.home() / ".cache"
@@ -32,27 +32,27 @@ def folder(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def key(*parts: str) -> str:
-    """A name for exactly this content: 16 hex digits of the SHA-256 over the parts."""
+    """A name for this content and no other: 16 hex digits of the SHA-256 over the parts."""
     digest = hashlib.sha256()
     for part in parts:
         data = part.encode()
-        digest.update(len(data).to_bytes(8, "big") + data)  # no two lists run into one
+        digest.update(len(data).to_bytes(8, "big") + data)  # the length: (ab, c) is not (a, bc)
     return digest.hexdigest()[:16]
 
 
 @contextlib.contextmanager
-def locked(cache: Path, waiting: Callable[[], None]) -> Iterator[int]:
-    """Hold the cache for one build at a time; yields the lock's file descriptor.
+def locked(store: Path, waiting: Callable[[], None]) -> Iterator[int]:
+    """Lock the store, for one build at a time; yields the lock's file descriptor.
 
     Children that inherit the descriptor keep the lock: an orphan of a killed build cannot
-    write into the next one. `waiting` is called when another build holds it.
+    write into the next one. Calls `waiting` when another build holds the lock.
     """
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(cache / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        store.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(store / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise CowtraceError(
-            f"the cache folder {cache} cannot be written: {error.strerror}",
+            f"the cache folder {store} cannot be written: {error.strerror}",
             hint="set XDG_CACHE_HOME to a folder of yours",
             exit_code=EXIT_NO_VM,
         ) from error
@@ -94,9 +94,9 @@ def remove(tree: Path) -> None:
     shutil.rmtree(tree, ignore_errors=True)
 
 
-def clean(cache: Path, keep: frozenset[str]) -> None:
-    """Remove what a killed build left, and entries not in `keep` that nobody used for long."""
-    for entry in cache.iterdir():
+def clean(store: Path, keep: frozenset[str]) -> None:
+    """Remove what a killed build left, and entries not in `keep` that were unused for long."""
+    for entry in store.iterdir():
         old = time.time() - entry.stat().st_mtime > _STALE_SECONDS
         unused = old and entry.is_dir() and entry.name not in keep
         if unused or entry.name.startswith(_STAGING):
@@ -104,17 +104,17 @@ def clean(cache: Path, keep: frozenset[str]) -> None:
 
 
 def used(place: Path) -> None:
-    """Note that an entry was used now."""
+    """Mark an entry as used now."""
     with contextlib.suppress(OSError):  # read-only cache: nothing is cleaned there either
         os.utime(place)
 
 
-def require_space(cache: Path, need_mib: int, what: str) -> None:
-    """Raises CowtraceError when the file system of `cache` has less room than that."""
-    free_mib = shutil.disk_usage(cache).free >> 20
+def require_space(store: Path, need_mib: int, what: str) -> None:
+    """Raises CowtraceError when the file system of `store` has less free space."""
+    free_mib = shutil.disk_usage(store).free >> 20
     if free_mib < need_mib:
         raise CowtraceError(
-            f"no room to build {what}: {need_mib} MiB needed in {cache}, {free_mib} MiB free",
+            f"no room to build {what}: {need_mib} MiB needed in {store}, {free_mib} MiB free",
             hint="free some space, or set XDG_CACHE_HOME to a folder on another disk",
             exit_code=EXIT_NO_VM,
         )
