@@ -1,4 +1,4 @@
-"""A check that was made: what was claimed, done, expected, seen, and what follows. No I/O."""
+"""Define Check, the result of one workload: its claim, its evidence and the verdict. No I/O."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Check:
     claim: str  # one plain sentence
     did: str
     expected: str  # each process with the kinds of fault it must have
-    observed: str  # the same as traced; `-` where the plan cannot see a kind
+    observed: str  # each process with the kinds traced; `-` if the plan cannot see one
     evidence: tuple[Evidence, ...]  # of oracles that do not read the tracer's maps
     verdict: Verdict
-    why: str  # each thing that differs, or why nothing can be seen; empty when the claim holds
-    findings: tuple[str, ...]  # what this kernel does where the claim leaves it open
+    why: str  # each difference, or why nothing can be seen; empty if the claim holds
+    findings: tuple[str, ...]  # what this kernel did where the claim allows either outcome
     kernel: str  # uname -r
     plan: str  # fentry, kprobe or tracepoint
     seconds: float

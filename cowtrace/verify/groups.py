@@ -1,4 +1,4 @@
-"""The claims and the paths, each a group of workloads: found by name, with a suggestion."""
+"""Group workloads by claim or path, and find groups by name, with a suggestion for a wrong one."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Group:
 
 
 def title(name: str) -> str:
-    """What stands for a group in a line of its own."""
+    """A group's name and claim on one line."""
     return f"{name} {CLAIMS[name]}" if name in CLAIMS else name
 
 
 def groups(workloads: Mapping[str, Workload]) -> tuple[Group, ...]:
-    """C1 to C8, then the paths as they come."""
+    """C1 to C8, then the paths in the order of their workloads."""
     members: dict[str, list[Workload]] = {name: [] for name in CLAIMS}
     for workload in workloads.values():
         if workload.group:
@@ -52,8 +52,8 @@ def groups(workloads: Mapping[str, Workload]) -> tuple[Group, ...]:
 def choose(known: Iterable[Group], names: Iterable[str]) -> tuple[Group, ...]:
     """The groups of these names, in the order of `known`; all of them without a name.
 
-    Letter case, and a blank or underscore for a dash, do not matter. Raises CowtraceError, which
-    suggests the nearest, for a name that none has.
+    Letter case, and a blank or underscore for a dash, do not matter. Raises CowtraceError with
+    the nearest name for an unknown one.
     """
     by_key = {_key(group.name): group for group in known}
     wanted = {_key(name): name for name in names}

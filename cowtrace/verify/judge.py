@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 from cowtrace.model import COPIES, FaultKind, FaultRow, Snapshot, Source
 from cowtrace.verify import claim_c6
@@ -21,7 +20,7 @@ def judge(workload: Workload, outcome: Outcome, trace: Snapshot, seconds: float)
     """Compare what was expected, what was traced, and what each oracle saw.
 
     `trace` must come from a tracer attached before the workload began, its losses being those of
-    this workload's time alone: see `during`.
+    this workload's time alone: see session.py.
     """
     compared = comparison(outcome, trace)
     rows, evidence = compared.rows, outcome.evidence
@@ -65,7 +64,7 @@ def judge(workload: Workload, outcome: Outcome, trace: Snapshot, seconds: float)
     )
 
 
-def unmade(
+def unfinished(
     workload: Workload, why: str, trace: Snapshot, seconds: float, verdict: Verdict
 ) -> Check:
     """The Check of a workload that did not run to its end."""
@@ -84,18 +83,6 @@ def unmade(
         plan=trace.plan,
         seconds=round(seconds, 3),
     )
-
-
-def during(now: Snapshot, before: Snapshot) -> Snapshot:
-    """`now`, with the losses since `before` only."""
-    earlier = dict(before.completeness.detail)
-    detail = ((cause, lost - earlier.get(cause, 0)) for cause, lost in now.completeness.detail)
-    lost = replace(
-        now.completeness,
-        lost=now.completeness.lost - before.completeness.lost,
-        detail=tuple((cause, lost) for cause, lost in detail if lost),
-    )
-    return replace(now, completeness=lost)
 
 
 def _lost(differing: Iterable[Row], trace: Snapshot) -> bool:

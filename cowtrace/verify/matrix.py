@@ -23,14 +23,14 @@ _CELL = 8
 class KernelChecks:
     """The checks of one kernel."""
 
-    kernel: str  # as users name it: 6.12
+    kernel: str  # the name that users type: 6.12
     checks: tuple[Check, ...]
-    versions: tuple[str, ...]  # exactly what was run, a line each
+    versions: tuple[str, ...]  # of the kernel and the userspace, a line each
 
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """A remark on the table, and the kernels that it is about."""
+    """A remark on the table, and the kernels that it applies to."""
 
     group: str
     kernels: tuple[str, ...]
@@ -62,7 +62,7 @@ def of_group(one: KernelChecks, group: str) -> tuple[Check, ...]:
 
 
 def remarks(kernels: Sequence[KernelChecks]) -> tuple[Remark, ...]:
-    """Failures, findings and reasons why something is unseen; alike on some kernels: once."""
+    """Failures, findings and reasons why a check is unseen; equal ones of several kernels once."""
     by_words: dict[tuple[str, str], list[str]] = {}
     for group in group_names(kernels):
         for one in kernels:

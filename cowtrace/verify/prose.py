@@ -12,17 +12,17 @@ NONE = "no copy-on-write"
 
 
 def fault_words(counts: Iterable[tuple[FaultKind, int | None]]) -> str:
-    """The sums above 0 by kind; kinds with a count that is None are left to the kernel."""
+    """The sums above 0 by kind; a kind whose count is None is left to the kernel."""
     sums: dict[FaultKind, int] = {}
-    left_open: dict[FaultKind, None] = {}
+    either: dict[FaultKind, None] = {}
     for kind, count in counts:
         if count is None:
-            left_open[kind] = None
+            either[kind] = None
         else:
             sums[kind] = sums.get(kind, 0) + count
     words = [f"{kind.label} {count:,}" for kind, count in sums.items() if count]
-    if left_open:
-        words.append(" or ".join(kind.label for kind in left_open) + " as this kernel does it")
+    if either:
+        words.append(" or ".join(kind.label for kind in either) + " as this kernel does it")
     return ", ".join(words) or NONE
 
 
@@ -37,7 +37,7 @@ def expected_words(rows: Iterable[Row]) -> str:
 
 
 def observed_words(rows: Iterable[Row], trace: Snapshot) -> str:
-    """The same as traced, with whose bytes they were and what made the write, where known."""
+    """Each process with the kinds traced; the source of the bytes and the origin if known."""
     return _by_process(
         {
             pid: (those[0].role, _traced(pid, those, trace))
@@ -72,7 +72,7 @@ def _processes(rows: Iterable[Row]) -> dict[int, list[Row]]:
 
 
 def _by_process(words: Mapping[int, tuple[str, str]]) -> str:
-    """Processes that are alike together: `16 x child: copied 509`."""
+    """Equal processes together: `16 x child: copied 509`."""
     alike: dict[tuple[str, str], int] = {}
     for one in words.values():
         alike[one] = alike.get(one, 0) + 1

@@ -1,24 +1,25 @@
-"""Runs the checks of some groups under one tracer; Checks come out one by one."""
+"""Run the workloads of some groups under one tracer, and yield a Check for each."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Protocol
 
 from cowtrace.errors import CowtraceError
 from cowtrace.model import Snapshot
 from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.groups import Group
-from cowtrace.verify.judge import during, judge, unmade
+from cowtrace.verify.judge import judge, unfinished
 from cowtrace.workloads import Outcome, run_forked
 from cowtrace.workloads.workload import Unsupported, Workload, check_pages
 
-PAGES = 127  # a prime: counts that double, or that halve, show
+PAGES = 127  # a prime: a count that is doubled or halved is noticed
 
 
 class Live(Protocol):
-    """What is needed of a tracer."""
+    """The part of a tracer that is used here."""
 
     def snapshot(self) -> Snapshot:
         """Sums since attach."""
@@ -33,12 +34,24 @@ def checks(
 ) -> Iterator[Check]:
     """Run every workload of the groups, in order, and judge it.
 
-    The tracer must be attached for the workloads' region. A workload that cannot be done here
-    is a verdict, not an error; so is one that failed.
+    The tracer must be attached for the workloads' region. A workload that cannot
+    run here, or that fails, gives a verdict, not an error.
     """
     for group in groups:
         for workload in group.workloads:
             yield _check(workload, live, pages, run)
+
+
+def with_losses_since(before: Snapshot, now: Snapshot) -> Snapshot:
+    """`now`, with only the losses since `before`."""
+    earlier = dict(before.completeness.detail)
+    detail = ((cause, lost - earlier.get(cause, 0)) for cause, lost in now.completeness.detail)
+    lost = replace(
+        now.completeness,
+        lost=now.completeness.lost - before.completeness.lost,
+        detail=tuple((cause, lost) for cause, lost in detail if lost),
+    )
+    return replace(now, completeness=lost)
 
 
 def _check(workload: Workload, live: Live, pages: int, run: Callable[[str, int], Outcome]) -> Check:
@@ -47,12 +60,12 @@ def _check(workload: Workload, live: Live, pages: int, run: Callable[[str, int],
     try:
         check_pages(workload, pages)
     except CowtraceError as reason:  # more than this machine's memory holds
-        return unmade(workload, str(reason), before, 0, Verdict.UNSEEN)
+        return unfinished(workload, str(reason), before, 0, Verdict.UNSEEN)
     try:
         outcome = run(workload.name, pages)
     except Unsupported as reason:
-        return unmade(workload, str(reason), before, time.monotonic() - start, Verdict.UNSEEN)
+        return unfinished(workload, str(reason), before, time.monotonic() - start, Verdict.UNSEEN)
     except CowtraceError as error:
-        return unmade(workload, str(error), before, time.monotonic() - start, Verdict.FAILS)
-    trace = during(live.snapshot(), before)
+        return unfinished(workload, str(error), before, time.monotonic() - start, Verdict.FAILS)
+    trace = with_losses_since(before, live.snapshot())
     return judge(workload, outcome, trace, time.monotonic() - start)

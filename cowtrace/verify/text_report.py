@@ -23,7 +23,7 @@ def heading(group: str) -> Text:
 
 
 def entry(check: Check, *, verbose: bool) -> RenderableType:
-    """One check: its verdict and claim; the rest when asked for, or when it does not hold."""
+    """One check: its verdict and claim; the details if verbose or if it does not hold."""
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(width=9, justify="right", no_wrap=True)
     grid.add_column(overflow="fold")
@@ -59,7 +59,7 @@ def details(check: Check) -> Iterator[tuple[str, str]]:
 def evidence_words(one: Evidence) -> str:
     """`child: copied 509, as expected`."""
     if one.observed is None:
-        return one.what if one.expected is None else f"{one.what}: cannot be told here"
+        return one.what if one.expected is None else f"{one.what}: cannot be read here"
     if one.ok is None or one.expected is None:
         return f"{one.what} {one.observed}"
     agree = "as expected" if one.ok else f"but expected {one.expected}"

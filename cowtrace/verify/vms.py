@@ -1,4 +1,4 @@
-"""`cowtrace verify --json` inside the VM, a kernel at a time: its Checks, as they come."""
+"""Run `cowtrace verify --json` in the VM, one kernel at a time; yield its Checks as they come."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from cowtrace.verify.check import Check, from_dict
 from cowtrace.vm import build, programs
 from cowtrace.vm.definition import Definition, Kernel
 
-_LIMIT_SECONDS = 1200  # of a boot and all checks: software emulation takes some 150
+_LIMIT_SECONDS = 1200  # for a boot and all checks: software emulation takes about 150
 _DIGITS = 16  # of a SHA-256, shown
 
 
 def checks_on(kernel: str, arguments: Sequence[str]) -> Iterator[Check]:
-    """Boot that kernel, verify in it with these arguments, and end the VM; each check as it comes.
+    """Boot this kernel, verify in it with these arguments, and end the VM; yield each check.
 
     The images must be built. Raises CowtraceError when the VM or the command in it fails.
     """
@@ -44,7 +44,7 @@ def checks_on(kernel: str, arguments: Sequence[str]) -> Iterator[Check]:
                 yield _check(line, kernel)
                 made += 1
         except BaseException:
-            # There is nothing in it to restore: the second signal ends the VM at once.
+            # The VM holds nothing to restore, so the second signal ends it at once.
             process.send_signal(signal.SIGTERM)
             process.send_signal(signal.SIGTERM)
             raise
@@ -55,7 +55,7 @@ def checks_on(kernel: str, arguments: Sequence[str]) -> Iterator[Check]:
 
 
 def versions(definition: Definition, kernel: str) -> tuple[str, ...]:
-    """What exactly the VM runs: the kernel's own line, then the userspace's."""
+    """The exact versions that the VM runs: a line for the kernel, a line for the userspace."""
     lines = []
     item = definition.kernel(kernel)
     for name, artifact in (
@@ -80,14 +80,14 @@ def _check(line: str, kernel: str) -> Check:
         return from_dict(json.loads(line))
     except (KeyError, TypeError, ValueError) as error:
         raise CowtraceError(
-            f"kernel {kernel}: this is no check: {line.strip()[:60]!r}",
+            f"kernel {kernel}: not a check: {line.strip()[:60]!r}",
             hint=f"run it alone: cowtrace vm run {kernel} -- cowtrace verify --json",
             exit_code=EXIT_NO_VM,
         ) from error
 
 
 def _failed(kernel: str, code: int, said: list[str]) -> CowtraceError:
-    """With the last words of the VM, or of the command in it."""
+    """An error with the last line of the VM, or of the command in it."""
     hint = f"run it alone: cowtrace vm run {kernel} -- cowtrace verify"
     words = deque(said, maxlen=2)
     if len(words) == 2 and words[-1].startswith("Hint: "):

@@ -11,7 +11,8 @@ from snapshots import row
 
 from cowtrace.model import Completeness, FaultKind, FaultRow, Origin, Source
 from cowtrace.verify.check import Check, Verdict
-from cowtrace.verify.judge import during, judge, unmade
+from cowtrace.verify.judge import judge, unfinished
+from cowtrace.verify.session import with_losses_since
 from cowtrace.workloads import expectations
 from cowtrace.workloads.outcome import Counts, Evidence, ExpectedRow
 
@@ -145,7 +146,7 @@ def test_losses_excuse_no_surplus() -> None:
 def test_losses_before_the_workload_are_not_its_own() -> None:
     earlier = trace(completeness=LOST)
     later = trace(completeness=Completeness(5, (("slot taken", 3), ("entry missed", 2))))
-    assert during(later, earlier).completeness == Completeness(2, (("entry missed", 2),))
+    assert with_losses_since(earlier, later).completeness == Completeness(2, (("entry missed", 2),))
 
 
 @pytest.mark.parametrize(
@@ -251,7 +252,7 @@ def test_any_number_may_be_judged_rows() -> None:
 
 
 def test_a_workload_that_did_not_run() -> None:
-    made = unmade(workload(), "no hugetlb pool can be had", trace(), 0.1, Verdict.UNSEEN)
+    made = unfinished(workload(), "no hugetlb pool can be had", trace(), 0.1, Verdict.UNSEEN)
     assert (made.verdict, made.why) == (Verdict.UNSEEN, "no hugetlb pool can be had")
     assert made.evidence == ()
 

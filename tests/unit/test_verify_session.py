@@ -136,7 +136,7 @@ def test_the_vm_is_asked_for_json(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ("raise SystemExit(7)", 7, "verify on kernel 6.12 failed: exit code 7", "run it alone"),
         ("pass", 5, "verify on kernel 6.12 failed: exit code 0", "run it alone"),
-        ("print('Oops')", 5, "kernel 6.12: this is no check: 'Oops'", "run it alone"),
+        ("print('Oops')", 5, "kernel 6.12: not a check: 'Oops'", "run it alone"),
     ],
 )
 def test_a_vm_that_fails(

@@ -75,7 +75,7 @@ def test_an_entry_that_fails_says_all_of_it() -> None:
     [
         (Evidence("pagemap", "child: copied", 23, 22, False), "child: copied 22, but expected 23"),
         (Evidence("pagemap", "frames are hidden", None, None, None), "frames are hidden"),
-        (Evidence("taskstats", "wpcopy", 23, None, None), "wpcopy: cannot be told here"),
+        (Evidence("taskstats", "wpcopy", 23, None, None), "wpcopy: cannot be read here"),
         (Evidence("smaps", "KernelPageSize", None, "2048 kB", None), "KernelPageSize 2048 kB"),
     ],
 )
