@@ -16,8 +16,8 @@ from types import FrameType
 
 from cowtrace.errors import EXIT_NO_VM, CowtraceError
 from cowtrace.vm import foreign, image_store, kernel, manifest, programs, root
+from cowtrace.vm.debian import mirror
 from cowtrace.vm.definition import AMD64, Definition, Kernel, Userspace
-from cowtrace.vm.mirror import mirror
 from cowtrace.vm.progress import Watcher
 
 _FORMAT = "2"  # increment when a change of the build code changes the result

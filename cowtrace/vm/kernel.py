@@ -10,39 +10,28 @@ from pathlib import Path
 
 from cowtrace.errors import EXIT_NO_VM, CowtraceError
 from cowtrace.vm import manifest, programs, stable
+from cowtrace.vm.debian import mmdebstrap
 from cowtrace.vm.definition import Kernel
 
 GUEST = Path(__file__).parent / "guest"
 NEED_MIB = 500  # during the build: the unpacked package and its dependencies
-FILES = ("vmlinuz", "initrd", "config")
 
 
 def build(
     kernel: Kernel, mirror: str, place: Path, unpacked: Path, run: Callable[..., None]
 ) -> tuple[str, tuple[str, ...]]:
-    """Put FILES into `place`; returns `uname -r` and NAME=VERSION of each source package.
+    """Put vmlinuz, initrd and config into `place`.
 
-    The kernel's package is the first.
-
+    Returns `uname -r`, and NAME=VERSION of each source package, the kernel's first.
     unpacked: an empty folder to work in. run: `programs.run`, log and lock bound.
     Raises CowtraceError when a step fails.
     """
     suites = suites_of(kernel.suite)
     wanted = kernel.package if len(suites) == 1 else f"{kernel.package}/{kernel.suite}"
-    run(
-        programs.isolated(
-            [
-                *(programs.find("mmdebstrap"), "--variant=extract", "--mode=root"),
-                f"--architectures={kernel.arch}",
-                '--aptopt=APT::Sandbox::User "root"',  # _apt cannot enter root's cache folder
-                # An old or a testing suite's Release file may have expired.
-                '--aptopt=Acquire::Check-Valid-Until "false"',
-                f"--include={wanted},busybox-static",  # the latter: the initrd's shell
-                *(suites[-1], str(unpacked), *(f"deb {mirror} {suite} main" for suite in suites)),
-            ]
-        ),
-        what=f"unpacking {kernel.package} of {kernel.suite}",
-    )
+    packages = (wanted, "busybox-static")  # the latter: the initrd's shell
+    what = f"unpacking {kernel.package} of {kernel.suite}"
+    extract = ["--variant=extract"]
+    mmdebstrap(mirror, suites, kernel.arch, packages, unpacked, extract, run, what)
     vmlinuz = _only(unpacked, "boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz")
     shutil.copyfile(vmlinuz, place / "vmlinuz")
     config = _only(unpacked, "boot/config-*", "usr/lib/modules/*/config")
@@ -52,13 +41,8 @@ def build(
     tree = unpacked / "initrd"
     _initrd_tree(kernel, release, unpacked, tree, run)
     # The kernel's own time: when its package was built.
-    stable.cpio(
-        tree,
-        place / "initrd",
-        int(vmlinuz.stat().st_mtime),
-        run,
-        what=f"packing the initrd of {kernel.name}",
-    )
+    built = int(vmlinuz.stat().st_mtime)
+    stable.cpio(tree, place / "initrd", built, run, what=f"packing the initrd of {kernel.name}")
     busybox = manifest.busybox((tree / "bin/busybox").read_bytes())
     return release, (f"{kernel.package}={version}", f"busybox-static={busybox}")
 
@@ -109,10 +93,7 @@ def _initrd_tree(
     for index in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
         if (source / index).exists():
             shutil.copy(source / index, target)
-    run(
-        [depmod, "-b", str(tree), release],
-        what=f"depmod of the initrd of {kernel.name}",
-    )
+    run([depmod, "-b", str(tree), release], what=f"depmod of the initrd of {kernel.name}")
 
 
 def parse_depends(text: str) -> dict[str, tuple[str, ...]]:

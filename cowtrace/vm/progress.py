@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -13,14 +12,42 @@ from rich.table import Column
 from rich.text import Text
 
 
-class Watcher(Protocol):
-    """Receives the steps of a build."""
+class Watcher:
+    """Shows the steps of a build as plain lines, with the seconds since it began."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._started = time.monotonic()
 
     def begin(self, name: str) -> None:
         """The build of the next artifact begins."""
+        self._say(f"building the {name}")
 
     def detail(self, line: str) -> None:
         """One line of output from the program that builds it."""
+        self._say(f"  {_plain(line)}")
+
+    def _say(self, line: str) -> None:
+        seconds = time.monotonic() - self._started
+        self._console.print(Text(f"{seconds:5.0f} s  {line}"), soft_wrap=True)
+
+
+class _Bar(Watcher):
+    """A rich progress bar: one step for each artifact, with the program's last line beside it."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task("", total=total)
+        self._name = ""
+
+    def begin(self, name: str) -> None:
+        # The first artifact to begin finishes none.
+        self._progress.update(self._task, advance=1 if self._name else 0, description=name)
+        self._name = name
+
+    def detail(self, line: str) -> None:
+        words = f"{self._name}: {_plain(line)}".replace("[", r"\[")  # no markup
+        self._progress.update(self._task, description=words)
 
 
 @contextlib.contextmanager
@@ -28,7 +55,7 @@ def shown(total: int) -> Iterator[Watcher]:
     """Yield a watcher for a build of `total` artifacts."""
     console = Console(stderr=True, highlight=False)
     if not total or not console.is_terminal:
-        yield _Lines(console)
+        yield Watcher(console)
         return
     columns = (
         TextColumn("Building"),
@@ -39,49 +66,8 @@ def shown(total: int) -> Iterator[Watcher]:
         TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
     )
     with Progress(*columns, console=console) as progress:
-        bar = _Bar(progress, total)
-        yield bar
-        bar.finish(total)
-
-
-class _Lines:
-    """Plain lines, with the seconds since the build began."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._started = time.monotonic()
-
-    def begin(self, name: str) -> None:
-        self._say(f"building the {name}")
-
-    def detail(self, line: str) -> None:
-        self._say(f"  {_plain(line)}")
-
-    def _say(self, line: str) -> None:
-        seconds = time.monotonic() - self._started
-        self._console.print(Text(f"{seconds:5.0f} s  {line}"), soft_wrap=True)
-
-
-class _Bar:
-    """A rich progress bar: one step for each artifact, with the program's last line beside it."""
-
-    def __init__(self, progress: Progress, total: int) -> None:
-        self._progress = progress
-        self._task = progress.add_task("", total=total)
-        self._name = ""
-        self._done = -1  # the first begin() finishes nothing
-
-    def begin(self, name: str) -> None:
-        self._done += 1
-        self._name = name
-        self._progress.update(self._task, completed=self._done, description=name)
-
-    def detail(self, line: str) -> None:
-        words = f"{self._name}: {_plain(line)}".replace("[", r"\[")  # no markup
-        self._progress.update(self._task, description=words)
-
-    def finish(self, total: int) -> None:
-        self._progress.update(self._task, completed=total, description="done")
+        yield _Bar(progress, total)
+        progress.update(progress.task_ids[0], completed=total, description="done")
 
 
 def _plain(line: str) -> str:

@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cowtrace.vm import manifest, programs, stable
+from cowtrace.vm import manifest, stable
+from cowtrace.vm.debian import mmdebstrap
 from cowtrace.vm.definition import Userspace
 
 GUEST = Path(__file__).parent / "guest"
 NEED_MIB = 2500  # the installed packages twice: as a folder, and in the image
 IMAGE = "root.ext4"
-# Not needed in a test VM.
-_LEFT_OUT = ("doc/*", "info/*", "locale/*", "man/*")
+_LEFT_OUT = ("doc/*", "info/*", "locale/*", "man/*")  # a test VM does not need these
 
 
 def build(
@@ -26,21 +26,13 @@ def build(
     Raises CowtraceError when a step fails.
     """
     begun = time.time()
-    run(
-        programs.isolated(
-            [
-                *(programs.find("mmdebstrap"), "--variant=essential", "--mode=root"),
-                *(f"--dpkgopt=path-exclude=/usr/share/{path}" for path in _LEFT_OUT),
-                '--aptopt=APT::Sandbox::User "root"',  # _apt cannot enter root's cache folder
-                f"--architectures={user.arch}",
-                '--aptopt=Acquire::Check-Valid-Until "false"',
-                f"--include={','.join(user.packages)}",
-                f'--customize-hook=sh {GUEST / "customize"} "$1"',
-                *(user.suite, str(unpacked), f"deb {mirror} {user.suite} main"),
-            ]
-        ),
-        what=f"installing the {user.suite} userspace",
-    )
+    options = [
+        "--variant=essential",
+        *(f"--dpkgopt=path-exclude=/usr/share/{path}" for path in _LEFT_OUT),
+        f'--customize-hook=sh {GUEST / "customize"} "$1"',
+    ]
+    what = f"installing the {user.suite} userspace"
+    mmdebstrap(mirror, (user.suite,), user.arch, user.packages, unpacked, options, run, what)
     packages = manifest.installed((unpacked / "var/lib/dpkg/status").read_text())
     epoch = stable.newest(unpacked, begun)
     stable.settle(unpacked, epoch)

@@ -17,12 +17,12 @@ from cowtrace.errors import EXIT_NO_VM, CowtraceError
 from cowtrace.vm import (
     accel,
     build,
+    debian,
     definition,
     foreign,
     image_store,
     kernel,
     manifest,
-    mirror,
     programs,
 )
 from cowtrace.vm.progress import shown
@@ -307,15 +307,15 @@ def test_the_mirror_is_the_hosts_or_the_environments() -> None:
         "http://b.example/debian\tbookworm\tDebian\tmain\n"
         "$(REPO_URI)\n"
     )
-    assert mirror.first_debian(listing) == "http://b.example/debian"
-    assert mirror.first_debian("") is None
-    assert mirror.mirror({"COWTRACE_MIRROR": "http://snap.example"}) == "http://snap.example"
+    assert debian.first_debian(listing) == "http://b.example/debian"
+    assert debian.first_debian("") is None
+    assert debian.mirror({"COWTRACE_MIRROR": "http://snap.example"}) == "http://snap.example"
 
 
 def test_no_mirror_is_an_expected_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(CowtraceError, match="names no Debian mirror"):
-        mirror.mirror({})
+        debian.mirror({})
 
 
 def test_kvm_is_used_only_where_its_module_is_there(tmp_path: Path) -> None:
