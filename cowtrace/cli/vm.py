@@ -143,11 +143,12 @@ def run_command(
     chosen = accel.choose(guest=guest_arch.of(item.arch).machine)
     if icount:
         chosen, cpus = accel.Accel(False, "--icount"), 1
-    options = run.Options(timeout, memory, cpus, icount)
     # Elsewhere than on a terminal, stderr holds exactly the bytes that the command writes.
     with spinner(f"booting {kernel} in QEMU, {chosen}") as status:
         booted = status.stop if status else lambda: None
-        ctx.exit(run.run(known, kernel, command, chosen, options, booted))
+        code = run.run(known, kernel, command, chosen, booted, timeout_seconds=timeout,
+                       memory_mib=memory, cpus=cpus, icount=icount)  # fmt: skip
+    ctx.exit(code)
 
 
 def _build(known: definition.Definition, names: Sequence[str], *, force: bool = False) -> None:

@@ -6,7 +6,6 @@ adds the box from there, and boots the kernel from there.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
@@ -18,6 +17,7 @@ from pathlib import Path
 from cowtrace.errors import EXIT_NO_VM, EXIT_USAGE, CowtraceError
 from cowtrace.vm import build, guest_arch, image_store, manifest, programs, root
 from cowtrace.vm.definition import Definition
+from cowtrace.vm.tree import add
 
 BOX = "cowtrace.box"
 _IMAGE = "box.img"  # the name that vagrant-libvirt looks for in a box
@@ -75,7 +75,6 @@ def publish(
 
     Their images must be built. Raises CowtraceError when a step fails.
     """
-    require(definition, names)
     top = folder()
 
     def waiting() -> None:
@@ -160,9 +159,9 @@ def _pack(artifact: build.Artifact, place: Path, lock: int, on_step: Callable[[s
         gib = -(-(artifact.place / root.IMAGE).stat().st_size // (1 << 30))
         about = {"provider": "libvirt", "format": "qcow2", "virtual_size": gib}
         with tarfile.open(new / BOX, "w", format=tarfile.GNU_FORMAT) as tar:
-            _add(tar, "metadata.json", json.dumps(about))
-            _add(tar, "Vagrantfile", 'Vagrant.configure("2") { |config| }')
-            _add(tar, manifest.NAME, manifest.text(replace(packed, built="")))
+            add(tar, "metadata.json", f"{json.dumps(about)}\n".encode())
+            add(tar, "Vagrantfile", b'Vagrant.configure("2") { |config| }\n')
+            add(tar, manifest.NAME, manifest.text(replace(packed, built="")).encode())
             info = tarfile.TarInfo(_IMAGE)
             info.size, info.mode = disk.stat().st_size, 0o644
             with disk.open("rb") as file:
@@ -170,13 +169,6 @@ def _pack(artifact: build.Artifact, place: Path, lock: int, on_step: Callable[[s
         disk.unlink()
         manifest.write(new, replace(packed, sha256=(*packed.sha256, *manifest.digests(new / BOX))))
         _readable(new)
-
-
-def _add(tar: tarfile.TarFile, name: str, text: str) -> None:
-    data = f"{text}\n".encode()
-    info = tarfile.TarInfo(name)  # owner root, time 0: the same bytes each time
-    info.size, info.mode = len(data), 0o644
-    tar.addfile(info, io.BytesIO(data))
 
 
 def _readable(place: Path) -> None:

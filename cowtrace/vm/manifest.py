@@ -27,11 +27,11 @@ class Manifest:
 
 
 def write(place: Path, manifest: Manifest) -> None:
-    (place / NAME).write_text(f"{text(manifest)}\n")
+    (place / NAME).write_text(text(manifest))
 
 
 def text(manifest: Manifest) -> str:
-    return json.dumps(asdict(manifest), indent=2)
+    return f"{json.dumps(asdict(manifest), indent=2)}\n"
 
 
 def read(place: Path) -> Manifest | None:

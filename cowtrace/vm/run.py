@@ -26,30 +26,26 @@ from cowtrace.vm.session import BOOT_SECONDS, Session
 _CONSOLE_LINES = 8  # shown when the kernel stopped
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to run a command."""
-
-    timeout_seconds: float | None = None  # from QEMU's start, the boot included
-    memory_mib: int = 2048
-    cpus: int = 2
-    icount: bool = False  # see qemu.Machine; needs software emulation and one CPU
-
-
 def run(
     definition: Definition,
     kernel: str,
     command: Sequence[str],
     accel: Accel,
-    options: Options,
-    on_ready: Callable[[], None] = lambda: None,
+    on_ready: Callable[[], None],
+    *,
+    timeout_seconds: float | None,
+    memory_mib: int,
+    cpus: int,
+    icount: bool,
 ) -> int:
     """Run the command in the VM, on this process's own stdout and stderr; returns its exit code.
 
     The images must be built. If stdin, stdout and stderr are a terminal, the command has one
     too; otherwise its stdin is empty. The command receives the first SIGINT, SIGTERM or SIGHUP; a
-    second one ends the VM. Returns EXIT_TIMEOUT after the time limit. Raises CowtraceError if the
-    kernel does not boot, or stops before the command ends.
+    second one ends the VM. Returns EXIT_TIMEOUT after the time limit, which includes the boot.
+    Raises CowtraceError if the kernel does not boot, or stops before the command ends.
+
+    icount: see qemu.Machine.
     """
     item = definition.kernel(kernel)
     guest = guest_arch.of(item.arch)
@@ -74,21 +70,22 @@ def run(
             disk=disk,
             programs=compiled,
             console=console,
-            memory_mib=options.memory_mib,
-            cpus=options.cpus,
-            icount=options.icount,
+            memory_mib=memory_mib,
+            cpus=cpus,
+            icount=icount,
             arch=guest,
             cpu=item.emulated_cpu,
         )
         state = saved.state_path(program, machine)
-        restored = state is not None and state.exists()
-        ended = _boot(program, machine, state, terminal, options, on_ready)
-        if state and restored and not ended.ready and ended.code is None:
+        can_restore = state is not None and state.exists()
+        ended = _boot(program, machine, state, terminal, timeout_seconds, on_ready)
+        if state and can_restore and not ended.ready and ended.code is None:
             state.unlink(missing_ok=True)  # QEMU cannot restore it: boot
-            ended = _boot(program, machine, state, terminal, options, on_ready)
-        code = _code(ended, kernel, machine)
+            ended = _boot(program, machine, state, terminal, timeout_seconds, on_ready)
+        if ended.code is None:
+            raise stopped(kernel, console, ended, accel)
         programs_disk.save(compiled, place)
-        return code
+        return ended.code
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +102,7 @@ def _boot(
     machine: qemu.Machine,
     state: Path | None,
     terminal: bool,
-    options: Options,
+    timeout_seconds: float | None,
     on_ready: Callable[[], None],
 ) -> Ended:
     """Run QEMU once: restore the saved state, or boot and save the state."""
@@ -134,9 +131,7 @@ def _boot(
             if state and not restored:
                 saved.save(ours["monitor"], state)
 
-        session = Session(
-            process, ours, terminal, options.timeout_seconds, on_booted=on_booted, on_ready=on_ready
-        )
+        session = Session(process, ours, terminal, timeout_seconds, on_booted, on_ready)
         try:
             code = session.relay(started=restored)
         except BrokenPipeError:  # the reader closed our output
@@ -145,13 +140,6 @@ def _boot(
             process.kill()
             said = process.communicate()[0].decode(errors="replace")
         return Ended(code, session.ready, said.strip())
-
-
-def _code(ended: Ended, kernel: str, machine: qemu.Machine) -> int:
-    """The command's exit code. Raises CowtraceError when the VM ended without one."""
-    if ended.code is None:
-        raise stopped(kernel, machine.console, ended, machine.accel)
-    return ended.code
 
 
 def stopped(kernel: str, console: Path, ended: Ended, accel: Accel) -> CowtraceError:

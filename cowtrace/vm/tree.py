@@ -30,11 +30,11 @@ def pack(
     with tarfile.open(disk, "w", format=tarfile.GNU_FORMAT) as tar:
         for path, name in project_files():
             tar.add(path, f"cowtrace/{name}", recursive=False, filter=_as_root)
-        _add(tar, "run", (_GUEST / "run").read_bytes(), 0o755)
-        _add(tar, "command", script(command, env))
+        add(tar, ".cowtrace/run", (_GUEST / "run").read_bytes(), 0o755)
+        add(tar, ".cowtrace/command", script(command, env))
         if terminal:
             size = f"cols {terminal.columns} rows {terminal.lines}\n"
-            _add(tar, "terminal", size.encode())
+            add(tar, ".cowtrace/terminal", size.encode())
 
 
 def project_files() -> Iterator[tuple[Path, str]]:
@@ -108,8 +108,9 @@ def environment(
     return env
 
 
-def _add(tar: tarfile.TarFile, name: str, data: bytes, mode: int = 0o644) -> None:
-    info = tarfile.TarInfo(f".cowtrace/{name}")
+def add(tar: tarfile.TarFile, name: str, data: bytes, mode: int = 0o644) -> None:
+    """Add a file of root's, of time 0: the same bytes each time."""
+    info = tarfile.TarInfo(name)
     info.size, info.mode = len(data), mode
     tar.addfile(info, io.BytesIO(data))
 
