@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from cowtrace.model import UNKNOWN_PLACE, FaultKind, Place, Process, Snapshot
+from cowtrace.model import UNKNOWN_PLACE, FaultKind, Place, Snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +68,6 @@ class Recording:
     def place(self, process: int) -> Place:
         """By index in last.processes."""
         return self.places[process] if self.places else UNKNOWN_PLACE
-
-    def process(self, point: Point) -> Process:
-        return self.last.processes[point.process]
 
 
 def together(intervals: int) -> int:

@@ -5,18 +5,32 @@ Raise ValueError or KeyError for a value that cowtrace would not have written.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Any, TypeVar
 
-from cowtrace.model import FaultKind, MappingType, Origin, Source
+from cowtrace.model import Ending, FaultKind, MappingType, Origin, Source
+from cowtrace.recording.tables import word_of
 
 Rows = Callable[[str], list[tuple[Any, ...]]]  # a query -> its rows
+Check = Callable[[Any], Any]  # of one column: a stored value -> the value in the model
 
-KINDS = {kind.label: kind for kind in FaultKind}
-SOURCES = {source.name.lower(): source for source in Source}
-ORIGINS = {origin.name.lower(): origin for origin in Origin}
-TYPES = {kind.name.lower(): kind for kind in MappingType}
-_MOST = 1 << 62  # of any count, bytes or ns: two of them add up to no more than SQLite holds
+_Member = TypeVar("_Member", bound=Enum)
+_MOST = 1 << 62  # of any count, bytes or ns: the sum of two fits into SQLite's integers
+
+
+def _word(of: type[_Member]) -> Callable[[object], _Member]:
+    by_word: dict[object, _Member] = {word_of(member): member for member in of}
+    return by_word.__getitem__
+
+
+kind, source, origin = _word(FaultKind), _word(Source), _word(Origin)
+mapping_type, ending = _word(MappingType), _word(Ending)
+
+
+def row(values: Iterable[Any], *checks: Check) -> Iterable[Any]:
+    """Check each value of a row by the check of its column."""
+    return (check(value) for check, value in zip(checks, values, strict=True))
 
 
 def number(value: object, *, least: int = 0, most: int = _MOST) -> int:
@@ -27,15 +41,15 @@ def number(value: object, *, least: int = 0, most: int = _MOST) -> int:
 
 
 def change(value: object) -> int:
-    """A difference, below 0 where the tracepoint plan takes back what it counted too early."""
+    """A difference: below 0 where the tracepoint plan takes back what it counted too early."""
     return number(value, least=-_MOST)
 
 
-def or_none(value: object, *, most: int = _MOST) -> int | None:
-    """A number, of a column that can be NULL."""
-    return None if value is None else number(value, most=most)
+def or_null(check: Check) -> Check:
+    """A column that can be NULL."""
+    return lambda value: None if value is None else check(value)
 
 
-def word(signed: int) -> int:
+def unsigned(signed: int) -> int:
     """An unsigned 64-bit word, which SQLite keeps with a sign."""
     return int(signed) & 0xFFFF_FFFF_FFFF_FFFF

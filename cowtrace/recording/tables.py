@@ -1,4 +1,4 @@
-"""Define the tables of a recording, which sqlite3 can read as well as `cowtrace report`.
+"""Define the tables of a recording and how values are stored in them; sqlite3 can read them too.
 
 Times are nanoseconds of CLOCK_MONOTONIC, counts are of faults, sizes in bytes. Every interval is
 one transaction, so that readers see whole intervals.
@@ -6,7 +6,15 @@ one transaction, so that readers see whole intervals.
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import fields
+from enum import Enum
 from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 APPLICATION_ID = 0x636F7774  # "cowt": PRAGMA application_id
 # PRAGMA user_version; a reader supports its own and older ones. 2: interval.available_bytes;
@@ -73,14 +81,43 @@ CREATE TABLE detail (
 """
 
 
+def put(
+    database: sqlite3.Connection, table: str, row: Iterable[object], update: tuple[str, ...] = ()
+) -> None:
+    """Insert one row, as `insert` does."""
+    values = [stored(value) for value in row]
+    database.execute(insert(table, len(values), update), values)
+
+
 @cache
 def insert(table: str, columns: int, update: tuple[str, ...] = ()) -> str:
-    """The statement; with `update`, these columns change in a row that is there already."""
+    """Make the statement; `update`: columns to change if the table has the row already."""
     into = f"INSERT INTO {table} VALUES ({', '.join('?' * columns)})"
     changes = ", ".join(f"{column} = excluded.{column}" for column in update)
     return f"{into} ON CONFLICT DO UPDATE SET {changes}" if changes else into
 
 
-def text(raw: str) -> str:
-    """Text for SQLite: a byte that is not UTF-8 becomes an escape."""
-    return raw.encode(errors="backslashreplace").decode()
+def stored(value: object) -> object:
+    """Convert a value to what SQLite holds.
+
+    A member of an enum becomes a word, a set a list of words, a byte that is not UTF-8 an escape.
+    """
+    if isinstance(value, Enum):
+        return word_of(value)
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, frozenset):
+        return ",".join(sorted(str(stored(each)) for each in value))
+    if isinstance(value, int) and value >> 63 == 1:  # SQLite's integers are signed, of 64 bits
+        return value - (1 << 64)
+    return value
+
+
+def word_of(member: Enum) -> str:
+    """`file-copied`."""
+    return member.name.lower().replace("_", "-")
+
+
+def values(of: DataclassInstance) -> list[object]:
+    """The fields of a dataclass whose columns have the same order."""
+    return [getattr(of, field.name) for field in fields(of)]

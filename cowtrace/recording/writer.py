@@ -8,17 +8,27 @@ import sqlite3
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 
 from cowtrace.errors import EXIT_NO_ROOM, CowtraceError
 from cowtrace.files import without_links
-from cowtrace.model import FaultRow, PlaceOf, Process, Snapshot, unknown_place
+from cowtrace.model import (
+    FaultKind,
+    FaultRow,
+    Origin,
+    PlaceOf,
+    Process,
+    Snapshot,
+    Source,
+    unknown_place,
+)
 from cowtrace.recording import Header
-from cowtrace.recording.tables import APPLICATION_ID, SCHEMA, VERSION, insert, text
+from cowtrace.recording.tables import APPLICATION_ID, SCHEMA, VERSION, insert, put, stored
 from cowtrace.recording.write_details import DetailWriter
 from cowtrace.text import printable
 
-_Series = tuple[int, int, int, int, int | None]  # the process's id, and the row without its sums
+_Series = tuple[int, FaultKind, Source, Origin, int | None]  # the process's id, a row without sums
 
 
 class NoRoom(CowtraceError):
@@ -87,24 +97,11 @@ class Writer:
             f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"
             f"BEGIN; {SCHEMA}"
         )
-        self._set(
-            version=header.version,
-            kernel=header.kernel,
-            plan=header.plan,
-            page_bytes=header.page_bytes,
-            attached_ns=header.attached_ns,
-            started_unix_ns=header.started_unix_ns,
-            interval_ns=header.interval_ns,
-            command=None if header.command is None else text(header.command),
-            unseen=",".join(sorted(kind.label for kind in header.unseen)),
-            details=",".join(sorted(header.details)),
-            asked=",".join(sorted(header.asked)),
-            closed=0,
-            ended=None,
-        )
+        about = {field.name: stored(getattr(header, field.name)) for field in fields(header)}
+        self._set(**about, closed=0, ended=None)
         self._database.execute("COMMIT")
 
-    def _set(self, **values: str | int | None) -> None:
+    def _set(self, **values: object) -> None:
         self._database.executemany(insert("meta", 2, update=("value",)), values.items())
 
     def _add(self, now: Snapshot, available_bytes: int | None, place_of: PlaceOf) -> None:
@@ -126,19 +123,10 @@ class Writer:
             return
         self._processes[process.identity] = number, process.changed_in
         place = place_of(process)
-        self._database.execute(
-            insert("process", 8, update=("comm", "parent", "exited", "nspid", "cgroup")),
-            (
-                number,
-                process.pid,
-                process.start_ns,
-                text(process.comm),
-                process.parent,
-                process.exited,
-                place.nspid,
-                None if place.cgroup is None else text(place.cgroup),
-            ),
-        )
+        known = number, process.pid, process.start_ns  # these never change
+        changing = process.comm, process.parent, process.exited, place.nspid, place.cgroup
+        update = "comm", "parent", "exited", "nspid", "cgroup"
+        put(self._database, "process", (*known, *changing), update)
         for row in process.rows:
             series = self._series_id(number, row)
             before = self._sums.get(series, (0, 0))
@@ -150,11 +138,7 @@ class Writer:
         key = process, row.kind, row.source, row.origin, row.actor
         if key not in self._series:
             self._series[key] = len(self._series) + 1
-            words = row.kind.label, row.source.name.lower(), row.origin.name.lower()
-            self._database.execute(
-                insert("series", 6),
-                (self._series[key], process, *words, row.actor),
-            )
+            put(self._database, "series", (self._series[key], *key))
         return self._series[key]
 
 

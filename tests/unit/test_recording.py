@@ -353,4 +353,4 @@ def test_values_that_sums_could_overflow_with_are_refused() -> None:
     for value in ((1 << 62) + 1, -1, 2.0, "1", None):
         with pytest.raises(ValueError, match="where a number should be"):
             checks.number(value)
-    assert checks.word(-1) == (1 << 64) - 1
+    assert checks.unsigned(-1) == (1 << 64) - 1
