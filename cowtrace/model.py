@@ -266,7 +266,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All counts at one moment. Sums since attach, never per interval: see analysis/rates.py."""
+    """All counts at one moment: sums since attach. analysis/processes.py computes rates."""
 
     at_ns: int  # CLOCK_MONOTONIC
     attached_ns: int  # CLOCK_MONOTONIC

@@ -6,8 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cowtrace.analysis.processes import Row, summed
-from cowtrace.analysis.rates import per_second
+from cowtrace.analysis.processes import Row, per_second, summed
 from cowtrace.model import Process, Snapshot
 
 
@@ -37,11 +36,11 @@ def cgroup_rows(
             members[cgroup_of(process)].append(process)
     rates = per_second(now, before)
     found = [CgroupRow(path, len(each), summed(each, rates, "")) for path, each in members.items()]
-    return tuple(sorted(found, key=lambda row: _order(row, sort)))
 
+    def order(row: CgroupRow) -> tuple[object, ...]:
+        name, sums = row.cgroup or "", row.sums
+        if sort in ("pid", "comm"):
+            return (name,)
+        return (-(getattr(sums, sort) or 0), -(sums.bytes or 0), -sums.faults, name)
 
-def _order(row: CgroupRow, sort: str) -> tuple[object, ...]:
-    name = row.cgroup or ""
-    if sort in ("pid", "comm"):
-        return (name,)
-    return (-(getattr(row.sums, sort) or 0), -(row.sums.bytes or 0), -row.sums.faults, name)
+    return tuple(sorted(found, key=order))

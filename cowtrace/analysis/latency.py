@@ -37,6 +37,11 @@ class Timing:
                 return bucket
         return None
 
+    def below_ns(self, share: float) -> int | None:
+        """An upper bound of the time that this share of the faults took."""
+        bucket = self.percentile(share)
+        return None if bucket is None else 2 << bucket
+
 
 def timings(now: Snapshot) -> tuple[Timing, ...]:
     """Sums since attach, by kind, then side. Faults that were not timed are left out."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from cowtrace.analysis.processes import COUNTED
 from cowtrace.model import COPIES, DetailRow, FaultKind, Mapping, MappingType, Snapshot, Source
 
 _FLAGS = ((1, "r"), (2, "w"), (4, "x"))  # VM_READ, VM_WRITE, VM_EXEC
@@ -63,11 +64,7 @@ def segment(mapping: Mapping) -> str:
 
 
 def mapping_rows(
-    now: Snapshot,
-    before: Snapshot | None,
-    *,
-    addresses: bool = False,
-    sort: str = "rate",
+    now: Snapshot, before: Snapshot | None, *, addresses: bool = False, sort: str = "rate"
 ) -> tuple[MappingRow, ...]:
     """One row for each name and segment of a process, with `addresses` for each mapping.
 
@@ -76,8 +73,7 @@ def mapping_rows(
     processes = {process.pid: process for process in now.processes}
     sums = _sums(now.details, addresses)
     earlier = _sums(before.details, addresses) if before else {}
-    start_ns = before.at_ns if before else now.attached_ns
-    seconds = (now.at_ns - start_ns) / 1e9
+    seconds = (now.at_ns - (before.at_ns if before else now.attached_ns)) / 1e9
     found = []
     for key, counted in sums.items():
         process = processes.get(key[0])
@@ -97,15 +93,19 @@ def mapping_rows(
                 mapped_bytes=sum(counted.sizes.values()),
                 huge=tuple(sorted(counted.huge)),
                 faults=counted.kinds.total(),
-                copied=_count(counted, unseen, *COPIES),
-                zero=_count(counted, unseen, FaultKind.ZERO_FILLED),
-                reused=_count(counted, unseen, FaultKind.REUSED),
-                shared=_count(counted, unseen, FaultKind.SHARED),
+                **{name: _count(counted, unseen, kinds) for name, kinds in COUNTED.items()},
                 bytes=counted.bytes if seen else None,
                 rate=rate if seen else None,
             )
         )
-    return tuple(sorted(found, key=_order(sort)))
+
+    def order(row: MappingRow) -> tuple[object, ...]:
+        """Numbers downwards, pid and comm upwards; equal ones by bytes, then faults."""
+        value = getattr(row, sort)
+        first = value if sort in ("pid", "comm") else -(value or 0)
+        return (first, -(row.bytes or 0), -row.faults, row.pid, row.label or "", row.start or 0)
+
+    return tuple(sorted(found, key=order))
 
 
 def _sums(details: Iterable[DetailRow], addresses: bool) -> dict[_Key, _Sum]:
@@ -113,10 +113,8 @@ def _sums(details: Iterable[DetailRow], addresses: bool) -> dict[_Key, _Sum]:
     for row in details:
         if not row.faults:
             continue
-        mapping = row.mapping
-        if mapping is None:
-            key: _Key = (row.pid, None, "", None)
-        else:
+        key: _Key = (row.pid, None, "", None)
+        if mapping := row.mapping:
             start = mapping.start if addresses else None
             key = (row.pid, label(mapping), segment(mapping), start)
         counted = sums.setdefault(key, _Sum())
@@ -130,18 +128,5 @@ def _sums(details: Iterable[DetailRow], addresses: bool) -> dict[_Key, _Sum]:
     return sums
 
 
-def _count(counted: _Sum, unseen: frozenset[FaultKind], *kinds: FaultKind) -> int | None:
-    if unseen.issuperset(kinds):
-        return None
-    return sum(counted.kinds[kind] for kind in kinds)
-
-
-def _order(sort: str) -> Callable[[MappingRow], tuple[object, ...]]:
-    """Numbers downwards, pid and comm upwards; equal ones by bytes, then faults."""
-
-    def key(row: MappingRow) -> tuple[object, ...]:
-        value = getattr(row, sort)
-        first = value if sort in ("pid", "comm") else -(value or 0)
-        return (first, -(row.bytes or 0), -row.faults, row.pid, row.label or "", row.start or 0)
-
-    return key
+def _count(counted: _Sum, unseen: frozenset[FaultKind], kinds: tuple[FaultKind, ...]) -> int | None:
+    return None if unseen.issuperset(kinds) else sum(counted.kinds[kind] for kind in kinds)

@@ -1,18 +1,18 @@
-"""Choose, sum and sort the rows of the table of processes."""
+"""Compute rates of copying; choose, sum and sort the rows of the table of processes."""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from operator import attrgetter
+from typing import Any
 
-from cowtrace.analysis.rates import Rates, per_second
 from cowtrace.model import COPIES, FaultKind, Place, Process, Snapshot
 
 SORT_KEYS = ("rate", "bytes", "faults", "copied", "zero", "reused", "shared", "pid", "comm")
 DEFAULT_ROWS = 20
-_KINDS: dict[str, tuple[FaultKind, ...]] = {
+Rates = dict[tuple[int, int | None], float]  # bytes copied a second, by Process.identity
+COUNTED: dict[str, tuple[FaultKind, ...]] = {  # fields of a row, and the kinds that they count
     "copied": COPIES,
     "zero": (FaultKind.ZERO_FILLED,),
     "reused": (FaultKind.REUSED,),
@@ -50,6 +50,24 @@ class Frame:
     places: Mapping[int, Place] = field(default_factory=dict)  # by pid, of the rows' processes
 
 
+def per_second(now: Snapshot, before: Snapshot | None) -> Rates:
+    """Compute rates between two snapshots (since attach without `before`).
+
+    A process that did not change in between has none.
+    """
+    start_ns = before.at_ns if before else now.attached_ns
+    seconds = (now.at_ns - start_ns) / 1e9
+    if seconds <= 0:
+        return {}
+    changed = now.changed_since(before)
+    pids = {process.pid for process in changed}
+    was = before.processes if before and pids else ()
+    earlier = {p.identity: p.copied_bytes for p in was if p.pid in pids}
+    return {
+        p.identity: max(0, p.copied_bytes - earlier.get(p.identity, 0)) / seconds for p in changed
+    }
+
+
 def rows(
     now: Snapshot,
     before: Snapshot | None,
@@ -80,51 +98,39 @@ def total(now: Snapshot, before: Snapshot | None) -> Row:
 def summed(processes: Iterable[Process], rates: Rates, comm: str) -> Row:
     """The sums over some processes, under a name."""
     each = [_row(p, rates) for p in processes]
-    rate = [row.rate for row in each if row.rate is not None]
-    return Row(
-        pid=None,
-        comm=comm,
-        exited=False,
-        faults=sum(row.faults for row in each),
-        copied=_sum(row.copied for row in each),
-        zero=_sum(row.zero for row in each),
-        reused=_sum(row.reused for row in each),
-        shared=_sum(row.shared for row in each),
-        bytes=_sum(row.bytes for row in each),
-        rate=sum(rate) if rate else None,
-    )
+    sums = {name: _sum(getattr(row, name) for row in each) for name in (*COUNTED, "bytes", "rate")}
+    faults = sum(row.faults for row in each)
+    return Row(pid=None, comm=comm, exited=False, faults=faults, **sums)
 
 
 def _row(process: Process, rates: Rates) -> Row:
-    copied = process.count(*COPIES)
+    seen = process.count(*COPIES) is not None
     return Row(
         pid=process.pid,
         comm=process.comm,
         exited=process.exited,
         faults=process.faults,
-        copied=copied,
-        zero=process.count(FaultKind.ZERO_FILLED),
-        reused=process.count(FaultKind.REUSED),
-        shared=process.count(FaultKind.SHARED),
-        bytes=None if copied is None else process.copied_bytes,
-        rate=None if copied is None else rates.get(process.identity, 0.0),
+        **{name: process.count(*kinds) for name, kinds in COUNTED.items()},
+        bytes=process.copied_bytes if seen else None,
+        rate=rates.get(process.identity, 0.0) if seen else None,
     )
 
 
 def _order(sort: str, rates: Rates) -> Callable[[Process], tuple[object, ...]]:
     """By that column; equal ones stay in a stable, useful order. Missing numbers come last."""
-    first: Callable[[Process], object] = attrgetter(sort)  # pid, comm
-    if sort == "rate":
-        first = lambda p: -rates.get(p.identity, 0.0)  # noqa: E731
-    elif sort == "bytes":
-        first = lambda p: -p.copied_bytes  # noqa: E731
-    elif sort == "faults":
-        first = lambda p: -p.faults  # noqa: E731
-    elif kinds := _KINDS.get(sort):
-        first = lambda p: -(p.count(*kinds) or 0)  # noqa: E731
+
+    def first(process: Process) -> Any:
+        if sort == "rate":
+            return -rates.get(process.identity, 0.0)
+        if sort in COUNTED:
+            return -(process.count(*COUNTED[sort]) or 0)
+        if sort in ("pid", "comm"):
+            return getattr(process, sort)
+        return -(process.faults if sort == "faults" else process.copied_bytes)
+
     return lambda p: (first(p), -p.copied_bytes, -p.faults, p.pid)
 
 
-def _sum(values: Iterable[int | None]) -> int | None:
+def _sum(values: Iterable[Any]) -> Any:
     known = [value for value in values if value is not None]
     return sum(known) if known else None

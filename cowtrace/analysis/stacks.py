@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import posixpath
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -14,22 +15,11 @@ from cowtrace.text import printable
 _PYTHON = "py::"  # CPython's perf trampoline: py::NAME:FILE
 _KERNEL = "[kernel]"
 NO_STACK = "[no stack]"
-# What the kernel runs to get to the tracer's own program: on top of every kernel stack.
+# Functions between the probed one and the tracer's own program: the top of every kernel stack.
 _TRACING = (
-    "bpf_prog_",
-    "bpf_trace_run",
-    "bpf_trampoline_",
-    "bpf_get_stack",
-    "__bpf_",
-    "__traceiter_",
-    "trace_call_bpf",
-    "kprobe_",
-    "kretprobe_",
-    "__kretprobe_",
-    "ftrace_",
-    "arch_ftrace_",
-    "arch_rethook_",
-    "rethook_",
+    *("bpf_prog_", "bpf_trace_run", "bpf_trampoline_", "bpf_get_stack", "__bpf_", "__traceiter_"),
+    *("trace_call_bpf", "kprobe_", "kretprobe_", "__kretprobe_", "ftrace_", "arch_ftrace_"),
+    *("arch_rethook_", "rethook_"),
 )
 
 
@@ -81,15 +71,13 @@ def readable(frame: StackFrame) -> Call:
 
 def path(row: DetailRow) -> tuple[Call, ...]:
     """The calls of a row, the outermost first, those of the kernel last."""
-    kernel = itertools.dropwhile(_is_tracing, row.kernel_stack or ())
+    kernel = itertools.dropwhile(
+        lambda frame: frame.symbol.startswith(_TRACING), row.kernel_stack or ()
+    )
     frames = (*kernel, *(row.user_stack or ()))
     if not frames:
         return (Call(NO_STACK, ""),)
     return tuple(readable(frame) for frame in reversed(frames))
-
-
-def _is_tracing(frame: StackFrame) -> bool:
-    return frame.symbol.startswith(_TRACING)
 
 
 def stack_tree(now: Snapshot, rows: Iterable[DetailRow]) -> Node:
@@ -111,7 +99,7 @@ def stack_tree(now: Snapshot, rows: Iterable[DetailRow]) -> Node:
 
 
 def leaves(root: Node) -> Iterator[tuple[tuple[Call, ...], int]]:
-    """Every path that ends in copies of its own, without the root, and their bytes."""
+    """Yield each path whose last call copied bytes itself, without the root, and these bytes."""
     rest: list[tuple[tuple[Call, ...], Node]] = [((), root)]
     while rest:
         above, node = rest.pop()
@@ -122,7 +110,7 @@ def leaves(root: Node) -> Iterator[tuple[tuple[Call, ...], int]]:
 
 
 def depth(root: Node) -> int:
-    """Calls in the longest path, without the root: 0 if the root is all."""
+    """Calls in the longest path, without the root: 0 for a root alone."""
     level, number = [root], -1
     while level:
         level = [child for node in level for child in node.children.values()]
@@ -131,11 +119,8 @@ def depth(root: Node) -> int:
 
 
 def functions(root: Node) -> tuple[Function, ...]:
-    """Those that copied most themselves first, then by total. Recursion counts once."""
-    own: dict[Call, int] = {}
-    total: dict[Call, int] = {}
-    faults: dict[Call, int] = {}
-
+    """Sum by function, the largest own sum first, then by total. Recursion counts once."""
+    own, total, faults = Counter[Call](), Counter[Call](), Counter[Call]()
     rest: list[tuple[Node, bool]] = [
         (child, False) for process in root.children.values() for child in process.children.values()
     ]
@@ -145,10 +130,10 @@ def functions(root: Node) -> tuple[Function, ...]:
         if leaving:
             above.discard(node.call)
             continue
-        own[node.call] = own.get(node.call, 0) + node.self_bytes
+        own[node.call] += node.self_bytes
         if node.call not in above:
-            total[node.call] = total.get(node.call, 0) + node.total_bytes
-            faults[node.call] = faults.get(node.call, 0) + node.faults
+            total[node.call] += node.total_bytes
+            faults[node.call] += node.faults
             above.add(node.call)
             rest.append((node, True))
         rest += [(child, False) for child in node.children.values()]

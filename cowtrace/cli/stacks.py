@@ -16,7 +16,8 @@ from cowtrace.cli.live import Refresh, watch
 from cowtrace.cli.options import Output, live_options, rows_option, usage_error
 from cowtrace.files import private_file
 from cowtrace.kernel.plan import Detail
-from cowtrace.machine import detail_objects, folded, speedscope
+from cowtrace.machine import detail_objects
+from cowtrace.machine.stacks import write_folded, write_speedscope
 from cowtrace.model import COPIES, DetailRow, Snapshot
 from cowtrace.text import COLUMNS, printable
 
@@ -122,9 +123,9 @@ def _write(out: TextIO, form: str, now: Snapshot, root: Node, limit: int, *, sam
     seconds = (now.at_ns - now.attached_ns) / 1e9
     title = f"{numbers.size(root.total_bytes, ' ')} copied in {seconds:,.1f} s, by code"
     if form == "folded":
-        folded.write(out, root)
+        write_folded(out, root)
     elif form == "speedscope":
-        speedscope.write(out, root, title)
+        write_speedscope(out, root, title)
     elif form == "flamegraph":
         from cowtrace.html import flamegraph
 

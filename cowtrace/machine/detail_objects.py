@@ -1,30 +1,7 @@
-"""Make JSON objects of forks, mappings, stacks, fault times, single faults and tracing costs.
+"""Make JSON objects of forks, mappings, stacks, cgroups, single faults and tracing costs.
 
-The objects of `cowtrace forks`, `maps`, `stacks` and `latency` begin with `at_ns`,
-`attached_ns` (CLOCK_MONOTONIC), `plan`, `kernel`, `page_bytes`, `unseen`, `lost`,
-`lost_by_cause` and `unclassified`, as those of `cowtrace top` do: see objects.py. Then follows one
-list, with these fields. null: unknown, or not seen by this plan. Sums are since attach.
-
-- `generations`: `number`, `parent`, `parent_comm`, `child`, `child_comm`, `parent_nspid` and
-  `child_nspid` (their pids where they run), `cgroup` (the child's), `at_ns`, `ended_ns`,
-  `ended_by` (exec, exit), `shareable_bytes` (an upper bound), `parent_copied_bytes`,
-  `child_copied_bytes`, `share_lost` (0 to 1), `copied_bytes_per_second`, `trend` (grows, slows,
-  still, ended), `worst_case_bytes` (still to come, an upper bound)
-- `mappings`: `pid`, `comm`, `exited`, `name`, `segment`, `start`, `mapped_bytes`, `huge` (thp,
-  hugetlb), `faults`, `copied`, `zero_filled`, `reused`, `shared`, `copied_bytes`,
-  `copied_bytes_per_second`
-- `cgroups` (of `top --by cgroup`): `cgroup`, `processes` (with a fault), `faults`, `copied`,
-  `zero_filled`, `reused`, `shared`, `copied_bytes`, `copied_bytes_per_second`
-- `stacks`: `pid`, `kind`, `frames` (the innermost first: `function`, `module`, `address`),
-  `faults`, `copied_bytes`; and beside the list `sampled` (true: the sums are estimates)
-- `latency`: `kind`, `side` (parent, child, other), `faults`, `ns`, `buckets` (b: faults of at
-  least 2**b and less than 2**(b+1) ns), `p50_below_ns`, `p99_below_ns`
-
-A line of `cowtrace snoop` is one fault: `at_ns`, `pid`, `tid`, `comm`, `kind`, `source`,
-`origin`, `address`, `bytes`, `mapping` (`name`, `segment`, `start`, `end`, `inode`; or null),
-`ns`; or it says what was lost: `dropped` (faults since the line before).
-
-Fields are added, never renamed.
+schema.json describes the fields. They are added, never renamed. `objects.head` has those before
+each list.
 """
 
 from __future__ import annotations
@@ -37,34 +14,30 @@ from cowtrace.analysis.cgroups import CgroupRow
 from cowtrace.analysis.cost import Cost
 from cowtrace.analysis.forks import ForkRow
 from cowtrace.analysis.mappings import MappingRow, label, segment
-from cowtrace.machine.objects import latency_of
-from cowtrace.model import UNKNOWN_PLACE, DetailRow, Event, PlaceOf, Source, unknown_place
+from cowtrace.analysis.processes import Row
+from cowtrace.machine.objects import classification
+from cowtrace.model import UNKNOWN_PLACE, DetailRow, Event, PlaceOf, unknown_place
 
-__all__ = [
-    "cgroups",
-    "cost_object",
-    "event",
-    "event_object",
-    "generations",
-    "latency_of",
-    "mappings",
-    "stacks",
-]
+_COST = (
+    *("used_by", "plan", "details", "copies", "traced", "faults", "bpf_ns", "bpf_runs"),
+    *("ns_per_fault", "ns_per_copy_without", "ns_per_copy_with", "cpu_share"),
+)
 
 
 def generations(rows: Iterable[ForkRow], place_of: PlaceOf = unknown_place) -> dict[str, Any]:
-    """By number. `place_of`: where a process runs."""
+    """Forks by number. `place_of`: where a process runs."""
     ordered = sorted(rows, key=lambda row: row.generation.number)
     return {"generations": [_generation(row, place_of) for row in ordered]}
 
 
 def cgroups(rows: Iterable[CgroupRow]) -> dict[str, Any]:
-    """In their order."""
-    return {"cgroups": [_cgroup(row) for row in rows]}
+    """Cgroups in the order of their rows."""
+    found = [{"cgroup": r.cgroup, "processes": r.processes, **_counts(r.sums)} for r in rows]
+    return {"cgroups": found}
 
 
 def mappings(rows: Iterable[MappingRow]) -> dict[str, Any]:
-    """In their order."""
+    """Mappings in the order of their rows."""
     return {"mappings": [_mapping(row) for row in rows]}
 
 
@@ -86,9 +59,7 @@ def event_object(one: Event) -> dict[str, Any]:
         "pid": one.pid,
         "tid": one.tid,
         "comm": one.comm,
-        "kind": one.kind.name.lower(),
-        "source": None if one.source is Source.UNKNOWN else one.source.name.lower(),
-        "origin": one.origin.name.lower(),
+        **classification(one),
         "address": one.address,
         "bytes": one.bytes,
         "mapping": found
@@ -105,34 +76,18 @@ def event_object(one: Event) -> dict[str, Any]:
 
 def cost_object(cost: Cost) -> dict[str, Any]:
     """What tracing cost in one way; `cowtrace doctor --cost` writes it."""
-    return {
-        "used_by": cost.used_by,
-        "plan": cost.plan,
-        "details": list(cost.details),
-        "copies": cost.copies,
-        "traced": cost.traced,
-        "faults": cost.faults,
-        "bpf_ns": cost.bpf_ns,
-        "bpf_runs": cost.bpf_runs,
-        "ns_per_fault": cost.ns_per_fault,
-        "ns_per_copy_without": cost.ns_per_copy_without,
-        "ns_per_copy_with": cost.ns_per_copy_with,
-        "cpu_share": cost.cpu_share,
-    }
+    return {name: getattr(cost, name) for name in _COST}
 
 
-def _cgroup(row: CgroupRow) -> dict[str, Any]:
-    sums = row.sums
+def _counts(row: Row | MappingRow) -> dict[str, Any]:
     return {
-        "cgroup": row.cgroup,
-        "processes": row.processes,
-        "faults": sums.faults,
-        "copied": sums.copied,
-        "zero_filled": sums.zero,
-        "reused": sums.reused,
-        "shared": sums.shared,
-        "copied_bytes": sums.bytes,
-        "copied_bytes_per_second": sums.rate,
+        "faults": row.faults,
+        "copied": row.copied,
+        "zero_filled": row.zero,
+        "reused": row.reused,
+        "shared": row.shared,
+        "copied_bytes": row.bytes,
+        "copied_bytes_per_second": row.rate,
     }
 
 
@@ -172,13 +127,7 @@ def _mapping(row: MappingRow) -> dict[str, Any]:
         "start": row.start,
         "mapped_bytes": row.mapped_bytes,
         "huge": list(row.huge),
-        "faults": row.faults,
-        "copied": row.copied,
-        "zero_filled": row.zero,
-        "reused": row.reused,
-        "shared": row.shared,
-        "copied_bytes": row.bytes,
-        "copied_bytes_per_second": row.rate,
+        **_counts(row),
     }
 
 

@@ -1,24 +1,4 @@
-"""Write a Snapshot as one JSON object on one line.
-
-Fields of the object (times in nanoseconds of CLOCK_MONOTONIC; counts are sums since attach):
-
-- `at_ns`, `attached_ns`, `plan`, `kernel`, `page_bytes`
-- `unseen`: the kinds that the plan cannot see; their counts are null, never 0
-- `lost`, `lost_by_cause` (cause: count)
-- `unclassified`: faults of no known kind, of the processes below
-- `processes`: a list of objects:
-    - `pid` (the host PID: the kernel's tgid), `comm` (as the process wrote it, escaped as JSON),
-      `parent` (null if created before attach), `exited`
-    - `nspid` (its container PID; outside of containers its host PID), `cgroup` (its path); null
-      when it had ended before it was looked at, `cgroup` is then an ancestor's
-    - `faults`: copy-on-write faults; the sum of the next eight
-    - `copied`, `file_copied`, `zero_filled`, `reused`, `shared`, `unchanged`, `failed`,
-      `unclassified`
-    - `copied_bytes`, and `copied_bytes_per_second` since the object before (since attach in
-      the first)
-    - `page_faults`: `user`, `kernel`, `write_protect` of all page faults, or null
-    - `rows`: the faults apart by `kind`, `source` (null: unknown), `origin`, `actor` (the pid
-      that made a remote write, else null), each with `faults` and `bytes`
+"""Make the JSON object of a Snapshot, and write it on one line. schema.json describes its fields.
 
 Fields are added, never renamed.
 """
@@ -30,9 +10,10 @@ import json
 from typing import Any, TextIO
 
 from cowtrace.analysis.latency import timings
-from cowtrace.analysis.rates import Rates, per_second
+from cowtrace.analysis.processes import Rates, per_second
 from cowtrace.model import (
     COPIES,
+    Event,
     FaultKind,
     FaultRow,
     Place,
@@ -65,13 +46,11 @@ def as_object(
 ) -> dict[str, Any]:
     """The object of one line. `place_of`: where a process runs."""
     rates = per_second(now, before)
-    return head(now) | {
-        "processes": [_process(process, rates, place_of(process)) for process in now.processes],
-    }
+    return head(now) | {"processes": [_process(p, rates, place_of(p)) for p in now.processes]}
 
 
 def head(now: Snapshot) -> dict[str, Any]:
-    """What is true of the whole trace."""
+    """The fields that describe the whole trace."""
     done = now.completeness
     return {
         "at_ns": now.at_ns,
@@ -87,7 +66,7 @@ def head(now: Snapshot) -> dict[str, Any]:
 
 
 def latency_of(now: Snapshot) -> dict[str, Any]:
-    """`latency`: a list by kind and side of the fork; see detail_objects."""
+    """`latency`: a list by kind and side of the fork."""
     return {
         "latency": [
             {
@@ -96,8 +75,8 @@ def latency_of(now: Snapshot) -> dict[str, Any]:
                 "faults": timing.faults,
                 "ns": timing.ns,
                 "buckets": {str(bucket): faults for bucket, faults in timing.buckets},
-                "p50_below_ns": _below(timing.percentile(0.5)),
-                "p99_below_ns": _below(timing.percentile(0.99)),
+                "p50_below_ns": timing.below_ns(0.5),
+                "p99_below_ns": timing.below_ns(0.99),
             }
             for timing in timings(now)
         ]
@@ -124,18 +103,17 @@ def _process(process: Process, rates: Rates, place: Place) -> dict[str, Any]:
 
 
 def _row(row: FaultRow) -> dict[str, Any]:
+    sums = {"faults": row.faults, "bytes": row.bytes}
+    return {**classification(row), "actor": row.actor, **sums}
+
+
+def classification(of: FaultRow | Event) -> dict[str, Any]:
+    """The kind, source and origin of faults."""
     return {
-        "kind": _field(row.kind),
-        "source": None if row.source is Source.UNKNOWN else row.source.name.lower(),
-        "origin": row.origin.name.lower(),
-        "actor": row.actor,
-        "faults": row.faults,
-        "bytes": row.bytes,
+        "kind": _field(of.kind),
+        "source": None if of.source is Source.UNKNOWN else of.source.name.lower(),
+        "origin": of.origin.name.lower(),
     }
-
-
-def _below(bucket: int | None) -> int | None:
-    return None if bucket is None else 2 << bucket
 
 
 def _field(kind: FaultKind) -> str:

@@ -6,34 +6,18 @@ import json
 from importlib import resources
 from typing import Any
 
-NAMES = (
-    "diff",
-    "doctor",
-    "forks",
-    "latency",
-    "maps",
-    "report",
-    "run",
-    "snoop",
-    "stacks",
-    "top",
-    "top-by-cgroup",
-    "verify",
-    "verify-list",
-    "vm-list",
-    "workload",
-    "workload-list",
+_WHOLE: dict[str, Any] = json.loads(
+    (resources.files("cowtrace.machine") / "schema.json").read_text()
 )
+NAMES = tuple(sorted(each["$ref"].rpartition("/")[2] for each in _WHOLE["anyOf"]))
 
 
 def of(name: str | None = None) -> dict[str, Any]:
     """Draft 2020-12. Of the objects of one command, or of any."""
-    text = (resources.files("cowtrace.machine") / "schema.json").read_text()
-    whole: dict[str, Any] = json.loads(text)
     if name is None:
-        return whole
+        return _WHOLE
     return {
-        **{key: whole[key] for key in ("$schema", "title", "description")},
+        **{key: value for key, value in _WHOLE.items() if key != "anyOf"},
         "$ref": f"#/$defs/{name}",
-        "$defs": whole["$defs"],
+        "$defs": _WHOLE["$defs"],
     }

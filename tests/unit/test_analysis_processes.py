@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from snapshots import PAGE, detail, fork, process, row, snapshot
 
-from cowtrace.analysis.processes import SORT_KEYS, rows
-from cowtrace.analysis.rates import per_second
+from cowtrace.analysis.processes import SORT_KEYS, per_second, rows
 from cowtrace.model import FaultKind, Process
 
 

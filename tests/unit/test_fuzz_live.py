@@ -32,9 +32,9 @@ from cowtrace.cli import cgroups
 from cowtrace.errors import CowtraceError
 from cowtrace.kernel.plan import PLAN_NAMES, ProbePlan
 from cowtrace.machine import detail_objects as detaillines
-from cowtrace.machine import folded, speedscope
 from cowtrace.machine import objects as jsonlines
 from cowtrace.machine.csv import CsvLines
+from cowtrace.machine.stacks import write_folded, write_speedscope
 from cowtrace.model import FaultKind, MappingType, Origin, Place, Snapshot, Source
 from cowtrace.prometheus.metrics import Metrics
 from cowtrace.terminal import forks, mappings, processes, stacks
@@ -178,10 +178,10 @@ def every_view(now: Snapshot, before: Snapshot | None, table: int) -> None:
     for cells in csv.reader(sheet.getvalue().split("\n")):
         assert not [cell for cell in cells if cell.startswith(tuple("=+@"))]
     folds = io.StringIO()
-    folded.write(folds, tree)
+    write_folded(folds, tree)
     assert all(re.fullmatch(r".+ \d+", line) for line in folds.getvalue().split("\n")[:-1])
     safe(folds.getvalue())
-    json.dumps(speedscope.as_object(tree, "x"))
+    write_speedscope(io.StringIO(), tree, "x")
     metrics = Metrics(procfs.Places(lambda pid: PLACE), 3)
     metrics.add(now)
     for family in metrics.collect():

@@ -15,7 +15,7 @@ from snapshots import PAGE, calls, detail, process, row, snapshot, text
 from cowtrace.analysis.stacks import Call, depth, functions, leaves, readable, stack_tree
 from cowtrace.errors import CowtraceError
 from cowtrace.html import flamegraph
-from cowtrace.machine import folded, speedscope
+from cowtrace.machine.stacks import write_folded, write_speedscope
 from cowtrace.model import DetailRow, FaultKind, StackFrame
 from cowtrace.terminal.stacks import view
 
@@ -111,7 +111,7 @@ def test_kernel_frames_come_last_without_those_of_the_tracer() -> None:
 
 def folded_text(*rows: DetailRow) -> str:
     stream = io.StringIO()
-    folded.write(stream, stack_tree(NOW, rows))
+    write_folded(stream, stack_tree(NOW, rows))
     return stream.getvalue()
 
 
@@ -142,7 +142,7 @@ PROFILE = {
 @pytest.mark.parametrize("rows", [ROWS, (), (detail(1, user_stack=calls(EVIL)),)])
 def test_speedscope(rows: tuple[DetailRow, ...]) -> None:
     stream = io.StringIO()
-    speedscope.write(stream, stack_tree(NOW, rows), "title")
+    write_speedscope(stream, stack_tree(NOW, rows), "title")
     told = json.loads(stream.getvalue())
     assert told["$schema"] == "https://www.speedscope.app/file-format-schema.json"
     assert told["exporter"].startswith("cowtrace@")

@@ -1,24 +1,30 @@
-"""Write a tree of calls as a speedscope file: one sampled profile for each process name."""
+"""Write a tree of calls for other viewers: as folded stacks, or as a speedscope file."""
 
 from __future__ import annotations
 
 import json
-from typing import Any, TextIO
+from typing import TextIO
 
 from cowtrace import __version__
 from cowtrace.analysis.stacks import Call, Node, leaves
 
-SCHEMA = "https://www.speedscope.app/file-format-schema.json"
+
+def write_folded(stream: TextIO, root: Node) -> None:
+    """Write a line for each stack, the input of flamegraph.pl; the largest of a branch first.
+
+    The process name and the calls, the outermost first, joined by `;`, then a space and the bytes
+    copied.
+    """
+    for calls, copied in leaves(root):
+        names = ";".join(call.label.replace(";", "\\x3b") for call in calls)
+        stream.write(f"{names} {copied}\n")
 
 
-def write(stream: TextIO, root: Node, title: str) -> None:
-    """One JSON object; weights are bytes copied."""
-    json.dump(as_object(root, title), stream)
-    stream.write("\n")
+def write_speedscope(stream: TextIO, root: Node, title: str) -> None:
+    """Write one JSON object with a sampled profile for each process name; weights are bytes copied.
 
-
-def as_object(root: Node, title: str) -> dict[str, Any]:
-    """See speedscope's file-format-spec.ts for the fields."""
+    See speedscope's file-format-spec.ts for the fields.
+    """
     numbers: dict[Call, int] = {}
     profiles = []
     for process in sorted(root.children.values(), key=lambda node: -node.total_bytes):
@@ -37,14 +43,15 @@ def as_object(root: Node, title: str) -> dict[str, Any]:
                 "weights": weights,
             }
         )
-    return {
-        "$schema": SCHEMA,
+    whole = {
+        "$schema": "https://www.speedscope.app/file-format-schema.json",
         "exporter": f"cowtrace@{__version__}",
         "name": title,
         "activeProfileIndex": 0,
         "shared": {"frames": [_frame(call) for call in numbers]},
         "profiles": profiles,
     }
+    stream.write(json.dumps(whole) + "\n")
 
 
 def _frame(call: Call) -> dict[str, str]:
