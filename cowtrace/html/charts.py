@@ -1,8 +1,8 @@
-"""Draw a recording as plotly figures: time, mappings, latency. Safe for the colour-blind."""
+"""Draw a recording as plotly figures: copies over time, mappings, latency."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from html import escape
 from math import floor, log10
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from cowtrace.analysis.latency import timings
 from cowtrace.analysis.mappings import label
 from cowtrace.analysis.questions.causes import mapping_name
+from cowtrace.html.parts import plain
 from cowtrace.model import COPIES, FaultKind
 from cowtrace.numbers import brief, size
 from cowtrace.recording import Recording
@@ -21,15 +22,15 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, which colour-blind readers can distinguish.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 _MOST = 7  # processes with a colour of their own
-_OTHERS = "others"  # a process's has its pid in it
+_OTHERS = "others"  # no process's name: that would end with its pid
 _KINDS = ((FaultKind.COPIED, "copied"), (FaultKind.FILE_COPIED, "file-copied"),
           (FaultKind.ZERO_FILLED, "zero-filled"))  # fmt: skip
 _SIDES = {"parent": COLOURS[0], "child": COLOURS[1], "other": COLOURS[7]}
-_MARKED = 400  # forks and exits: more would hide what they mark
+_MARKED = 400  # forks and exits at most: more would hide the bars
 
 
 def over_time(recording: Recording) -> Figure:
-    """Bytes a second, by process and by kind, with forks and exits marked."""
+    """Draw bytes copied a second, by process and by kind, with forks and exits marked."""
     from plotly.graph_objects import Bar
     from plotly.subplots import make_subplots
 
@@ -40,52 +41,53 @@ def over_time(recording: Recording) -> Figure:
     starts = (began, *ends[:-1])
     x = [((a + b) / 2 - began) / 1e9 for a, b in zip(starts, ends, strict=True)]
     width = [(b - a) / 1e9 for a, b in zip(starts, ends, strict=True)]
-    by_process: dict[str, Counter[int]] = {}
-    by_kind: dict[FaultKind, Counter[int]] = {}
+    by_process: dict[str, Counter[int]] = defaultdict(Counter)
+    by_kind: dict[FaultKind, Counter[int]] = defaultdict(Counter)
     names = _names(recording)
     for point in recording.points:
         if point.kind in COPIES:
-            by_process.setdefault(names[point.process], Counter())[point.at_ns] += point.bytes
-        by_kind.setdefault(point.kind, Counter())[point.at_ns] += point.bytes
+            by_process[names[point.process]][point.at_ns] += point.bytes
+        by_kind[point.kind][point.at_ns] += point.bytes
     # The others lie on top of those that have names, in grey.
     shown = sorted(
         (name for name in dict.fromkeys(names) if name in by_process), key=_OTHERS.__eq__
     )
-    series = [(name, by_process[name], 1) for name in shown]
-    series += [(name, by_kind[kind], 2) for kind, name in _KINDS if kind in by_kind]
-    for at, (name, sums, row) in enumerate(series):
-        rates = [sums[end] / max(1e-9, w) for end, w in zip(ends, width, strict=True)]
-        place = at if row == 1 else at - len(by_process)
-        colour = COLOURS[-1] if name == _OTHERS else COLOURS[place % len(COLOURS)]
-        figure.add_trace(
-            Bar(
-                x=x, y=rates, width=width, name=_plain(name),
-                marker={"color": colour, "line": {"width": 0}},
-                customdata=[size(rate, " ") for rate in rates],
-                hovertemplate="%{customdata}/s at %{x:.1f} s",
-                legend="legend" if row == 1 else "legend2",
-            ),
-            row=row, col=1,
-        )  # fmt: skip
+    processes = [(name, by_process[name]) for name in shown]
+    kinds = [(name, by_kind[kind]) for kind, name in _KINDS if kind in by_kind]
+    axes = {}
+    for row, series in ((1, processes), (2, kinds)):
+        for at, (name, sums) in enumerate(series):
+            rates = [sums[end] / max(1e-9, w) for end, w in zip(ends, width, strict=True)]
+            colour = COLOURS[-1] if name == _OTHERS else COLOURS[at % len(COLOURS)]
+            figure.add_trace(
+                Bar(
+                    x=x, y=rates, width=width, name=plain(name),
+                    marker={"color": colour, "line": {"width": 0}},
+                    customdata=[size(rate, " ") for rate in rates],
+                    hovertemplate="%{customdata}/s at %{x:.1f} s",
+                    legend="legend" if row == 1 else "legend2",
+                ),
+                row=row, col=1,
+            )  # fmt: skip
+        highest = max((sum(sums[end] for _, sums in series) / max(1e-9, w)
+                       for end, w in zip(ends, width, strict=True)), default=0)  # fmt: skip
+        axes["yaxis" if row == 1 else "yaxis2"] = _bytes_axis(highest)
     for marks in _marks(recording):
         figure.add_trace(marks, row=1, col=1)
     figure.update_layout(
         barmode="stack", bargap=0, height=560,
         legend={"y": 1, "yanchor": "top"}, legend2={"y": 0.42, "yanchor": "top"},
     )  # fmt: skip
-    highest = max((sum(c[end] for c in by_process.values()) / max(1e-9, w)
-                   for end, w in zip(ends, width, strict=True)), default=0)  # fmt: skip
-    for axis, most in (("yaxis", highest), ("yaxis2", _highest(by_kind, ends, width))):
-        figure.update_layout({axis: _bytes_axis(most)})
-    # Of few bars, plotly would put the ticks where the bars are.
+    figure.update_layout(axes)
+    # With few bars, plotly would put the ticks where the bars are.
     figure.update_xaxes(tick0=0, dtick=_step(sum(width)), range=[0, sum(width)])
     figure.update_xaxes(title_text="seconds since the start", row=2, col=1)
     return figure
 
 
 def treemap(recording: Recording) -> Figure | None:
-    """Mappings of each process, by the bytes copied in them; None: nothing is known."""
-    from plotly.graph_objects import Treemap
+    """Draw the mappings of each process by the bytes copied in them; None: not recorded."""
+    from plotly.graph_objects import Figure, Treemap
 
     names = {process.pid: printable(process.comm) for process in recording.last.processes}
     sums = Counter[tuple[str, str]]()
@@ -100,9 +102,9 @@ def treemap(recording: Recording) -> Figure | None:
         processes[process] += copied
     ids = ["all", *(f"p {p}" for p in processes), *(f"m {p}\0{m}" for p, m in sums)]
     values = [processes.total(), *processes.values(), *sums.values()]
-    labels = ["all mappings", *map(_plain, processes), *(_plain(m) for _, m in sums)]
+    labels = ["all mappings", *map(plain, processes), *(plain(m) for _, m in sums)]
     parents = ["", *("all" for _ in processes), *(f"p {p}" for p, _ in sums)]
-    return _figure(
+    return Figure(
         Treemap(
             ids=[escape(each) for each in ids], labels=labels, values=values,
             parents=[escape(each) for each in parents], branchvalues="total",
@@ -111,12 +113,12 @@ def treemap(recording: Recording) -> Figure | None:
             hovertemplate="<b>%{label}</b><br>%{text}, %{percentRoot:.1%} of all<extra></extra>",
             marker={"cornerradius": 3}, root={"color": "rgba(0,0,0,0)"},
         ),
-        height=420, treemapcolorway=list(COLOURS[:6]),
+        layout={"height": 420, "treemapcolorway": list(COLOURS[:6])},
     )  # fmt: skip
 
 
 def latencies(recording: Recording) -> Figure | None:
-    """A histogram for each kind, parent's and child's beside each other; None: not timed."""
+    """Draw a histogram for each kind, parent and child side by side; None: not timed."""
     from plotly.graph_objects import Bar
     from plotly.subplots import make_subplots
 
@@ -149,14 +151,8 @@ def latencies(recording: Recording) -> Figure | None:
     return figure
 
 
-def _figure(trace: Any, **layout: Any) -> Figure:
-    from plotly.graph_objects import Figure
-
-    return Figure(trace, layout=layout)
-
-
 def _marks(recording: Recording) -> list[Any]:
-    """Where processes were forked, and where the sharing ended."""
+    """Mark the times of forks, and of the exits and execs that ended the sharing."""
     from plotly.graph_objects import Scatter
 
     began = recording.last.attached_ns
@@ -169,15 +165,15 @@ def _marks(recording: Recording) -> list[Any]:
         ("fork", forks, "triangle-up", "#D55E00"),
         ("exit or exec", exits, "x", "#777777"),
     ):
-        if marks:
+        shown = marks[:_MARKED]
+        if shown:
             found.append(
                 Scatter(
-                    x=[(at - began) / 1e9 for at, _ in marks[:_MARKED]],
-                    y=[0] * len(marks[:_MARKED]),
+                    x=[(at - began) / 1e9 for at, _ in shown], y=[0] * len(shown),
                     mode="markers", name=name, cliponaxis=False,
                     marker={"symbol": symbol, "size": 10, "color": colour,
                             "line": {"width": 1, "color": "white"}},
-                    hovertext=[words for _, words in marks[:_MARKED]],
+                    hovertext=[words for _, words in shown],
                     hovertemplate="%{hovertext} at %{x:.2f} s<extra></extra>",
                 )
             )  # fmt: skip
@@ -185,7 +181,7 @@ def _marks(recording: Recording) -> list[Any]:
 
 
 def _names(recording: Recording) -> list[str]:
-    """The name in the chart of each process: those that copied most, else _OTHERS."""
+    """Name each process in the chart: _OTHERS unless it is one of those that copied most."""
     processes = recording.last.processes
     most = sorted(range(len(processes)), key=lambda i: -processes[i].copied_bytes)
     shown = set(most if len(processes) <= _MOST + 1 else most[:_MOST])
@@ -195,24 +191,14 @@ def _names(recording: Recording) -> list[str]:
     ]
 
 
-def _highest(
-    sums: dict[FaultKind, Counter[int]], ends: tuple[int, ...], width: list[float]
-) -> float:
-    kinds = [kind for kind, _ in _KINDS]
-    return max(
-        (sum(sums[k][end] for k in kinds if k in sums) / max(1e-9, w)
-         for end, w in zip(ends, width, strict=True)), default=0,
-    )  # fmt: skip
-
-
 def _step(seconds: float) -> float:
-    """A step of 1, 2 or 5 times a power of ten, of which 4 to 10 fit into these seconds."""
+    """A step of 1, 2 or 5 times a power of ten: 4 to 10 of them fit into these seconds."""
     power = 10.0 ** floor(log10(max(1e-3, seconds)))
     return next(power * part for part in (0.1, 0.2, 0.5, 1) if seconds <= power * part * 10)
 
 
 def _bytes_axis(most: float) -> dict[str, Any]:
-    """Round numbers of KiB, MiB, as plotly has only those of 1000."""
+    """Ticks at round numbers of KiB, MiB...: plotly's own are powers of 1000."""
     step = 1.0
     while most / step > 5:
         step *= 2
@@ -224,8 +210,3 @@ def _bytes_axis(most: float) -> dict[str, Any]:
         "range": [0, max(most * 1.08, 1)],
         "ticks": "outside", "ticklen": 4, "tickcolor": "rgba(0,0,0,0)",  # a gap
     }  # fmt: skip
-
-
-def _plain(text: str) -> str:
-    """plotly reads a few tags and entities in labels: none may come from a name."""
-    return escape(text, quote=False)

@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, TextIO
 
 from cowtrace.analysis.stacks import Node
 from cowtrace.errors import CowtraceError
+from cowtrace.html.parts import POLICY, plain
 from cowtrace.numbers import count, percent, size
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-_LEAST = 1 / 2000  # of all: what is less is too narrow to be seen, and left out
+_LEAST = 1 / 2000  # of all bytes: a call with less would be too narrow to see
 _DEEPEST = 200
 _MODULES = ("#e8743b", "#f2a541", "#d9534f", "#f6c667", "#c96b4b", "#eb9486", "#f3b562", "#d98e73")
 _KERNEL, _PYTHON, _OTHER = "#8c9cc4", "#6aa86f", "#c9c3b8"
 
 
 def flame_figure(root: Node) -> Figure:
-    """Click a call to see it alone; callers are drawn below their callees.
+    """Draw callers below their callees; a click on a call shows it alone.
 
     Raises CowtraceError where plotly is not installed.
     """
@@ -52,29 +53,14 @@ def flame_figure(root: Node) -> Figure:
 
 
 def _columns(root: Node) -> dict[str, object]:
-    """The nodes that are wide enough, as the parallel lists that plotly takes."""
-    ids: list[str] = []
-    labels: list[str] = []
-    parents: list[str] = []
-    values: list[int] = []
-    texts: list[str] = []
-    colours: list[str] = []
-    rest: list[tuple[Node, str, int]] = [(root, "", 0)]
+    """The nodes that are wide enough to see, as the parallel lists that plotly takes."""
+    drawn: list[tuple[Node, str, int]] = []  # with the id of the caller, and the depth
+    rest = [(root, "", 0)]
     all_bytes = max(1, root.total_bytes)
     while rest:
         node, parent, depth = rest.pop()
-        number = str(len(ids))
-        ids.append(number)
-        labels.append(_plain(node.call.name))
-        parents.append(parent)
-        values.append(node.total_bytes)
-        colours.append(_colour(node, depth))
-        share = percent(node.total_bytes / all_bytes)
-        module = f"{_plain(node.call.module)}<br>" if node.call.module else ""
-        own = f"<br>itself {size(node.self_bytes, ' ')}" if node.self_bytes else ""
-        texts.append(
-            f"{module}{size(node.total_bytes, ' ')} in {count(node.faults)} copies, {share}{own}"
-        )
+        number = str(len(drawn))
+        drawn.append((node, parent, depth))
         if depth < _DEEPEST:
             rest += [
                 (child, number, depth + 1)
@@ -82,18 +68,23 @@ def _columns(root: Node) -> dict[str, object]:
                 if child.total_bytes >= all_bytes * _LEAST
             ]
     return {
-        "ids": ids,
-        "labels": labels,
-        "parents": parents,
-        "values": values,
-        "hovertext": texts,
-        "marker": {"colors": colours, "line": {"width": 0.5, "color": "white"}},
+        "ids": [str(number) for number in range(len(drawn))],
+        "labels": [plain(node.call.name) for node, _, _ in drawn],
+        "parents": [parent for _, parent, _ in drawn],
+        "values": [node.total_bytes for node, _, _ in drawn],
+        "hovertext": [_hover(node, all_bytes) for node, _, _ in drawn],
+        "marker": {
+            "colors": [_colour(node, depth) for node, _, depth in drawn],
+            "line": {"width": 0.5, "color": "white"},
+        },
     }
 
 
-def _plain(text: str) -> str:
-    """plotly reads a few tags and entities in labels: none may come from a name."""
-    return escape(text, quote=False)
+def _hover(node: Node, all_bytes: int) -> str:
+    module = f"{plain(node.call.module)}<br>" if node.call.module else ""
+    own = f"<br>itself {size(node.self_bytes, ' ')}" if node.self_bytes else ""
+    copied = f"{size(node.total_bytes, ' ')} in {count(node.faults)} copies"
+    return f"{module}{copied}, {percent(node.total_bytes / all_bytes)}{own}"
 
 
 def _colour(node: Node, depth: int) -> str:
@@ -107,10 +98,6 @@ def _colour(node: Node, depth: int) -> str:
     return _MODULES[sum(module.encode()) % len(_MODULES)]
 
 
-# Names are escaped; should one slip through, the page still loads nothing from anywhere.
-_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
-)
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -136,7 +123,7 @@ blue: kernel.</p>
 
 
 def write(stream: TextIO, root: Node, title: str, subtitle: str) -> None:
-    """Raises CowtraceError where plotly is not installed."""
+    """Write the page. Raises CowtraceError where plotly is not installed."""
     figure = flame_figure(root).to_html(
         full_html=False,
         include_plotlyjs=True,
@@ -144,5 +131,5 @@ def write(stream: TextIO, root: Node, title: str, subtitle: str) -> None:
         config={"displayModeBar": False, "responsive": True},
     )
     stream.write(
-        _PAGE.format(policy=_POLICY, title=escape(title), subtitle=escape(subtitle), figure=figure)
+        _PAGE.format(policy=POLICY, title=escape(title), subtitle=escape(subtitle), figure=figure)
     )

@@ -1,6 +1,8 @@
-"""The fixed parts of the page that `report.py` fills in: markup, style, a script for the theme."""
+"""What the pages share, and the fixed parts of the one that `report.py` fills in."""
 
 from __future__ import annotations
+
+from html import escape
 
 # Names are escaped; should one slip through, the page still loads nothing from anywhere.
 POLICY = (
@@ -84,3 +86,8 @@ PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
+
+
+def plain(text: str) -> str:
+    """Escape a name for plotly, which reads a few tags and entities in labels."""
+    return escape(text, quote=False)

@@ -1,4 +1,4 @@
-"""Write a recording as one HTML page: charts and the ten answers, without any network access."""
+"""Write a recording as one HTML page of charts and the ten answers, without network access."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NARROW = {"l": 2, "r": 2, "t": 26, "b": 4}
 
 
 def document(recording: Recording, name: str) -> str:
-    """The whole page. Raises CowtraceError where plotly is not installed."""
+    """Make the page. Raises CowtraceError where plotly is not installed."""
     try:
         from plotly.offline import get_plotlyjs
     except ImportError:
@@ -94,13 +94,7 @@ def _sections(recording: Recording, found: Sequence[Answer], tree: Node) -> Iter
 
 
 def _chart(
-    name: str,
-    title: str,
-    figure: Figure | None,
-    words: str,
-    *,
-    none: str = "",
-    axes: bool = True,
+    name: str, title: str, figure: Figure | None, words: str, *, none: str = "", axes: bool = True
 ) -> str:
     head = f"<section id='{name}'><h2>{title}</h2>"
     if figure is None:
@@ -120,7 +114,7 @@ def _chart(
 
 
 def _none(recording: Recording, detail: str) -> str:
-    """Why there is no chart of it."""
+    """Why this detail has no chart."""
     if detail in recording.header.details:
         return "Nothing was copied."
     return f"{absent(recording, detail).value.capitalize()}."
@@ -132,20 +126,20 @@ def _forks(recording: Recording) -> str:
     if not generations:
         return f"{head}<p class='none'>No fork was recorded.</p></section>"
     names = {process.pid: printable(process.comm) for process in recording.last.processes}
-    rows = "".join(_fork(recording, each, names) for each in generations[:_FORKS])
+    began = recording.last.attached_ns
+    rows = "".join(_fork(each, began, names) for each in generations[:_FORKS])
     more = f"<p>{len(generations) - _FORKS:,} more are not shown.</p>" * (len(generations) > _FORKS)
     return (
         f"{head}<p>Shareable: anonymous memory of the child at the fork. Lost and worst case are "
         "upper bounds.</p><div class='wide'><table><thead><tr><th>Fork</th><th>Name</th>"
-        "<th>Parent</th><th>Child</th>"
-        "<th>At</th><th>Ended</th><th>Shareable</th><th>By parent</th><th>By child</th>"
+        "<th>Parent</th><th>Child</th><th>At</th><th>Ended</th><th>Shareable</th>"
+        "<th>By parent</th><th>By child</th>"
         f"<th>Lost</th><th>Worst case</th></tr></thead><tbody>{rows}</tbody></table></div>"
         f"{more}</section>"
     )
 
 
-def _fork(recording: Recording, each: ForkGeneration, names: dict[int, str]) -> str:
-    began = recording.last.attached_ns
+def _fork(each: ForkGeneration, began: int, names: dict[int, str]) -> str:
     ended = "lives"
     if each.ended_ns is not None:
         why = each.ended_by.value if each.ended_by else "end"
