@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from cowtrace.model import FaultKind, Origin, Process, Snapshot, Source
 from cowtrace.proc import Places
+from cowtrace.prometheus.bounded_groups import Group, add
 from cowtrace.text import fit, printable
 
 Kind = tuple[FaultKind, Source, Origin]
-_MOST = 200  # columns of a cgroup's path
-UNKNOWN = ""  # the cgroup, if it could be read of neither the process nor an ancestor
+_MOST = 200  # terminal cells of a cgroup's path
+_UNKNOWN = ""  # the cgroup, where it could be read neither for the process nor for an ancestor
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """Faults of one process and kind since the last snapshot; negative: taken back."""
+class Change(NamedTuple):
+    """Faults of one group and kind since the last snapshot; negative: taken back."""
 
-    comm: str  # safe to show, as is the cgroup
-    cgroup: str
+    group: Group
     kind: Kind
     faults: int
     bytes: int
@@ -27,13 +27,13 @@ class Change:
 
 @dataclass(slots=True)
 class _Known:
-    changed_in: int | None = None  # of the process
+    changed_in: int | None = None  # the process's
     sums: dict[Kind, tuple[int, int]] = field(default_factory=dict)
-    cgroup: str = UNKNOWN
+    cgroup: str = _UNKNOWN
 
 
 class Changes:
-    """Remembers the processes of the last snapshot, and no others."""
+    """Compares each snapshot with the one before. Keeps the processes of the last one only."""
 
     def __init__(self, places: Places) -> None:
         self._places = places
@@ -41,7 +41,7 @@ class Changes:
         self._cgroups: dict[int, str] = {}  # by pid
 
     def of(self, now: Snapshot) -> Iterator[Change]:
-        """To be read to its end."""
+        """Yield the changes; read them to the end before the next snapshot."""
         before, self._known = self._known, {}
         self._places.look(now)
         for process in now.processes:
@@ -52,22 +52,20 @@ class Changes:
                 yield from self._changed(process, known)
         self._cgroups = {pid: self._known[pid, start].cgroup for pid, start in self._known}
 
-    def group(self, process: Process) -> tuple[str, str]:
-        """Its name and cgroup as they are shown."""
-        return printable(process.comm), self._cgroups.get(process.pid, UNKNOWN)
+    def group(self, process: Process) -> Group:
+        """The name and cgroup of a process, printable."""
+        return printable(process.comm), self._cgroups.get(process.pid, _UNKNOWN)
 
     def _changed(self, process: Process, known: _Known) -> Iterator[Change]:
         found = self._places.of(process).cgroup
-        known.cgroup = UNKNOWN if found is None else fit(printable(found), _MOST)
+        known.cgroup = _UNKNOWN if found is None else fit(printable(found), _MOST)
         sums: dict[Kind, tuple[int, int]] = {}
         for row in process.rows:
-            kind = row.kind, row.source, row.origin
-            held = sums.get(kind, (0, 0))
-            sums[kind] = held[0] + row.faults, held[1] + row.bytes
+            add(sums, (row.kind, row.source, row.origin), row.faults, row.bytes)
         for kind in {**known.sums, **sums}:
             faults, copied = sums.get(kind, (0, 0))
             had = known.sums.get(kind, (0, 0))
             if (faults, copied) != had:
-                comm = printable(process.comm)
-                yield Change(comm, known.cgroup, kind, faults - had[0], copied - had[1])
+                group = printable(process.comm), known.cgroup
+                yield Change(group, kind, faults - had[0], copied - had[1])
         known.changed_in, known.sums = process.changed_in, sums

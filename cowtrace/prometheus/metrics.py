@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -12,10 +12,10 @@ from cowtrace import __version__
 from cowtrace.analysis.forks import WINDOW, Trend, trend
 from cowtrace.model import COPIES, FaultKind, ForkGeneration, Snapshot, Source
 from cowtrace.proc import Places
+from cowtrace.prometheus.bounded_groups import BoundedGroups, Group
 from cowtrace.prometheus.changes import Changes, Kind
-from cowtrace.prometheus.groups import Group, Groups
 
-TREND_NS = 15_000_000_000  # between two looks at whether a fork's copies level off
+TREND_NS = 15_000_000_000  # between two samples of a fork's copies, for its trend
 _GROUP = ("comm", "cgroup")
 _KIND = ("kind", "source", "origin")
 _WRITING = (*COPIES, FaultKind.ZERO_FILLED)  # kinds that fill new pages
@@ -24,23 +24,22 @@ Family = CounterMetricFamily | GaugeMetricFamily
 
 
 class Metrics:
-    """All sums since it was made. Give it every snapshot; then what has ended may be forgotten."""
+    """Sums since the first snapshot. Give it each one: the tracer may then drop ended processes."""
 
     def __init__(self, places: Places, most: int) -> None:
-        """With a group for each of at most `most` names and cgroups."""
+        """Keep series of their own for at most `most` groups: names and cgroups."""
         self._changes = Changes(places)
-        self._groups = Groups[Kind](most)
-        # What was shown: a plan that takes counts back must not make a counter fall.
+        self._groups = BoundedGroups[Kind](most)
+        # The last values: a plan that takes counts back must not make a counter fall.
         self._shown: dict[tuple[Group, Kind], tuple[int, int]] = {}
         self._unclassified = 0
         self._looks: deque[tuple[int, dict[int, int]]] = deque(maxlen=WINDOW + 1)
         self._now: Snapshot | None = None
 
     def add(self, now: Snapshot) -> None:
-        """One more snapshot of the same trace."""
+        """Add the next snapshot of the trace."""
         for change in self._changes.of(now):
-            group = change.comm, change.cgroup
-            self._groups.add(group, change.kind, change.faults, change.bytes)
+            self._groups.add(*change)
             if change.kind[0] is FaultKind.UNCLASSIFIED:
                 self._unclassified += change.faults
         if not self._looks or now.at_ns - self._looks[-1][0] >= TREND_NS:
@@ -48,48 +47,35 @@ class Metrics:
         self._now = now
 
     def collect(self) -> Iterator[Family]:
-        """As prometheus_client takes them."""
+        """Yield metrics to prometheus_client, which names this method."""
         yield from self._faults()
         now = self._now
         if now is not None:
             yield from self._forks(now)
             yield from self._completeness(now)
-            yield _gauge(
-                "cowtrace_build_info",
-                "Always 1: version, probe plan and kernel.",
-                ("version", "plan", "kernel"),
-                [((__version__, now.plan, now.kernel), 1)],
-            )
+            yield _gauge("cowtrace_build_info", "Always 1: version, probe plan and kernel.",
+                         ("version", "plan", "kernel"),
+                         [((__version__, now.plan, now.kernel), 1)])  # fmt: skip
 
     def _faults(self) -> Iterator[Family]:
+        shown = {}
+        for group, kind, faults, copied in self._groups.items():
+            had = self._shown.get((group, kind), (0, 0))
+            shown[group, kind] = max(had[0], faults), max(had[1], copied)
+        self._shown = shown
         labels = (*_GROUP, *_KIND)
-        faults = CounterMetricFamily(
-            "cowtrace_faults",
-            "Copy-on-write faults, by what became of them (kind).",
-            labels=labels,
-        )
-        written = CounterMetricFamily(
+        found = [((*group, *_words(kind)), kind, both) for (group, kind), both in shown.items()]
+        yield _counter("cowtrace_faults", "Copy-on-write faults, by what became of them (kind).",
+                       labels, [(words, faults) for words, _, (faults, _) in found])  # fmt: skip
+        yield _counter(
             "cowtrace_bytes",
             "Bytes copied to new pages (kind copied, file-copied), or filled with zeroes.",
-            labels=labels,
-        )
-        shown = {}
-        for group, kind, count, copied in self._groups.items():
-            had = self._shown.get((group, kind), (0, 0))
-            most = max(had[0], count), max(had[1], copied)
-            shown[group, kind] = most
-            values = (*group, *_words(kind))
-            faults.add_metric(values, most[0])
-            if kind[0] in _WRITING:
-                written.add_metric(values, most[1])
-        self._shown = shown
-        yield faults
-        yield written
+            labels, [(words, copied) for words, kind, (_, copied) in found if kind[0] in _WRITING],
+        )  # fmt: skip
 
     def _forks(self, now: Snapshot) -> Iterator[Family]:
         owners = {process.pid: process for process in now.processes}
-        names = ("live", "growing", "shareable", "parent", "child", "worst", "unknown")
-        sums: dict[str, Counter[Group]] = {name: Counter() for name in names}
+        sums: dict[str, Counter[Group]] = defaultdict(Counter)
         for each in _live(now):
             owner = owners.get(each.parent) or owners.get(each.child)
             group = self._groups.label(self._changes.group(owner) if owner else ("", ""))
@@ -102,8 +88,7 @@ class Metrics:
             sums["worst"][group] += each.worst_case_bytes or 0
         yield _gauge("cowtrace_forks_live", "Forks whose child lives and has not called exec.",
                      _GROUP, sums["live"].items())  # fmt: skip
-        yield _gauge("cowtrace_forks_growing",
-                     "Of these, those whose copies do not level off.",
+        yield _gauge("cowtrace_forks_growing", "Of these, those whose copies do not level off.",
                      _GROUP, sums["growing"].items())  # fmt: skip
         both = [((*g, side), sums[side][g]) for side in ("parent", "child") for g in sums["live"]]
         yield _gauge("cowtrace_forks_copied_bytes",
@@ -132,16 +117,13 @@ class Metrics:
                      ("kind",), unseen)  # fmt: skip
 
     def _grows(self, generation: ForkGeneration) -> bool:
-        looks = [
-            (at, copied[generation.number])
-            for at, copied in self._looks
-            if generation.number in copied
-        ]
+        number = generation.number
+        looks = [(at, copied[number]) for at, copied in self._looks if number in copied]
         return len(looks) > WINDOW and trend(generation, looks) is Trend.GROWS
 
 
 def bpf_cost(run_ns: int, runs: int) -> Iterator[Family]:
-    """What the kernel measured of the programs, while BPF statistics are on."""
+    """Yield the kernel's own measure of the programs, kept while BPF statistics are on."""
     yield _counter("cowtrace_bpf_run_seconds", "Time in cowtrace's BPF programs, on all CPUs.",
                    (), [((), run_ns / 1e9)])  # fmt: skip
     yield _counter("cowtrace_bpf_runs", "Runs of cowtrace's BPF programs.", (), [((), runs)])
@@ -152,7 +134,7 @@ def _live(now: Snapshot) -> list[ForkGeneration]:
 
 
 def _words(kind: Kind) -> tuple[str, str, str]:
-    """As the command line has them; an unknown source is empty."""
+    """The words of the command line; an unknown source is empty."""
     source = "" if kind[1] is Source.UNKNOWN else kind[1].name.lower()
     return kind[0].label, source, kind[2].name.lower()
 

@@ -17,13 +17,14 @@ from cowtrace.text import printable
 
 PATH = "/metrics"
 MOST_CLIENTS = 32  # at the same time
-_PATIENCE_SECONDS = 10.0  # for a client that says nothing
+_TEXT = "text/plain; charset=utf-8"
+_TIMEOUT_SECONDS = 10.0  # for a silent client
 
-Page = Callable[[str], tuple[bytes, str]]  # of an Accept header: the page and its type
+Page = Callable[[str], tuple[bytes, str]]  # an Accept header -> the page and its type
 
 
 def address(listen: str) -> tuple[str, int]:
-    """`127.0.0.1:9435`, `[::1]:9435`, `:9435` (every address). Raises CowtraceError."""
+    """Parse `127.0.0.1:9435`, `[::1]:9435`, `:9435` (every address). Raises CowtraceError."""
     host, colon, port = listen.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 0xFFFF:
@@ -36,7 +37,7 @@ def address(listen: str) -> tuple[str, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches it. Raises CowtraceError: no such host."""
+    """True if only this machine reaches the host. Raises CowtraceError: no such host."""
     try:
         found = socket.getaddrinfo(host, None) if host else []
     except OSError as error:
@@ -52,43 +53,6 @@ def is_loopback(host: str) -> bool:
 @contextmanager
 def served(host: str, port: int, config: WebConfig, page: Page) -> Iterator[int]:
     """Serve from other threads until the block is left; yields the port. Raises CowtraceError."""
-    server = _server(host, port, config, page)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False  # a client that hangs must not hold up the end
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._free = threading.BoundedSemaphore(MOST_CLIENTS)
-        super().__init__(*args, **kwargs)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """In a thread of its own; at once closed when too many are being served."""
-        if self._free.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._free.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away, or speaks no TLS, is its own affair."""
-
-
-def _server(host: str, port: int, config: WebConfig, page: Page) -> ThreadingHTTPServer:
     handler = type("Handler", (_Handler,), {"config": config, "page": staticmethod(page)})
     family = socket.AF_INET6 if not host or ":" in host else socket.AF_INET
     kind = type("Server", (_Server,), {"address_family": family})
@@ -101,46 +65,70 @@ def _server(host: str, port: int, config: WebConfig, page: Page) -> ThreadingHTT
             hint="is another exporter running? choose another one: --listen HOST:PORT",
         ) from None
     if config.tls:
-        # The handshake is for the thread of the request: here, one client could hold up all.
+        # Leave the handshake to the request's thread: here, one client could block all others.
         server.socket = config.tls.wrap_socket(
             server.socket, server_side=True, do_handshake_on_connect=False
         )
-    return server
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False  # a client that hangs must not delay the end
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._free = threading.BoundedSemaphore(MOST_CLIENTS)
+        super().__init__(*args, **kwargs)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a request in a thread of its own; close it at once if too many are served."""
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Ignore a client that disconnects or speaks no TLS."""
 
 
 class _Handler(BaseHTTPRequestHandler):
     config: WebConfig
     page: Page
-    timeout = _PATIENCE_SECONDS
+    timeout = _TIMEOUT_SECONDS
     server_version, sys_version = "cowtrace", ""
 
     def do_GET(self) -> None:
         if not self.config.lets_in(self.headers.get("Authorization")):
-            self._answer(
-                HTTPStatus.UNAUTHORIZED,
-                b"Unauthorized\n",
-                headers={"WWW-Authenticate": 'Basic realm="cowtrace"'},
-            )
+            demanded = {"WWW-Authenticate": 'Basic realm="cowtrace"'}
+            self._answer(HTTPStatus.UNAUTHORIZED, b"Unauthorized\n", **demanded)
         elif self.path.partition("?")[0] != PATH:
             self._answer(HTTPStatus.NOT_FOUND, f"Here is only {PATH}\n".encode())
         else:
             content, kind = self.page(self.headers.get("Accept", ""))
-            self._answer(HTTPStatus.OK, content, kind=kind)
+            self._answer(HTTPStatus.OK, content, kind)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Silent: what clients send is not for the log."""
+        """Do not log: clients choose what they send."""
 
     def _answer(
-        self,
-        status: HTTPStatus,
-        content: bytes,
-        *,
-        kind: str = "text/plain; charset=utf-8",
-        headers: dict[str, str] | None = None,
+        self, status: HTTPStatus, content: bytes, kind: str = _TEXT, **headers: str
     ) -> None:
         self.send_response(status)
-        all_headers = {"Content-Type": kind, "Content-Length": str(len(content))}
-        for name, value in (all_headers | (headers or {})).items():
+        for name, value in {"Content-Type": kind, **headers}.items():
             self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)

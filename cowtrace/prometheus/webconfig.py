@@ -1,8 +1,8 @@
-"""A web config as Prometheus' exporters have it: TLS and basic auth, out of a YAML file.
+"""Read a web config, as Prometheus' exporters have it: TLS and basic auth, from a YAML file.
 
 https://prometheus.io/docs/prometheus/latest/configuration/https/: tls_server_config with
 cert_file, key_file, client_auth_type, client_ca_file and min_version; basic_auth_users with bcrypt
-hashes. Anything else in it is refused, not ignored.
+hashes. Other settings are refused, not ignored.
 """
 
 from __future__ import annotations
@@ -26,26 +26,25 @@ _CLIENTS = {
     "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
 }
 _HINT = "its format: https://prometheus.io/docs/prometheus/latest/configuration/https/"
-# Of no password: checked for names that are unknown, so that these take as long.
+# The hash of no password. It is checked for an unknown name, so that this takes as long.
 _NOBODY = b"$2b$10$abcdefghijklmnopqrstuuv2xyyFCAcmWQUZpVjRDeKsSmM8.dq0S"
 
 
 @dataclass(frozen=True, slots=True)
 class WebConfig:
-    """What a request must bring along."""
+    """What a request must provide to be answered."""
 
     tls: ssl.SSLContext | None = None
     users: dict[str, bytes] = field(default_factory=dict)  # name: bcrypt hash
-    client_certificates: bool = False  # no request without one that is signed as asked
-    _passed: set[bytes] = field(default_factory=set)  # digests of what has been let in
+    _passed: set[bytes] = field(default_factory=set)  # digests of accepted names and passwords
 
     @property
     def keeps_out(self) -> bool:
-        """Whether it lets in only those who can prove who they are."""
-        return bool(self.users) or self.client_certificates
+        """True if every client must authenticate: by a password or a certificate."""
+        return bool(self.users or (self.tls and self.tls.verify_mode is ssl.CERT_REQUIRED))
 
     def lets_in(self, authorization: str | None) -> bool:
-        """By the value of the header of that name."""
+        """True if the value of the Authorization header is accepted."""
         if not self.users:
             return True
         kind, _, encoded = (authorization or "").partition(" ")
@@ -66,7 +65,7 @@ class WebConfig:
 
 
 def read(path: Path) -> WebConfig:
-    """Raises CowtraceError: it cannot be read, or is not as it must be."""
+    """Read a file. Raises CowtraceError: it cannot be read, or is no web config."""
     shown = printable(str(path))
     try:
         import yaml
@@ -86,11 +85,9 @@ def read(path: Path) -> WebConfig:
     users = settings.get("basic_auth_users") or {}
     if not isinstance(tls, dict) or not isinstance(users, dict):
         raise _bad(shown, "tls_server_config and basic_auth_users are mappings")
-    client = str(tls.get("client_auth_type") or "NoClientCert")
     return WebConfig(
         tls=_context(shown, path.parent, tls) if tls else None,
         users={str(name): _hash(shown, name, value) for name, value in users.items()},
-        client_certificates=client == "RequireAndVerifyClientCert",
     )
 
 
@@ -133,7 +130,7 @@ def _matches(password: bytes, known: bytes) -> bool:
         import bcrypt
     except ImportError:
         raise _not_installed("bcrypt") from None
-    return bool(bcrypt.checkpw(password[:72], known))  # what bcrypt takes of it
+    return bool(bcrypt.checkpw(password[:72], known))  # bcrypt's limit, in bytes
 
 
 def _not_installed(what: str) -> CowtraceError:

@@ -18,8 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cowtrace.model import Completeness, FaultKind, Origin, Place, Process, Snapshot, Source
 from cowtrace.proc import Places
+from cowtrace.prometheus.bounded_groups import REST, BoundedGroups
 from cowtrace.prometheus.changes import Changes
-from cowtrace.prometheus.groups import REST, Groups
 from cowtrace.prometheus.metrics import Metrics, bpf_cost
 
 Sample = dict[str, str]
@@ -128,7 +128,7 @@ def test_hostile_names_are_labels_and_nothing_else(name: str) -> None:
     strategies.integers(1, 4),
 )
 def test_groups_are_bounded_exact_and_only_grow(changes: list[tuple[int, int]], most: int) -> None:
-    groups = Groups[str](most)
+    groups = BoundedGroups[str](most)
     before: dict[tuple[str, str], int] = {}
     for at, (number, faults) in enumerate(changes, 1):
         groups.add((str(number), "/"), "copied", faults, faults)
@@ -140,7 +140,7 @@ def test_groups_are_bounded_exact_and_only_grow(changes: list[tuple[int, int]], 
 
 
 def test_a_group_that_grows_large_gets_a_label() -> None:
-    groups = Groups[str](1)
+    groups = BoundedGroups[str](1)
     groups.add(("small", "/"), "copied", 23, 0)
     for _ in range(3):
         groups.add(("large", "/"), "copied", 20, 0)
