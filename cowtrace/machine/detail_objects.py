@@ -76,7 +76,7 @@ def event_object(one: Event) -> dict[str, Any]:
 
 def cost_object(cost: Cost) -> dict[str, Any]:
     """What tracing cost in one way; `cowtrace doctor --cost` writes it."""
-    return {name: getattr(cost, name) for name in _COST}
+    return {name: getattr(cost, name) for name in _COST} | {"details": list(cost.details)}
 
 
 def _counts(row: Row | MappingRow) -> dict[str, Any]:
