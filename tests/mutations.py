@@ -185,4 +185,4 @@ def check_under(
             patch.setattr(loader, "bpf_dir", lambda: folder)
         group = Group("mutations", tuple(WORKLOADS[name] for name in names))
         with tracer.attach(plan, region=(REGION_START, REGION_END)) as live:
-            return list(checks([group], live, pages=mutation.pages if mutation else PAGES))
+            return list(checks([group], live.snapshot, pages=mutation.pages if mutation else PAGES))

@@ -18,7 +18,7 @@ from cowtrace.files import private_file
 from cowtrace.terminal.screen import show
 from cowtrace.verify import junit, matrix, page, session, text_report
 from cowtrace.verify.check import Check, Verdict
-from cowtrace.verify.groups import Group, choose, groups
+from cowtrace.verify.groups import Group, choose, groups, title
 from cowtrace.vm import definition
 
 
@@ -93,7 +93,7 @@ def _here(
     made: list[Check] = []
     with attach(plan, verbose=verbose, region=region, fork_copies=True) as live:
         group = ""
-        for check in session.checks(chosen, live):
+        for check in session.checks(chosen, live.snapshot):
             made.append(check)
             if lines:
                 lines(check.as_dict())
@@ -111,8 +111,8 @@ def _list(chosen: Sequence[Group], lines: Lines | None) -> None:
     for group in chosen:
         if lines:
             names = [workload.name for workload in group.workloads]
-            lines({"group": group.name, "title": group.title, "workloads": names})
+            lines({"group": group.name, "title": title(group.name), "workloads": names})
             continue
-        show(Text(group.title, style="bold"))
+        show(Text(title(group.name), style="bold"))
         for workload in group.workloads:
             show(Text(f"  {workload.name}: {workload.claim}"))

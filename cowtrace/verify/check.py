@@ -18,7 +18,7 @@ class Verdict(enum.Enum):
     UNSEEN = "cannot be seen here"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """One check on one kernel."""
 
@@ -26,12 +26,12 @@ class Check:
     name: str  # of its workload
     claim: str  # one plain sentence
     did: str
-    expected: str  # each process with the kinds of fault it must have
-    observed: str  # each process with the kinds traced; `-` if the plan cannot see one
-    evidence: tuple[Evidence, ...]  # of oracles that do not read the tracer's maps
+    expected: str = ""  # each process with the kinds of fault it must have
+    observed: str = ""  # each process with the kinds traced; `-` if the plan cannot see one
+    evidence: tuple[Evidence, ...] = ()  # of oracles that do not read the tracer's maps
     verdict: Verdict
     why: str  # each difference, or why nothing can be seen; empty if the claim holds
-    findings: tuple[str, ...]  # what this kernel did where the claim allows either outcome
+    findings: tuple[str, ...] = ()  # what this kernel did where the claim allows either outcome
     kernel: str  # uname -r
     plan: str  # fentry, kprobe or tracepoint
     seconds: float

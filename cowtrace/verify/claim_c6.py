@@ -1,6 +1,6 @@
-"""Claim C6: either outcome is allowed for pages that only their writer still holds.
+"""Claim C6: pages that only their writer still holds may be re-marked, or copied once more.
 
-Re-marked or copied once more: either is a finding, as long as the trace and the oracles agree.
+Either outcome is a finding, as long as the trace and the oracles agree.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def without_contradiction(
 
 
 def wrong_sums(expected_rows: Iterable[Row]) -> Iterator[str]:
-    """Re-marked or copied, each page is written once."""
+    """Errors of roles whose copied and re-marked pages do not add up: each page is written once."""
     by_role: dict[str, list[Row]] = {}
     for row in expected_rows:
         if row.kind in _KINDS:
@@ -48,17 +48,17 @@ def wrong_sums(expected_rows: Iterable[Row]) -> Iterator[str]:
 
 
 def finding(rows: Iterable[Row]) -> str:
-    """Of the process that writes last: what became of pages that only it holds."""
+    """How the kernel treated the pages that only their last writer holds."""
     last = [row for row in rows if _either_outcome(row)]
     counts = {row.kind: row.traced if row.pagemap is None else row.pagemap for row in last}
     copied, reused = (counts.get(kind) or 0 for kind in _KINDS)
     total = copied + reused
     if not copied:
-        return f"the other side's pages were only marked writable: {reused:,} of {total:,}"
+        return f"the last writer's pages were only re-marked: {reused:,} of {total:,}"
     if not reused:
-        return f"the other side's pages were copied once more: {copied:,} of {total:,}"
+        return f"the last writer's pages were copied once more: {copied:,} of {total:,}"
     return (
-        f"of the other side's {total:,} pages, {reused:,} were only marked writable and "
+        f"of the last writer's {total:,} pages, {reused:,} were only re-marked and "
         f"{copied:,} copied once more"
     )
 

@@ -16,7 +16,7 @@ CLAIMS = {
     "C3": "page sizes: the architecture's, and more",
     "C4": "either side's write faults",
     "C5": "a new page, writable; no second fault",
-    "C6": "the other side's page is only re-marked",
+    "C6": "the last writer's page is only re-marked",
     "C7": "MAP_SHARED stays shared",
     "C8": "a private file's page is copied",
 }
@@ -29,14 +29,9 @@ class Group:
     name: str
     workloads: tuple[Workload, ...]
 
-    @property
-    def title(self) -> str:
-        """`C1 fork copies no data`; a path's own name."""
-        return title(self.name)
-
 
 def title(name: str) -> str:
-    """A group's name and claim on one line."""
+    """`C1 fork copies no data`; a path's own name."""
     return f"{name} {CLAIMS[name]}" if name in CLAIMS else name
 
 
@@ -59,19 +54,15 @@ def choose(known: Iterable[Group], names: Iterable[str]) -> tuple[Group, ...]:
     wanted = {_key(name): name for name in names}
     for key, name in wanted.items():
         if key not in by_key:
-            raise _unknown(name, key, by_key)
+            near = difflib.get_close_matches(key, by_key, n=1, cutoff=0.4)
+            hint = f"did you mean {by_key[near[0]].name.replace(' ', '-')}? " if near else ""
+            raise CowtraceError(
+                f"no claim or path is named {name!r}",
+                hint=f"{hint}all of them: cowtrace verify --list",
+                exit_code=EXIT_USAGE,
+            )
     return tuple(group for key, group in by_key.items() if not wanted or key in wanted)
 
 
 def _key(name: str) -> str:
     return name.casefold().replace(" ", "-").replace("_", "-")
-
-
-def _unknown(name: str, key: str, known: Mapping[str, Group]) -> CowtraceError:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-    hint = f"did you mean {known[near[0]].name.replace(' ', '-')}? " if near else ""
-    return CowtraceError(
-        f"no claim or path is named {name!r}",
-        hint=f"{hint}all of them: cowtrace verify --list",
-        exit_code=EXIT_USAGE,
-    )

@@ -15,8 +15,7 @@ from cowtrace.verify.text_report import details
 def junit(kernels: Iterable[KernelChecks]) -> str:
     """The document. What cannot be seen is a skipped case, its reason the message."""
     root = ET.Element("testsuites", name="cowtrace verify")
-    for one in kernels:
-        root.append(_suite(one))
+    root.extend(map(_suite, kernels))
     ET.indent(root)
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
@@ -50,7 +49,6 @@ def _case(kernel: str, check: Check) -> ET.Element:
         ET.SubElement(case, "failure", message=printable(check.why), type=check.verdict.value)
     elif check.verdict is Verdict.UNSEEN:
         ET.SubElement(case, "skipped", message=printable(check.why))
-    lines = [*details(check), *(("finding", words) for words in check.findings)]
     out = ET.SubElement(case, "system-out")
-    out.text = "\n".join(printable(f"{name}: {words}") for name, words in lines)
+    out.text = "\n".join(printable(f"{name}: {words}") for name, words in details(check))
     return case

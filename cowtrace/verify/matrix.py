@@ -12,7 +12,7 @@ from rich.text import Text
 from cowtrace.text import COLUMNS, fit, printable
 from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.groups import title
-from cowtrace.verify.text_report import STYLES
+from cowtrace.verify.text_report import SHORT, STYLES
 
 MISSING = "-"  # this kernel made no such check
 PARTLY = "partly"  # what can be seen holds
@@ -27,6 +27,10 @@ class KernelChecks:
     checks: tuple[Check, ...]
     versions: tuple[str, ...]  # of the kernel and the userspace, a line each
 
+    def group(self, name: str) -> tuple[Check, ...]:
+        """The checks of a claim or path."""
+        return tuple(check for check in self.checks if check.group == name)
+
 
 @dataclass(frozen=True, slots=True)
 class Remark:
@@ -40,15 +44,12 @@ class Remark:
 def verdict_word(checks: Iterable[Check]) -> tuple[str, Verdict | None]:
     """One word for a group on one kernel, and the verdict that it stands for."""
     verdicts = {check.verdict for check in checks}
-    if not verdicts:
-        return MISSING, None
-    if Verdict.FAILS in verdicts:
-        return "FAILS", Verdict.FAILS
-    if verdicts == {Verdict.UNSEEN}:
-        return "unseen", Verdict.UNSEEN
-    if Verdict.UNSEEN in verdicts:
+    if verdicts == {Verdict.HOLDS, Verdict.UNSEEN}:
         return PARTLY, Verdict.UNSEEN
-    return "holds", Verdict.HOLDS
+    for verdict in (Verdict.FAILS, Verdict.UNSEEN, Verdict.HOLDS):
+        if verdict in verdicts:
+            return SHORT[verdict], verdict
+    return MISSING, None
 
 
 def group_names(kernels: Iterable[KernelChecks]) -> tuple[str, ...]:
@@ -56,17 +57,12 @@ def group_names(kernels: Iterable[KernelChecks]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(check.group for one in kernels for check in one.checks))
 
 
-def of_group(one: KernelChecks, group: str) -> tuple[Check, ...]:
-    """This kernel's checks of a group."""
-    return tuple(check for check in one.checks if check.group == group)
-
-
 def remarks(kernels: Sequence[KernelChecks]) -> tuple[Remark, ...]:
     """Failures, findings and reasons why a check is unseen; equal ones of several kernels once."""
     by_words: dict[tuple[str, str], list[str]] = {}
     for group in group_names(kernels):
         for one in kernels:
-            for check in of_group(one, group):
+            for check in one.group(group):
                 for words in _remarks(check):
                     named = by_words.setdefault((group, words), [])
                     if one.kernel not in named:
@@ -77,12 +73,10 @@ def remarks(kernels: Sequence[KernelChecks]) -> tuple[Remark, ...]:
 def matrix(kernels: Sequence[KernelChecks]) -> RenderableType:
     """The table, the remarks below it, and the versions."""
     parts: list[RenderableType] = [_table(kernels)]
-    noted = remarks(kernels)
-    if noted:
+    if noted := remarks(kernels):
         parts += [Text(), _remark_list(noted, everywhere=len(kernels))]
-    versions = [line for one in kernels for line in one.versions]
-    if versions:
-        parts += [Text(), *(Text(printable(line)) for line in dict.fromkeys(versions))]
+    if versions := dict.fromkeys(line for one in kernels for line in one.versions):
+        parts += [Text(), *(Text(printable(line)) for line in versions)]
     return Group(*parts)
 
 
@@ -93,7 +87,7 @@ def _table(kernels: Sequence[KernelChecks]) -> Table:
     for one in kernels:
         table.add_column(Text(_heading(one.kernel)), width=_CELL, no_wrap=True)
     for group in group_names(kernels):
-        cells = [verdict_word(of_group(one, group)) for one in kernels]
+        cells = [verdict_word(one.group(group)) for one in kernels]
         table.add_row(
             Text(fit(printable(title(group)), room - 1)),
             *(Text(word, style=STYLES[verdict] if verdict else "dim") for word, verdict in cells),

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from cowtrace.text import printable
 from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.groups import title
-from cowtrace.verify.matrix import KernelChecks, group_names, of_group, remarks, verdict_word
-from cowtrace.verify.text_report import details
+from cowtrace.verify.matrix import KernelChecks, group_names, remarks, verdict_word
+from cowtrace.verify.text_report import SHORT, details
 
 _STYLE = """
 :root { color-scheme: light dark; --good: #1a7f37; --bad: #cf222e; --unseen: #9a6700 }
@@ -22,7 +22,6 @@ th, td { text-align: left; vertical-align: top; padding: .25rem .75rem .25rem 0;
 .unseen { color: var(--unseen) } dt { font-weight: 600 } dd { margin: 0 0 .25rem 1.5rem }
 summary { cursor: pointer } pre { white-space: pre-wrap }
 """
-_CLASSES = {Verdict.HOLDS: "holds", Verdict.FAILS: "fails", Verdict.UNSEEN: "unseen"}
 
 
 def page(kernels: Sequence[KernelChecks]) -> str:
@@ -37,14 +36,18 @@ def page(kernels: Sequence[KernelChecks]) -> str:
     _text(body, "h1", "What this kernel copies on write" if len(kernels) == 1 else
           "What these kernels copy on write")  # fmt: skip
     _matrix(body, kernels)
-    noted = remarks(kernels)
-    if noted:
+    if noted := remarks(kernels):
         _text(body, "h2", "Findings")
         listing = ET.SubElement(body, "ul")
-        for one in noted:
-            _text(listing, "li", f"{one.group} on {', '.join(one.kernels)}: {one.words}")
-    for kernel in kernels:
-        _kernel(body, kernel)
+        for remark in noted:
+            on = ", ".join(remark.kernels)
+            _text(listing, "li", f"{remark.group} on {on}: {remark.words}")
+    for one in kernels:
+        _text(body, "h2", f"Kernel {one.kernel}")
+        if one.versions:
+            _text(body, "pre", "\n".join(printable(line) for line in one.versions), safe=True)
+        for check in one.checks:
+            _check(body, check)
     return "<!DOCTYPE html>\n" + ET.tostring(html, encoding="unicode", method="html") + "\n"
 
 
@@ -58,18 +61,10 @@ def _matrix(body: ET.Element, kernels: Sequence[KernelChecks]) -> None:
         row = ET.SubElement(rows, "tr")
         _text(row, "td", title(group))
         for one in kernels:
-            word, verdict = verdict_word(of_group(one, group))
+            word, verdict = verdict_word(one.group(group))
             cell = _text(row, "td", word)
             if verdict:
-                cell.set("class", _CLASSES[verdict])
-
-
-def _kernel(body: ET.Element, one: KernelChecks) -> None:
-    _text(body, "h2", f"Kernel {one.kernel}")
-    if one.versions:
-        _text(body, "pre", "\n".join(printable(line) for line in one.versions), safe=True)
-    for check in one.checks:
-        _check(body, check)
+                cell.set("class", SHORT[verdict].lower())
 
 
 def _check(body: ET.Element, check: Check) -> None:
@@ -77,11 +72,10 @@ def _check(body: ET.Element, check: Check) -> None:
     if check.verdict is Verdict.FAILS:
         whole.set("open", "open")
     line = ET.SubElement(whole, "summary")
-    _text(line, "span", check.verdict.value).set("class", _CLASSES[check.verdict])
+    _text(line, "span", check.verdict.value).set("class", SHORT[check.verdict].lower())
     _text(line, "span", f" {check.group} {check.name}: {check.claim}")
     listing = ET.SubElement(whole, "dl")
-    findings = (("finding", words) for words in check.findings)
-    for name, words in (*details(check), *findings):
+    for name, words in details(check):
         _text(listing, "dt", name)
         _text(listing, "dd", words)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable
 
 from cowtrace.model import FaultKind, Origin, Snapshot, Source
 from cowtrace.numbers import MISSING
@@ -29,21 +30,13 @@ def fault_words(counts: Iterable[tuple[FaultKind, int | None]]) -> str:
 def expected_words(rows: Iterable[Row]) -> str:
     """Each process with the kinds that it must have."""
     return _by_process(
-        {
-            pid: (those[0].role, fault_words((row.kind, row.expected) for row in those))
-            for pid, those in _processes(rows).items()
-        }
+        rows, lambda pid, those: fault_words((row.kind, row.expected) for row in those)
     )
 
 
 def observed_words(rows: Iterable[Row], trace: Snapshot) -> str:
     """Each process with the kinds traced; the source of the bytes and the origin if known."""
-    return _by_process(
-        {
-            pid: (those[0].role, _traced(pid, those, trace))
-            for pid, those in _processes(rows).items()
-        }
-    )
+    return _by_process(rows, lambda pid, those: _traced(pid, those, trace))
 
 
 def _traced(pid: int, rows: list[Row], trace: Snapshot) -> str:
@@ -64,19 +57,13 @@ def _how(source: Source, origin: Origin) -> str:
     return f" ({', '.join(parts)})" if parts else ""
 
 
-def _processes(rows: Iterable[Row]) -> dict[int, list[Row]]:
+def _by_process(rows: Iterable[Row], describe: Callable[[int, list[Row]], str]) -> str:
+    """Each process's rows described; equal processes together: `16 x child: copied 509`."""
     by_pid: dict[int, list[Row]] = {}
     for row in rows:
         by_pid.setdefault(row.pid, []).append(row)
-    return by_pid
-
-
-def _by_process(words: Mapping[int, tuple[str, str]]) -> str:
-    """Equal processes together: `16 x child: copied 509`."""
-    alike: dict[tuple[str, str], int] = {}
-    for one in words.values():
-        alike[one] = alike.get(one, 0) + 1
+    alike = Counter((those[0].role, describe(pid, those)) for pid, those in by_pid.items())
     return "; ".join(
-        f"{f'{number} x ' if number > 1 else ''}{role}: {what}"
-        for (role, what), number in alike.items()
+        f"{f'{number} x ' if number > 1 else ''}{role}: {words}"
+        for (role, words), number in alike.items()
     )

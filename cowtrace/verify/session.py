@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Protocol
 
 from cowtrace.errors import CowtraceError
 from cowtrace.model import Snapshot
@@ -18,28 +17,21 @@ from cowtrace.workloads.workload import Unsupported, Workload, check_pages
 PAGES = 127  # a prime: a count that is doubled or halved is noticed
 
 
-class Live(Protocol):
-    """The part of a tracer that is used here."""
-
-    def snapshot(self) -> Snapshot:
-        """Sums since attach."""
-
-
 def checks(
     groups: Iterable[Group],
-    live: Live,
+    snapshot: Callable[[], Snapshot],
     *,
     pages: int = PAGES,
     run: Callable[[str, int], Outcome] = run_forked,
 ) -> Iterator[Check]:
     """Run every workload of the groups, in order, and judge it.
 
-    The tracer must be attached for the workloads' region. A workload that cannot
-    run here, or that fails, gives a verdict, not an error.
+    snapshot: of a tracer that is attached for the workloads' region. A workload that cannot run
+    here, or that fails, gives a verdict, not an error.
     """
     for group in groups:
         for workload in group.workloads:
-            yield _check(workload, live, pages, run)
+            yield _check(workload, snapshot, pages, run)
 
 
 def with_losses_since(before: Snapshot, now: Snapshot) -> Snapshot:
@@ -54,9 +46,14 @@ def with_losses_since(before: Snapshot, now: Snapshot) -> Snapshot:
     return replace(now, completeness=lost)
 
 
-def _check(workload: Workload, live: Live, pages: int, run: Callable[[str, int], Outcome]) -> Check:
+def _check(
+    workload: Workload,
+    snapshot: Callable[[], Snapshot],
+    pages: int,
+    run: Callable[[str, int], Outcome],
+) -> Check:
     start = time.monotonic()
-    before = live.snapshot()
+    before = snapshot()
     try:
         check_pages(workload, pages)
     except CowtraceError as reason:  # more than this machine's memory holds
@@ -67,5 +64,5 @@ def _check(workload: Workload, live: Live, pages: int, run: Callable[[str, int],
         return unfinished(workload, str(reason), before, time.monotonic() - start, Verdict.UNSEEN)
     except CowtraceError as error:
         return unfinished(workload, str(error), before, time.monotonic() - start, Verdict.FAILS)
-    trace = with_losses_since(before, live.snapshot())
+    trace = with_losses_since(before, snapshot())
     return judge(workload, outcome, trace, time.monotonic() - start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from rich.console import RenderableType
@@ -29,31 +30,29 @@ def entry(check: Check, *, verbose: bool) -> RenderableType:
     grid.add_column(overflow="fold")
     verdict = Text(SHORT[check.verdict], style=STYLES[check.verdict])
     grid.add_row(verdict, Text(printable(f"{check.name}: {check.claim}")))
-    if verbose or check.verdict is Verdict.FAILS:
-        for name, words in details(check):
-            grid.add_row(
-                Text(printable(name.rpartition("/")[2]), style="dim"), Text(printable(words))
-            )
-    elif check.why:
-        grid.add_row(Text("why", style="dim"), Text(printable(check.why)))
-    for finding in check.findings:
-        grid.add_row(Text("finding", style="cyan"), Text(printable(finding)))
+    full = verbose or check.verdict is Verdict.FAILS
+    for name, words in details(check) if full else _conclusions(check):
+        style = "cyan" if name == "finding" else "dim"
+        grid.add_row(Text(printable(name.rpartition("/")[2]), style=style), Text(printable(words)))
     return grid
 
 
 def details(check: Check) -> Iterator[tuple[str, str]]:
-    """What was done, expected, traced, what each oracle says, and why: a name and words each."""
+    """A name and words for each: done, expected, traced, each oracle's evidence, why, findings."""
     yield "did", check.did
     if check.expected:
         yield "expected", check.expected
         yield "traced", check.observed
-    alike: dict[Evidence, int] = {}  # children that did the same
-    for one in check.evidence:
-        alike[one] = alike.get(one, 0) + 1
-    for one, number in alike.items():
+    for one, number in Counter(check.evidence).items():  # children that did the same: once
         yield one.oracle, f"{number} x {evidence_words(one)}" if number > 1 else evidence_words(one)
+    yield from _conclusions(check)
+
+
+def _conclusions(check: Check) -> Iterator[tuple[str, str]]:
     if check.why:
         yield "why", check.why
+    for finding in check.findings:
+        yield "finding", finding
 
 
 def evidence_words(one: Evidence) -> str:

@@ -152,9 +152,9 @@ def test_losses_before_the_workload_are_not_its_own() -> None:
 @pytest.mark.parametrize(
     ("reused", "words"),
     [
-        (PAGES, "the other side's pages were only marked writable: 23 of 23"),
-        (0, "the other side's pages were copied once more: 23 of 23"),
-        (20, "of the other side's 23 pages, 20 were only marked writable and 3 copied once more"),
+        (PAGES, "the last writer's pages were only re-marked: 23 of 23"),
+        (0, "the last writer's pages were copied once more: 23 of 23"),
+        (20, "of the last writer's 23 pages, 20 were only re-marked and 3 copied once more"),
     ],
 )
 def test_the_other_side_is_a_finding(reused: int, words: str) -> None:

@@ -58,7 +58,7 @@ def test_a_name_like_no_other_suggests_the_list() -> None:
 
 
 def made(run: Any) -> list[Check]:
-    live = FakeTracer(snapshot(), trace())
+    live = FakeTracer(snapshot(), trace()).snapshot
     group = next(group for group in KNOWN if group.name == "C6")
     only = type(group)("C6", (WORKLOADS["fork-both-write"],))
     return list(checks([only], live, pages=23, run=run))
