@@ -58,7 +58,7 @@ def demo(ctx: click.Context, pages: int, pause: float | None, plan: str) -> None
         last = replace(_frame(counts.snapshot(), stage.pids), total=True)
         shown.show(last, final=True)
     shown.close(played, last)
-    agreed = not any(one.disagreements or not one.answer.as_it_must for one in played)
+    agreed = not any(one.disagreements or not one.answer.data_right for one in played)
     if not agreed or last.snapshot.completeness.lost or last.snapshot.unclassified:
         ctx.exit(EXIT_MISMATCH)
 

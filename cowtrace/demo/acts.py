@@ -1,4 +1,4 @@
-"""Play the acts of the demo in order; collect what was traced and what the processes saw."""
+"""Play the acts of the demo; collect the traced faults and the reports of the processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import cowtrace
 from cowtrace.demo.forked_processes import Answer
@@ -28,7 +27,7 @@ KINDS = (FaultKind.COPIED, FaultKind.ZERO_FILLED, FaultKind.REUSED, FaultKind.SH
 
 
 class Act(enum.Enum):
-    """The acts; a value is the command line for the player, and whether memory is shared."""
+    """The acts: the name of each in forked_processes.Parent, and whether memory is shared."""
 
     FILL = ("fill", False)
     READ_THEN_WRITE = ("read-then-write", False)
@@ -40,14 +39,14 @@ class Act(enum.Enum):
     SHARED_FORK = ("fork", True)
     SHARED_CHILD_WRITES = ("child-writes-all", True)
 
-    def __init__(self, line: str, on_shared: bool) -> None:
-        self.line = line
+    def __init__(self, command: str, on_shared: bool) -> None:
+        self.command = command
         self.on_shared = on_shared
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """One act that was played."""
+    """An act, what its process reported, and what was traced meanwhile."""
 
     act: Act
     answer: Answer
@@ -58,9 +57,7 @@ class Played:
     def disagreements(self) -> tuple[tuple[FaultKind, int, int], ...]:
         """Kinds for which trace and pagemap differ: (kind, traced, pagemap)."""
         noted = self.answer.pagemap
-        if noted is None:
-            return ()
-        both = ((kind, self.traced[kind], noted.of(kind)) for kind in KINDS)
+        both = ((kind, self.traced[kind], noted.of(kind) if noted else None) for kind in KINDS)
         return tuple(
             (kind, traced, seen)
             for kind, traced, seen in both
@@ -77,33 +74,30 @@ class Stage:
         self._pages = pages
         self._player: subprocess.Popen[str] | None = None
         self._on_shared: bool | None = None
-        self._before: dict[FaultKind, int | None] = {}
-        self.pids: set[int] = set()  # of all that played so far
+        self.pids: set[int] = set()  # of all processes of the demo so far
 
     def __enter__(self) -> Stage:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self._dismiss()
+    def __exit__(self, *_: object) -> None:
+        self._end_player()
 
     def play(self, act: Act) -> Played:
         """Play one act to its end. Raises CowtraceError if a process of the demo fails."""
         if self._on_shared is not act.on_shared:
-            self._dismiss()
-            self._cast(act.on_shared)
+            self._end_player()
+            self._start_player(act.on_shared)
         before = self._counts()
         answer = self._ask(act)
         self.pids.add(answer.pid)
-        after = self._counts()
-        traced = {kind: _difference(after[kind], before[kind]) for kind in KINDS}
+        now = self._counts()
+        traced = {
+            kind: None if count is None else count - (before[kind] or 0)
+            for kind, count in now.items()
+        }
         return Played(act, answer, traced, PAGE_BYTES)
 
-    def _cast(self, on_shared: bool) -> None:
+    def _start_player(self, on_shared: bool) -> None:
         backing, pages, untouched = Backing.ANONYMOUS, self._pages, self._pages // 4
         if on_shared:
             backing, pages, untouched = Backing.SHARED_ANONYMOUS, self._pages // 10, 0
@@ -111,12 +105,8 @@ class Stage:
         path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH", ""))))
         self._player = subprocess.Popen(
             [
-                sys.executable,
-                "-m",
-                "cowtrace.demo.forked_processes",
-                backing.value,
-                str(pages),
-                str(untouched),
+                *(sys.executable, "-m", "cowtrace.demo.forked_processes"),
+                *(backing.value, str(pages), str(untouched)),
             ],
             env={**os.environ, "PYTHONPATH": path},
             stdin=subprocess.PIPE,
@@ -133,25 +123,21 @@ class Stage:
         assert self._player.stdin
         assert self._player.stdout
         try:
-            self._player.stdin.write(f"{act.line}\n")
+            self._player.stdin.write(f"{act.command}\n")
             fields = json.loads(self._player.stdout.readline())
         except (BrokenPipeError, ValueError):  # it ended without an answer
-            raise self._failure() from None
+            _, complaint = self._player.communicate()
+            lines = complaint.splitlines() or [f"exit code {self._player.returncode}"]
+            if len(lines) == 2:  # a CowtraceError of its own
+                raise CowtraceError(lines[0], hint=lines[1]) from None
+            raise CowtraceError(
+                f"a process of the demo failed: {lines[-1]}",
+                hint="if memory is short, take fewer pages: --pages",
+            ) from None
         noted = fields["pagemap"]
         return Answer(**{**fields, "pagemap": noted and Counts(**noted)})
 
-    def _failure(self) -> CowtraceError:
-        assert self._player
-        _, complaint = self._player.communicate()
-        lines = complaint.splitlines() or [f"exit code {self._player.returncode}"]
-        if len(lines) == 2:  # a CowtraceError of its own
-            return CowtraceError(lines[0], hint=lines[1])
-        return CowtraceError(
-            f"a process of the demo failed: {lines[-1]}",
-            hint="if memory is short, take fewer pages: --pages",
-        )
-
-    def _dismiss(self) -> None:
+    def _end_player(self) -> None:
         if self._player:
             self._player.communicate()  # it ends when its stdin ends
             self._player = None
@@ -160,31 +146,25 @@ class Stage:
         """Sums over the processes of the demo; copies of file pages count as copies."""
         now = self._snapshot()
         mine = [process for process in now.processes if process.pid in self.pids]
-
-        def of(kind: FaultKind) -> int | None:
+        counts: dict[FaultKind, int | None] = {}
+        for kind in KINDS:
             kinds = COPIES if kind is FaultKind.COPIED else (kind,)
-            if now.unseen.issuperset(kinds):
-                return None
-            return sum(process.count(*kinds) or 0 for process in mine)
-
-        return {kind: of(kind) for kind in KINDS}
+            seen = not now.unseen.issuperset(kinds)
+            counts[kind] = sum(process.count(*kinds) or 0 for process in mine) if seen else None
+        return counts
 
 
 def check_pages(pages: int) -> None:
     """Raise CowtraceError if there are too few pages to show anything, or too many for memory."""
     if pages < LEAST_PAGES:
         raise CowtraceError(
-            f"--pages is {pages}, but the story needs at least {LEAST_PAGES}",
-            hint="the default shows it well",
+            f"--pages is {pages}, but the demo needs at least {LEAST_PAGES}",
+            hint="omit --pages for the default",
             exit_code=EXIT_USAGE,
         )
     room = available_bytes() // (_FRAMES_A_PAGE * PAGE_BYTES)
     if pages > room:
         raise CowtraceError(
-            f"{pages} pages are more than memory holds for this story",
+            f"{pages} pages are more than memory holds for the demo",
             hint=f"at most --pages {room}",
         )
-
-
-def _difference(now: int | None, before: int | None) -> int | None:
-    return None if now is None or before is None else now - before

@@ -6,14 +6,12 @@ independent of the tracer: it reads only the clock and pagemap.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from cowtrace.errors import CowtraceError
@@ -36,7 +34,7 @@ FILLED, BY_CHILD, BY_PARENT = 1, 2, 3  # bytes that show who wrote a page
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One act, by the process that did it."""
+    """What the process that did an act reports of it."""
 
     pid: int
     pages: int  # written, or shared by a fork
@@ -44,7 +42,7 @@ class Answer:
     again_ns: int  # the same writes once more, when nothing faults; 0 when not tried
     pagemap: Counts | None  # None when frame numbers are hidden
     same_frames: int | None  # pages with one frame in both processes; None when not compared
-    as_it_must: bool  # the other process reads the expected bytes
+    data_right: bool  # the other process reads the expected bytes
 
 
 class Player:
@@ -85,7 +83,7 @@ class Player:
 
 
 class Parent(Player):
-    """The process that the acts are given to; it has its child play its own."""
+    """The process that plays the acts; it has its child do the child's part."""
 
     def __init__(self, backing: Backing, pages: int, untouched: int) -> None:
         region = map_region(pages + untouched, backing)
@@ -102,8 +100,7 @@ class Parent(Player):
         """Read memory that was never written, then write it."""
         end = self.region.pages
         right = self.reads(self.pages, end, 0)
-        answer = self.write(self.pages, end, BY_PARENT)
-        return dataclasses.replace(answer, as_it_must=right)
+        return replace(self.write(self.pages, end, BY_PARENT), data_right=right)
 
     def act_fork(self) -> Answer:
         """Fork; then compare the frames of both."""
@@ -118,25 +115,25 @@ class Parent(Player):
     def act_child_writes_half(self) -> Answer:
         """The child writes the first half."""
         answer = self._the_child().do(Player.write, 0, self.pages // 2, BY_CHILD)
-        return dataclasses.replace(answer, as_it_must=self.reads(0, self.pages // 2, FILLED))
+        return replace(answer, data_right=self.reads(0, self.pages // 2, FILLED))
 
     def act_parent_writes_same_half(self) -> Answer:
         """The parent writes the half that the child has written."""
         answer = self.write(0, self.pages // 2, BY_PARENT)
         right = self._the_child().do(Player.reads, 0, self.pages // 2, BY_CHILD)
-        return dataclasses.replace(answer, as_it_must=right)
+        return replace(answer, data_right=right)
 
     def act_parent_writes_other_half(self) -> Answer:
         """The parent writes the half that nobody has written."""
         answer = self.write(self.pages // 2, self.pages, BY_PARENT)
         right = self._the_child().do(Player.reads, self.pages // 2, self.pages, FILLED)
-        return dataclasses.replace(answer, as_it_must=right)
+        return replace(answer, data_right=right)
 
     def act_child_writes_all(self) -> Answer:
         """The child writes every page; on a shared mapping the parent must read it."""
         answer = self._the_child().do(Player.write, 0, self.pages, BY_CHILD)
         right = self.reads(0, self.pages, BY_CHILD)
-        return dataclasses.replace(answer, same_frames=self._same_frames(), as_it_must=right)
+        return replace(answer, same_frames=self._same_frames(), data_right=right)
 
     def _same_frames(self) -> int | None:
         if self.zero is None:
@@ -150,27 +147,16 @@ class Parent(Player):
         return self.child
 
 
-ACTS: dict[str, Callable[[Parent], Answer]] = {
-    "fill": Parent.act_fill,
-    "read-then-write": Parent.act_read_then_write,
-    "fork": Parent.act_fork,
-    "child-writes-half": Parent.act_child_writes_half,
-    "parent-writes-same-half": Parent.act_parent_writes_same_half,
-    "parent-writes-other-half": Parent.act_parent_writes_other_half,
-    "child-writes-all": Parent.act_child_writes_all,
-}
-
-
 def main() -> int:
-    """Play until stdin ends; 0, or an exit code after two lines on stderr."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the presenter, then stdin ends
+    """Play until stdin ends. Returns an exit code, after two lines on stderr if it is not 0."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the demo, which ends stdin
     pin_to_one_cpu()
     backing, pages, untouched = sys.argv[1:]
     try:
         parent = Parent(Backing(backing), int(pages), int(untouched))
         for line in sys.stdin:
-            answer = ACTS[line.strip()](parent)
-            print(json.dumps(dataclasses.asdict(answer)), flush=True)
+            answer = getattr(parent, f"act_{line.strip().replace('-', '_')}")()
+            print(json.dumps(asdict(answer)), flush=True)
     except CowtraceError as error:
         print(f"{error}\n{error.hint}", file=sys.stderr)
         return error.exit_code

@@ -1,4 +1,4 @@
-"""Describe what was played, in sentences that say what was observed, never what was expected."""
+"""Describe the acts in sentences that say what was observed, never what was expected."""
 
 from __future__ import annotations
 
@@ -12,33 +12,32 @@ COPIED, ZERO_FILLED, REUSED, SHARED = KINDS
 
 OPENING = (
     "After a fork, parent and child share their memory. Then one of them writes, then the other. "
-    'Two answers go round: "both of them get a copy", and "only the first one to write does". '
-    "Let us see what this kernel does."
+    'Two answers are common: "both of them get a copy", and "only the first one to write does". '
+    "Here is what this kernel does."
 )
+
+
+_ANNOUNCEMENTS = {
+    Act.FILL: "A parent writes {pages:,} pages of new memory.",
+    Act.READ_THEN_WRITE: "It reads {untouched:,} pages that it never wrote, then writes them.",
+    Act.FORK: "It forks.",
+    Act.CHILD_WRITES_HALF: (
+        "The child writes one byte in each page of the first half: {half:,} pages."
+    ),
+    Act.PARENT_WRITES_SAME_HALF: "The parent writes the same {half:,} pages.",
+    Act.PARENT_WRITES_OTHER_HALF: "The parent writes the other half, which the child did not.",
+    Act.SHARED_FILL: (
+        "A new parent writes {shared:,} pages that are shared on purpose (MAP_SHARED)."
+    ),
+    Act.SHARED_FORK: "It forks.",
+    Act.SHARED_CHILD_WRITES: "Its child writes all {shared:,} of them.",
+}
 
 
 def announce(act: Act, pages: int) -> str:
     """Say what is about to happen; `pages` is --pages."""
-    half, shared, untouched = pages // 2, pages // 10, pages // 4
-    match act:
-        case Act.FILL:
-            return f"A parent writes {pages:,} pages of new memory."
-        case Act.READ_THEN_WRITE:
-            return f"It reads {untouched:,} pages that it never wrote, then writes them."
-        case Act.FORK:
-            return "It forks."
-        case Act.CHILD_WRITES_HALF:
-            return f"The child writes one byte in each page of the first half: {half:,} pages."
-        case Act.PARENT_WRITES_SAME_HALF:
-            return f"The parent writes the same {half:,} pages."
-        case Act.PARENT_WRITES_OTHER_HALF:
-            return "The parent writes the other half, which the child has left alone."
-        case Act.SHARED_FILL:
-            return f"A new parent writes {shared:,} pages that are shared on purpose (MAP_SHARED)."
-        case Act.SHARED_FORK:
-            return "It forks."
-        case Act.SHARED_CHILD_WRITES:
-            return f"Its child writes all {shared:,} of them."
+    numbers = {"half": pages // 2, "shared": pages // 10, "untouched": pages // 4}
+    return _ANNOUNCEMENTS[act].format(pages=pages, **numbers)
 
 
 def describe(played: Played) -> str:
@@ -49,31 +48,31 @@ def describe(played: Played) -> str:
     if act in (Act.FILL, Act.SHARED_FILL) and copied == 0:
         parts.append("There was nothing to copy: each page was new.")
     elif act is Act.READ_THEN_WRITE and played.traced[ZERO_FILLED] == answer.pages:
-        parts.append("Until then, one page of zeroes stood for all; now each has a fresh page.")
+        parts.append("Before, all of them were one page of zeroes; now each has a new page.")
     elif act in (Act.FORK, Act.SHARED_FORK) and copied == 0:
         parts.append(f"It took {duration(answer.spent_ns)} and copied none of the pages.")
         if answer.same_frames == answer.pages:
-            parts.append("Both processes have the same ones.")
+            parts.append("Both processes have the same pages.")
     elif act is Act.CHILD_WRITES_HALF and copied == answer.pages:
         parts.append(f"One byte written, one whole page of {played.page_bytes:,} bytes copied.")
-        if answer.as_it_must:
+        if answer.data_right:
             parts.append("The parent still reads its own bytes.")
     elif act is Act.PARENT_WRITES_SAME_HALF:
         parts.append(_second_writer(played))
     elif act is Act.PARENT_WRITES_OTHER_HALF and copied == answer.pages:
-        parts.append("Whoever writes first pays for the copy, child or parent.")
+        parts.append("The first to write a page pays for its copy, child or parent.")
     elif act is Act.SHARED_CHILD_WRITES and copied == 0:
-        if answer.as_it_must:
+        if answer.data_right:
             parts.append("The parent reads what the child wrote.")
         if answer.same_frames == answer.pages:
             parts.append("Both still have the same pages.")
-    if not answer.as_it_must:
-        parts.append("BUT THE OTHER PROCESS DOES NOT READ WHAT IT MUST.")
+    if not answer.data_right:
+        parts.append("BUT THE OTHER PROCESS READS THE WRONG BYTES.")
     return " ".join(parts)
 
 
 def conclusion(story: Sequence[Played]) -> str:
-    """Which of the two answers holds here."""
+    """Say which of the two answers holds here."""
     second = next((p for p in story if p.act is Act.PARENT_WRITES_SAME_HALF), None)
     if second is None:
         return ""
@@ -91,7 +90,7 @@ def conclusion(story: Sequence[Played]) -> str:
     faults = copies + _sum(story, ZERO_FILLED) + _sum(story, REUSED)
     if faults > copies:
         answer += (
-            " Whoever takes every write-protection fault for a copy counts "
+            " A tool that takes every write-protection fault for a copy counts "
             f"{faults:,}, not {copies:,}."
         )
     return answer
@@ -105,7 +104,7 @@ def evidence(story: Sequence[Played], lost: int) -> str:
     differing = [(played.act, *d) for played in story for d in played.disagreements]
     if differing:
         cases = "; ".join(
-            f"{act.line}: {kind.label} {traced:,} traced, {seen:,} in pagemap"
+            f"{act.command}: {kind.label} {traced:,} traced, {seen:,} in pagemap"
             for act, kind, traced, seen in differing
         )
         return f"/proc/PID/pagemap DISAGREES. {cases}."
@@ -114,7 +113,7 @@ def evidence(story: Sequence[Played], lost: int) -> str:
     moved = sum(n.copied or 0 for n in noted) + sum(n.zero_filled or 0 for n in noted)
     kept = sum(n.reused or 0 for n in noted)
     return (
-        f"/proc/PID/pagemap, which knows nothing of the trace, agrees: {moved:,} pages are in "
+        f"/proc/PID/pagemap, which is independent of the trace, agrees: {moved:,} pages are in "
         f"another frame than before their write, {kept:,} in the same."
     )
 
@@ -122,7 +121,7 @@ def evidence(story: Sequence[Played], lost: int) -> str:
 def nanoseconds(story: Sequence[Played], kind: FaultKind) -> float | None:
     """Mean time to write a page in the acts in which all pages were of that kind.
 
-    Not in those that touch pages for the first time: that is another matter.
+    Acts that touch pages for the first time are left out: their faults find no page mapped.
     """
     later = [played for played in story if played.act not in (Act.FILL, Act.SHARED_FILL)]
     alike = [p.answer for p in later if p.traced[kind] and p.traced[kind] == p.answer.pages]
@@ -137,10 +136,10 @@ def _sum(story: Sequence[Played], kind: FaultKind) -> int:
 def _second_writer(played: Played) -> str:
     copied, reused, pages = played.traced[COPIED], played.traced[REUSED], played.answer.pages
     if reused == pages and not copied:
-        return "The child has its own now, so the parent's are shared no more: only re-marked."
+        return "The child has its own copies, so the parent's pages are exclusive: only re-marked."
     if copied == pages:
-        return "This kernel copies them once more, though the child has its own by now."
-    return "This kernel copies some once more, though the child has its own by now."
+        return "This kernel copies them once more, though the child has its own copies."
+    return "This kernel copies some once more, though the child has its own copies."
 
 
 def _counts(played: Played) -> str:

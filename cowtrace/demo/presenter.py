@@ -1,4 +1,4 @@
-"""Show the demo: sentences that scroll by above a live table, or plain text."""
+"""Show the demo: sentences that scroll above a live table, or plain text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cowtrace.text import COLUMNS
 MEANINGS = {
     FaultKind.COPIED: "was shared: bytes went to a new page",
     FaultKind.ZERO_FILLED: "was only read before: a page of zeroes",
-    FaultKind.REUSED: "shared no more: only marked writable",
+    FaultKind.REUSED: "no longer shared: only marked writable",
     FaultKind.SHARED: "shared on purpose: never copied",
 }
 STYLES = {"copied": "bold red", "zero-filled": "cyan", "reused": "bold green", "shared": "blue"}
@@ -43,25 +43,25 @@ class Presenter:
             self._screen.__exit__()
 
     def open(self) -> None:
-        """The question."""
+        """Write the question."""
         self._say(Text(narration.OPENING))
         self._say(Text())
         if self._screen:
             self._screen.__enter__()
 
     def announce(self, number: int, act: Act, pages: int) -> None:
-        """Before an act."""
+        """Write what the next act is."""
         self._say(Text(f"{number}. {narration.announce(act, pages)}", style="bold"))
 
     def describe(self, played: Played) -> None:
-        """After it."""
+        """Write what was observed in the act."""
         text = Text(narration.describe(played))
         for word, style in STYLES.items():
             text.highlight_regex(rf"\b{word} (\d[\d,]*|-)", style)
         self._say(text, indent=3)
 
     def show(self, frame: Frame, *, final: bool = False) -> None:
-        """The table as it is now; a pipe gets only the final one."""
+        """Draw the table as it is now; a pipe gets only the final one."""
         if self._screen:
             self._screen.show(view(frame))
         elif final:
@@ -70,9 +70,9 @@ class Presenter:
 
     def close(self, story: Sequence[Played], last: Frame) -> None:
         """Write the summary below the last table."""
-        kernel = f"Kernel {last.snapshot.kernel}, pages of {last.snapshot.page_bytes:,} bytes:"
+        now = last.snapshot
         self._say(Text())
-        self._say(Text(kernel, style="bold"))
+        self._say(Text(f"Kernel {now.kernel}, pages of {now.page_bytes:,} bytes:", style="bold"))
         self._write(summary_table(story))
         again = sum(played.answer.again_ns for played in story)
         pages = sum(played.answer.pages for played in story if played.answer.again_ns)
@@ -80,7 +80,7 @@ class Presenter:
             self._say(Text(f"A write that does not fault takes {duration(again / pages)}."))
         self._say(Text())
         self._say(Text(narration.conclusion(story)))
-        self._say(Text(narration.evidence(story, last.snapshot.completeness.lost)))
+        self._say(Text(narration.evidence(story, now.completeness.lost)))
 
     def _say(self, text: Text, indent: int = 0) -> None:
         self._write(Padding(text, (0, 0, 0, indent)))
@@ -102,8 +102,7 @@ def summary_table(story: Sequence[Played]) -> Table:
     for kind in KINDS:
         counts = [played.traced[kind] for played in story]
         seen = [count for count in counts if count is not None]
-        page_bytes = story[0].page_bytes if story else 0
-        copied = sum(seen) * page_bytes if kind is FaultKind.COPIED else 0
+        copied = sum(seen) * story[0].page_bytes if kind is FaultKind.COPIED else 0
         each = narration.nanoseconds(story, kind)
         table.add_row(
             Text(kind.label, style=STYLES[kind.label]),

@@ -76,26 +76,26 @@ def test_the_story_on_a_pipe() -> None:
         told()
         == """\
 After a fork, parent and child share their memory. Then one of them writes, then
-the other. Two answers go round: "both of them get a copy", and "only the first
-one to write does". Let us see what this kernel does.
+the other. Two answers are common: "both of them get a copy", and "only the
+first one to write does". Here is what this kernel does.
 
 1. A parent writes 2,000 pages of new memory.
    copied 0. There was nothing to copy: each page was new.
 2. It reads 500 pages that it never wrote, then writes them.
-   copied 0, zero-filled 500. Until then, one page of zeroes stood for all; now
-   each has a fresh page.
+   copied 0, zero-filled 500. Before, all of them were one page of zeroes; now
+   each has a new page.
 3. It forks.
    copied 0. It took 2.00 ms and copied none of the pages. Both processes have
-   the same ones.
+   the same pages.
 4. The child writes one byte in each page of the first half: 1,000 pages.
    copied 1,000 (3.91 MiB). One byte written, one whole page of 4,096 bytes
    copied. The parent still reads its own bytes.
 5. The parent writes the same 1,000 pages.
-   copied 0, reused 1,000. The child has its own now, so the parent's are shared
-   no more: only re-marked.
-6. The parent writes the other half, which the child has left alone.
-   copied 1,000 (3.91 MiB). Whoever writes first pays for the copy, child or
-   parent.
+   copied 0, reused 1,000. The child has its own copies, so the parent's pages
+   are exclusive: only re-marked.
+6. The parent writes the other half, which the child did not.
+   copied 1,000 (3.91 MiB). The first to write a page pays for its copy, child
+   or parent.
 7. A new parent writes 200 pages that are shared on purpose (MAP_SHARED).
    copied 0, shared 200. There was nothing to copy: each page was new.
 8. It forks.
@@ -115,14 +115,14 @@ Kernel 6.12.43+deb13-cloud-amd64, pages of 4,096 bytes:
             PAGES BYTES COPIED    EACH THE PAGE
 copied      2,000     7.81 MiB 1.00 µs was shared: bytes went to a new page
 zero-filled   500            0 1.00 µs was only read before: a page of zeroes
-reused      1,000            0 1.00 µs shared no more: only marked writable
+reused      1,000            0 1.00 µs no longer shared: only marked writable
 shared        400            0 1.00 µs shared on purpose: never copied
 A write that does not fault takes 5.00 ns.
 
 So here only the first one to write gets a copy. The other one is then alone
-with the old page: its write faults as well, but is only marked writable.
-Whoever takes every write-protection fault for a copy counts 3,500, not 2,000.
-/proc/PID/pagemap, which knows nothing of the trace, agrees: 2,500 pages are in
+with the old page: its write faults as well, but is only marked writable. A tool
+that takes every write-protection fault for a copy counts 3,500, not 2,000.
+/proc/PID/pagemap, which is independent of the trace, agrees: 2,500 pages are in
 another frame than before their write, 1,000 in the same.
 """
     )
@@ -154,10 +154,10 @@ def test_nothing_is_claimed_that_was_not_observed() -> None:
     fork = narration.describe(played(Act.FORK, N, copied=3))
     assert fork == "copied 3 (12.0 KiB)."
     broken = dataclasses.replace(
-        USUAL[3], answer=dataclasses.replace(USUAL[3].answer, as_it_must=False)
+        USUAL[3], answer=dataclasses.replace(USUAL[3].answer, data_right=False)
     )
     assert "The parent still reads its own" not in narration.describe(broken)
-    assert "DOES NOT READ WHAT IT MUST" in narration.describe(broken)
+    assert "READS THE WRONG BYTES" in narration.describe(broken)
 
 
 def test_a_kind_that_the_plan_cannot_see() -> None:
@@ -195,7 +195,7 @@ def test_real_processes_play_every_act() -> None:
     with Stage(snapshot, 40) as stage:
         story = [stage.play(act) for act in Act]
     assert [one.answer.pages for one in story] == [40, 10, 40, 20, 20, 20, 4, 4, 4]
-    assert all(one.answer.as_it_must for one in story)
+    assert all(one.answer.data_right for one in story)
     assert len({one.answer.pid for one in story} | stage.pids) == 4
 
 
