@@ -42,12 +42,9 @@ def attach(
     Raises what that raises, and CowtraceError when the plan does not support one of the
     details, unless they are optional.
     """
-    if details:
-        options["details"] = details
     with waiting("compiling and attaching the probes"):
-        live = tracer.attach(plan, notice=notice if verbose else None, **options)
-    missing = sorted(details - live.probe_plan.details) if details and not optional else []
-    if missing:
+        live = tracer.attach(plan, notice=notice if verbose else None, details=details, **options)
+    if not optional and (missing := sorted(details - live.probe_plan.details)):
         live.close()
         raise CowtraceError(
             f"the {live.plan} plan {_CANNOT[missing[0]]} on this kernel",

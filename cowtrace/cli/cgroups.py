@@ -14,7 +14,9 @@ _OCTAL = re.compile(r"\\(040|011|012|134)")  # what mangle_path() in fs/seq_file
 
 
 def folder(name: str, mounts: Path = _MOUNTS) -> Path:
-    """`name` is an absolute path, or one below the mount, as `cat /proc/PID/cgroup` shows it.
+    """Find the folder of a cgroup.
+
+    `name` is an absolute path, or one below the mount, as `cat /proc/PID/cgroup` shows it.
 
     Raises CowtraceError: cgroup v2 is not mounted, or it holds no such group.
     """
@@ -38,7 +40,7 @@ def folder(name: str, mounts: Path = _MOUNTS) -> Path:
 
 
 def processes(group: Path) -> set[int]:
-    """Pids in it and below it, now."""
+    """The PIDs that are in the cgroup and below it now."""
     found: set[int] = set()
     for listing in group.rglob("cgroup.procs"):
         with suppress(OSError):  # removed meanwhile; a threaded group has none

@@ -84,7 +84,7 @@ class Choice:
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """Those that -p names."""
+        """The processes that -p names."""
         return tuple(pid for pid, _ in self.names)
 
     def in_kernel(self) -> Filter:
@@ -92,7 +92,7 @@ class Choice:
         return Filter(pids=self.pids, follow=self.follow, cgroup=self.cgroup)
 
     def of(self, now: Snapshot) -> Snapshot:
-        """The chosen processes and kinds; processes of -p also if they had no fault."""
+        """Keep the chosen processes and kinds; processes of -p even without a fault."""
         kept = now.only([*self._chosen(now.processes), *self._quiet(now)])
         if not self.kinds:
             return kept
@@ -108,7 +108,7 @@ class Choice:
         return {process.pid for process in now.processes if self._is_called(process.comm)}
 
     def takes(self, event: Event) -> bool:
-        """Whether a fault that passed the kernel's filter is also of a chosen kind and name."""
+        """True if a fault that passed the kernel's filter has a chosen kind and name, too."""
         return (not self.kinds or event.kind in self.kinds) and self._is_called(event.comm)
 
     def _chosen(self, processes: Iterable[Process]) -> list[Process]:
@@ -134,15 +134,16 @@ class Choice:
 
 
 def family(now: Snapshot, pid: int) -> Snapshot:
-    """The command and all its descendants."""
+    """Keep a process and all its descendants."""
     pids = now.families([pid])
     return now.only(process for process in now.processes if process.pid in pids)
 
 
 def families(now: Snapshot, pids: Collection[int]) -> Snapshot:
-    """These processes and their descendants, of a trace that the kernel already limits to them.
+    """Keep these processes and their descendants, where the kernel's filter has no others.
 
-    A descendant that was forked before attach is known only by its faults. No pids: everything.
+    A descendant that was forked before attach is known only by its faults. Without pids, keep
+    everything.
     """
     if not pids:
         return now

@@ -27,9 +27,9 @@ def forks(choice: Choice, limit: int, plan: str, output: Output) -> None:
     """Show what each fork shared, how much is copied, and what may come.
 
     Every INTERVAL seconds (1 by default), COUNT times (until interrupted by default). Each fork
-    since the start that made a new memory (no thread, no vfork) is a line under its parent,
-    those whose child lives first. -p shows the forks that a process made, and the one that
-    created it.
+    since the start that created an address space (no thread, no vfork) is a line under its
+    parent; forks whose child lives come first. -p shows the forks that a process made, and the
+    one that created it.
 
     A copy in the child is attributed to the fork that created it; one in the parent to its
     latest fork whose child lives. exit or exec of the child ends the generation.
@@ -38,7 +38,7 @@ def forks(choice: Choice, limit: int, plan: str, output: Output) -> None:
     SHARED   memory that parent and child shared at the fork: an upper bound
              (anonymous memory of the child then, swapped-out pages left out)
     COPIED   since then because of this fork: exact, within the plan's limits
-    LOST     COPIED out of SHARED; pages of private files are in it as well
+    LOST     COPIED as a share of SHARED; includes pages of private files
     /S       bytes copied per second in the last interval
     TREND    slows: levelling off, the last three intervals had less than half
              of the mean rate since the fork; grows; still: no copy in these

@@ -93,7 +93,7 @@ def ticks(
     resized: Callable[[], None] | None = None,
     look: Callable[[], object] | None = None,
 ) -> Iterator[None]:
-    """One item at the end of each interval, and a last one when a signal ends it early.
+    """Yield at the end of each interval, and once more when a signal ends it early.
 
     `resized` is called when the terminal's size changes; `look` every second within a long
     interval.

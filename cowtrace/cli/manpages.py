@@ -1,8 +1,8 @@
 """Write the man pages of a package: `python3 -m cowtrace.cli.manpages FOLDER`.
 
-FOLDER/man1 has a page for cowtrace and for each command, made of what --help says. click-man would
-make them, but looks into no group that imports its commands late. FOLDER/man7 has a page for each
-topic of the guide.
+FOLDER/man1 has a page for cowtrace and for each command, made of what --help says. click-man does
+not find the commands of a group that imports them late. FOLDER/man7 has a page for each topic of
+the guide.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FONTS = {"code_inline": "B", "strong": "B", "em": "I"}
 
 
 def pages() -> Iterator[tuple[str, str]]:
-    """(file name, text in troff's man(7)) of each."""
+    """Yield the file name and the text, in the language of man(7), of each page."""
     with click.Context(main, info_name="cowtrace") as context:
         yield from _pages(main, context)
     for topic in guide.topics():
@@ -60,7 +60,11 @@ def _page(command: click.Command, context: click.Context, name: str) -> Iterator
     yield from _options(command, context)
     yield from _epilog(command.epilog or "")
     yield ".SH SEE ALSO"
-    yield " ,\n".join(f".BR {each}" for each in _others(name))
+    others = ["cowtrace (1)"]
+    if name == "cowtrace":
+        others = [f"cowtrace-{command} (1)" for command in sorted(COMMANDS)]
+        others += [f"cowtrace-{topic} (7)" for topic in guide.topics()]
+    yield " ,\n".join(f".BR {each}" for each in others)
 
 
 def _head(name: str, section: int, summary: str) -> Iterator[str]:
@@ -85,7 +89,7 @@ def _options(command: click.Command, context: click.Context) -> Iterator[str]:
 
 
 def _epilog(epilog: str) -> Iterator[str]:
-    """Its parts begin with a line that ends with a colon: Examples, Exit codes."""
+    """A part begins with a title and a colon: Examples, Exit codes."""
     for part in filter(None, epilog.split("\b\n")):
         title, _, body = part.rstrip().partition("\n")
         head, _, rest = title.partition(":")
@@ -111,15 +115,6 @@ def _verbatim(lines: list[str]) -> Iterator[str]:
     yield ".in 0\n.nf" if wide else ".nf"
     yield from map(_text, lines)
     yield ".fi\n.in" if wide else ".fi"
-
-
-def _others(name: str) -> list[str]:
-    if name == "cowtrace":
-        return [
-            *(f"cowtrace-{command} (1)" for command in sorted(COMMANDS)),
-            *(f"cowtrace-{topic} (7)" for topic in guide.topics()),
-        ]
-    return ["cowtrace (1)"]
 
 
 def _topic(page: guide.Page) -> Iterator[str]:
@@ -161,7 +156,7 @@ def _inline(node: SyntaxTreeNode) -> str:
 
 
 def _text(raw: str) -> str:
-    """Nothing in it is a request or an escape."""
+    """Text without requests or escapes."""
     return _no_request(_escaped(raw))
 
 
@@ -174,7 +169,7 @@ def _no_request(text: str) -> str:
 
 
 def write(folder: Path) -> None:
-    """All of them, each in its section's folder, `man1` or `man7`; folders are made."""
+    """Write each page to the folder of its section, `man1` or `man7`; create the folders."""
     for name, text in pages():
         path = folder / f"man{name[-1]}" / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The blocked signals, and the mask from before: a command that is started gets that mask."""
+    """The blocked signals, and the mask from before, which a command is started with."""
 
     signals: frozenset[int]
     mask_before: frozenset[int]
@@ -43,9 +43,9 @@ def held(*signals: int) -> Iterator[Held]:
 
 
 def take_stop() -> None:
-    """Stop as a held SIGTSTP asks for; returns after SIGCONT.
+    """Stop, since SIGTSTP was held; return after SIGCONT.
 
-    By the signal itself, not SIGSTOP: where no shell could continue it, the kernel drops it.
+    With SIGTSTP, not SIGSTOP: the kernel drops it where no shell could continue the process.
     """
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTSTP})
     os.kill(os.getpid(), signal.SIGTSTP)

@@ -52,7 +52,7 @@ def top(
 
     Every INTERVAL seconds (1 by default), COUNT times (until interrupted by default). All
     columns are sums since the start, /S is bytes copied per second in the last interval.
-    COPIED holds pages of private files too. Processes without any copy-on-write fault are left
+    COPIED includes pages of private files. Processes without any copy-on-write fault are left
     out unless -p names them. Ctrl-C ends it with the last table.
 
     A footer maps host PIDs to container PIDs and cgroups: PID 4711=1.

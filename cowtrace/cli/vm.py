@@ -65,7 +65,7 @@ def box_command(kernel: str) -> None:
 @vm.command("list", epilog="\b\nExample:\n  cowtrace vm list")
 @form_options
 def list_command(form: Form) -> None:
-    """List the kernels and what is built of them, with exact versions."""
+    """List the kernels and what is built, with exact versions."""
     known = definition.load()
     users = dict.fromkeys(map(known.userspace_of, known.kernels))
     roots = [(_root(user), build.root_artifact(user)) for user in users]
@@ -131,9 +131,9 @@ def run_command(
 ) -> None:
     """Run a command on that kernel, as root, in a copy of this project.
 
-    The command's output and exit code come back as they are; what it writes to the VM's disk
-    is gone afterwards. On a terminal it has a terminal, where Ctrl-] ends the VM; Ctrl-C is
-    the command's. Elsewhere its stdin is empty.
+    Passes on the command's output and exit code. What it writes to the VM's disk is lost. On a
+    terminal, the command has a terminal, too: Ctrl-] ends the VM, Ctrl-C goes to the command.
+    Elsewhere its stdin is empty.
     """
     known = definition.load()
     item = known.kernel(kernel)

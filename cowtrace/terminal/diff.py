@@ -15,7 +15,7 @@ _LISTS = (3, 4)  # the questions whose answer is a list of any length
 
 
 def diff_text(found: Comparison) -> Text:
-    """The verdict, what speaks against it, then each question."""
+    """The verdict, reasons to doubt it, then each question."""
     text = Text()
     text.append(f"{wrap(printable(found.verdict))}\n", style="bold")
     for doubt in found.doubts:
@@ -39,7 +39,7 @@ def diff_text(found: Comparison) -> Text:
 
 
 def _first(section: Section) -> tuple[Change, ...]:
-    """Of a long list those that were largest, before or after."""
+    """The largest items of a long list, before or after."""
     if section.number not in _LISTS:
         return section.changes
     largest = sorted(section.changes, key=lambda c: -max(c.before or 0, c.after or 0))

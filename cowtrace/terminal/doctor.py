@@ -28,7 +28,7 @@ class Trial:
 def report(
     kernel: str, requirements: Iterable[Requirement], trials: Sequence[Trial]
 ) -> RenderableType:
-    """Everything that was looked for, then each plan, then which one `--attach auto` takes."""
+    """The requirements, then each plan, then the one that `--attach auto` takes."""
     verdict = Text("no plan runs on this kernel as things are", "bold red")
     if first := next((trial.plan for trial in trials if trial.runs), None):
         verdict = Text(f"cowtrace runs here: --attach auto takes the {first} plan", "bold")

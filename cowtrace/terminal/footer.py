@@ -57,7 +57,7 @@ def containers(pids: Iterable[int], places: Mapping[int, Place], width: int) -> 
 
 
 def _line(cgroup: str | None, pairs: list[str], width: int) -> Text:
-    """`in /docker/4f…: PID 4711=1 4712=7`; as many of the processes as there is room for."""
+    """`in /docker/4f…: PID 4711=1 4712=7`, cut to `width`."""
     shown = UNKNOWN_CGROUP if cgroup is None else fit_end(printable(cgroup), width // 2)
     return Text(fit(f"in {shown}: PID {' '.join(pairs)}", width), "dim")
 

@@ -38,7 +38,7 @@ def view(now: Snapshot, rows: tuple[ForkRow, ...], limit: int, places: Mapping[i
 
 
 def _process(line: TreeLine, cells: int) -> str:
-    """Pid and name; what has exited is marked, and a child that called exec too."""
+    """PID and name, with a mark if the process exited or the child called exec."""
     ended = line.row.generation.ended_by if line.row else None
     exited = line.process.exited if line.process else False
     mark = " exec" if ended is Ending.EXEC else EXITED if ended is Ending.EXIT or exited else ""
@@ -51,7 +51,7 @@ def _has_ended(line: TreeLine) -> bool:
 
 
 def _of_row(text: Callable[[ForkRow], str]) -> Callable[[TreeLine, int], str]:
-    """Empty for a root, which is no fork."""
+    """A root of the tree is no fork: its cells are empty."""
     return lambda line, _: text(line.row) if line.row else ""
 
 

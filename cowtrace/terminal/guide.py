@@ -38,7 +38,7 @@ def draw_list(pages: Iterable[Page]) -> RenderableType:
 
 
 def table_of(node: SyntaxTreeNode) -> Table:
-    """A Markdown table; numbers stay at the right where the Markdown has them there."""
+    """A Markdown table, aligned as in the Markdown."""
     head, *body = ([inline(cell.children[0]) for cell in row.children] for row in _rows(node))
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for at, cell in enumerate(_rows(node)[0].children):

@@ -80,7 +80,7 @@ def _start(row: MappingRow, _: int) -> str:
 
 
 def _name(row: MappingRow, cells: int) -> str:
-    """Its name with huge pages marked; of a path, the end is kept."""
+    """The mapping's name, with a mark for huge pages. A long path is cut at its start."""
     if row.label is None:
         return MISSING
     mark = "".join(f" +{huge}" for huge in row.huge)

@@ -22,7 +22,7 @@ def write(stream: TextIO, drawable: RenderableType) -> None:
 def lines(
     drawable: RenderableType, width: int = COLUMNS, stream: TextIO | None = None
 ) -> list[str]:
-    """What `stream` can encode of it, without the blanks that rich pads a table's lines with."""
+    """Render lines in the encoding of `stream`, without the blanks that pad rich's tables."""
     console = Console(
         file=stream or sys.stdout,
         width=COLUMNS,  # else rich asks the terminal

@@ -66,7 +66,7 @@ def summary(recording: Recording, name: str) -> str:
 
 
 def origin(recording: Recording) -> str:
-    """Of what, when, and how it was made."""
+    """What was recorded, when, and under which plan and kernel."""
     header = recording.header
     when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(header.started_unix_ns / 1e9))
     what = f"{fit(printable(header.command), 200)}; " if header.command else ""

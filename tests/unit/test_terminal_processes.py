@@ -1,4 +1,4 @@
-"""terminal/processes.py and process_details.py: whole tables at 80 columns, as on a pipe."""
+"""terminal/processes.py: whole tables at 80 columns, as on a pipe."""
 
 from __future__ import annotations
 
