@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 
 from cowtrace import __version__, errors
 
-# Every command and its line in --help, so that --help imports none of them.
+# Every command and its line in --help, sorted, so that --help imports none of them.
 COMMANDS = {
     "completion": "Print the script that completes commands and options in a shell.",
     "demo": "Show live what fork shares and what a write copies.",
@@ -60,7 +60,7 @@ class LazyGroup(click.Group):
     """Finds its commands in cowtrace.cli.NAME, and turns expected failures into exit codes."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(COMMANDS)
+        return [*COMMANDS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
@@ -71,13 +71,13 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(sorted(COMMANDS.items()))
+            formatter.write_dl([*COMMANDS.items()])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete commands, without importing any, and the options of this group."""
         found = [
             CompletionItem(name, help=words)
-            for name, words in sorted(COMMANDS.items())
+            for name, words in COMMANDS.items()
             if name.startswith(incomplete)
         ]
         return found + click.Command.shell_complete(self, ctx, incomplete)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -29,13 +29,9 @@ _PROCESSES = (
                  help="Trace only tasks in this cgroup (v2), as of a container, and below it."),
 )  # fmt: skip
 _KIND = click.option(
-    "--kind",
-    "kinds",
-    type=click.Choice(KINDS),
-    multiple=True,
-    metavar="KIND",
+    "--kind", "kinds", type=click.Choice(KINDS), multiple=True, metavar="KIND",
     help=f"Trace only faults of this kind; may be repeated: {', '.join(KINDS)}.",
-)
+)  # fmt: skip
 
 
 def process_options(command: Command) -> Command:
@@ -93,7 +89,15 @@ class Choice:
 
     def of(self, now: Snapshot) -> Snapshot:
         """Keep the chosen processes and kinds; processes of -p even without a fault."""
-        kept = now.only([*self._chosen(now.processes), *self._quiet(now)])
+        known = {process.pid for process in now.processes}
+        pids = known if self.follow or not self.names else known & {*self.pids}
+        chosen = [p for p in now.processes if p.pid in pids and self._is_called(p.comm)]
+        quiet = [
+            Process(pid, name, None, not proc.exists(pid), None, (), now.unseen)
+            for pid, name in sorted(self.names)
+            if pid not in known
+        ]
+        kept = now.only([*chosen, *quiet])
         if not self.kinds:
             return kept
         return replace(
@@ -110,18 +114,6 @@ class Choice:
     def takes(self, event: Event) -> bool:
         """True if a fault that passed the kernel's filter has a chosen kind and name, too."""
         return (not self.kinds or event.kind in self.kinds) and self._is_called(event.comm)
-
-    def _chosen(self, processes: Iterable[Process]) -> list[Process]:
-        pids = frozenset() if self.follow else frozenset(self.pids)
-        return [p for p in processes if (not pids or p.pid in pids) and self._is_called(p.comm)]
-
-    def _quiet(self, now: Snapshot) -> list[Process]:
-        known = {process.pid for process in now.processes}
-        return [
-            Process(pid, name, None, not proc.exists(pid), None, (), now.unseen)
-            for pid, name in sorted(self.names)
-            if pid not in known
-        ]
 
     def _is_called(self, comm: str) -> bool:
         return self.comm is None or fnmatchcase(comm, self.comm)

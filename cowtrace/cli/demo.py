@@ -31,8 +31,7 @@ _REFRESH = 0.3
 @click.option("--pause", type=click.FloatRange(min=0), metavar="SECONDS", show_default=False,
               help=f"Wait after each act; {_TERMINAL_PAUSE} by default, 0 on a pipe.")  # fmt: skip
 @attach_option
-@click.pass_context
-def demo(ctx: click.Context, pages: int, pause: float | None, plan: str) -> None:
+def demo(pages: int, pause: float | None, plan: str) -> None:
     """Show live what fork shares and what a write copies.
 
     A parent fills memory and forks; child and parent then write it in turn, and once more with
@@ -60,7 +59,7 @@ def demo(ctx: click.Context, pages: int, pause: float | None, plan: str) -> None
     shown.close(played, last)
     agreed = not any(one.disagreements or not one.answer.data_right for one in played)
     if not agreed or last.snapshot.completeness.lost or last.snapshot.unclassified:
-        ctx.exit(EXIT_MISMATCH)
+        click.get_current_context().exit(EXIT_MISMATCH)
 
 
 def _linger(show: Callable[[], None], seconds: float) -> None:

@@ -38,7 +38,7 @@ def export() -> None:
 
 @export.command(
     epilog="\b\nExamples:\n  sudo cowtrace export prometheus\n"
-    "  sudo cowtrace export prometheus --listen :9435 --web-config web.yml",
+    "  sudo cowtrace export prometheus --listen :9435 --web-config web.yml"
 )
 @click.option("--listen", default="127.0.0.1:9435", show_default=True, metavar="HOST:PORT",
               help="Serve /metrics at this address.")  # fmt: skip

@@ -29,19 +29,14 @@ class Output:
 
 
 attach_option = click.option(
-    "--attach",
-    "plan",
-    type=click.Choice(("auto", "fentry", "kprobe", "tracepoint")),
-    default="auto",
-    show_default=True,
+    "--attach", "plan", type=click.Choice(("auto", "fentry", "kprobe", "tracepoint")),
+    default="auto", show_default=True,
     help="Choose the probe plan; auto: the cheapest plan that this kernel supports.",
-)
+)  # fmt: skip
 verbose_option = click.option(
-    "-v",
-    "--verbose",
-    is_flag=True,
+    "-v", "--verbose", is_flag=True,
     help="Also show all page faults, rarer kinds, and the origin of each fault.",
-)
+)  # fmt: skip
 notices_option = click.option(
     "-v", "--verbose", is_flag=True, help="Report which probe plan is attached, and why."
 )
@@ -53,25 +48,17 @@ latency_option = click.option(
 def sort_option(default: str) -> Callable[[Command], Command]:
     """--sort, by a column of the table of processes or of mappings."""
     return click.option(
-        "--sort",
-        type=click.Choice(SORT_KEYS, case_sensitive=False),
-        default=default,
-        show_default=True,
-        help="Sort by this column; rate is /S.",
-    )
+        "--sort", type=click.Choice(SORT_KEYS, case_sensitive=False), default=default,
+        show_default=True, help="Sort by this column; rate is /S.",
+    )  # fmt: skip
 
 
 def rows_option(words: str) -> Callable[[Command], Command]:
     """--rows, which limits tables only; the command gets it as `limit`."""
     return click.option(
-        "--rows",
-        "limit",
-        type=click.IntRange(min=1),
-        default=DEFAULT_ROWS,
-        show_default=True,
-        metavar="N",
-        help=words,
-    )
+        "--rows", "limit", type=click.IntRange(min=1), default=DEFAULT_ROWS, show_default=True,
+        metavar="N", help=words,
+    )  # fmt: skip
 
 
 def form_options(command: Command) -> Command:

@@ -47,9 +47,7 @@ from cowtrace.tracer.filter import Filter
 @attach_option
 @notices_option
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-@click.pass_context
 def record(
-    ctx: click.Context,
     output: str,
     force: bool,
     interval: float,
@@ -137,10 +135,10 @@ def record(
                     if recorder.full or gone or time.monotonic() >= end:
                         break
         if recorder.full:
-            ctx.exit(EXIT_NO_ROOM)
+            click.get_current_context().exit(EXIT_NO_ROOM)
         notice(f"recorded {recorder.sums()}")
         click.echo(f"Read it: cowtrace report {printable(output)}", err=True)
-    ctx.exit(code)
+    click.get_current_context().exit(code)
 
 
 def _only(choice: Choice, command: bool) -> Filter:

@@ -14,13 +14,7 @@ from cowtrace.analysis.processes import DEFAULT_ROWS, Frame, rows
 from cowtrace.cli import launch
 from cowtrace.cli.attach import LATENCY, attach
 from cowtrace.cli.choice import family
-from cowtrace.cli.options import (
-    Form,
-    attach_option,
-    form_options,
-    latency_option,
-    verbose_option,
-)
+from cowtrace.cli.options import Form, attach_option, form_options, latency_option, verbose_option
 from cowtrace.cli.signals import held
 from cowtrace.files import private_file
 from cowtrace.machine import objects
@@ -44,9 +38,7 @@ from cowtrace.text import COLUMNS, fit, printable
 @form_options
 @verbose_option
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.pass_context
 def run(
-    ctx: click.Context,
     output: str | None,
     quiet: bool,
     interval: float,
@@ -134,4 +126,4 @@ def run(
             )  # fmt: skip
             width = console(out).width if can_redraw(out) else COLUMNS
             show(Group(Text(title, style="bold"), render(frame, width)), out)
-    ctx.exit(code)
+    click.get_current_context().exit(code)

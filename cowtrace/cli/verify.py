@@ -32,9 +32,7 @@ from cowtrace.vm import definition
 @click.option("-v", "--verbose", is_flag=True, help="Show all evidence of each check.")
 @attach_option
 @form_options
-@click.pass_context
 def verify(
-    ctx: click.Context,
     claims: Sequence[str],
     kernels: Sequence[str],
     html: str | None,
@@ -82,7 +80,7 @@ def verify(
     if failures:
         raise failures[0]
     if any(check.verdict is Verdict.FAILS for one in made for check in one.checks):
-        ctx.exit(EXIT_MISMATCH)
+        click.get_current_context().exit(EXIT_MISMATCH)
 
 
 def _here(

@@ -119,15 +119,8 @@ def _built(artifact: build.Artifact) -> tuple[str, str, str]:
               help="Give the VM N CPUs.")  # fmt: skip
 @click.option("--icount", is_flag=True,
               help="Make the clock count instructions, 2 ns each; emulated, one CPU.")  # fmt: skip
-@click.pass_context
 def run_command(
-    ctx: click.Context,
-    kernel: str,
-    command: Sequence[str],
-    timeout: float | None,
-    memory: int,
-    cpus: int,
-    icount: bool,
+    kernel: str, command: Sequence[str], timeout: float | None, memory: int, cpus: int, icount: bool
 ) -> None:
     """Run a command on that kernel, as root, in a copy of this project.
 
@@ -148,7 +141,7 @@ def run_command(
         booted = status.stop if status else lambda: None
         code = run.run(known, kernel, command, chosen, booted, timeout_seconds=timeout,
                        memory_mib=memory, cpus=cpus, icount=icount)  # fmt: skip
-    ctx.exit(code)
+    click.get_current_context().exit(code)
 
 
 def _build(known: definition.Definition, names: Sequence[str], *, force: bool = False) -> None:

@@ -9,13 +9,7 @@ import click
 
 from cowtrace import workloads
 from cowtrace.cli.attach import attach
-from cowtrace.cli.options import (
-    Form,
-    attach_option,
-    form_options,
-    lines_of,
-    verbose_option,
-)
+from cowtrace.cli.options import Form, attach_option, form_options, lines_of, verbose_option
 from cowtrace.errors import EXIT_MISMATCH, EXIT_USAGE, CowtraceError
 from cowtrace.machine.csv import CsvLines
 from cowtrace.terminal.screen import show
@@ -34,12 +28,7 @@ DEFAULT_PAGES = 509  # a prime: counts that double, or that halve, show
 @form_options
 @verbose_option
 def workload(
-    name: str | None,
-    pages: int,
-    show_list: bool,
-    plan: str,
-    form: Form,
-    verbose: bool,
+    name: str | None, pages: int, show_list: bool, plan: str, form: Form, verbose: bool
 ) -> None:
     """Run a workload whose counts are known; compare them with the trace.
 

@@ -41,25 +41,22 @@ def trust(
 
 
 def containers(pids: Iterable[int], places: Mapping[int, Place], width: int) -> list[Text]:
-    """A line for each of the first containers: the end of its cgroup, and host PID=container PID.
+    """A line for each of the first containers: `in /docker/4f…: PID 4711=1 4712=7`.
 
-    No line for a process whose container PID equals its host PID.
+    A pair is a host PID and its container PID; processes where these are equal have none.
     """
     inside: dict[str | None, list[str]] = defaultdict(list)
     for pid in dict.fromkeys(pids):
         place = places.get(pid)
         if place and place.is_contained(pid):
             inside[place.cgroup].append(f"{pid}={place.nspid}")
-    lines = [_line(cgroup, pairs, width) for cgroup, pairs in list(inside.items())[:_MOST]]
+    lines = []
+    for cgroup, pairs in list(inside.items())[:_MOST]:
+        shown = UNKNOWN_CGROUP if cgroup is None else fit_end(printable(cgroup), width // 2)
+        lines.append(Text(fit(f"in {shown}: PID {' '.join(pairs)}", width), "dim"))
     if len(inside) > _MOST:
         lines.append(Text(f"and {len(inside) - _MOST:,} containers more", "dim"))
     return lines
-
-
-def _line(cgroup: str | None, pairs: list[str], width: int) -> Text:
-    """`in /docker/4f…: PID 4711=1 4712=7`, cut to `width`."""
-    shown = UNKNOWN_CGROUP if cgroup is None else fit_end(printable(cgroup), width // 2)
-    return Text(fit(f"in {shown}: PID {' '.join(pairs)}", width), "dim")
 
 
 def _alarm(number: int) -> str:

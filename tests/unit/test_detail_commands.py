@@ -182,7 +182,7 @@ def test_stacks(cowtrace: Command, asked: dict[str, Any]) -> None:
     shown = cowtrace("stacks", "0.05", "1").stdout
     assert shown.splitlines()[1].split()[-2:] == ["collect", "/srv/app.py"]
     assert "estimated" in shown
-    assert (asked["samples"], asked.get("details")) == (True, None)
+    assert (asked["samples"], asked["details"]) == (True, frozenset())
 
 
 def test_exact_stacks(cowtrace: Command, asked: dict[str, Any]) -> None:
