@@ -107,6 +107,10 @@ class Choice:
             samples=tuple(row for row in kept.samples if row.kind in self.kinds),
         )
 
+    def with_descendants(self, now: Snapshot) -> Snapshot:
+        """As `of`; also keep descendants of the processes of -p, all of which the kernel traces."""
+        return replace(self, names=(), follow=False).of(families(now, self.pids))
+
     def called(self, now: Snapshot) -> set[int]:
         """Pids of the processes whose name matches --comm."""
         return {process.pid for process in now.processes if self._is_called(process.comm)}

@@ -16,7 +16,7 @@ import click
 
 from cowtrace import tracer
 from cowtrace.cli.attach import attach
-from cowtrace.cli.choice import Choice, families, process_options
+from cowtrace.cli.choice import Choice, process_options
 from cowtrace.cli.live import ENDING, ticks
 from cowtrace.cli.options import attach_option, notice, notices_option
 from cowtrace.cli.signals import held
@@ -176,8 +176,7 @@ class _Watched:
     def __init__(self, live: tracer.Tracer, metrics: Metrics, choice: Choice) -> None:
         from prometheus_client import ProcessCollector
 
-        self._live, self._metrics, self._pids = live, metrics, choice.pids
-        self._choice = replace(choice, names=(), follow=False)  # `families` applies these two
+        self._live, self._metrics, self._choice = live, metrics, choice
         self._own = ProcessCollector(registry=None)  # type: ignore[arg-type]
         self._lock = threading.RLock()
         self._looked = 0.0
@@ -185,8 +184,7 @@ class _Watched:
     def look(self) -> None:
         """Bring the metrics up to date."""
         with self._lock:
-            chosen = families(self._live.snapshot(), self._pids)
-            self._metrics.add(self._choice.of(chosen))
+            self._metrics.add(self._choice.with_descendants(self._live.snapshot()))
             self._live.forget_ended()
             self._looked = time.monotonic()
 

@@ -43,6 +43,7 @@ def start(program: str, command: Sequence[str], held: Held, *, stdout_to_stderr:
     It begins with the signal mask from before `held`, and with the default for what Python
     ignores (SIGPIPE, SIGXFSZ). Raises CowtraceError when the kernel cannot execute it.
     """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # SIG_IGN would reap the command
     redirect = [(os.POSIX_SPAWN_DUP2, 2, 1)] if stdout_to_stderr else []
     try:
         return os.posix_spawn(
@@ -78,20 +79,18 @@ class Shown(Protocol):
 
 
 def follow(
-    pid: int, signals: Held, interval: float | None, look: Callable[[], None], screen: Shown
+    pid: int, signals: Held, interval: float, look: Callable[[], None], screen: Shown
 ) -> int:
     """Wait until the command ends and return its exit code; forward signals to it.
 
-    Calls `look` at each interval (None: never).
+    Calls `look` at each interval.
     """
-    deadline = time.monotonic() + interval if interval else None
+    deadline = time.monotonic() + interval
     while True:
         info = signals.wait(deadline)
-        if info is None and interval:
+        if info is None:
             look()
             deadline = time.monotonic() + interval
-        elif info is None:
-            continue
         elif info.si_signo == signal.SIGCHLD:
             if (code := ended(pid)) is not None:
                 return code

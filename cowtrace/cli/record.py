@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import shlex
-import signal
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,7 +15,7 @@ import click
 from cowtrace import __version__, proc
 from cowtrace.cli import launch
 from cowtrace.cli.attach import attach
-from cowtrace.cli.choice import Choice, families, family, process_options
+from cowtrace.cli.choice import Choice, family, process_options
 from cowtrace.cli.live import ENDING, ticks
 from cowtrace.cli.options import attach_option, notice, notices_option, usage_error
 from cowtrace.cli.recorder import Recorder
@@ -113,7 +112,6 @@ def record(
         signals = stack.enter_context(held(*(launch.HELD if command else ENDING)))
         code = 0
         if command:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # SIG_IGN would reap the command
             pid = launch.start(program, command, signals, stdout_to_stderr=False)
 
             def look() -> None:
@@ -124,12 +122,11 @@ def record(
                 code = launch.follow(pid, signals, interval, look, recorder)
                 look()
         else:
-            filtered = replace(choice, names=(), follow=False)
             count = None if seconds is None else max(1, round(seconds / interval))
             end = math.inf if seconds is None else time.monotonic() + seconds
             with recorder:
                 for _ in ticks(signals, interval, count):
-                    recorder.add(filtered.of(families(live.snapshot(), choice.pids)))
+                    recorder.add(choice.with_descendants(live.snapshot()))
                     gone = choice.pids and not any(map(proc.runs, choice.pids))
                     # Not by count alone: on a busy system an interval takes longer.
                     if recorder.full or gone or time.monotonic() >= end:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
 import time
 from contextlib import ExitStack, nullcontext
@@ -85,7 +84,6 @@ def run(
                 )
             )
             signals = stack.enter_context(held(*launch.HELD))
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # SIG_IGN would reap the command
             started = time.monotonic()
             pid = launch.start(program, command, signals, stdout_to_stderr=out is sys.stdout)
             before: Snapshot | None = None

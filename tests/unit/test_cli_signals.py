@@ -83,7 +83,7 @@ def test_only_what_a_process_sent_is_passed_on(
     coming = iter([info(signal.SIGTERM, code), info(signal.SIGCHLD, 1)])
     signals: Any = SimpleNamespace(wait=lambda deadline: next(coming))
     shown: Any = SimpleNamespace()
-    assert follow(42, signals, None, lambda: None, shown) == 7
+    assert follow(42, signals, 60.0, lambda: None, shown) == 7
     assert sent == passed_on
 
 
