@@ -13,7 +13,7 @@ from cowtrace.cli.attach import attach
 from cowtrace.errors import CowtraceError
 from cowtrace.kernel.plan import Detail
 from cowtrace.kernel.statistics import bpf_statistics
-from cowtrace.model import COPIES, Snapshot
+from cowtrace.model import COPIES
 
 # Short rounds: most are not preempted, even on a busy machine.
 PAGES, ROUNDS = 512, 400
@@ -52,9 +52,9 @@ def measure(used_by: str, details: frozenset[Detail]) -> Cost:
 
     Raises what `attach` raises, and CowtraceError if the kernel's statistics are unavailable.
     """
-    without = _ns_per_copy(_run()[1])
+    _, without = _run()
     with attach("auto", details=details, optional=True) as live:
-        alone = _ns_per_copy(_run()[1])
+        _, alone = _run()
         before, cost_before = live.snapshot(), live.bpf_cost()
         began = time.monotonic()
         with bpf_statistics():
@@ -71,7 +71,7 @@ def measure(used_by: str, details: frozenset[Detail]) -> Cost:
         details=tuple(sorted(live.probe_plan.details)),
         copies=PAGES * ROUNDS,
         traced=(workload.count(*COPIES) or 0) if workload else 0,
-        faults=_faults(after) - _faults(before),
+        faults=sum(p.faults for p in after.processes) - sum(p.faults for p in before.processes),
         bpf_ns=bpf_ns,
         bpf_runs=bpf_runs,
         ns_per_copy_without=without,
@@ -80,8 +80,11 @@ def measure(used_by: str, details: frozenset[Detail]) -> Cost:
     )
 
 
-def _run() -> tuple[int, list[int]]:
-    """The workload's pid, and the nanoseconds of each of its rounds."""
+def _run() -> tuple[int, float]:
+    """The workload's pid, and the nanoseconds of a copy.
+
+    Of its rounds, the 10th percentile counts: those that no other work interrupted.
+    """
     ended = subprocess.run(
         [sys.executable, "-c", _WORK], capture_output=True, text=True, timeout=_PATIENCE_SECONDS
     )
@@ -91,13 +94,4 @@ def _run() -> tuple[int, list[int]]:
             hint="is there memory for some MiB, and may this user fork?",
         )
     pid, took = json.loads(ended.stdout)
-    return int(pid), [int(each) for each in took]
-
-
-def _ns_per_copy(took: list[int]) -> float:
-    """The 10th percentile of the rounds: those that no other work interrupted."""
-    return statistics.quantiles(took, n=10)[0] / PAGES
-
-
-def _faults(now: Snapshot) -> int:
-    return sum(process.faults for process in now.processes)
+    return pid, statistics.quantiles(took, n=10)[0] / PAGES

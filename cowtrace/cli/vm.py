@@ -7,12 +7,11 @@ import json
 from collections.abc import Sequence
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from cowtrace.cli.options import Form, form_options, lines_of, notice
-from cowtrace.terminal.screen import spinner
+from cowtrace.terminal.screen import show, spinner
 from cowtrace.vm import accel, box, build, definition, guest_arch, progress, run
 
 
@@ -89,9 +88,8 @@ def list_command(form: Form) -> None:
         table.add_column(heading, justify="right" if heading == "MIB" else "left", no_wrap=True)
     for name, artifact in [*named, *((f"({name})", root) for name, root in roots)]:
         table.add_row(name, artifact.what.suite, *_built(artifact))
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(Text(f"QEMU uses {accel.choose()}."))
+    show(table)
+    show(Text(f"QEMU uses {accel.choose()}."))
 
 
 def _root(user: definition.Userspace) -> str:
