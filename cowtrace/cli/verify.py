@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -11,12 +12,13 @@ from rich.text import Text
 
 from cowtrace import workloads
 from cowtrace.cli.attach import attach
-from cowtrace.cli.in_vms import in_vms
-from cowtrace.cli.options import Form, Lines, attach_option, form_options, lines_of
+from cowtrace.cli.options import Form, Lines, attach_option, form_options, lines_of, notice
+from cowtrace.cli.vm import build_missing
 from cowtrace.errors import EXIT_MISMATCH, CowtraceError
 from cowtrace.files import private_file
-from cowtrace.terminal.screen import show
-from cowtrace.verify import junit, matrix, page, session, text_report
+from cowtrace.terminal.screen import show, spinner
+from cowtrace.text import printable
+from cowtrace.verify import junit, matrix, page, session, text_report, vms
 from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.groups import Group, choose, groups, title
 from cowtrace.vm import definition
@@ -70,7 +72,7 @@ def verify(
         ]
         if known:
             in_order = tuple(dict.fromkeys(kernels))
-            made = in_vms(known, in_order, (*claims, "--attach", plan), lines, failures)
+            made = _in_vms(known, in_order, (*claims, "--attach", plan), lines, failures)
             if not lines:
                 show(matrix.matrix(made))
         else:
@@ -103,6 +105,41 @@ def _here(
     if not lines:
         show(text_report.summary(made))
     return matrix.KernelChecks(os.uname().release, tuple(made), ())
+
+
+def _in_vms(
+    known: definition.Definition,
+    kernels: Sequence[str],
+    arguments: Sequence[str],
+    lines: Lines | None,
+    failures: list[CowtraceError],
+) -> tuple[matrix.KernelChecks, ...]:
+    """Build what is missing, then verify on one kernel after the other with these arguments.
+
+    If a kernel fails, keep its checks so far, add the error to `failures`, and run the next one.
+    `lines` gets each check at once, with the kernel's name as `vm`.
+    """
+    build_missing(known, kernels)
+    made = []
+    for kernel in kernels:
+        seen: list[Check] = []
+        start = time.monotonic()
+        try:
+            with spinner(f"kernel {kernel}: booting") as status:
+                if not status:
+                    notice(f"kernel {kernel}: booting")
+                for check in vms.checks_on(kernel, arguments):
+                    seen.append(check)
+                    if status:
+                        status.update(Text(f"kernel {kernel}: {printable(title(check.group))}"))
+                    if lines:
+                        lines({**check.as_dict(), "vm": kernel})
+        except CowtraceError as error:
+            failures.append(error)
+            notice(str(error))
+        notice(f"kernel {kernel}: {len(seen)} checks, {time.monotonic() - start:.0f} s")
+        made.append(matrix.KernelChecks(kernel, tuple(seen), vms.versions(known, kernel)))
+    return tuple(made)
 
 
 def _list(chosen: Sequence[Group], lines: Lines | None) -> None:

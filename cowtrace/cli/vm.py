@@ -40,7 +40,7 @@ def build_command(kernels: Sequence[str], force: bool, with_box: bool) -> None:
     names = kernels or known.usual
     if with_box:
         box.require(known, names)
-    _build(known, names, force=force)
+    build_missing(known, names, force=force)
     if with_box:
         box.publish(known, names, notice, force=force)
     for name in dict.fromkeys(names):
@@ -130,7 +130,7 @@ def run_command(
     item = known.kernel(kernel)
     if build.missing(known, [kernel]):
         click.echo(f"cowtrace: kernel {kernel} is not built yet: building it", err=True)
-        _build(known, [kernel])
+        build_missing(known, [kernel])
     chosen = accel.choose(guest=guest_arch.of(item.arch).machine)
     if icount:
         chosen, cpus = accel.Accel(False, "--icount"), 1
@@ -142,7 +142,10 @@ def run_command(
     click.get_current_context().exit(code)
 
 
-def _build(known: definition.Definition, names: Sequence[str], *, force: bool = False) -> None:
+def build_missing(
+    known: definition.Definition, names: Sequence[str], *, force: bool = False
+) -> None:
+    """Build what these kernels need and lack; show the progress on stderr."""
     artifacts = build.missing(known, names, force=force)
     with progress.shown(len(artifacts)) as watcher:
         build.build(known, artifacts, watcher, force=force)
