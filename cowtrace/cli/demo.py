@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import replace
 
 import click
@@ -44,10 +43,11 @@ def demo(pages: int, pause: float | None, plan: str) -> None:
     if pause is None:
         pause = _TERMINAL_PAUSE if on_terminal else 0.0
     played: list[Played] = []
-    with ExitStack() as stack:
-        counts = stack.enter_context(attach(plan, region=(REGION_START, REGION_END)))
-        stage = stack.enter_context(Stage(counts.snapshot, pages))
-        shown = stack.enter_context(presenter.Presenter(sys.stdout, live=on_terminal))
+    with (
+        attach(plan, region=(REGION_START, REGION_END)) as counts,
+        Stage(counts.snapshot, pages) as stage,
+        presenter.Presenter(sys.stdout, live=on_terminal) as shown,
+    ):
         shown.open()
         for number, act in enumerate(Act, start=1):
             shown.announce(number, act, pages)

@@ -6,7 +6,6 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -94,17 +93,11 @@ def prometheus(
             hint="listen on 127.0.0.1, name passwords in a --web-config, or take --allow-remote",
             exit_code=EXIT_USAGE,
         )
-    with ExitStack() as stack:
-        live = stack.enter_context(
-            attach(
-                plan,
-                verbose=verbose,
-                details=frozenset({"generation"}),
-                optional=True,
-                only=replace(choice.in_kernel(), follow=bool(choice.pids)),
-            )
-        )
-        signals = stack.enter_context(held(*ENDING))
+    tracing = attach(
+        plan, verbose=verbose, details=frozenset({"generation"}), optional=True,
+        only=replace(choice.in_kernel(), follow=bool(choice.pids)),
+    )  # fmt: skip
+    with tracing as live, held(*ENDING) as signals:
         watched = _Watched(live, Metrics(Places(), groups), choice)
         watched.look()
 
@@ -112,14 +105,14 @@ def prometheus(
             encode, kind = exposition.choose_encoder(accept)
             return encode(watched), kind
 
-        bound = stack.enter_context(server.served(host, port, config, page))
-        scheme = "https" if config.tls else "http"
-        shown = f"[{host}]" if ":" in host else host or "*"
-        notice(f"{scheme}://{shown}:{bound}{server.PATH}")
-        if config.users and not config.tls and not server.is_loopback(host):
-            notice("without a tls_server_config, passwords can be read on their way")
-        for _ in ticks(signals, interval, None):
-            watched.look()
+        with server.served(host, port, config, page) as bound:
+            scheme = "https" if config.tls else "http"
+            shown = f"[{host}]" if ":" in host else host or "*"
+            notice(f"{scheme}://{shown}:{bound}{server.PATH}")
+            if config.users and not config.tls and not server.is_loopback(host):
+                notice("without a tls_server_config, passwords can be read on their way")
+            for _ in ticks(signals, interval, None):
+                watched.look()
 
 
 @export.command(epilog="\b\nExample:\n  cowtrace export dashboard > cowtrace.json")

@@ -6,7 +6,6 @@ import math
 import os
 import shlex
 import time
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,17 +81,11 @@ def record(
     if not no_latency:
         details.add("latency")
     samples = set() if no_stacks else {"samples"}
-    with ExitStack() as stack:
-        live = stack.enter_context(
-            attach(
-                plan,
-                verbose=verbose,
-                details=frozenset(details),
-                optional=True,
-                samples=not no_stacks,
-                only=_only(choice, bool(command)),
-            )
-        )
+    tracing = attach(
+        plan, verbose=verbose, details=frozenset(details), optional=True, samples=not no_stacks,
+        only=_only(choice, bool(command)),
+    )  # fmt: skip
+    with tracing as live, held(*(launch.HELD if command else ENDING)) as signals:
         began = live.snapshot()
         header = Header(
             version=__version__,
@@ -109,7 +102,6 @@ def record(
         )
         # Redrawing a line would overwrite what the command writes to stderr.
         recorder = Recorder(Writer(Path(output), header, force=force), live=not command)
-        signals = stack.enter_context(held(*(launch.HELD if command else ENDING)))
         code = 0
         if command:
             pid = launch.start(program, command, signals, stdout_to_stderr=False)

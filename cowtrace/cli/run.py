@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 
 import click
 
@@ -74,20 +74,15 @@ def run(
     places = Places()
     # Opened before the command starts: a bad path must not cost the command's work.
     with private_file(output) if output else nullcontext(default) as out:
-        with ExitStack() as stack:
-            counts = stack.enter_context(
-                attach(
-                    plan,
-                    verbose=verbose,
-                    page_faults=verbose,
-                    details=LATENCY if latency else frozenset(),
-                )
-            )
-            signals = stack.enter_context(held(*launch.HELD))
+        details = LATENCY if latency else frozenset()
+        with (
+            attach(plan, verbose=verbose, page_faults=verbose, details=details) as counts,
+            held(*launch.HELD) as signals,
+            BottomScreen(sys.stderr) as screen,
+        ):
             started = time.monotonic()
             pid = launch.start(program, command, signals, stdout_to_stderr=out is sys.stdout)
             before: Snapshot | None = None
-            screen = stack.enter_context(BottomScreen(sys.stderr))
 
             def look() -> None:
                 """Read the cgroups and containers of the processes; redraw."""

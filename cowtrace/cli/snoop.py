@@ -6,7 +6,6 @@ import json
 import shutil
 import sys
 import time
-from contextlib import ExitStack
 
 import click
 
@@ -49,12 +48,11 @@ def snoop(choice: Choice, count: int | None, plan: str, form: Form, verbose: boo
     Faults that come faster than they can be written are dropped. Their number is reported on
     stderr; with --json, in an object with the field `dropped`. Ctrl-C ends the command.
     """
-    with ExitStack() as stack:
-        live = stack.enter_context(
-            attach(plan, verbose=verbose, events=True, details=frozenset({"latency"}),
-                   optional=True, only=choice.in_kernel())
-        )  # fmt: skip
-        signals = stack.enter_context(held(*ENDING))
+    tracing = attach(
+        plan, verbose=verbose, events=True, details=frozenset({"latency"}), optional=True,
+        only=choice.in_kernel(),
+    )  # fmt: skip
+    with tracing as live, held(*ENDING) as signals:
         lines = EventLines(
             width=shutil.get_terminal_size().columns if sys.stdout.isatty() else COLUMNS,
             wide=verbose,
