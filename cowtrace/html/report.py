@@ -6,10 +6,9 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from cowtrace.analysis.questions import answers
-from cowtrace.analysis.questions.answer import Answer, absent
-from cowtrace.analysis.questions.prose import in_words
-from cowtrace.analysis.questions.sums import copied_bytes, ending
+from cowtrace.analysis.questions import answers, in_words
+from cowtrace.analysis.questions.answer import Answer, absent, copied_bytes
+from cowtrace.analysis.questions.sums import ending
 from cowtrace.analysis.stacks import Node, depth, stack_tree
 from cowtrace.errors import CowtraceError
 from cowtrace.html.parts import PAGE, POLICY, SCRIPT, STYLE

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from cowtrace.analysis.questions import answers
+from cowtrace.analysis.questions import answers, in_words
 from cowtrace.analysis.questions.compare import Comparison
-from cowtrace.analysis.questions.places import contained_objects
-from cowtrace.analysis.questions.prose import in_words
+from cowtrace.analysis.questions.sums import contained
 from cowtrace.recording import Recording
 
 
@@ -29,7 +28,10 @@ def report(recording: Recording, name: str) -> dict[str, Any]:
         "closed": recording.closed,
         "ended": recording.ended,
         "in_words": in_words(found),
-        "contained": contained_objects(recording),
+        "contained": [
+            {"pid": pid, "nspid": place.nspid, "cgroup": place.cgroup}
+            for pid, place in contained(recording).items()
+        ],
         "answers": [
             {
                 "number": answer.number,

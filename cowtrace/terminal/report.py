@@ -7,12 +7,11 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
-from cowtrace.analysis.questions import answers
-from cowtrace.analysis.questions.answer import Answer, Quality
-from cowtrace.analysis.questions.places import contained
-from cowtrace.analysis.questions.prose import in_words, pace
-from cowtrace.analysis.questions.sums import copied_size, ending
-from cowtrace.numbers import MISSING, count
+from cowtrace.analysis.questions import answers, in_words
+from cowtrace.analysis.questions.answer import Answer, Quality, copied_bytes
+from cowtrace.analysis.questions.speed import pace
+from cowtrace.analysis.questions.sums import contained, ending
+from cowtrace.numbers import MISSING, count, size
 from cowtrace.recording import Recording
 from cowtrace.terminal.footer import containers
 from cowtrace.text import fit, padded, printable, wrap
@@ -59,7 +58,7 @@ def summary(recording: Recording, name: str) -> str:
     words = f"{printable(name)}: {recording.seconds:,.1f} s, {_number(processes, 'process', 'es')}"
     if "generation" in recording.header.details:
         words += f", {_number(forks, 'fork')}"
-    words += f": {copied_size(recording)} copied."
+    words += f": {size(copied_bytes(recording), ' ')} copied."
     if recording.ended or not recording.closed:
         words += f" {ending(recording)}"
     return words

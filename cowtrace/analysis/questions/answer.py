@@ -1,4 +1,4 @@
-"""What an answer is made of: frozen values that a terminal, a page and a comparison show."""
+"""Define answers and their measures: frozen values that reports and comparisons render."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cowtrace.recording import Recording
 
 
 class Unit(enum.Enum):
-    """Of a measure's value."""
+    """The unit of a measure's value."""
 
     BYTES = "bytes"
     BYTES_PER_SECOND = "bytes/s"
@@ -27,7 +27,7 @@ class Quality(enum.Enum):
     EXACT = "exact"
     UPPER_BOUND = "upper bound"
     LOWER_BOUND = "lower bound"  # something was lost, or could not be classified
-    INCOMPLETE = "incomplete"  # some was lost, some may count twice: neither bound
+    INCOMPLETE = "incomplete"  # some was lost, some may be counted twice: neither bound
     ESTIMATE = "estimate"  # from samples
     NOT_RECORDED = "not recorded"
     NOT_SEEN = "not seen by this plan"
@@ -42,9 +42,9 @@ class Measure:
     unit: Unit
     quality: Quality
     faults: int | None = None  # beside bytes
-    one_off: bool = False  # of this recording only: a fork by its number
-    aside: bool = False  # divides the answer's bytes once more, by something else
-    phase: str | None = None  # of the program: what was copied in it; None: no sum of a phase
+    one_off: bool = False  # means nothing in another recording: a fork by its number
+    aside: bool = False  # another division of the answer's bytes, not a part beside the others
+    phase: str | None = None  # the phase of the program in which these bytes were copied, if one
 
     @property
     def text(self) -> str:
@@ -56,14 +56,14 @@ class Measure:
 class Answer:
     """The answer to one question."""
 
-    number: int  # 1 to 10, as users ask most
+    number: int  # 1 to 10; the most frequent question first
     question: str
     measures: tuple[Measure, ...]
     note: str | None = None  # a sentence
 
 
 def amount(value: float | None, unit: Unit) -> str:
-    """A value as it is read."""
+    """Format a value with its unit."""
     if value is None:
         return MISSING
     if unit is Unit.BYTES:
@@ -76,26 +76,31 @@ def amount(value: float | None, unit: Unit) -> str:
 
 
 def quality(recording: Recording, *kinds: FaultKind) -> Quality:
-    """Of the counts of these kinds together."""
+    """How far to trust the counts of these kinds together."""
     now = recording.last
     if now.unseen.issuperset(kinds):
         return Quality.NOT_SEEN
-    # kernel/plan.py: threads that race for one page, and spurious faults, are in its counts.
+    # kernel/plan.py: this plan also counts threads that race for a page, and spurious faults.
     bounded = {FaultKind.COPIED, FaultKind.REUSED}
     above = now.plan == "tracepoint" and bool(bounded & set(kinds))
     if now.completeness.lost or now.unclassified:
-        # There, a copy whose allocation was missed counts as reused, besides.
+        # With that plan, a copy whose allocation was missed is also counted as reused.
         return Quality.INCOMPLETE if above else Quality.LOWER_BOUND
     return Quality.UPPER_BOUND if above else Quality.EXACT
 
 
 def copies(recording: Recording) -> Quality:
-    """Of copied bytes."""
+    """How far to trust copied bytes."""
     return quality(recording, *COPIES)
 
 
+def copied_bytes(recording: Recording) -> int:
+    """Bytes copied by all processes."""
+    return sum(process.copied_bytes for process in recording.last.processes)
+
+
 def largest(sums: Counter[str], most: int | None, accuracy: Quality, others: str) -> list[Measure]:
-    """The largest sums of bytes by name, and the rest as one: `others` with its number put in."""
+    """The largest sums of bytes by name, and one of the rest; `others`: its name, with `{}`."""
     first = sums.most_common(most)
     found = [Measure(name, copied, Unit.BYTES, accuracy) for name, copied in first]
     rest = sums.total() - sum(copied for _, copied in first)
@@ -106,11 +111,15 @@ def largest(sums: Counter[str], most: int | None, accuracy: Quality, others: str
 
 
 def absent(recording: Recording, detail: str) -> Quality:
-    """Why a recording lacks it: it was not requested, or the plan does not support it."""
+    """Why a recording lacks a detail: it was not requested, or the plan does not support it."""
     asked = detail in recording.header.asked
     return Quality.NOT_SEEN if asked else Quality.NOT_RECORDED
 
 
-def missing(name: str, unit: Unit = Unit.BYTES, why: Quality = Quality.NOT_RECORDED) -> Measure:
-    """A number that is not there."""
-    return Measure(name, None, unit, why)
+def unrecorded(
+    recording: Recording, detail: str, *names: str, unit: Unit = Unit.BYTES
+) -> tuple[Measure, ...]:
+    """Measures without a value, by name; empty if the recording has the detail."""
+    if detail in recording.header.details:
+        return ()
+    return tuple(Measure(name, None, unit, absent(recording, detail)) for name in names)

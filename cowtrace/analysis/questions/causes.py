@@ -1,8 +1,10 @@
-"""Attribute copies to mappings, code and page sources, and sum the time they took."""
+"""Attribute copies to mappings, code, phases and page sources, and sum the time they took."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from functools import lru_cache
 from pathlib import PurePath
 
 from cowtrace.analysis.latency import SIDES, timings
@@ -12,26 +14,35 @@ from cowtrace.analysis.questions.answer import (
     Measure,
     Quality,
     Unit,
-    absent,
     copies,
     largest,
-    missing,
+    unrecorded,
 )
-from cowtrace.analysis.questions.phases import phases
-from cowtrace.analysis.stacks import NO_STACK, Node, functions, stack_tree
+from cowtrace.analysis.stacks import NO_STACK, Node, functions, leaves, stack_tree
 from cowtrace.model import COPIES, FaultKind, Source
 from cowtrace.recording import Recording
 from cowtrace.text import printable
 
 MOST = 6  # mappings, functions
 _TIMED = (FaultKind.COPIED, FaultKind.REUSED)
+# Phases, and names of functions in CPython, CRuby, glibc and jemalloc. A stack belongs to the first
+# phase that any of its calls matches: a collection at exit is shutdown.
+_PHASES = (
+    ("shutdown", r"Py_Finalize|finalize_modules|ruby_cleanup|^_*run_exit_handlers|^_?exit$"),
+    ("garbage collection", r"gc_collect|_PyGC|deduce_unreachable|move_unreachable|update_refs"
+     r"|subtract_refs|^gc_(mark|sweep|start|marks)|rb_gc|^gc\.collect"),
+    ("allocator", r"^_*(int_)?(malloc|free|realloc|calloc)|_?PyObject_(Malloc|Free)|^je_|arena_"
+     r"|malloc_consolidate|unlink_chunk|pymalloc|_PyMem_"),
+    ("reference counts", r"Py_(INC|DEC)REF|_Py_Dealloc|list_(iter|slice|item)|listiter_next"
+     r"|tupleiter_next"),
+)  # fmt: skip
 
 
 def by_mapping(recording: Recording, most: int | None = MOST) -> Answer:
-    """3: heap, stack, anonymous memory, files: the `most` largest, and the sum of the others."""
+    """3: heap, stack, anonymous memory, files: the `most` largest, and the sum of the rest."""
     question = "In which mapping?"
-    if "mapping" not in recording.header.details:
-        return Answer(3, question, (missing("mappings", why=absent(recording, "mapping")),))
+    if missing := unrecorded(recording, "mapping", "mappings"):
+        return Answer(3, question, missing)
     sums = Counter[str]()
     for row in recording.last.details:
         if row.kind in COPIES:
@@ -41,73 +52,84 @@ def by_mapping(recording: Recording, most: int | None = MOST) -> Answer:
 
 
 def mapping_name(raw: str | None) -> str:
-    """`[heap]`, `libc.so.6`: of a path the last part."""
+    """`[heap]`, `libc.so.6`: the last part of a path."""
     if raw is None:
         return "unknown"
     return printable(raw if raw.startswith("[") else PurePath(raw).name or raw)
 
 
 def by_code(recording: Recording, most: int | None = MOST, tree: Node | None = None) -> Answer:
-    """4: which code, in which phase: from samples of copies, the `most` largest functions."""
+    """4: phases, then the `most` functions that copied most, from samples of copies."""
     question = "By which code, in which phase?"
-    if "samples" not in recording.header.details:
-        return Answer(4, question, (missing("code"),))
+    if missing := unrecorded(recording, "samples", "code"):
+        return Answer(4, question, missing)
     tree = tree or stack_tree(recording.last, recording.last.samples)
     found = [
         Measure(f"phase: {phase}", copied, Unit.BYTES, Quality.ESTIMATE, phase=phase)
-        for phase, copied in phases(tree)
+        for phase, copied in _phases(tree)
     ]
     sums = Counter[str]()  # two files of one name can have a function of one name
     for each in functions(tree):
         if each.self_bytes and each.call.name != NO_STACK:
             sums[each.call.label] += each.self_bytes
-    found += [
-        Measure(name, copied, Unit.BYTES, Quality.ESTIMATE)
-        for name, copied in sums.most_common(most)
-    ]
+    first = sums.most_common(most)
+    found += [Measure(name, copied, Unit.BYTES, Quality.ESTIMATE) for name, copied in first]
     return Answer(4, question, tuple(found), "From samples of the copies and their stacks.")
 
 
 def by_source(recording: Recording) -> Answer:
     """7: whether THP, hugetlb or KSM make it worse."""
     question = "Is THP, hugetlb or KSM making it worse?"
-    if recording.last.plan == "tracepoint":
-        names = ("huge pages (THP)", "hugetlb", "KSM")
-        return Answer(7, question, tuple(missing(n, why=Quality.NOT_SEEN) for n in names))
     sums = Counter[Source]()
     for process in recording.last.processes:
         for row in process.rows:
             if row.kind in COPIES:
                 sums[row.source] += row.bytes
+    values = {
+        "huge pages (THP)": sums[Source.THP],
+        "hugetlb": sums[Source.HUGETLB],
+        "KSM": sums[Source.KSM],
+    }
+    if recording.last.plan == "tracepoint":
+        unseen = (Measure(name, None, Unit.BYTES, Quality.NOT_SEEN) for name in values)
+        return Answer(7, question, tuple(unseen))
+    values["small pages"] = sums[Source.ANON] + sums[Source.FILE]
     accuracy = copies(recording)
-    found = (
-        Measure("huge pages (THP)", sums[Source.THP], Unit.BYTES, accuracy),
-        Measure("hugetlb", sums[Source.HUGETLB], Unit.BYTES, accuracy),
-        Measure("KSM", sums[Source.KSM], Unit.BYTES, accuracy),
-        Measure("small pages", sums[Source.ANON] + sums[Source.FILE], Unit.BYTES, accuracy),
-    )
+    found = tuple(Measure(name, n, Unit.BYTES, accuracy) for name, n in values.items())
     return Answer(7, question, found)
 
 
 def latency(recording: Recording) -> Answer:
-    """8: what the parent's write path pays, the child's apart."""
+    """8: the time that copies and re-marks cost, by side: parent, child, other."""
     question = "What latency does the parent's write path pay?"
-    if "latency" not in recording.header.details:
-        why = absent(recording, "latency")
-        return Answer(8, question, (missing("time in faults", Unit.NS, why),))
+    if missing := unrecorded(recording, "latency", "time in faults", unit=Unit.NS):
+        return Answer(8, question, missing)
     found = []
     for timing in sorted(timings(recording.last), key=lambda t: (SIDES.index(t.side), t.kind)):
         if timing.kind not in _TIMED or not timing.faults:
             continue
         name = f"{timing.side}, {timing.kind.label}"
-        found.append(
-            Measure(f"{name}, in all", timing.ns, Unit.NS, Quality.EXACT, faults=timing.faults)
-        )
+        found.append(Measure(f"{name}, in all", timing.ns, Unit.NS, Quality.EXACT, timing.faults))
         for share in (0.5, 0.99):
-            bucket = timing.percentile(share)
-            bound = None if bucket is None else float(2 << bucket)
-            found.append(
-                Measure(f"{name}, p{share * 100:.0f}", bound, Unit.NS, Quality.UPPER_BOUND)
-            )
+            below = float(timing.below_ns(share) or 0)  # known: it has faults
+            bound = f"{name}, p{share * 100:.0f}"
+            found.append(Measure(bound, below, Unit.NS, Quality.UPPER_BOUND))
     note = None if found else "No fault was timed."
     return Answer(8, question, tuple(found), note)
+
+
+def _phases(root: Node) -> tuple[tuple[str, int], ...]:
+    """Bytes by phase, the largest first; code without a known phase is left out."""
+    sums = Counter[str]()
+    for calls, copied in leaves(root):
+        first = min((_rank(call.name) for call in calls), default=len(_PHASES))
+        if first < len(_PHASES):
+            sums[_PHASES[first][0]] += copied
+    return tuple(sums.most_common())
+
+
+@lru_cache(maxsize=1 << 14)
+def _rank(name: str) -> int:
+    """Index of the first phase that the function belongs to; the number of phases if none."""
+    found = (at for at, (_, pattern) in enumerate(_PHASES) if re.search(pattern, name))
+    return next(found, len(_PHASES))

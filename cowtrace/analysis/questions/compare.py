@@ -1,4 +1,4 @@
-"""Compare two recordings, question by question; say whether they can be compared."""
+"""Compare two recordings, question by question; state whether they are comparable."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cowtrace.analysis.questions import answers
-from cowtrace.analysis.questions.answer import Measure, Quality, Unit, copies
-from cowtrace.analysis.questions.sums import copied_bytes
+from cowtrace.analysis.questions.answer import Measure, Quality, Unit, copied_bytes, copies
 from cowtrace.numbers import size
 from cowtrace.recording import Recording
 
-_ALIKE = 0.1  # of the longer one: about the same time
-_FEW_NAMELESS = 0.05  # of the copies, code without a name
-_SAME = 0.005  # a change of less than half a percent is none
+_ALIKE = 0.1  # of the longer time: the two are about the same
+_FEW_NAMELESS = 0.05  # of the copies: code without a name that casts no doubt
+_SAME = 0.005  # a smaller change counts as none
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,7 @@ class Change:
 
     @property
     def share(self) -> float | None:
-        """-0.73: 73 % less. None: no telling, or from 0."""
+        """-0.73: 73 % less. None: a value is missing, or was 0 before."""
         if self.before is None or self.after is None or not self.before:
             return 0.0 if self.before == self.after == 0 else None
         return self.after / self.before - 1
@@ -35,7 +34,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What changed of one answer."""
+    """The changes of one answer's measures."""
 
     number: int
     question: str
@@ -44,7 +43,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The whole of it."""
+    """A whole comparison."""
 
     verdict: str  # the first line, in plain words
     doubts: tuple[str, ...]  # why the two may not be comparable, a sentence each
@@ -52,7 +51,7 @@ class Comparison:
 
 
 def compare(before: Recording, after: Recording, names: tuple[str, str]) -> Comparison:
-    """Names are shown as they are: safe to print."""
+    """Compare them. `names` must be safe to print."""
     return Comparison(
         _verdict(before, after, names),
         tuple(_doubts(before, after, names)),
@@ -62,9 +61,8 @@ def compare(before: Recording, after: Recording, names: tuple[str, str]) -> Comp
 
 def _sections(before: Recording, after: Recording) -> tuple[Section, ...]:
     found = []
-    # Whole lists: of what one recording has and the other's list was cut before, nobody knows.
-    both = zip(answers(before, most=None), answers(after, most=None), strict=True)
-    for old, new in both:
+    # Whole lists: a cut one would not say whether it has what the other has.
+    for old, new in zip(answers(before, most=None), answers(after, most=None), strict=True):
         was, now = _by_name(old.measures), _by_name(new.measures)
         changes = tuple(
             Change(
@@ -85,9 +83,9 @@ def _by_name(measures: tuple[Measure, ...]) -> dict[str, Measure]:
 
 
 def _absent(other: Measure, those: tuple[Measure, ...]) -> float | None:
-    """Of a mapping or function that only the other recording has: 0 where they were recorded.
+    """The value of a mapping or function that only the other recording has.
 
-    A share, a rate, a time of what did not happen is not 0: there is none.
+    0 where they were recorded. A share, rate or time of what did not happen is None.
     """
     counted = other.unit in (Unit.BYTES, Unit.FAULTS)
     return 0.0 if counted and any(measure.value is not None for measure in those) else None
@@ -141,11 +139,8 @@ def _doubts(before: Recording, after: Recording, names: tuple[str, str]) -> Iter
 
 
 def _nameless(recording: Recording) -> float:
-    """Of all sampled copies those with no name in their stack: 0 to 1."""
+    """The share of sampled copies without a name in their stack: 0 to 1."""
     rows = recording.last.samples
-    nameless = sum(
-        row.faults
-        for row in rows
-        if row.user_stack and not any(frame.module for frame in row.user_stack)
-    )
+    stacks = ((row.user_stack, row.faults) for row in rows if row.user_stack)
+    nameless = sum(faults for stack, faults in stacks if not any(f.module for f in stack))
     return nameless / (sum(row.faults for row in rows) or 1)

@@ -8,8 +8,8 @@ from pathlib import Path
 from made_recordings import make
 from snapshots import PAGE, SECOND, calls, detail, fork, mapping, process, row, snapshot
 
-from cowtrace.analysis.questions import answers
-from cowtrace.analysis.questions.prose import in_words, pace
+from cowtrace.analysis.questions import answers, in_words
+from cowtrace.analysis.questions.speed import pace
 from cowtrace.model import FaultKind, MappingType
 from cowtrace.recording import Point, Recording
 
