@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cowtrace.errors import EXIT_NO_VM, EXIT_USAGE, CowtraceError
 from cowtrace.vm import build, guest_arch, image_store, manifest, programs, root
-from cowtrace.vm.definition import Definition
+from cowtrace.vm.definition import Definition, Kernel
 from cowtrace.vm.tree import add
 
 BOX = "cowtrace.box"
@@ -42,7 +42,7 @@ def folder(environ: Mapping[str, str] = os.environ) -> Path:
 
 def find(definition: Definition, kernel: str) -> Box:
     """The box of this kernel. Raises CowtraceError for an unknown kernel or a missing box."""
-    kernel_place, box_place = _places(definition, kernel)
+    kernel_place, box_place = _places(definition, _native_kernel(definition, kernel))
     made = manifest.read(box_place)
     if not made or not manifest.read(kernel_place):
         what = f"kernel {kernel}" if made else "the box"
@@ -59,48 +59,39 @@ def find(definition: Definition, kernel: str) -> Box:
 def require(definition: Definition, names: Sequence[str]) -> None:
     """Raises CowtraceError if a kernel can have no box here, or a program is missing."""
     for name in names:
-        _places(definition, name)
+        _native_kernel(definition, name)
     for program in ("qemu-img", "vagrant"):
         programs.find(program)
 
 
 def publish(
-    definition: Definition,
-    names: Sequence[str],
-    on_step: Callable[[str], None],
-    *,
-    force: bool = False,
+    definition: Definition, names: Sequence[str], say: Callable[[str], None], *, force: bool = False
 ) -> None:
     """Make the box, and copy these kernels beside it, unless they are there and current.
 
-    Their images must be built. Raises CowtraceError when a step fails.
+    Their images must be built, and `require` must have passed. Raises CowtraceError when a step
+    fails.
     """
     top = folder()
-
-    def waiting() -> None:
-        on_step("another build is running: waiting for it")
-
-    with image_store.locked(top, waiting) as lock:
+    with image_store.locked(top, say) as lock:
         top.chmod(0o755)
-        image_store.clean(top, _current(definition))
+        current = (_places(definition, item) for item in definition.kernels)
+        image_store.clean(top, frozenset(place.name for pair in current for place in pair))
         for name in names:
             item = definition.kernel(name)
             kernel = build.kernel_artifact(item)
             image = build.root_artifact(definition.userspace_of(item))
-            kernel_place, box_place = _places(definition, name)
+            kernel_place, box_place = _places(definition, item)
             if force or _outdated(kernel_place, kernel):
-                on_step(f"copying kernel {name} to {top}")
+                say(f"copying kernel {name} to {top}")
                 _copy(kernel, kernel_place)
             if force or _outdated(box_place, image):
-                on_step(f"packing the root image as a box in {top}")
-                _pack(image, box_place, lock, on_step)
+                say(f"packing the root image as a box in {top}")
+                _pack(image, box_place, lock, say)
 
 
-def _places(definition: Definition, name: str) -> tuple[Path, Path]:
-    """The published folders of a kernel, and of its userspace's box.
-
-    Raises CowtraceError for an unknown kernel, and for one of another architecture.
-    """
+def _native_kernel(definition: Definition, name: str) -> Kernel:
+    """Raises CowtraceError for an unknown kernel, and for one of another architecture."""
     item = definition.kernel(name)
     if guest_arch.of(item.arch) != guest_arch.native():
         raise CowtraceError(
@@ -108,25 +99,19 @@ def _places(definition: Definition, name: str) -> tuple[Path, Path]:
             hint=f"use: cowtrace vm run {name} -- COMMAND",
             exit_code=EXIT_USAGE,
         )
+    return item
+
+
+def _places(definition: Definition, item: Kernel) -> tuple[Path, Path]:
+    """The published folders of a kernel, and of its userspace's box."""
     image = build.root_artifact(definition.userspace_of(item)).place.name
     return folder() / build.kernel_artifact(item).place.name, folder() / f"box-{image}"
-
-
-def _current(definition: Definition) -> frozenset[str]:
-    """Names of the folders that this definition can have."""
-    kernels = definition.kernels
-    images = {build.root_artifact(definition.userspace_of(item)).place.name for item in kernels}
-    return frozenset(
-        [build.kernel_artifact(item).place.name for item in kernels]
-        + [f"box-{image}" for image in images]
-    )
 
 
 def _outdated(place: Path, artifact: build.Artifact) -> bool:
     """True if the artifact was built again since it was published, or never published."""
     published, built = manifest.read(place), artifact.manifest
-    if not built:
-        raise ValueError(f"the {artifact.name} is not built")
+    assert built
     return not published or not set(built.sha256) <= set(published.sha256)
 
 
@@ -138,7 +123,7 @@ def _copy(artifact: build.Artifact, place: Path) -> None:
         _readable(new)
 
 
-def _pack(artifact: build.Artifact, place: Path, lock: int, on_step: Callable[[str], None]) -> None:
+def _pack(artifact: build.Artifact, place: Path, lock: int, say: Callable[[str], None]) -> None:
     """Write the box: a tar archive of a disk image and its metadata."""
     made = artifact.manifest
     assert made
@@ -153,7 +138,7 @@ def _pack(artifact: build.Artifact, place: Path, lock: int, on_step: Callable[[s
             place.parent / "build.log",
             what="packing the root image",
             keep_open=(lock,),
-            on_line=on_step,
+            on_line=say,
         )
         packed = replace(made, sha256=(*made.sha256, *manifest.digests(disk)))
         gib = -(-(artifact.place / root.IMAGE).stat().st_size // (1 << 30))

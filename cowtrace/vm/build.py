@@ -80,11 +80,7 @@ def missing(definition: Definition, names: Sequence[str], *, force: bool = False
 
 
 def build(
-    definition: Definition,
-    artifacts: Sequence[Artifact],
-    watcher: Watcher,
-    *,
-    force: bool = False,
+    definition: Definition, artifacts: Sequence[Artifact], watcher: Watcher, *, force: bool = False
 ) -> None:
     """Build the artifacts one after the other, under the cache's lock.
 
@@ -105,11 +101,7 @@ def build(
             foreign.require(artifact.what.arch)
     source = mirror()
     folder = image_store.folder()
-
-    def waiting() -> None:
-        watcher.detail("another build is running: waiting for it")
-
-    with image_store.locked(folder, waiting) as lock, _terminable():
+    with image_store.locked(folder, watcher.detail) as lock, _terminable():
         users = set(map(definition.userspace_of, definition.kernels))
         current = [*map(kernel_artifact, definition.kernels), *map(root_artifact, users)]
         image_store.clean(folder, frozenset(artifact.place.name for artifact in current))

@@ -19,14 +19,12 @@ BINFMT = Path("/proc/sys/fs/binfmt_misc")
 # A 64-bit little-endian ELF file, executable or shared object; e_machine follows.
 _HEAD = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00"
 _HEAD_MASK = b"\xff" * 7 + b"\x00" + b"\xff" * 8 + b"\xfe\xff"
-_E_MACHINE = {"amd64": 62, "arm64": 183}  # include/uapi/linux/elf-em.h
 
 
 def require(debian: str) -> None:
     """Raises CowtraceError if a program to run this architecture is not installed."""
-    guest = guest_arch.of(debian)
-    if guest != guest_arch.native():
-        programs.find(_interpreter(guest))
+    if guest_arch.of(debian) != guest_arch.native():
+        _interpreter(debian)
         programs.find("arch-test")  # mmdebstrap calls it
 
 
@@ -36,17 +34,15 @@ def runnable(debian: str) -> Iterator[None]:
 
     Raises CowtraceError if this machine does not allow it.
     """
-    guest = guest_arch.of(debian)
-    if guest == guest_arch.native() or _runs(debian):
+    if guest_arch.of(debian) == guest_arch.native() or _runs(debian):
         yield
         return
-    require(debian)
     with _mounted():
         entry = BINFMT / f"cowtrace-{debian}"
         try:
             if entry.exists():  # left by a killed build
                 entry.write_text("-1")
-            rule = registration(entry.name, debian, programs.find(_interpreter(guest)))
+            rule = registration(entry.name, debian, _interpreter(debian))
             (BINFMT / "register").write_bytes(rule)
         except OSError as error:
             raise _refused(debian, error.strerror or str(error)) from error
@@ -61,14 +57,14 @@ def registration(name: str, debian: str, interpreter: str) -> bytes:
 
     F: the kernel opens the interpreter now, so that a chroot does not need it.
     """
-    machine = _E_MACHINE[debian].to_bytes(2, "little")
+    machine = guest_arch.of(debian).elf_machine.to_bytes(2, "little")
     magic = b"".join(b"\\x%02x" % byte for byte in _HEAD + machine)
     mask = b"".join(b"\\x%02x" % byte for byte in _HEAD_MASK + b"\xff\xff")
     return b":%s:M::%s:%s:%s:F" % (name.encode(), magic, mask, os.fsencode(interpreter))
 
 
-def _interpreter(guest: guest_arch.Arch) -> str:
-    return f"qemu-{guest.machine}-static"
+def _interpreter(debian: str) -> str:
+    return programs.find(f"qemu-{guest_arch.of(debian).machine}-static")
 
 
 def _runs(debian: str) -> bool:

@@ -13,6 +13,7 @@ class Arch:
 
     debian: str  # Debian's name, as in kernels.toml
     machine: str  # uname -m
+    elf_machine: int  # e_machine: include/uapi/linux/elf-em.h
     qemu: str  # the program that emulates this machine
     board: tuple[str, ...]  # QEMU's arguments for it
     emulation: str  # -accel, without KVM
@@ -24,6 +25,7 @@ ARCHES: Mapping[str, Arch] = {
     "amd64": Arch(
         "amd64",
         "x86_64",
+        62,
         "qemu-system-x86_64",
         board=(),
         # One thread for all of the guest's CPUs: with a thread each, a CPU can run code while
@@ -38,6 +40,7 @@ ARCHES: Mapping[str, Arch] = {
     "arm64": Arch(
         "arm64",
         "aarch64",
+        183,
         "qemu-system-aarch64",
         board=("-machine", "virt"),
         emulation="tcg,thread=multi",

@@ -41,11 +41,11 @@ def key(*parts: str) -> str:
 
 
 @contextlib.contextmanager
-def locked(store: Path, waiting: Callable[[], None]) -> Iterator[int]:
+def locked(store: Path, say: Callable[[str], None]) -> Iterator[int]:
     """Lock the store, for one build at a time; yields the lock's file descriptor.
 
     Children that inherit the descriptor keep the lock: an orphan of a killed build cannot
-    write into the next one. Calls `waiting` when another build holds the lock.
+    write into the next one. Calls `say` when it waits for another build.
     """
     try:
         store.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def locked(store: Path, waiting: Callable[[], None]) -> Iterator[int]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            waiting()
+            say("another build is running: waiting for it")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor
     finally:

@@ -115,19 +115,19 @@ def test_only_old_unused_entries_of_other_definitions_are_cleaned() -> None:
 
 def test_two_builds_do_not_overlap() -> None:
     waited: list[str] = []
-    with image_store.locked(image_store.folder(), lambda: waited.append("first")):
+    with image_store.locked(image_store.folder(), waited.append):
         second = subprocess.Popen(
             [
                 *(sys.executable, "-uc"),
                 "from cowtrace.vm import image_store\n"
-                "with image_store.locked(image_store.folder(), lambda: print('waits')):\n"
+                "with image_store.locked(image_store.folder(), print):\n"
                 "    print('has it')",
             ],
             stdout=subprocess.PIPE,
             text=True,
         )
         assert second.stdout
-        assert second.stdout.readline() == "waits\n"
+        assert second.stdout.readline() == "another build is running: waiting for it\n"
     assert second.communicate()[0] == "has it\n"
     assert not waited
 
