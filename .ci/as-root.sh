@@ -1,10 +1,10 @@
-# Sourced: runs a command as root, through sudo where we are not root already.
+# To source: run a command as root, with sudo if this is not root.
 
 as_root() {
     if [ "$(id -u)" = 0 ]; then
         "$@"
     elif command -v sudo >/dev/null; then
-        local settings # sudo drops the environment; what is set for cowtrace, or podman, stays
+        local settings # sudo drops the environment; keep the variables of cowtrace and podman
         mapfile -t settings < <(env | grep -E '^(COWTRACE|CONTAINERS)_')
         # Python run as root would leave root's files in a user's checkout.
         sudo env PYTHONDONTWRITEBYTECODE=1 "${settings[@]}" "$@"
