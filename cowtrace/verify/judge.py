@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from cowtrace.model import COPIES, FaultKind, FaultRow, Snapshot, Source
+from cowtrace.model import COPIES, FaultKind, Snapshot, Source
 from cowtrace.verify import claim_c6
 from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.prose import expected_words, observed_words
 from cowtrace.workloads.compare import Detail, Row, comparison
-from cowtrace.workloads.outcome import Evidence, Outcome
+from cowtrace.workloads.outcome import Outcome
 from cowtrace.workloads.workload import Workload
 
 _LARGE = (Source.HUGETLB, Source.THP)  # may be replaced whole
@@ -30,7 +30,11 @@ def judge(workload: Workload, outcome: Outcome, trace: Snapshot, seconds: float)
         evidence = claim_c6.without_contradiction(evidence, rows)
     reason = workload.unseen_by.get(trace.plan)
     differing = [] if reason else [row for row in rows if not row.ok]
-    wrong = [_contradiction(one) for one in evidence if one.ok is False]
+    wrong = [
+        f"{one.oracle}, {one.what}: expected {one.expected}, found {one.observed}"
+        for one in evidence
+        if one.ok is False
+    ]
     wrong += _wrong_data(outcome)
     if not reason:
         wrong += [_detail(one) for one in compared.details if not one.ok]
@@ -122,10 +126,6 @@ def _wrong_data(outcome: Outcome) -> Iterator[str]:
             yield f"{process.role} read back something else"
 
 
-def _contradiction(one: Evidence) -> str:
-    return f"{one.oracle}, {one.what}: expected {one.expected}, found {one.observed}"
-
-
 def _findings(workload: Workload, rows: Iterable[Row], trace: Snapshot) -> Iterator[str]:
     """What this kernel did where the workload expects no particular kind."""
     if workload.group == claim_c6.CLAIM:
@@ -141,12 +141,9 @@ def _impossible(outcome: Outcome, trace: Snapshot) -> Iterator[str]:
         expected = {row.kind for row in one.expected.rows}
         for row in process.rows if process else ():
             words = f"{one.role} {row.kind.label}"
+            # A copy is a whole page, however few bytes of it are written.
+            pages = row.faults if row.kind in (*COPIES, FaultKind.ZERO_FILLED) else 0
             if row.kind in _NEVER and row.kind not in expected:
                 yield f"{words}: {row.faults:,} traced"
-            elif row.source not in _LARGE and row.bytes != _whole_pages(row, trace.page_bytes):
+            elif row.source not in _LARGE and row.bytes != pages * trace.page_bytes:
                 yield f"{words}: {row.bytes:,} bytes traced for {row.faults:,} faults"
-
-
-def _whole_pages(row: FaultRow, page_bytes: int) -> int:
-    """A copy is a whole page, whatever was written of it."""
-    return row.faults * page_bytes if row.kind in (*COPIES, FaultKind.ZERO_FILLED) else 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -22,16 +21,8 @@ def mirror(environ: Mapping[str, str] = os.environ) -> str:
     """
     if chosen := environ.get("COWTRACE_MIRROR"):
         return chosen
-    try:
-        listing = subprocess.run(
-            ["apt-get", "indextargets", "--format", _FORMAT, "Created-By: Packages"],
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout
-    except FileNotFoundError:
-        listing = ""
-    if found := first_debian(listing):
+    targets = ("indextargets", "--format", _FORMAT, "Created-By: Packages")
+    if found := first_debian(programs.output("apt-get", *targets)):
         return found
     raise CowtraceError(
         "apt on this machine names no Debian mirror",

@@ -6,9 +6,10 @@ import hashlib
 import json
 import re
 import struct
-import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from cowtrace.vm import programs
 
 NAME = "manifest.json"
 _TOOLS = ("cpio", "e2fsprogs", "kmod", "mmdebstrap")
@@ -57,11 +58,7 @@ def digests(*files: Path) -> tuple[tuple[str, str], ...]:
 
 def tools() -> tuple[str, ...]:
     """Debian packages on this machine that make the files; empty without dpkg."""
-    query = ["dpkg-query", "-W", "-f", "${Package}=${Version}\\n", *_TOOLS]
-    try:
-        listing = subprocess.run(query, capture_output=True, text=True, check=False).stdout
-    except FileNotFoundError:
-        return ()
+    listing = programs.output("dpkg-query", "-W", "-f", "${Package}=${Version}\\n", *_TOOLS)
     return tuple(sorted(line for line in listing.splitlines() if not line.endswith("=")))
 
 

@@ -38,6 +38,14 @@ def find(name: str) -> str:
     )
 
 
+def output(*argv: str) -> str:
+    """What a program writes to stdout; empty if it is not installed."""
+    try:
+        return os.fsdecode(subprocess.run(argv, capture_output=True, check=False).stdout)
+    except FileNotFoundError:
+        return ""
+
+
 def tied(argv: Sequence[str]) -> list[str]:
     """The command, set up so that it is killed when this process dies, even by SIGKILL."""
     return ["setpriv", "--pdeathsig", "KILL", *argv]

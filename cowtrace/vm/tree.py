@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import os
 import shlex
-import subprocess
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import cowtrace
+from cowtrace.vm import programs
 
 _PACKAGE = Path(cowtrace.__file__).resolve().parent
 _GUEST = Path(__file__).parent / "guest"
@@ -53,19 +53,12 @@ def _git_files(top: Path) -> list[str]:
     """Relative names from git; empty if `top` is not a checkout of the project."""
     if not (top / ".git").exists() or not (top / "pyproject.toml").exists():
         return []
-    try:
-        listing = subprocess.run(
-            # safe.directory: as root, git refuses another user's checkout.
-            [
-                *("git", "-c", f"safe.directory={top}", "-C", str(top)),
-                *("ls-files", "-z", "--cached", "--others", "--exclude-standard"),
-            ],
-            capture_output=True,
-            check=False,
-        ).stdout
-    except FileNotFoundError:
-        return []
-    return [os.fsdecode(name) for name in listing.split(b"\0") if name]
+    listing = programs.output(
+        # safe.directory: as root, git refuses another user's checkout.
+        *("git", "-c", f"safe.directory={top}", "-C", str(top)),
+        *("ls-files", "-z", "--cached", "--others", "--exclude-standard"),
+    )
+    return [name for name in listing.split("\0") if name]
 
 
 def _package_files(top: Path) -> list[str]:
