@@ -26,7 +26,7 @@ _REFRESH = 0.3
 
 @click.command(epilog="\b\nExample:\n  sudo cowtrace demo --pages 100000")
 @click.option("--pages", type=int, default=PAGES, show_default=True, metavar="N",
-              help="The parent fills N pages; takes three times their memory.")  # fmt: skip
+              help="Fill N pages in the parent; takes three times their memory.")  # fmt: skip
 @click.option("--pause", type=click.FloatRange(min=0), metavar="SECONDS", show_default=False,
               help=f"Wait after each act; {_TERMINAL_PAUSE} by default, 0 on a pipe.")  # fmt: skip
 @attach_option

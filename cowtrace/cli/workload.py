@@ -22,7 +22,7 @@ DEFAULT_PAGES = 509  # a prime: counts that double, or that halve, show
 @click.command(epilog="\b\nExample:\n  sudo cowtrace workload fork-both-write --pages 1000")
 @click.argument("name", required=False)
 @click.option("--pages", type=int, default=DEFAULT_PAGES, show_default=True, metavar="N",
-              help="The workload writes N pages.")  # fmt: skip
+              help="Write N pages.")  # fmt: skip
 @click.option("--list", "show_list", is_flag=True, help="List all workloads and what they do.")
 @attach_option
 @form_options
