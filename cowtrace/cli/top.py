@@ -87,12 +87,9 @@ def top(
 
         return Refresh(kept, lambda: view(frame()), as_object)
 
+    details = LATENCY if latency else frozenset()
     traced = attach(
-        plan,
-        verbose=verbose,
-        page_faults=verbose,
-        details=LATENCY if latency else frozenset(),
-        only=choice.in_kernel(),
+        plan, verbose=verbose, page_faults=verbose, details=details, only=choice.in_kernel()
     )
     live.watch(traced, refresh, "processes", output)
 
