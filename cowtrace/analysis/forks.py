@@ -77,76 +77,59 @@ def fork_rows(history: Sequence[Snapshot], before: Snapshot | None) -> tuple[For
     earlier = {g.number: g.copied_bytes for g in before.generations} if before else {}
     rows = []
     for generation in now.generations:
-        until_ns = generation.ended_ns if generation.ended_ns is not None else now.at_ns
+        ended = generation.ended_ns is not None
+        until_ns = now.at_ns if generation.ended_ns is None else generation.ended_ns
+        since_ns = max(before.at_ns if before else 0, generation.at_ns)
+        copied = max(0, generation.copied_bytes - earlier.get(generation.number, 0))
+        rate = copied / (now.at_ns - since_ns) * 1e9 if now.at_ns > since_ns else None
         rows.append(
             ForkRow(
                 generation=generation,
                 parent=processes.get(generation.parent),
                 child=processes.get(generation.child),
                 seconds=max(0, until_ns - generation.at_ns) / 1e9,
-                rate=_rate(generation, now, before, earlier.get(generation.number, 0)),
+                rate=None if ended else rate,
                 trend=trend(generation, looks[generation.number]),
             )
         )
-    return tuple(sorted(rows, key=_order))
+
+    def order(row: ForkRow) -> tuple[bool, int, int]:
+        of = row.generation
+        return of.ended_ns is not None, -of.copied_bytes, -of.number
+
+    return tuple(sorted(rows, key=order))
 
 
 def tree(rows: Iterable[ForkRow]) -> tuple[TreeLine, ...]:
-    """Each row under its parent's, those of one parent in the order of the forks."""
+    """Place each row under its parent's, the rows of one parent in the order of the forks.
+
+    Not recursive: traced processes choose the depth.
+    """
     by_parent: dict[int, list[ForkRow]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: row.generation.number):
         by_parent[row.generation.parent].append(row)
     children = {row.generation.child for forks in by_parent.values() for row in forks}
     lines: list[TreeLine] = []
     placed: set[int] = set()
-    roots = [pid for pid in by_parent if pid not in children]
-    # A pid that came back can make a circle, which has no root: it is broken at its first fork.
-    for pid in (*roots, *by_parent):
-        forks = [row for row in by_parent[pid] if row.generation.number not in placed]
-        if forks:
-            lines.append(TreeLine("", pid, forks[0].parent, None))
-            _place(forks, by_parent, placed, lines)
-    return tuple(lines)
-
-
-def _place(
-    forks: list[ForkRow],
-    by_parent: dict[int, list[ForkRow]],
-    placed: set[int],
-    lines: list[TreeLine],
-) -> None:
-    """Place these forks and their descendants. Not recursive: traced processes choose the depth."""
-
-    def put(rows: list[ForkRow], indent: str) -> None:
-        placed.update(row.generation.number for row in rows)
-        rest.extend((row, indent, row is rows[-1]) for row in reversed(rows))
-
     rest: list[tuple[ForkRow, str, bool]] = []
-    put(forks, "")
-    while rest:
-        row, indent, last = rest.pop()
-        lines.append(
-            TreeLine(indent + ("└─" if last else "├─"), row.generation.child, row.child, row)
-        )
-        own = [
-            later
-            for later in by_parent.get(row.generation.child, [])
-            if later.generation.number > row.generation.number
-            and later.generation.number not in placed
-        ]
-        put(own, (indent + ("  " if last else "│ "))[:_WIDEST])
 
+    def put(pid: int, indent: str, after: int = 0) -> list[ForkRow]:
+        """Add the forks of a parent that are later than number `after` and not placed yet."""
+        forks = [row for row in by_parent.get(pid, ()) if row.generation.number > after]
+        forks = [row for row in forks if row.generation.number not in placed]
+        placed.update(row.generation.number for row in forks)
+        rest.extend((row, indent, row is forks[-1]) for row in reversed(forks))
+        return forks
 
-def _rate(
-    generation: ForkGeneration, now: Snapshot, before: Snapshot | None, been: int
-) -> float | None:
-    if generation.ended_ns is not None:
-        return None
-    since_ns = max(before.at_ns if before else 0, generation.at_ns)
-    ns = now.at_ns - since_ns
-    return max(0, generation.copied_bytes - been) / ns * 1e9 if ns > 0 else None
-
-
-def _order(row: ForkRow) -> tuple[bool, int, int]:
-    generation = row.generation
-    return generation.ended_ns is not None, -generation.copied_bytes, -generation.number
+    roots = [pid for pid in by_parent if pid not in children]
+    # A pid that was reused can make a circle, which has no root: it is broken at its first fork.
+    for root in (*roots, *by_parent):
+        if forks := put(root, ""):
+            lines.append(TreeLine("", root, forks[0].parent, None))
+        while rest:
+            row, indent, last = rest.pop()
+            child = row.generation.child
+            lines.append(TreeLine(indent + ("└─" if last else "├─"), child, row.child, row))
+            deeper = (indent + ("  " if last else "│ "))[:_WIDEST]
+            put(child, deeper, after=row.generation.number)
+    return tuple(lines)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable
 
 from cowtrace.model import DetailRow, ForkGeneration, Mapping, Snapshot, Stack, StackFrame
 from cowtrace.recording.tables import put, values
@@ -36,7 +35,9 @@ class DetailWriter:
         mappings: dict[_Key, int | None] = {}
         keys = {}
         for sampled, rows in ((0, now.details), (1, now.samples)):
-            for row, key in self._keyed(rows, sampled):
+            for row in rows:
+                known = self._keys.get(id(row))
+                key = known[1] if known else self._key(row, sampled)
                 keys[id(row)] = row, key
                 mappings[key] = self._id("mapping", row.mapping)
                 # Two processes with the same pid, one after the other, share a row.
@@ -51,16 +52,12 @@ class DetailWriter:
                 columns = (number, *key[:_MAPPING], mappings[key], *key[_MAPPING + 1 :], *total)
                 put(self._database, "detail", columns, ("mapping", "faults", "bytes", "ns"))
 
-    def _keyed(self, rows: Iterable[DetailRow], sampled: int) -> Iterable[tuple[DetailRow, _Key]]:
-        """Each row with its key. Key the mapping by its start: it may grow and stays the same."""
-        for row in rows:
-            if cached := self._keys.get(id(row)):
-                yield row, cached[1]
-                continue
-            start = row.mapping.start if row.mapping else None
-            stacks = self._id("stack", row.user_stack), self._id("stack", row.kernel_stack)
-            key = (sampled, row.pid, row.kind, row.source, row.origin, row.generation, start)
-            yield row, (*key, *stacks, row.latency)
+    def _key(self, row: DetailRow, sampled: int) -> _Key:
+        """Columns that tell rows apart; the mapping's is its start, as a mapping can grow."""
+        start = row.mapping.start if row.mapping else None
+        stacks = self._id("stack", row.user_stack), self._id("stack", row.kernel_stack)
+        shared = (row.pid, row.kind, row.source, row.origin, row.generation, start)
+        return (sampled, *shared, *stacks, row.latency)
 
     def _id(self, table: str, value: Mapping | Stack | StackFrame | None) -> int | None:
         """The id of a value, which is written to its table once."""

@@ -1,4 +1,4 @@
-"""Write snapshots to a recording: what changed, in one transaction an interval."""
+"""Write the changes of each snapshot to a recording, in one transaction an interval."""
 
 from __future__ import annotations
 
@@ -70,21 +70,28 @@ class Writer:
         Raises NoRoom: this interval is not in the file, the earlier ones are.
         """
         try:
-            self._database.execute("BEGIN")
-            self._add(now, available_bytes, place_of)
-            self._database.execute("COMMIT")
+            with self._database:  # commits, or rolls back after an error
+                self._database.execute("BEGIN")
+                interval = self._database.execute(
+                    "INSERT INTO interval (at_ns, lost, available_bytes) VALUES (?, ?, ?)",
+                    (now.at_ns, now.completeness.lost, available_bytes),
+                ).lastrowid
+                losses = now.completeness.detail
+                self._database.executemany(insert("loss", 2, update=("count",)), losses)
+                changes = (c for p in now.processes for c in self._changes(p, place_of))
+                faults = [(interval, *change) for change in changes]
+                self._database.executemany(insert("fault", 4), faults)
+                self._details.add(now)
         except sqlite3.OperationalError as error:
-            with suppress(sqlite3.OperationalError):
-                self._database.execute("ROLLBACK")
             self.close(ended=f"no room: {error}")
             raise NoRoom(self._path) from None
 
     def close(self, *, ended: str | None = None) -> None:
-        """Mark it complete, and fold the write-ahead log into the file. Idempotent."""
+        """Mark the recording complete; fold the write-ahead log into the file. Idempotent."""
         if self._closed:
             return
         self._closed = True
-        with suppress(sqlite3.Error):  # no room for that either: it reads as not closed
+        with suppress(sqlite3.Error):  # no room for this either: the file reads as not closed
             self._set(closed=1, **({"ended": ended} if ended else {}))
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             self._database.execute("PRAGMA journal_mode = DELETE")
@@ -103,18 +110,6 @@ class Writer:
 
     def _set(self, **values: object) -> None:
         self._database.executemany(insert("meta", 2, update=("value",)), values.items())
-
-    def _add(self, now: Snapshot, available_bytes: int | None, place_of: PlaceOf) -> None:
-        interval = self._database.execute(
-            "INSERT INTO interval (at_ns, lost, available_bytes) VALUES (?, ?, ?)",
-            (now.at_ns, now.completeness.lost, available_bytes),
-        ).lastrowid
-        self._database.executemany(insert("loss", 2, update=("count",)), now.completeness.detail)
-        self._database.executemany(
-            insert("fault", 4),
-            [(interval, *changed) for p in now.processes for changed in self._changes(p, place_of)],
-        )
-        self._details.add(now)
 
     def _changes(self, process: Process, place_of: PlaceOf) -> Iterable[tuple[int, int, int]]:
         """(series, faults, bytes) of what one process counted since the previous interval."""
@@ -143,10 +138,10 @@ class Writer:
 
 
 def _create(path: Path, *, force: bool) -> tuple[int, Path]:
-    """Create an empty file of this user, mode 0600, where nothing was; locked while it is open.
+    """Create an empty file, mode 0600, and lock it; `force`: replace a file that is there.
 
-    The lock is flock(2)'s, independent of SQLite's. The path is without links: SQLite opens the
-    file once more by its name.
+    The lock is flock(2)'s, independent of SQLite's. The path is returned without links: SQLite
+    opens the file again by its name.
     """
     shown = printable(str(path))
     try:
@@ -181,7 +176,7 @@ def _create(path: Path, *, force: bool) -> tuple[int, Path]:
 
 
 def _is_locked(path: Path) -> bool:
-    """Whether a recorder is writing it."""
+    """True if a recorder is writing to the file."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
