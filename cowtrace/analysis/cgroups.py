@@ -12,7 +12,7 @@ from cowtrace.model import Process, Snapshot
 
 @dataclass(frozen=True, slots=True)
 class CgroupRow:
-    """What the processes of one cgroup did, those that have ended included."""
+    """Sums over the processes of one cgroup, ended ones included."""
 
     cgroup: str | None  # hostile; None: not known
     processes: int  # with any copy-on-write fault
@@ -26,7 +26,7 @@ def cgroup_rows(
     *,
     sort: str = "rate",
 ) -> tuple[CgroupRow, ...]:
-    """One row for each cgroup with a fault. `sort`: of processes.SORT_KEYS; pid and comm: the path.
+    """One row for each cgroup with a fault, sorted as processes are; by path for pid and comm.
 
     All faults of a process that was moved are attributed to its present cgroup.
     """

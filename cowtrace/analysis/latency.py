@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from cowtrace.model import DetailRow, FaultKind, ForkGeneration, Snapshot
+from cowtrace.model import FaultKind, Snapshot
 
 # `other`: a process with no fork since attach, or whose forked children have all ended.
 Side = Literal["parent", "child", "other"]
@@ -16,19 +15,19 @@ SIDES: tuple[Side, ...] = ("parent", "child", "other")
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Times of the faults of one kind on one side, each to a power of two."""
+    """Times of the faults of one kind, on one side of the forks that they are attributed to."""
 
     kind: FaultKind
     side: Side
     buckets: tuple[tuple[int, int], ...]  # (b, faults of at least 2**b ns, less than 2**(b+1))
-    ns: int  # of all together
+    ns: int  # the sum of all
 
     @property
     def faults(self) -> int:
         return sum(faults for _, faults in self.buckets)
 
     def percentile(self, share: float) -> int | None:
-        """The bucket in which the fault lies that is slower than `share` (0 to 1) of them."""
+        """The bucket that this share of the faults (0 to 1) reaches."""
         counted = 0
         wanted = share * self.faults
         for bucket, faults in self.buckets:
@@ -51,18 +50,12 @@ def timings(now: Snapshot) -> tuple[Timing, ...]:
     for row in now.details:
         if row.latency is None or not row.faults:
             continue
-        key = (row.kind, side(row, generations))
+        fork = generations.get(row.generation) if row.generation is not None else None
+        side: Side = "other" if fork is None else "child" if row.pid == fork.child else "parent"
+        key = (row.kind, side)
         buckets.setdefault(key, Counter())[row.latency] += row.faults
         ns[key] += row.ns or 0
     return tuple(
         Timing(*key, tuple(sorted(buckets[key].items())), ns[key])
         for key in sorted(buckets, key=lambda key: (key[0], SIDES.index(key[1])))
     )
-
-
-def side(row: DetailRow, generations: Mapping[int, ForkGeneration]) -> Side:
-    """The side of the fork that the faults are attributed to."""
-    generation = generations.get(row.generation) if row.generation is not None else None
-    if generation is None:
-        return "other"
-    return "child" if row.pid == generation.child else "parent"

@@ -18,7 +18,7 @@ _Key = tuple[int, str | None, str, int | None]  # pid, label, segment, start
 
 @dataclass(frozen=True, slots=True)
 class MappingRow:
-    """Faults of one process in its mappings of one name and segment. None: not seen."""
+    """Faults of one process in its mappings of one name and segment. None: unseen by the plan."""
 
     pid: int
     comm: str  # hostile, as is the label
@@ -26,9 +26,9 @@ class MappingRow:
     label: str | None  # `[heap]`, `[anon:name]`, a path; None: the mapping is not known
     segment: str  # as /proc/PID/maps shows it: `rw-p`
     start: int | None  # the lowest address
-    mappings: int  # how many of them had a fault
-    mapped_bytes: int  # of these together
-    huge: tuple[str, ...]  # `thp`, `hugetlb`: pages of those were hit
+    mappings: int  # with a fault
+    mapped_bytes: int  # their sizes, summed
+    huge: tuple[str, ...]  # `thp`, `hugetlb`: huge pages of these kinds had faults
     faults: int
     copied: int | None
     zero: int | None
@@ -47,7 +47,7 @@ class _Sum:
 
 
 def label(mapping: Mapping) -> str:
-    """What it is called, as /proc/PID/maps does. Hostile."""
+    """The name of a mapping, as in /proc/PID/maps. Hostile."""
     if mapping.type is MappingType.HEAP:
         return "[heap]"
     if mapping.type is MappingType.STACK:
@@ -58,7 +58,7 @@ def label(mapping: Mapping) -> str:
 
 
 def segment(mapping: Mapping) -> str:
-    """Its rights, and whether it is shared or private: `rw-p`."""
+    """The rights of a mapping, and whether it is shared or private: `rw-p`."""
     rights = "".join(letter if mapping.flags & bit else "-" for bit, letter in _FLAGS)
     return rights + ("s" if mapping.flags & _SHARED else "p")
 

@@ -41,7 +41,7 @@ class Frame:
     """What one refresh shows."""
 
     snapshot: Snapshot  # of the chosen processes
-    rows: tuple[Row, ...]  # sorted; those of processes with nothing to show are left out
+    rows: tuple[Row, ...]  # sorted; without processes that have nothing to show
     processes: int  # in the system that faulted, or were created since attach
     limit: int = DEFAULT_ROWS  # rows shown at most
     total: bool = False  # with a row of sums over all of the snapshot's processes
@@ -78,9 +78,9 @@ def rows(
 ) -> tuple[Row, ...]:
     """One row for each process with a copy-on-write fault, and for each pid in `always`.
 
-    `sort` is one of SORT_KEYS; numbers sort downwards, pid and comm upwards. The rate is that
-    since `before`, or since attach without it. With `limit`, only the first so many: then a row
-    is made for these alone, of however many processes.
+    `sort` is one of SORT_KEYS; numbers sort downwards, pid and comm upwards. A rate is measured
+    from `before`, or else from attach. `limit`: make the first rows only, which is fast even for
+    many processes.
     """
     rates = per_second(now, before)
     keep = frozenset(always)
@@ -91,12 +91,12 @@ def rows(
 
 
 def total(now: Snapshot, before: Snapshot | None) -> Row:
-    """The sums over all processes of the snapshot."""
+    """Sum over all processes of the snapshot."""
     return summed(now.processes, per_second(now, before), "total")
 
 
 def summed(processes: Iterable[Process], rates: Rates, comm: str) -> Row:
-    """The sums over some processes, under a name."""
+    """Sum over some processes, under a name."""
     each = [_row(p, rates) for p in processes]
     sums = {name: _sum(getattr(row, name) for row in each) for name in (*COUNTED, "bytes", "rate")}
     faults = sum(row.faults for row in each)
@@ -117,7 +117,7 @@ def _row(process: Process, rates: Rates) -> Row:
 
 
 def _order(sort: str, rates: Rates) -> Callable[[Process], tuple[object, ...]]:
-    """By that column; equal ones stay in a stable, useful order. Missing numbers come last."""
+    """A sort key: the column, then bytes, faults and pid. Missing numbers come last."""
 
     def first(process: Process) -> Any:
         if sort == "rate":

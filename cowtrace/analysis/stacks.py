@@ -25,7 +25,7 @@ _TRACING = (
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A function as it is shown: safe to print, and without addresses, so that calls add up."""
+    """A function, printable, and without an address, so that its calls add up."""
 
     name: str
     module: str  # file; `[kernel]`; empty when unknown
@@ -51,7 +51,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """All calls of one function together."""
+    """The sums over all calls of one function."""
 
     call: Call
     self_bytes: int  # copied by its own instructions
@@ -61,7 +61,7 @@ class Function:
 
 @functools.lru_cache(maxsize=1 << 14)
 def readable(frame: StackFrame) -> Call:
-    """A frame's function; those of Python are shown as Python names them."""
+    """The function of a frame. A Python function has its Python name and file."""
     symbol, module = frame.symbol, frame.module
     if symbol.startswith(_PYTHON):
         name, _, file = symbol.removeprefix(_PYTHON).partition(":")
@@ -70,7 +70,7 @@ def readable(frame: StackFrame) -> Call:
 
 
 def path(row: DetailRow) -> tuple[Call, ...]:
-    """The calls of a row, the outermost first, those of the kernel last."""
+    """The calls of a row, the outermost first, the kernel's last."""
     kernel = itertools.dropwhile(
         lambda frame: frame.symbol.startswith(_TRACING), row.kernel_stack or ()
     )
@@ -81,7 +81,7 @@ def path(row: DetailRow) -> tuple[Call, ...]:
 
 
 def stack_tree(now: Snapshot, rows: Iterable[DetailRow]) -> Node:
-    """Build the tree: the root, a node for each process name, then the calls."""
+    """Build the tree: the root, a node for each process name, then their calls."""
     names = {process.pid: printable(process.comm) for process in now.processes}
     root = Node(Call("all", ""))
     for row in rows:

@@ -13,7 +13,7 @@ from cowtrace.analysis.stacks import Node, depth, stack_tree
 from cowtrace.errors import CowtraceError
 from cowtrace.html.parts import PAGE, POLICY, SCRIPT, STYLE
 from cowtrace.model import ForkGeneration
-from cowtrace.numbers import MISSING, count, percent, size
+from cowtrace.numbers import count, percent, size
 from cowtrace.recording import Recording
 from cowtrace.terminal.report import origin, summary
 from cowtrace.text import printable
@@ -162,7 +162,7 @@ def _fork(each: ForkGeneration, began: int, names: dict[int, str]) -> str:
 def _answer(answer: Answer) -> str:
     rows = "".join(
         f"<tr><td>{escape(each.name)}</td>"
-        f"<td>{each.text if each.value is not None else MISSING}</td>"
+        f"<td>{each.text}</td>"
         f"<td>{'' if each.faults is None else f'{each.faults:,} faults'}</td>"
         f"<td class='q {each.quality.name.lower()}'>{each.quality.value}</td></tr>"
         for each in answer.measures

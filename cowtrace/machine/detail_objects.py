@@ -15,7 +15,7 @@ from cowtrace.analysis.cost import Cost
 from cowtrace.analysis.forks import ForkRow
 from cowtrace.analysis.mappings import MappingRow, label, segment
 from cowtrace.analysis.processes import Row
-from cowtrace.machine.objects import classification
+from cowtrace.machine.objects import classification, fields
 from cowtrace.model import UNKNOWN_PLACE, DetailRow, Event, PlaceOf, unknown_place
 
 _COST = (
@@ -42,32 +42,27 @@ def mappings(rows: Iterable[MappingRow]) -> dict[str, Any]:
 
 
 def stacks(rows: Iterable[DetailRow], sampled: bool) -> dict[str, Any]:
-    """One object for each row that has a stack or could have one."""
+    """Stacks in the order of their rows; `sampled`: their sums are estimates."""
     return {"sampled": sampled, "stacks": [_stack(row) for row in rows]}
 
 
 def event(one: Event) -> str:
-    """One line, without its end."""
+    """The line of one fault, without a newline."""
     return json.dumps(event_object(one))
 
 
 def event_object(one: Event) -> dict[str, Any]:
-    """One fault."""
+    """The object of one fault."""
     found = one.mapping
     return {
-        "at_ns": one.at_ns,
-        "pid": one.pid,
-        "tid": one.tid,
-        "comm": one.comm,
+        **fields(one, "at_ns", "pid", "tid", "comm"),
         **classification(one),
-        "address": one.address,
-        "bytes": one.bytes,
+        **fields(one, "address", "bytes"),
         "mapping": found
         and {
             "name": label(found),
             "segment": segment(found),
-            "start": found.start,
-            "end": found.end,
+            **fields(found, "start", "end"),
             "inode": found.inode or None,
         },
         "ns": one.ns,
@@ -75,8 +70,8 @@ def event_object(one: Event) -> dict[str, Any]:
 
 
 def cost_object(cost: Cost) -> dict[str, Any]:
-    """What tracing cost in one way; `cowtrace doctor --cost` writes it."""
-    return {name: getattr(cost, name) for name in _COST} | {"details": list(cost.details)}
+    """The object of one measured way to trace, for `cowtrace doctor --cost`."""
+    return fields(cost, *_COST) | {"details": list(cost.details)}
 
 
 def _counts(row: Row | MappingRow) -> dict[str, Any]:
@@ -104,12 +99,9 @@ def _generation(row: ForkRow, place_of: PlaceOf) -> dict[str, Any]:
         "parent_nspid": parent.nspid,
         "child_nspid": child.nspid,
         "cgroup": child.cgroup,
-        "at_ns": generation.at_ns,
-        "ended_ns": generation.ended_ns,
+        **fields(generation, "at_ns", "ended_ns"),
         "ended_by": generation.ended_by and generation.ended_by.value,
-        "shareable_bytes": generation.shareable_bytes,
-        "parent_copied_bytes": generation.parent_copied_bytes,
-        "child_copied_bytes": generation.child_copied_bytes,
+        **fields(generation, "shareable_bytes", "parent_copied_bytes", "child_copied_bytes"),
         "share_lost": generation.share_lost,
         "copied_bytes_per_second": row.rate,
         "trend": row.trend and row.trend.value,
@@ -119,13 +111,10 @@ def _generation(row: ForkRow, place_of: PlaceOf) -> dict[str, Any]:
 
 def _mapping(row: MappingRow) -> dict[str, Any]:
     return {
-        "pid": row.pid,
-        "comm": row.comm,
-        "exited": row.exited,
+        **fields(row, "pid", "comm", "exited"),
         "name": row.label,
         "segment": row.segment or None,
-        "start": row.start,
-        "mapped_bytes": row.mapped_bytes,
+        **fields(row, "start", "mapped_bytes"),
         "huge": list(row.huge),
         **_counts(row),
     }
@@ -136,10 +125,7 @@ def _stack(row: DetailRow) -> dict[str, Any]:
     return {
         "pid": row.pid,
         "kind": row.kind.name.lower(),
-        "frames": [
-            {"function": frame.symbol, "module": frame.module, "address": frame.address}
-            for frame in frames
-        ],
+        "frames": [{"function": f.symbol, **fields(f, "module", "address")} for f in frames],
         "faults": row.faults,
         "copied_bytes": row.bytes,
     }

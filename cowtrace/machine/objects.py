@@ -34,10 +34,8 @@ def write(
     latency: bool = False,
 ) -> None:
     """Write one line and flush it, so that a reader sees each interval at once."""
-    fields = as_object(now, before, place_of)
-    if latency:
-        fields |= latency_of(now)
-    stream.write(json.dumps(fields) + "\n")
+    whole = as_object(now, before, place_of) | (latency_of(now) if latency else {})
+    stream.write(json.dumps(whole) + "\n")
     stream.flush()
 
 
@@ -53,11 +51,7 @@ def head(now: Snapshot) -> dict[str, Any]:
     """The fields that describe the whole trace."""
     done = now.completeness
     return {
-        "at_ns": now.at_ns,
-        "attached_ns": now.attached_ns,
-        "plan": now.plan,
-        "kernel": now.kernel,
-        "page_bytes": now.page_bytes,
+        **fields(now, "at_ns", "attached_ns", "plan", "kernel", "page_bytes"),
         "unseen": [_field(kind) for kind in sorted(now.unseen)],
         "lost": done.lost,
         "lost_by_cause": dict(done.detail),
@@ -71,9 +65,7 @@ def latency_of(now: Snapshot) -> dict[str, Any]:
         "latency": [
             {
                 "kind": _field(timing.kind),
-                "side": timing.side,
-                "faults": timing.faults,
-                "ns": timing.ns,
+                **fields(timing, "side", "faults", "ns"),
                 "buckets": {str(bucket): faults for bucket, faults in timing.buckets},
                 "p50_below_ns": timing.below_ns(0.5),
                 "p99_below_ns": timing.below_ns(0.99),
@@ -87,12 +79,8 @@ def _process(process: Process, rates: Rates, place: Place) -> dict[str, Any]:
     seen = process.count(*COPIES) is not None
     faults = process.page_faults
     return {
-        "pid": process.pid,
-        "comm": process.comm,
-        "parent": process.parent,
-        "exited": process.exited,
-        "nspid": place.nspid,
-        "cgroup": place.cgroup,
+        **fields(process, "pid", "comm", "parent", "exited"),
+        **fields(place, "nspid", "cgroup"),
         "faults": process.faults,
         **{_field(kind): process.count(kind) for kind in FaultKind},
         "copied_bytes": process.copied_bytes if seen else None,
@@ -103,8 +91,12 @@ def _process(process: Process, rates: Rates, place: Place) -> dict[str, Any]:
 
 
 def _row(row: FaultRow) -> dict[str, Any]:
-    sums = {"faults": row.faults, "bytes": row.bytes}
-    return {**classification(row), "actor": row.actor, **sums}
+    return classification(row) | fields(row, "actor", "faults", "bytes")
+
+
+def fields(of: object, *names: str) -> dict[str, Any]:
+    """Attributes that have the same name in JSON."""
+    return {name: getattr(of, name) for name in names}
 
 
 def classification(of: FaultRow | Event) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 from cowtrace.analysis.questions import answers, in_words
 from cowtrace.analysis.questions.compare import Comparison
 from cowtrace.analysis.questions.sums import contained
+from cowtrace.machine.objects import fields
 from cowtrace.recording import Recording
 
 
@@ -22,25 +23,19 @@ def report(recording: Recording, name: str) -> dict[str, Any]:
         "seconds": recording.seconds,
         "started_unix_ns": header.started_unix_ns,
         "command": header.command,
-        "plan": header.plan,
-        "kernel": header.kernel,
-        "page_bytes": header.page_bytes,
-        "closed": recording.closed,
-        "ended": recording.ended,
+        **fields(header, "plan", "kernel", "page_bytes"),
+        **fields(recording, "closed", "ended"),
         "in_words": in_words(found),
         "contained": [
-            {"pid": pid, "nspid": place.nspid, "cgroup": place.cgroup}
+            {"pid": pid, **fields(place, "nspid", "cgroup")}
             for pid, place in contained(recording).items()
         ],
         "answers": [
             {
-                "number": answer.number,
-                "question": answer.question,
-                "note": answer.note,
+                **fields(answer, "number", "question", "note"),
                 "measures": [
                     {
-                        "name": measure.name,
-                        "value": measure.value,
+                        **fields(measure, "name", "value"),
                         "unit": measure.unit.value,
                         "quality": measure.quality.value,
                         "faults": measure.faults,
@@ -60,14 +55,12 @@ def diff(found: Comparison) -> dict[str, Any]:
         "doubts": list(found.doubts),
         "questions": [
             {
-                "number": section.number,
-                "question": section.question,
+                **fields(section, "number", "question"),
                 "measures": [
                     {
                         "name": change.name,
                         "unit": change.unit.value,
-                        "before": change.before,
-                        "after": change.after,
+                        **fields(change, "before", "after"),
                         "change": change.share,
                     }
                     for change in section.changes

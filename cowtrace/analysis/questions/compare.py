@@ -43,8 +43,6 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A whole comparison."""
-
     verdict: str  # the first line, in plain words
     doubts: tuple[str, ...]  # why the two may not be comparable, a sentence each
     sections: tuple[Section, ...]
