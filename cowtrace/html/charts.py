@@ -55,7 +55,8 @@ def over_time(recording: Recording) -> Figure:
     processes = [(name, by_process[name]) for name in shown]
     kinds = [(name, by_kind[kind]) for kind, name in _KINDS if kind in by_kind]
     axes = {}
-    for row, series in ((1, processes), (2, kinds)):
+    charts = (processes, "legend", "yaxis"), (kinds, "legend2", "yaxis2")
+    for row, (series, legend, axis) in enumerate(charts, 1):
         for at, (name, sums) in enumerate(series):
             rates = [sums[end] / max(1e-9, w) for end, w in zip(ends, width, strict=True)]
             colour = COLOURS[-1] if name == _OTHERS else COLOURS[at % len(COLOURS)]
@@ -65,13 +66,13 @@ def over_time(recording: Recording) -> Figure:
                     marker={"color": colour, "line": {"width": 0}},
                     customdata=[size(rate, " ") for rate in rates],
                     hovertemplate="%{customdata}/s at %{x:.1f} s",
-                    legend="legend" if row == 1 else "legend2",
+                    legend=legend,
                 ),
                 row=row, col=1,
             )  # fmt: skip
         highest = max((sum(sums[end] for _, sums in series) / max(1e-9, w)
                        for end, w in zip(ends, width, strict=True)), default=0)  # fmt: skip
-        axes["yaxis" if row == 1 else "yaxis2"] = _bytes_axis(highest)
+        axes[axis] = _bytes_axis(highest)
     for marks in _marks(recording):
         figure.add_trace(marks, row=1, col=1)
     figure.update_layout(

@@ -1,9 +1,9 @@
 """Write the rows of a JSON object as CSV, for a spreadsheet.
 
-The columns are the fields of a row, under the names that --json has; before them those of the
-whole: `now_ns` (its `at_ns`), `lost`, `unclassified`. A missing value is empty, never 0; a list
-or an object in a field is JSON. What could act on a terminal is an escape, as in tables, so that a
-row is a line; a text that a spreadsheet would take for a formula gets an apostrophe before it.
+The columns are the fields of a row, named as in --json, after three fields of the whole object:
+`now_ns` (its `at_ns`), `lost`, `unclassified`. A missing value is empty, never 0. A list or an
+object is JSON. Characters that act on a terminal are escaped, so that a row is a line. A text that
+a spreadsheet would read as a formula gets an apostrophe before it.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from cowtrace.text import printable
 
 _HEAD = {"now_ns": "at_ns", "lost": "lost", "unclassified": "unclassified"}
 _FORMULA = (*"=+-@", *"\uff1d\uff0b\uff0d\uff20")  # and their wide forms
-_LEFT_OUT = {"rows"}  # lists that would have to be tables of their own
+_LEFT_OUT = {"rows"}  # lists that would need a table of their own
 
 
 class CsvLines:
-    """Writes the header with the first row; all rows have the fields of that one."""
+    """Writes a header before the first row; all rows have the fields of that one."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._writer: csv.DictWriter[str] | None = None
 
     def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Rows, and flush, so that a reader sees each interval at once."""
+        """Write rows and flush them, so that a reader sees each interval at once."""
         for row in rows:
             cells = {name: _cell(value) for name, value in row.items() if name not in _LEFT_OUT}
             if self._writer is None:
@@ -38,12 +38,12 @@ class CsvLines:
         self._stream.flush()
 
     def snapshot(self, fields: Mapping[str, Any], field: str) -> None:
-        """The rows of one of the lists of an object, each with what is true of the whole."""
+        """Write the rows of a list in an object, each after fields of the whole object."""
         head = {column: fields[name] for column, name in _HEAD.items()}
         self.write({**head, **row} for row in fields[field])
 
     def answers(self, questions: Iterable[Mapping[str, Any]]) -> None:
-        """The measures of a report, or a comparison, each with its question."""
+        """Write the measures of a report or a comparison, each after its question."""
         self.write(
             {"number": each["number"], "question": each["question"], **measure}
             for each in questions

@@ -1,4 +1,4 @@
-"""Turn snapshots into Prometheus metrics: copies, what forks may still cost, completeness."""
+"""Turn snapshots into Prometheus metrics: faults, forks and completeness."""
 
 from __future__ import annotations
 

@@ -116,9 +116,9 @@ def _context(shown: str, folder: Path, tls: dict[str, Any]) -> ssl.SSLContext:
 
 def _hash(shown: str, name: object, value: object) -> bytes:
     known = str(value).encode()
-    if not known.startswith((b"$2a$", b"$2b$", b"$2y$")):
-        raise _bad(shown, f"the password of {name} is no bcrypt hash")
     try:
+        if not known.startswith((b"$2a$", b"$2b$", b"$2y$")):
+            raise ValueError
         _matches(b"", known)
     except ValueError:
         raise _bad(shown, f"the password of {name} is no bcrypt hash") from None
