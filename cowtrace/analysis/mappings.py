@@ -1,8 +1,8 @@
-"""Sum what was copied in each mapping, as sorted rows."""
+"""Sum faults by mapping, as sorted rows."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -93,7 +93,10 @@ def mapping_rows(
                 mapped_bytes=sum(counted.sizes.values()),
                 huge=tuple(sorted(counted.huge)),
                 faults=counted.kinds.total(),
-                **{name: _count(counted, unseen, kinds) for name, kinds in COUNTED.items()},
+                **{
+                    name: None if unseen.issuperset(kinds) else sum(counted.kinds[k] for k in kinds)
+                    for name, kinds in COUNTED.items()
+                },
                 bytes=counted.bytes if seen else None,
                 rate=rate if seen else None,
             )
@@ -109,7 +112,7 @@ def mapping_rows(
 
 
 def _sums(details: Iterable[DetailRow], addresses: bool) -> dict[_Key, _Sum]:
-    sums: dict[_Key, _Sum] = {}
+    sums: dict[_Key, _Sum] = defaultdict(_Sum)
     for row in details:
         if not row.faults:
             continue
@@ -117,7 +120,7 @@ def _sums(details: Iterable[DetailRow], addresses: bool) -> dict[_Key, _Sum]:
         if mapping := row.mapping:
             start = mapping.start if addresses else None
             key = (row.pid, label(mapping), segment(mapping), start)
-        counted = sums.setdefault(key, _Sum())
+        counted = sums[key]
         counted.kinds[row.kind] += row.faults
         if row.kind in COPIES:
             counted.bytes += row.bytes
@@ -126,7 +129,3 @@ def _sums(details: Iterable[DetailRow], addresses: bool) -> dict[_Key, _Sum]:
         if huge := _HUGE.get(row.source):
             counted.huge.add(huge)
     return sums
-
-
-def _count(counted: _Sum, unseen: frozenset[FaultKind], kinds: tuple[FaultKind, ...]) -> int | None:
-    return None if unseen.issuperset(kinds) else sum(counted.kinds[kind] for kind in kinds)

@@ -55,8 +55,8 @@ class Function:
 
     call: Call
     self_bytes: int  # copied by its own instructions
-    total_bytes: int  # and by what it called
-    faults: int  # total
+    total_bytes: int  # and by its callees
+    faults: int  # in it and its callees
 
 
 @functools.lru_cache(maxsize=1 << 14)
@@ -111,11 +111,7 @@ def leaves(root: Node) -> Iterator[tuple[tuple[Call, ...], int]]:
 
 def depth(root: Node) -> int:
     """Calls in the longest path, without the root: 0 for a root alone."""
-    level, number = [root], -1
-    while level:
-        level = [child for node in level for child in node.children.values()]
-        number += 1
-    return number
+    return max((len(calls) for calls, _ in leaves(root)), default=0)
 
 
 def functions(root: Node) -> tuple[Function, ...]:

@@ -31,10 +31,9 @@ def flame_figure(root: Node) -> Figure:
             "the flame graph needs plotly, which is not installed",
             hint="pip install 'cowtrace[report]'; or take --format speedscope, folded or top",
         ) from None
-    found = _columns(root)
     return Figure(
         Icicle(
-            **found,
+            **_columns(root),
             branchvalues="total",
             root={"color": "#e6e1d6"},
             tiling={"orientation": "v", "flip": "y"},

@@ -50,16 +50,13 @@ class Comparison:
 
 def compare(before: Recording, after: Recording, names: tuple[str, str]) -> Comparison:
     """Compare them. `names` must be safe to print."""
-    return Comparison(
-        _verdict(before, after, names),
-        tuple(_doubts(before, after, names)),
-        _sections(before, after),
-    )
+    doubts = tuple(_doubts(before, after, names))
+    return Comparison(_verdict(before, after, names), doubts, _sections(before, after))
 
 
 def _sections(before: Recording, after: Recording) -> tuple[Section, ...]:
     found = []
-    # Whole lists: a cut one would not say whether it has what the other has.
+    # Whole lists: a name can be missing from a cut list although the recording has it.
     for old, new in zip(answers(before, most=None), answers(after, most=None), strict=True):
         was, now = _by_name(old.measures), _by_name(new.measures)
         changes = tuple(
@@ -91,7 +88,10 @@ def _absent(other: Measure, those: tuple[Measure, ...]) -> float | None:
 
 def _verdict(before: Recording, after: Recording, names: tuple[str, str]) -> str:
     old, new = copied_bytes(before), copied_bytes(after)
-    sizes = f"{size(new, ' ')} against {size(old, ' ')}, {_in_time(before, after)}"
+    in_time = f"in {after.seconds:,.1f} s against {before.seconds:,.1f} s"
+    if not _differ_in_time(before, after):
+        in_time = "in about the same time"
+    sizes = f"{size(new, ' ')} against {size(old, ' ')}, {in_time}"
     if old == new or (old and abs(new / old - 1) < _SAME):
         return f"{names[1]} copied as much as {names[0]}: {sizes}."
     if not old:
@@ -102,16 +102,14 @@ def _verdict(before: Recording, after: Recording, names: tuple[str, str]) -> str
     return f"{names[1]} copied {times if share >= 2 else how} {names[0]}: {sizes}."
 
 
-def _in_time(before: Recording, after: Recording) -> str:
+def _differ_in_time(before: Recording, after: Recording) -> bool:
     old, new = before.seconds, after.seconds
-    if abs(new - old) <= _ALIKE * max(old, new):
-        return "in about the same time"
-    return f"in {new:,.1f} s against {old:,.1f} s"
+    return abs(new - old) > _ALIKE * max(old, new)
 
 
 def _doubts(before: Recording, after: Recording, names: tuple[str, str]) -> Iterator[str]:
     old, new = before.header, after.header
-    if abs(after.seconds - before.seconds) > _ALIKE * max(before.seconds, after.seconds):
+    if _differ_in_time(before, after):
         yield f"They lasted {before.seconds:,.1f} s and {after.seconds:,.1f} s: compare the rates."
     if old.page_bytes != new.page_bytes:
         yield f"Their kernels' pages differ: {old.page_bytes:,} and {new.page_bytes:,} bytes."

@@ -90,13 +90,9 @@ def _by_cgroup(recording: Recording) -> list[Measure]:
 
 def contained(recording: Recording) -> dict[int, Place]:
     """By host PID: processes whose container PID differs; the one that copied most first."""
-    found = [
-        (process, place)
-        for index, process in enumerate(recording.last.processes)
-        if (place := recording.place(index)).is_contained(process.pid)
-    ]
-    found.sort(key=lambda each: -each[0].copied_bytes)
-    return {process.pid: place for process, place in found}
+    by_bytes = sorted(enumerate(recording.last.processes), key=lambda each: -each[1].copied_bytes)
+    places = ((process.pid, recording.place(index)) for index, process in by_bytes)
+    return {pid: place for pid, place in places if place.is_contained(pid)}
 
 
 def risk(recording: Recording) -> Answer:
@@ -114,11 +110,10 @@ def risk(recording: Recording) -> Answer:
         return Answer(9, question, (so_far, unknown, *system))
     worst = Measure(name, sum(known), Unit.BYTES, Quality.UPPER_BOUND)
     note = f"{_forks(live) if live else 'No fork'} still shared at the end."
-    if system and live:
-        fits = sum(known) <= (system[0].value or 0)
-        note += " What may come fits into the memory available." if fits else (
-            " What may come is more than the memory available: it can end in OOM."
-        )  # fmt: skip
+    if system and live and sum(known) <= (system[0].value or 0):
+        note += " What may come fits into the memory available."
+    elif system and live:
+        note += " What may come is more than the memory available: it can end in OOM."
     return Answer(9, question, (so_far, worst, *system), note)
 
 
@@ -133,15 +128,10 @@ def _available(recording: Recording) -> Iterator[Measure]:
 def trust(recording: Recording) -> Answer:
     """10: what was lost, or could not be classified."""
     now = recording.last
-    found = [
-        Measure("lost", now.completeness.lost, Unit.FAULTS, Quality.EXACT),
-        Measure("unclassified", now.unclassified, Unit.FAULTS, Quality.EXACT),
-    ]
-    found += [
-        Measure(f"cause: {printable(cause)}", number, Unit.FAULTS, Quality.EXACT)
-        for cause, number in now.completeness.detail
-    ]
-    return Answer(10, "Is the trace complete?", tuple(found), ending(recording))
+    counts = [("lost", now.completeness.lost), ("unclassified", now.unclassified)]
+    counts += [(f"cause: {printable(cause)}", n) for cause, n in now.completeness.detail]
+    found = tuple(Measure(name, n, Unit.FAULTS, Quality.EXACT) for name, n in counts)
+    return Answer(10, "Is the trace complete?", found, ending(recording))
 
 
 def ending(recording: Recording) -> str:
