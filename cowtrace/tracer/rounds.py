@@ -70,12 +70,12 @@ class Rounds:
         ended = self._round & 0xFFFFFFFF  # as current_round() in bpf/count.h: from 1
         bpf_maps.write_element(self._maps["rounds"], 0, abi.U32.pack(ended))
         _wait_for_programs()
-        return Round(
-            sums=self._sums(ended),
-            page_faults=self._totals(ended & 1) if self._page_faults else None,
-            processes=dict(bpf_maps.read_hash(self._maps["processes"], abi.U32, abi.PROCESS)),
-            details=self._read_details(ended & 1) if self._details else None,
-        )
+        sums = self._sums(ended)
+        totals = self._totals(ended & 1) if self._page_faults else None
+        details = self._read_details(ended & 1) if self._details else None
+        # The processes last: then none is missing that a fork or a sum refers to.
+        processes = dict(bpf_maps.read_hash(self._maps["processes"], abi.U32, abi.PROCESS))
+        return Round(sums, totals, processes, details)
 
     def counters(self) -> tuple[int, ...]:
         """`enum counter` since loading."""
