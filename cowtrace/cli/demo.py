@@ -48,7 +48,6 @@ def demo(pages: int, pause: float | None, plan: str) -> None:
         Stage(counts.snapshot, pages) as stage,
         presenter.Presenter(sys.stdout, live=on_terminal) as shown,
     ):
-        shown.open()
         for number, act in enumerate(Act, start=1):
             shown.announce(number, act, pages)
             played.append(stage.play(act))

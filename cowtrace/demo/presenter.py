@@ -36,18 +36,16 @@ class Presenter:
         self._stream = stream
 
     def __enter__(self) -> Presenter:
+        """Write the question, and start the live table."""
+        self._say(Text(narration.OPENING))
+        self._say(Text())
+        if self._screen:
+            self._screen.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._screen:
             self._screen.__exit__()
-
-    def open(self) -> None:
-        """Write the question."""
-        self._say(Text(narration.OPENING))
-        self._say(Text())
-        if self._screen:
-            self._screen.__enter__()
 
     def announce(self, number: int, act: Act, pages: int) -> None:
         """Write what the next act is."""

@@ -5,7 +5,7 @@ Either outcome is a finding, as long as the trace and the oracles agree.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from cowtrace.model import FaultKind
@@ -31,7 +31,12 @@ def without_contradiction(
 ) -> tuple[Evidence, ...]:
     """The evidence, where a count of these pages contradicts nothing."""
     roles = {row.role for row in rows if _either_outcome(row)}
-    return tuple(replace(one, ok=None) if _counts_them(one, roles) else one for one in evidence)
+    return tuple(
+        replace(one, ok=None)
+        if one.ok is False and one.oracle in _COUNTING and one.what.partition(":")[0] in roles
+        else one
+        for one in evidence
+    )
 
 
 def wrong_sums(expected_rows: Iterable[Row]) -> Iterator[str]:
@@ -65,7 +70,3 @@ def finding(rows: Iterable[Row]) -> str:
 
 def _either_outcome(row: Row) -> bool:
     return row.expected is None and row.kind in _KINDS
-
-
-def _counts_them(one: Evidence, roles: Collection[str]) -> bool:
-    return one.ok is False and one.oracle in _COUNTING and one.what.partition(":")[0] in roles

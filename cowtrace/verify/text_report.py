@@ -15,6 +15,7 @@ from cowtrace.verify.groups import title
 from cowtrace.workloads.outcome import Evidence
 
 STYLES = {Verdict.HOLDS: "green", Verdict.FAILS: "bold red", Verdict.UNSEEN: "yellow"}
+_PLURALS = {Verdict.HOLDS: "hold", Verdict.FAILS: "do not hold"}
 SHORT = {Verdict.HOLDS: "holds", Verdict.FAILS: "FAILS", Verdict.UNSEEN: "unseen"}
 
 
@@ -70,10 +71,8 @@ def summary(checks: Iterable[Check]) -> Text:
     made = tuple(checks)
     text = Text()
     for verdict in Verdict:
-        number = sum(check.verdict is verdict for check in made)
-        if number:
-            verb = "hold" if verdict is Verdict.HOLDS and number != 1 else verdict.value
-            verb = "do not hold" if verdict is Verdict.FAILS and number != 1 else verb
+        if number := sum(check.verdict is verdict for check in made):
+            verb = _PLURALS.get(verdict, verdict.value) if number != 1 else verdict.value
             text.append(", " if text else "")
             text.append(f"{number:,} {verb}", style=STYLES[verdict])
     if made:

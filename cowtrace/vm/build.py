@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from cowtrace.errors import EXIT_NO_VM, CowtraceError
-from cowtrace.vm import foreign, image_store, kernel, manifest, programs, root
+from cowtrace.vm import GUEST, foreign, image_store, kernel, manifest, programs, root
 from cowtrace.vm.debian import mirror
 from cowtrace.vm.definition import AMD64, Definition, Kernel, Userspace
 from cowtrace.vm.progress import Watcher
@@ -44,13 +44,13 @@ class Artifact:
 
 def kernel_artifact(item: Kernel) -> Artifact:
     """The folder with a kernel's vmlinuz, initrd and config, keyed by all that decides them."""
-    key = image_store.key(_FORMAT, _content(item), (kernel.GUEST / "init").read_text())
+    key = image_store.key(_FORMAT, _content(item), (GUEST / "init").read_text())
     return Artifact(f"kernel {item.name}", item, image_store.folder() / f"kernel-{item.name}-{key}")
 
 
 def root_artifact(user: Userspace) -> Artifact:
     """The folder with the root image, keyed by all that decides it."""
-    parts = [(root.GUEST / name).read_text() for name in ("customize", "vagrant.pub")]
+    parts = [(GUEST / name).read_text() for name in ("customize", "vagrant.pub")]
     key = image_store.key(_FORMAT, _content(user), *parts)
     if user.arch == AMD64:
         return Artifact("root image", user, image_store.folder() / f"root-{key}")

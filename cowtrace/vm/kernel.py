@@ -9,11 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cowtrace.errors import EXIT_NO_VM, CowtraceError
-from cowtrace.vm import manifest, programs, stable
+from cowtrace.vm import GUEST, manifest, programs, stable
 from cowtrace.vm.debian import mmdebstrap
 from cowtrace.vm.definition import Kernel
 
-GUEST = Path(__file__).parent / "guest"
 NEED_MIB = 500  # during the build: the unpacked package and its dependencies
 
 

@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cowtrace.vm import manifest, stable
+from cowtrace.vm import GUEST, manifest, stable
 from cowtrace.vm.debian import mmdebstrap
 from cowtrace.vm.definition import Userspace
 
-GUEST = Path(__file__).parent / "guest"
 NEED_MIB = 2500  # the installed packages twice: as a folder, and in the image
 IMAGE = "root.ext4"
 _LEFT_OUT = ("doc/*", "info/*", "locale/*", "man/*")  # a test VM does not need these

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from cowtrace.vm import programs
@@ -29,13 +29,13 @@ def newest(tree: Path, before: float) -> int:
     """
     # File times come from a clock that advances only at the kernel's ticks.
     latest = before - 1
-    times = (path.lstat().st_mtime for path in _paths(tree))
+    times = (path.lstat().st_mtime for path in (tree, *tree.rglob("*")))
     return int(max((time for time in times if time < latest), default=before))
 
 
 def settle(tree: Path, epoch: int, *, all_of_it: bool = False) -> None:
     """Set modification times after `epoch` to `epoch`; with all_of_it, every one."""
-    for path in _paths(tree):
+    for path in (tree, *tree.rglob("*")):
         if all_of_it or path.lstat().st_mtime > epoch:
             os.utime(path, (epoch, epoch), follow_symlinks=False)
 
@@ -78,11 +78,3 @@ def _inodes_used(image: Path) -> int:
         file.seek(1024)
         total, _, _, _, free = struct.unpack("<5I", file.read(20))
     return int(total - free)
-
-
-def _paths(tree: Path) -> Iterator[Path]:
-    """The tree's folder and all below it, each once; links are not followed."""
-    yield tree
-    for folder, folders, files in os.walk(tree):
-        for name in (*folders, *files):
-            yield Path(folder, name)

@@ -10,10 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import cowtrace
-from cowtrace.vm import programs
+from cowtrace.vm import GUEST, programs
 
 _PACKAGE = Path(cowtrace.__file__).resolve().parent
-_GUEST = Path(__file__).parent / "guest"
 
 
 def pack(
@@ -30,7 +29,7 @@ def pack(
     with tarfile.open(disk, "w", format=tarfile.GNU_FORMAT) as tar:
         for path, name in project_files():
             tar.add(path, f"cowtrace/{name}", recursive=False, filter=_as_root)
-        add(tar, ".cowtrace/run", (_GUEST / "run").read_bytes(), 0o755)
+        add(tar, ".cowtrace/run", (GUEST / "run").read_bytes(), 0o755)
         add(tar, ".cowtrace/command", script(command, env))
         if terminal:
             size = f"cols {terminal.columns} rows {terminal.lines}\n"

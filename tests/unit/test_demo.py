@@ -61,7 +61,6 @@ def told() -> str:
     now = snapshot(*cast)
     frame = Frame(now, rows(now, None, sort="pid"), 2, total=True)
     with presenter.Presenter(stream, live=False) as shown:
-        shown.open()
         for number, one in enumerate(USUAL, start=1):
             shown.announce(number, one.act, N)
             shown.describe(one)
