@@ -113,18 +113,15 @@ class Parent(Player):
         return Answer(self.child.pid, self.pages, spent, 0, None, same, True)
 
     def act_child_writes_half(self) -> Answer:
-        """The child writes the first half."""
         answer = self._the_child().do(Player.write, 0, self.pages // 2, BY_CHILD)
         return replace(answer, data_right=self.reads(0, self.pages // 2, FILLED))
 
     def act_parent_writes_same_half(self) -> Answer:
-        """The parent writes the half that the child has written."""
         answer = self.write(0, self.pages // 2, BY_PARENT)
         right = self._the_child().do(Player.reads, 0, self.pages // 2, BY_CHILD)
         return replace(answer, data_right=right)
 
     def act_parent_writes_other_half(self) -> Answer:
-        """The parent writes the half that nobody has written."""
         answer = self.write(self.pages // 2, self.pages, BY_PARENT)
         right = self._the_child().do(Player.reads, self.pages // 2, self.pages, FILLED)
         return replace(answer, data_right=right)

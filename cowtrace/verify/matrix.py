@@ -74,8 +74,14 @@ def matrix(kernels: Sequence[KernelChecks]) -> RenderableType:
     """The table, the remarks below it, and the versions."""
     parts: list[RenderableType] = [_table(kernels)]
     if noted := remarks(kernels):
-        parts += [Text(), _remark_list(noted, everywhere=len(kernels))]
-    if versions := dict.fromkeys(line for one in kernels for line in one.versions):
+        grid = Table.grid(padding=(0, 1, 0, 0))
+        grid.add_column(overflow="fold")
+        for one in noted:
+            everywhere = len(one.kernels) == len(kernels) > 1
+            on = "every kernel" if everywhere else ", ".join(one.kernels)
+            grid.add_row(Text(printable(f"{one.group} on {on}: {one.words}")))
+        parts += [Text(), grid]
+    if versions := dict.fromkeys(line for kernel in kernels for line in kernel.versions):
         parts += [Text(), *(Text(printable(line)) for line in versions)]
     return Group(*parts)
 
@@ -99,15 +105,6 @@ def _heading(kernel: str) -> str:
     """A kernel's name, a line for each of its parts: `6.12-`, `arm64-`, `16k`."""
     *parts, last = printable(kernel).split("-")
     return "\n".join(fit(part, _CELL) for part in (*(f"{part}-" for part in parts), last))
-
-
-def _remark_list(noted: Iterable[Remark], everywhere: int) -> Table:
-    grid = Table.grid(padding=(0, 1, 0, 0))
-    grid.add_column(overflow="fold")
-    for one in noted:
-        on = "every kernel" if len(one.kernels) == everywhere > 1 else ", ".join(one.kernels)
-        grid.add_row(Text(printable(f"{one.group} on {on}: {one.words}")))
-    return grid
 
 
 def _remarks(check: Check) -> Iterator[str]:

@@ -7,13 +7,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections import deque
 from collections.abc import Iterator, Sequence
 
 from cowtrace.errors import EXIT_MISMATCH, EXIT_NO_VM, CowtraceError
 from cowtrace.verify.check import Check, from_dict
 from cowtrace.vm import build, programs
-from cowtrace.vm.definition import Definition, Kernel
+from cowtrace.vm.definition import Definition
 
 _LIMIT_SECONDS = 1200  # for a boot and all checks: software emulation takes about 150
 _DIGITS = 16  # of a SHA-256, shown
@@ -58,15 +57,12 @@ def versions(definition: Definition, kernel: str) -> tuple[str, ...]:
     """The exact versions that the VM runs: a line for the kernel, a line for the userspace."""
     lines = []
     item = definition.kernel(kernel)
-    for name, artifact in (
-        (kernel, build.kernel_artifact(item)),
-        ("userspace", build.root_artifact(definition.userspace_of(item))),
-    ):
+    image = build.root_artifact(definition.userspace_of(item))
+    for name, artifact in ((kernel, build.kernel_artifact(item)), ("userspace", image)):
         made = artifact.manifest
         if not made:
             continue
-        kernels = isinstance(artifact.what, Kernel)
-        packages = made.packages[0] if kernels else f"{len(made.packages)} packages"
+        packages = f"{len(made.packages)} packages" if artifact is image else made.packages[0]
         digests = ", ".join(f"{file} {digest[:_DIGITS]}" for file, digest in made.sha256)
         release = f"{made.version}, " if made.version != made.suite else ""
         lines.append(
@@ -87,12 +83,11 @@ def _check(line: str, kernel: str) -> Check:
 
 
 def _failed(kernel: str, code: int, said: list[str]) -> CowtraceError:
-    """An error with the last line of the VM, or of the command in it."""
+    """An error with the last message of the VM, or of the command in it, and its hint."""
     hint = f"run it alone: cowtrace vm run {kernel} -- cowtrace verify"
-    words = deque(said, maxlen=2)
-    if len(words) == 2 and words[-1].startswith("Hint: "):
-        hint = words.pop().removeprefix("Hint: ")
-    message = words[-1].removeprefix("cowtrace: ") if words else f"exit code {code}"
+    if len(said) > 1 and said[-1].startswith("Hint: "):
+        hint = said.pop().removeprefix("Hint: ")
+    message = said[-1].removeprefix("cowtrace: ") if said else f"exit code {code}"
     return CowtraceError(
         f"verify on kernel {kernel} failed: {message}", hint=hint, exit_code=code or EXIT_NO_VM
     )

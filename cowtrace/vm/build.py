@@ -8,7 +8,7 @@ import functools
 import json
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -101,7 +101,9 @@ def build(
             foreign.require(artifact.what.arch)
     source = mirror()
     folder = image_store.folder()
-    with image_store.locked(folder, watcher.detail) as lock, _terminable():
+    with image_store.locked(folder, watcher.detail) as lock, contextlib.ExitStack() as stack:
+        # SIGTERM becomes an exception, so that a half-made artifact is removed.
+        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _leave))
         users = set(map(definition.userspace_of, definition.kernels))
         current = [*map(kernel_artifact, definition.kernels), *map(root_artifact, users)]
         image_store.clean(folder, frozenset(artifact.place.name for artifact in current))
@@ -137,15 +139,5 @@ def _build_one(artifact: Artifact, source: str, lock: int, watcher: Watcher) -> 
         manifest.write(place, made)
 
 
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """Turn SIGTERM into an exception, so that a half-made artifact is removed."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)

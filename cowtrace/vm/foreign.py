@@ -37,7 +37,13 @@ def runnable(debian: str) -> Iterator[None]:
     if guest_arch.of(debian) == guest_arch.native() or _runs(debian):
         yield
         return
-    with _mounted():
+    with contextlib.ExitStack() as stack:
+        if not (BINFMT / "register").exists():
+            mount = ["mount", "-t", "binfmt_misc", "binfmt_misc", str(BINFMT)]
+            ended = subprocess.run(mount, capture_output=True, text=True)
+            if ended.returncode:
+                raise _refused("another architecture", ended.stderr.strip())
+            stack.callback(subprocess.run, ["umount", str(BINFMT)])
         entry = BINFMT / f"cowtrace-{debian}"
         try:
             if entry.exists():  # left by a killed build
@@ -46,10 +52,8 @@ def runnable(debian: str) -> Iterator[None]:
             (BINFMT / "register").write_bytes(rule)
         except OSError as error:
             raise _refused(debian, error.strerror or str(error)) from error
-        try:
-            yield
-        finally:
-            entry.write_text("-1")
+        stack.callback(entry.write_text, "-1")
+        yield
 
 
 def registration(name: str, debian: str, interpreter: str) -> bytes:
@@ -73,22 +77,6 @@ def _runs(debian: str) -> bool:
         return subprocess.run(["arch-test", debian], capture_output=True).returncode == 0
     except FileNotFoundError:
         return False
-
-
-@contextlib.contextmanager
-def _mounted() -> Iterator[None]:
-    if (BINFMT / "register").exists():
-        yield
-        return
-    ended = subprocess.run(
-        ["mount", "-t", "binfmt_misc", "binfmt_misc", str(BINFMT)], capture_output=True, text=True
-    )
-    if ended.returncode:
-        raise _refused("another architecture", ended.stderr.strip())
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(BINFMT)], check=False)
 
 
 def _refused(debian: str, why: str) -> CowtraceError:

@@ -11,7 +11,7 @@ import subprocess
 import termios
 import time
 import tty
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
@@ -37,6 +37,7 @@ class Session:
     code: int | None = None  # the command's exit code, once known
     ready: bool = False  # the guest's userspace is up
     _message: bytes = b""  # the start of a line from the guest
+    _signalled: bool = False  # the command has received a signal
 
     @property
     def _streams(self) -> dict[int, socket.socket]:
@@ -57,7 +58,8 @@ class Session:
             self._go()
         with contextlib.ExitStack() as stack:
             selector = stack.enter_context(selectors.DefaultSelector())
-            stack.enter_context(self._signals())
+            for number in _FORWARDED:
+                stack.callback(signal.signal, number, signal.signal(number, self._on_signal))
             selector.register(control, selectors.EVENT_READ, self._read_control)
             for target, stream in self._streams.items():
                 selector.register(stream, selectors.EVENT_READ, partial(_copy, stream, target))
@@ -74,7 +76,9 @@ class Session:
                     if not key.data():  # at end of file
                         selector.unregister(key.fileobj)
                 if self.terminal and self.ready and not was_ready:
-                    stack.enter_context(_raw())
+                    # Every key goes to the guest's terminal, even Ctrl-C; only the guest echoes.
+                    stack.callback(termios.tcsetattr, 0, termios.TCSADRAIN, termios.tcgetattr(0))
+                    tty.setraw(0)
                     selector.register(0, selectors.EVENT_READ, self._read_keys)
             self.process.kill()  # no need of a shutdown: its disk is a snapshot
             self.process.wait()
@@ -111,37 +115,14 @@ class Session:
         """Send the current time to the waiting guest, which then continues."""
         _send(self.sockets["control"], b"%d\n" % time.time())
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         """Send the first signal to the command. A second one, or one during boot, ends QEMU."""
-        seen = False
-
-        def handle(number: int, frame: FrameType | None) -> None:
-            nonlocal seen
-            if self.ready and not seen:
-                seen = True
-                _send(self.sockets["control"], _FORWARDED[signal.Signals(number)])
-            else:
-                self.code = 128 + number
-                self.process.kill()  # closes its sockets, which wakes the loop
-
-        before = {number: signal.signal(number, handle) for number in _FORWARDED}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _raw() -> Iterator[None]:
-    """Send every key to the guest's terminal, even Ctrl-C; only the guest echoes."""
-    before = termios.tcgetattr(0)
-    tty.setraw(0)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(0, termios.TCSADRAIN, before)
+        if self.ready and not self._signalled:
+            self._signalled = True
+            _send(self.sockets["control"], _FORWARDED[signal.Signals(number)])
+        else:
+            self.code = 128 + number
+            self.process.kill()  # closes its sockets, which wakes the loop
 
 
 def _copy(stream: socket.socket, target: int) -> bool:
