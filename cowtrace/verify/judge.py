@@ -135,7 +135,7 @@ def _findings(workload: Workload, rows: Iterable[Row], trace: Snapshot) -> Itera
 
 
 def _impossible(outcome: Outcome, trace: Snapshot) -> Iterator[str]:
-    """Traced rows that are wrong whatever the workload expects: failed faults, parts of pages."""
+    """Traced rows that are wrong for every workload: failed faults, parts of pages."""
     for one in outcome.processes:
         process = trace.process(one.pid)
         expected = {row.kind for row in one.expected.rows}

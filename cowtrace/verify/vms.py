@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from cowtrace.errors import EXIT_MISMATCH, EXIT_NO_VM, CowtraceError
 from cowtrace.verify.check import Check, from_dict
-from cowtrace.vm import build, programs
+from cowtrace.vm import VmError, build, programs
 from cowtrace.vm.definition import Definition
 
 _LIMIT_SECONDS = 1200  # for a boot and all checks: software emulation takes about 150
@@ -75,10 +75,9 @@ def _check(line: str, kernel: str) -> Check:
     try:
         return from_dict(json.loads(line))
     except (KeyError, TypeError, ValueError) as error:
-        raise CowtraceError(
+        raise VmError(
             f"kernel {kernel}: not a check: {line.strip()[:60]!r}",
             hint=f"run it alone: cowtrace vm run {kernel} -- cowtrace verify --json",
-            exit_code=EXIT_NO_VM,
         ) from error
 
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cowtrace.errors import EXIT_NO_VM, EXIT_USAGE, CowtraceError
-from cowtrace.vm import build, guest_arch, image_store, manifest, programs, root
+from cowtrace.errors import EXIT_USAGE, CowtraceError
+from cowtrace.vm import VmError, build, guest_arch, image_store, manifest, programs, root
 from cowtrace.vm.definition import Definition, Kernel
 from cowtrace.vm.tree import add
 
@@ -46,10 +46,9 @@ def find(definition: Definition, kernel: str) -> Box:
     made = manifest.read(box_place)
     if not made or not manifest.read(kernel_place):
         what = f"kernel {kernel}" if made else "the box"
-        raise CowtraceError(
+        raise VmError(
             f"{what} is not built for Vagrant",
             hint=f"run: sudo cowtrace vm build --box {kernel}",
-            exit_code=EXIT_NO_VM,
         )
     vmlinuz, initrd = (kernel_place / name for name in _KERNEL_FILES)
     name = f"cowtrace-{dict(made.sha256)[root.IMAGE][:12]}"

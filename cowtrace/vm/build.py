@@ -14,8 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
-from cowtrace.errors import EXIT_NO_VM, CowtraceError
-from cowtrace.vm import GUEST, foreign, image_store, kernel, manifest, programs, root
+from cowtrace.vm import GUEST, VmError, foreign, image_store, kernel, manifest, programs, root
 from cowtrace.vm.debian import mirror
 from cowtrace.vm.definition import AMD64, Definition, Kernel, Userspace
 from cowtrace.vm.progress import Watcher
@@ -89,10 +88,9 @@ def build(
     if not artifacts:
         return
     if os.geteuid() != 0:
-        raise CowtraceError(
+        raise VmError(
             "building the test VM needs root: it installs packages into a folder",
             hint="run it with sudo, and `cowtrace vm run` with sudo as well",
-            exit_code=EXIT_NO_VM,
         )
     for program in ("mmdebstrap", "mke2fs", "cpio", "depmod"):
         programs.find(program)

@@ -6,8 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from cowtrace.errors import EXIT_NO_VM, CowtraceError
-from cowtrace.vm import programs
+from cowtrace.vm import VmError, programs
 
 # Released suites only: -updates, -security and -backports hold no complete distribution.
 _FORMAT = "$(REPO_URI)\t$(CODENAME)\t$(LABEL)\t$(COMPONENT)"
@@ -24,10 +23,9 @@ def mirror(environ: Mapping[str, str] = os.environ) -> str:
     targets = ("indextargets", "--format", _FORMAT, "Created-By: Packages")
     if found := first_debian(programs.output("apt-get", *targets)):
         return found
-    raise CowtraceError(
+    raise VmError(
         "apt on this machine names no Debian mirror",
         hint="run: apt-get update (or set COWTRACE_MIRROR to a mirror's URI)",
-        exit_code=EXIT_NO_VM,
     )
 
 

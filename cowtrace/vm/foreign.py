@@ -12,8 +12,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from cowtrace.errors import EXIT_NO_VM, CowtraceError
-from cowtrace.vm import guest_arch, programs
+from cowtrace.errors import CowtraceError
+from cowtrace.vm import VmError, guest_arch, programs
 
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 # A 64-bit little-endian ELF file, executable or shared object; e_machine follows.
@@ -80,8 +80,7 @@ def _runs(debian: str) -> bool:
 
 
 def _refused(debian: str, why: str) -> CowtraceError:
-    return CowtraceError(
+    return VmError(
         f"programs of {debian} cannot be run on this machine: {why}",
         hint="this needs binfmt_misc in the kernel, and root outside of a container",
-        exit_code=EXIT_NO_VM,
     )

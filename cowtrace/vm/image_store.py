@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from cowtrace.errors import EXIT_NO_VM, CowtraceError
+from cowtrace.vm import VmError
 
 _STAGING = ".building-"
 _STALE_SECONDS = 14 * 24 * 3600  # an entry of an older definition is removed when unused for longer
@@ -51,10 +51,9 @@ def locked(store: Path, say: Callable[[str], None]) -> Iterator[int]:
         store.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(store / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise CowtraceError(
+        raise VmError(
             f"the cache folder {store} cannot be written: {error.strerror}",
             hint="set XDG_CACHE_HOME to a folder of yours",
-            exit_code=EXIT_NO_VM,
         ) from error
     try:
         try:
@@ -86,10 +85,9 @@ def remove(tree: Path) -> None:
     """Remove a folder, unless something is still mounted below it."""
     mounted = Path("/proc/self/mountinfo").read_text()
     if f" {tree}/" in mounted:
-        raise CowtraceError(
+        raise VmError(
             f"{tree} cannot be removed: something is mounted in it",
             hint=f"unmount what `grep {tree.name} /proc/mounts` shows",
-            exit_code=EXIT_NO_VM,
         )
     shutil.rmtree(tree, ignore_errors=True)
 
@@ -113,8 +111,7 @@ def require_space(store: Path, need_mib: int, what: str) -> None:
     """Raises CowtraceError when the file system of `store` has less free space."""
     free_mib = shutil.disk_usage(store).free >> 20
     if free_mib < need_mib:
-        raise CowtraceError(
+        raise VmError(
             f"no room to build {what}: {need_mib} MiB needed in {store}, {free_mib} MiB free",
             hint="free some space, or set XDG_CACHE_HOME to a folder on another disk",
-            exit_code=EXIT_NO_VM,
         )

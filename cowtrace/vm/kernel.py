@@ -8,8 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from cowtrace.errors import EXIT_NO_VM, CowtraceError
-from cowtrace.vm import GUEST, manifest, programs, stable
+from cowtrace.vm import GUEST, VmError, manifest, programs, stable
 from cowtrace.vm.debian import mmdebstrap
 from cowtrace.vm.definition import Kernel
 
@@ -124,8 +123,7 @@ def _only(root: Path, *patterns: str) -> Path:
     for pattern in patterns:
         for found in sorted(root.glob(pattern)):
             return found
-    raise CowtraceError(
+    raise VmError(
         f"the kernel package holds no {patterns[0]}",
         hint="name another package in vagrant/kernels.toml",
-        exit_code=EXIT_NO_VM,
     )

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from cowtrace.errors import EXIT_NO_VM, CowtraceError
+from cowtrace.vm import VmError
 
 PACKAGES = {
     "qemu-system-x86_64": "qemu-system-x86",
@@ -31,10 +31,9 @@ def find(name: str) -> str:
     """The program's path. Raises CowtraceError with the package to install if it is missing."""
     if path := shutil.which(name, path=_PATH):
         return path
-    raise CowtraceError(
+    raise VmError(
         f"{name} is missing: the test VM needs it",
         hint=f"run: apt-get install {PACKAGES[name]}",
-        exit_code=EXIT_NO_VM,
     )
 
 
@@ -108,8 +107,7 @@ def run(
             process.stdout.read()  # until the last of its children ends
             raise
     if process.returncode:
-        raise CowtraceError(
+        raise VmError(
             f"{what} failed: {error or last or f'exit code {process.returncode}'}",
             hint=f"its whole output is in {log}",
-            exit_code=EXIT_NO_VM,
         )
