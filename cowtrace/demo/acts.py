@@ -165,6 +165,5 @@ def check_pages(pages: int) -> None:
     room = available_bytes() // (_FRAMES_A_PAGE * PAGE_BYTES)
     if pages > room:
         raise CowtraceError(
-            f"{pages} pages are more than memory holds for the demo",
-            hint=f"at most --pages {room}",
+            f"{pages} pages are more than memory holds for the demo", hint=f"at most --pages {room}"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from cowtrace.model import COPIES, FaultKind, Snapshot, Source
 from cowtrace.verify import claim_c6
@@ -51,27 +52,20 @@ def judge(workload: Workload, outcome: Outcome, trace: Snapshot, seconds: float)
         why = f"neither the {trace.plan} plan nor pagemap can see: {unseen}"
     else:
         verdict, why = Verdict.HOLDS, ""
-    return Check(
-        group=workload.group,
-        name=workload.name,
-        claim=workload.claim,
+    return replace(
+        unfinished(workload, why, trace, seconds, verdict),
         did=f"{workload.summary} ({outcome.pages:,} pages)",
         expected=expected_words(rows),
         observed=observed_words(rows, trace),
         evidence=evidence,
-        verdict=verdict,
-        why=why,
         findings=tuple(_findings(workload, rows, trace)),
-        kernel=trace.kernel,
-        plan=trace.plan,
-        seconds=round(seconds, 3),
     )
 
 
 def unfinished(
     workload: Workload, why: str, trace: Snapshot, seconds: float, verdict: Verdict
 ) -> Check:
-    """The Check of a workload that did not run to its end."""
+    """The Check of a workload that did not run to its end; `judge` adds to it what one showed."""
     return Check(
         group=workload.group,
         name=workload.name,

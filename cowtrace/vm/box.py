@@ -47,8 +47,7 @@ def find(definition: Definition, kernel: str) -> Box:
     if not made or not manifest.read(kernel_place):
         what = f"kernel {kernel}" if made else "the box"
         raise VmError(
-            f"{what} is not built for Vagrant",
-            hint=f"run: sudo cowtrace vm build --box {kernel}",
+            f"{what} is not built for Vagrant", hint=f"run: sudo cowtrace vm build --box {kernel}"
         )
     vmlinuz, initrd = (kernel_place / name for name in _KERNEL_FILES)
     name = f"cowtrace-{dict(made.sha256)[root.IMAGE][:12]}"

@@ -32,8 +32,7 @@ def find(name: str) -> str:
     if path := shutil.which(name, path=_PATH):
         return path
     raise VmError(
-        f"{name} is missing: the test VM needs it",
-        hint=f"run: apt-get install {PACKAGES[name]}",
+        f"{name} is missing: the test VM needs it", hint=f"run: apt-get install {PACKAGES[name]}"
     )
 
 

@@ -40,8 +40,7 @@ def state_path(program: str, machine: Machine) -> Path | None:
     )
     binary = Path(program).resolve().stat()
     key = image_store.key(
-        str((binary.st_size, binary.st_mtime_ns)),
-        *command_line(program, anonymous),
+        str((binary.st_size, binary.st_mtime_ns)), *command_line(program, anonymous)
     )
     return machine.kernel / f"booted-{key}"
 
