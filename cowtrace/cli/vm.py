@@ -12,7 +12,7 @@ from rich.text import Text
 
 from cowtrace.cli.options import Form, form_options, lines_of, notice
 from cowtrace.terminal.screen import show, spinner
-from cowtrace.vm import accel, box, build, definition, guest_arch, progress, run
+from cowtrace.vm import box, build, definition, guest_arch, progress, qemu, run
 
 
 @click.group()
@@ -55,7 +55,7 @@ def box_command(kernel: str) -> None:
     """Print, as JSON, what vagrant/Vagrantfile needs to boot a box."""
     known = definition.load()
     found = box.find(known, kernel)
-    chosen = accel.choose()
+    chosen = qemu.choose_accel()
     row: dict[str, object] = {key: str(value) for key, value in dataclasses.asdict(found).items()}
     row |= {"cmdline": box.CMDLINE, "kvm": chosen.kvm, "accel": str(chosen)}
     click.echo(json.dumps(row | {"cpu": known.kernel(kernel).emulated_cpu}))
@@ -89,7 +89,7 @@ def list_command(form: Form) -> None:
     for name, artifact in [*named, *((f"({name})", root) for name, root in roots)]:
         table.add_row(name, artifact.what.suite, *_built(artifact))
     show(table)
-    show(Text(f"QEMU uses {accel.choose()}."))
+    show(Text(f"QEMU uses {qemu.choose_accel()}."))
 
 
 def _root(user: definition.Userspace) -> str:
@@ -131,9 +131,9 @@ def run_command(
     if build.missing(known, [kernel]):
         click.echo(f"cowtrace: kernel {kernel} is not built yet: building it", err=True)
         build_missing(known, [kernel])
-    chosen = accel.choose(guest=guest_arch.of(item.arch).machine)
+    chosen = qemu.choose_accel(guest=guest_arch.of(item.arch).machine)
     if icount:
-        chosen, cpus = accel.Accel(False, "--icount"), 1
+        chosen, cpus = qemu.Accel(False, "--icount"), 1
     # Elsewhere than on a terminal, stderr holds exactly the bytes that the command writes.
     with spinner(f"booting {kernel} in QEMU, {chosen}") as status:
         booted = status.stop if status else lambda: None

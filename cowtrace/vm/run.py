@@ -18,7 +18,6 @@ from pathlib import Path
 from cowtrace.errors import EXIT_NO_VM, CowtraceError
 from cowtrace.text import printable
 from cowtrace.vm import build, guest_arch, image_store, programs, programs_disk, qemu, saved, tree
-from cowtrace.vm.accel import Accel
 from cowtrace.vm.definition import Definition
 from cowtrace.vm.root import IMAGE
 from cowtrace.vm.session import BOOT_SECONDS, Session
@@ -30,7 +29,7 @@ def run(
     definition: Definition,
     kernel: str,
     command: Sequence[str],
-    accel: Accel,
+    accel: qemu.Accel,
     on_ready: Callable[[], None],
     *,
     timeout_seconds: float | None,
@@ -142,7 +141,7 @@ def _boot(
         return Ended(code, session.ready, said.strip())
 
 
-def stopped(kernel: str, console: Path, ended: Ended, accel: Accel) -> CowtraceError:
+def stopped(kernel: str, console: Path, ended: Ended, accel: qemu.Accel) -> CowtraceError:
     """Why a VM ended without an exit code. Prints the console's last lines to stderr."""
     lines = [printable(line) for line in console.read_text(errors="replace").splitlines()]
     copy = image_store.folder() / f"console-{kernel}.log"

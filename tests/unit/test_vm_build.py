@@ -15,7 +15,6 @@ import pytest
 
 from cowtrace.errors import EXIT_NO_VM, CowtraceError
 from cowtrace.vm import (
-    accel,
     build,
     debian,
     definition,
@@ -24,6 +23,7 @@ from cowtrace.vm import (
     kernel,
     manifest,
     programs,
+    qemu,
 )
 from cowtrace.vm.progress import shown
 
@@ -275,11 +275,11 @@ def test_another_architecture_is_emulated(tmp_path: Path) -> None:
     (tmp_path / "kvm").mkdir()
     device = tmp_path / "device"
     device.touch()
-    chosen = accel.choose({}, tmp_path, device, guest="aarch64", host="x86_64")
+    chosen = qemu.choose_accel({}, tmp_path, device, guest="aarch64", host="x86_64")
     assert str(chosen) == "software emulation (aarch64 on x86_64)"
     forced = {"COWTRACE_ACCEL": "kvm"}  # it cannot: QEMU would say so
-    assert not accel.choose(forced, tmp_path, device, guest="aarch64", host="x86_64").kvm
-    alike = accel.choose({}, tmp_path, device, guest="aarch64", host="aarch64")
+    assert not qemu.choose_accel(forced, tmp_path, device, guest="aarch64", host="x86_64").kvm
+    alike = qemu.choose_accel({}, tmp_path, device, guest="aarch64", host="aarch64")
     assert str(alike).startswith("KVM (kvm is loaded")
 
 
@@ -321,18 +321,18 @@ def test_no_mirror_is_an_expected_failure(monkeypatch: pytest.MonkeyPatch) -> No
 def test_kvm_is_used_only_where_its_module_is_there(tmp_path: Path) -> None:
     device = tmp_path / "kvm"
     device.touch()
-    alone = accel.choose({}, tmp_path, device, host="x86_64")
+    alone = qemu.choose_accel({}, tmp_path, device, host="x86_64")
     assert not alone.kvm
     assert "alone proves nothing" in str(alone)
     (tmp_path / "kvm_amd").mkdir()
-    assert str(accel.choose({}, tmp_path, device, host="x86_64")).startswith(
+    assert str(qemu.choose_accel({}, tmp_path, device, host="x86_64")).startswith(
         "KVM (kvm_amd is loaded"
     )
     device.unlink()
-    assert str(accel.choose({}, tmp_path, device, host="x86_64")).endswith(
+    assert str(qemu.choose_accel({}, tmp_path, device, host="x86_64")).endswith(
         "No such file or directory)"
     )
-    assert not accel.choose({"COWTRACE_ACCEL": "tcg"}, tmp_path, device, host="x86_64").kvm
-    assert accel.choose({"COWTRACE_ACCEL": "kvm"}, tmp_path, device, host="x86_64").kvm
+    assert not qemu.choose_accel({"COWTRACE_ACCEL": "tcg"}, tmp_path, device, host="x86_64").kvm
+    assert qemu.choose_accel({"COWTRACE_ACCEL": "kvm"}, tmp_path, device, host="x86_64").kvm
     with pytest.raises(CowtraceError, match="COWTRACE_ACCEL is 'hvf'"):
-        accel.choose({"COWTRACE_ACCEL": "hvf"}, host="x86_64")
+        qemu.choose_accel({"COWTRACE_ACCEL": "hvf"}, host="x86_64")

@@ -21,14 +21,13 @@ from hypothesis import strategies as st
 from cowtrace.cli import main
 from cowtrace.errors import EXIT_NO_VM, EXIT_TIMEOUT, EXIT_USAGE
 from cowtrace.vm import programs_disk, qemu, run, saved, session, tree
-from cowtrace.vm.accel import Accel
 from cowtrace.vm.guest_arch import ARCHES
 
-EMULATED, KVM = Accel(False, "test"), Accel(True, "test")
+EMULATED, KVM = qemu.Accel(False, "test"), qemu.Accel(True, "test")
 SOCKETS = (3, 4, 5, 6, 7)
 
 
-def machine(accel: Accel = EMULATED) -> qemu.Machine:
+def machine(accel: qemu.Accel = EMULATED) -> qemu.Machine:
     folder = Path("/cache,1")
     disks = folder / "root.ext4", Path("/d"), Path("/p")
     return qemu.Machine(accel, folder, *disks, Path("/c"), 512, 1, SOCKETS)
