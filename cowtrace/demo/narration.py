@@ -73,9 +73,7 @@ def describe(played: Played) -> str:
 
 def conclusion(story: Sequence[Played]) -> str:
     """Say which of the two answers holds here."""
-    second = next((p for p in story if p.act is Act.PARENT_WRITES_SAME_HALF), None)
-    if second is None:
-        return ""
+    second = next(played for played in story if played.act is Act.PARENT_WRITES_SAME_HALF)
     copied, reused, pages = second.traced[COPIED], second.traced[REUSED], second.answer.pages
     if copied == 0 and reused == pages:
         answer = (

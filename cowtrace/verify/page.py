@@ -33,8 +33,8 @@ def page(kernels: Sequence[KernelChecks]) -> str:
     _text(head, "title", "cowtrace verify")
     ET.SubElement(head, "style").text = _STYLE
     body = ET.SubElement(html, "body")
-    _text(body, "h1", "What this kernel copies on write" if len(kernels) == 1 else
-          "What these kernels copy on write")  # fmt: skip
+    subject = "this kernel copies" if len(kernels) == 1 else "these kernels copy"
+    _text(body, "h1", f"What {subject} on write")
     _matrix(body, kernels)
     if noted := remarks(kernels):
         _text(body, "h2", "Findings")
@@ -45,7 +45,7 @@ def page(kernels: Sequence[KernelChecks]) -> str:
     for one in kernels:
         _text(body, "h2", f"Kernel {one.kernel}")
         if one.versions:
-            _text(body, "pre", "\n".join(printable(line) for line in one.versions), safe=True)
+            ET.SubElement(body, "pre").text = "\n".join(map(printable, one.versions))
         for check in one.checks:
             _check(body, check)
     return "<!DOCTYPE html>\n" + ET.tostring(html, encoding="unicode", method="html") + "\n"
@@ -80,7 +80,7 @@ def _check(body: ET.Element, check: Check) -> None:
         _text(listing, "dd", words)
 
 
-def _text(parent: ET.Element, tag: str, words: str, *, safe: bool = False) -> ET.Element:
+def _text(parent: ET.Element, tag: str, words: str) -> ET.Element:
     element = ET.SubElement(parent, tag)
-    element.text = words if safe else printable(words)
+    element.text = printable(words)
     return element
