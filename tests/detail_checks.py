@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 from cowtrace.model import COPIES, DetailRow, FaultKind, ForkGeneration, Snapshot
-from cowtrace.workloads import REGION_START, Outcome
+from cowtrace.workloads.outcome import Outcome
+from cowtrace.workloads.region import REGION_START
 
 PRIME_PAGES = 503  # with fewer, samples could be right by chance
 

@@ -14,7 +14,8 @@ from cowtrace.tracer import loader
 from cowtrace.verify.check import Check
 from cowtrace.verify.groups import Group
 from cowtrace.verify.session import checks
-from cowtrace.workloads import REGION_END, REGION_START, WORKLOADS
+from cowtrace.workloads.region import REGION_END, REGION_START
+from cowtrace.workloads.workload import WORKLOADS
 
 PAGES = 127
 

@@ -6,8 +6,8 @@ import os
 
 from cowtrace.kernel.plan import PLAN_NAMES, PlanName
 from cowtrace.model import FaultKind, Snapshot
-from cowtrace.workloads import Outcome
 from cowtrace.workloads.compare import comparison
+from cowtrace.workloads.outcome import Outcome
 
 PRIME_PAGES = 23
 MANY_PAGES = 509

@@ -17,7 +17,7 @@ from cowtrace.demo.acts import Act, Played, Stage, check_pages
 from cowtrace.errors import EXIT_MISMATCH
 from cowtrace.model import Snapshot
 from cowtrace.terminal.screen import can_redraw
-from cowtrace.workloads import REGION_END, REGION_START
+from cowtrace.workloads.region import REGION_END, REGION_START
 
 PAGES = 20_000
 _TERMINAL_PAUSE = 1.5  # seconds after each act: nine of them, and it stays below 20 s

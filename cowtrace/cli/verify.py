@@ -10,7 +10,6 @@ from contextlib import ExitStack
 import click
 from rich.text import Text
 
-from cowtrace import workloads
 from cowtrace.cli.attach import attach
 from cowtrace.cli.options import Form, Lines, attach_option, form_options, lines_of, notice
 from cowtrace.cli.vm import build_missing
@@ -22,6 +21,8 @@ from cowtrace.verify import junit, matrix, page, session, text_report, vms
 from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.groups import Group, choose, groups, title
 from cowtrace.vm import definition
+from cowtrace.workloads.region import REGION_END, REGION_START
+from cowtrace.workloads.workload import WORKLOADS
 
 
 @click.command(epilog="\b\nExample:\n  sudo cowtrace verify C1 C6 --kernel 5.10 --kernel 6.12")
@@ -54,7 +55,7 @@ def verify(
     With --kernel, one table shows the claims against the kernels. Exit code 4 if a claim does
     not hold.
     """
-    chosen = choose(groups(workloads.WORKLOADS), claims)
+    chosen = choose(groups(WORKLOADS), claims)
     lines = lines_of(form)
     if show_list:
         _list(chosen, lines)
@@ -89,7 +90,7 @@ def _here(
     chosen: Sequence[Group], plan: str, lines: Lines | None, verbose: bool
 ) -> matrix.KernelChecks:
     """Run all checks under one attachment; show each as soon as it is done."""
-    region = (workloads.REGION_START, workloads.REGION_END)
+    region = (REGION_START, REGION_END)
     made: list[Check] = []
     with attach(plan, verbose=verbose, region=region, fork_copies=True) as live:
         group = ""

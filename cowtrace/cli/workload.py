@@ -15,6 +15,8 @@ from cowtrace.machine.csv import CsvLines
 from cowtrace.terminal.screen import show
 from cowtrace.workloads import table
 from cowtrace.workloads.compare import comparison
+from cowtrace.workloads.region import REGION_END, REGION_START
+from cowtrace.workloads.workload import WORKLOADS, check_pages, find
 
 DEFAULT_PAGES = 509  # a prime: counts that double, or that halve, show
 
@@ -45,9 +47,9 @@ def workload(
             hint="list all workloads: cowtrace workload --list",
             exit_code=EXIT_USAGE,
         )
-    chosen = workloads.find(name)
-    workloads.check_pages(chosen, pages)  # before the tracer takes its time
-    region = (workloads.REGION_START, workloads.REGION_END)
+    chosen = find(name)
+    check_pages(chosen, pages)  # before the tracer takes its time
+    region = (REGION_START, REGION_END)
     forks = chosen.fork_copies
     with attach(plan, verbose=verbose, region=region, fork_copies=forks) as live:
         outcome = workloads.run(name, pages)
@@ -70,7 +72,7 @@ def workload(
 
 def _list(form: Form) -> None:
     if lines := lines_of(form):
-        for known in workloads.WORKLOADS.values():
+        for known in WORKLOADS.values():
             lines({"name": known.name, "summary": known.summary})
     else:
-        show(table.catalogue(workloads.WORKLOADS.values()))
+        show(table.catalogue(WORKLOADS.values()))

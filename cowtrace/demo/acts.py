@@ -15,8 +15,8 @@ import cowtrace
 from cowtrace.demo.forked_processes import Answer
 from cowtrace.errors import EXIT_USAGE, CowtraceError
 from cowtrace.model import COPIES, FaultKind, Snapshot
-from cowtrace.workloads import Backing, Counts
-from cowtrace.workloads.region import PAGE_BYTES
+from cowtrace.workloads.outcome import Counts
+from cowtrace.workloads.region import PAGE_BYTES, Backing
 from cowtrace.workloads.workload import available_bytes
 
 LEAST_PAGES = 20

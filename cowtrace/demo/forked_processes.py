@@ -158,7 +158,7 @@ def main() -> int:
         print(f"{error}\n{error.hint}", file=sys.stderr)
         return error.exit_code
     if parent.child:
-        parent.child.end()
+        parent.child.close()
     return 0
 
 

@@ -11,7 +11,8 @@ from cowtrace.model import Snapshot
 from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.groups import Group
 from cowtrace.verify.judge import judge, unfinished
-from cowtrace.workloads import Outcome, run_forked
+from cowtrace.workloads import run_forked
+from cowtrace.workloads.outcome import Outcome
 from cowtrace.workloads.workload import Unsupported, Workload, check_pages
 
 PAGES = 127  # a prime: a count that is doubled or halved is noticed

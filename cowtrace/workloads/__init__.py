@@ -11,48 +11,20 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
+from importlib import import_module
 from pathlib import Path
 
 import cowtrace
 from cowtrace.errors import CowtraceError
-from cowtrace.workloads import claims, forks, mappings, paths, settings
+from cowtrace.workloads import settings
 from cowtrace.workloads.features import EXIT_UNSUPPORTED, Unsupported
-from cowtrace.workloads.outcome import (
-    Counts,
-    Evidence,
-    Expected,
-    ExpectedRow,
-    Observed,
-    Outcome,
-    outcome_from_json,
-)
-from cowtrace.workloads.region import REGION_END, REGION_START, Backing
+from cowtrace.workloads.outcome import Outcome, outcome_from_json
 from cowtrace.workloads.stepped_child import Child
-from cowtrace.workloads.workload import WORKLOADS, Workload, check_pages, find
+from cowtrace.workloads.workload import Workload, check_pages, find
 
-__all__ = [
-    "REGION_END",
-    "REGION_START",
-    "WORKLOADS",
-    "Backing",
-    "Counts",
-    "Evidence",
-    "Expected",
-    "ExpectedRow",
-    "Observed",
-    "Outcome",
-    "Unsupported",
-    "Workload",
-    "check_pages",
-    "claims",
-    "find",
-    "forks",
-    "mappings",
-    "paths",
-    "run",
-    "run_forked",
-    "settings",
-]
+for _name in ("forks", "claims", "mappings", "paths"):  # the order in which they are listed
+    import_module(f"{__name__}.{_name}")  # adds its workloads to WORKLOADS
 
 
 def run_forked(name: str, pages: int) -> Outcome:
@@ -62,12 +34,8 @@ def run_forked(name: str, pages: int) -> Outcome:
     """
     chosen = find(name)
     check_pages(chosen, pages)
-    with settings.delay_accounting():
-        child = Child(lambda: chosen)
-        try:
-            return child.do(Workload.run, pages)
-        finally:
-            child.end()
+    with settings.delay_accounting(), closing(Child(lambda: chosen)) as child:
+        return child.do(Workload.run, pages)
 
 
 def run(name: str, pages: int) -> Outcome:
@@ -91,9 +59,10 @@ def run(name: str, pages: int) -> Outcome:
     if ended.returncode == 0:
         return outcome_from_json(ended.stdout)
     message, _, hint = ended.stderr.strip().rpartition("\n")
+    message, hint = message.removeprefix("cowtrace: "), hint.removeprefix("Hint: ")
     if ended.returncode == EXIT_UNSUPPORTED:
-        raise Unsupported(message.removeprefix("cowtrace: "), hint=hint.removeprefix("Hint: "))
+        raise Unsupported(message, hint=hint)
     raise CowtraceError(
-        f"workload {name} failed: {message.removeprefix('cowtrace: ') or ended.returncode}",
-        hint=hint.removeprefix("Hint: ") or f"run it alone: {' '.join(command)}",
+        f"workload {name} failed: {message or ended.returncode}",
+        hint=hint or f"run it alone: {' '.join(command)}",
     )

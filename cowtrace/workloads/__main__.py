@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from cowtrace.errors import CowtraceError
-from cowtrace.workloads import check_pages, find
+from cowtrace.workloads.workload import check_pages, find
 
 
 def main() -> int:

@@ -6,13 +6,11 @@ import os
 import struct
 from pathlib import Path
 
-from cowtrace.workloads.expectations import child, expected, parent
-from cowtrace.workloads.forks import BEFORE, CHILD, PARENT, child_writes
 from cowtrace.workloads.oracles.proc_files import smaps_sizes
-from cowtrace.workloads.outcome import Evidence
+from cowtrace.workloads.outcome import Evidence, child, expected, parent
 from cowtrace.workloads.region import PAGE_BYTES, Region
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import Writer
+from cowtrace.workloads.writer import BEFORE, CHILD, PARENT, Writer
 
 _AT_PAGESZ = 6  # include/uapi/linux/auxvec.h
 
@@ -61,7 +59,7 @@ def one_page_of_many(me: Writer) -> None:
 )
 def page_sizes(me: Writer) -> None:
     """the child writes the first and the last byte of every page: one copy a page"""
-    child_writes(me, _write_both_ends, CHILD)
+    me.child_writes(_write_both_ends, CHILD)
     size = os.sysconf("SC_PAGESIZE")
     me.note("/proc/self/auxv", "AT_PAGESZ, sysconf's page size:", size, _auxv_size())
     mapped = smaps_sizes(me.region.start, me.region.size_bytes).get("KernelPageSize")

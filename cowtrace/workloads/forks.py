@@ -4,31 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Concatenate, ParamSpec
 
-from cowtrace.workloads.expectations import child, expected, parent
+from cowtrace.workloads.outcome import child, expected, parent
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import Writer
+from cowtrace.workloads.writer import BEFORE, CHILD, GRANDCHILD, PARENT, Writer
 
-# What each process writes: all different, so that the data read shows whose page it is.
-BEFORE, CHILD, PARENT, GRANDCHILD = 1, 2, 3, 4
 THREADS = 4
 CHILDREN = 16
-
-P = ParamSpec("P")
-
-
-def child_writes(
-    me: Writer, write: Callable[Concatenate[Writer, P], None], *args: P.args, **kwargs: P.kwargs
-) -> None:
-    """Fork a child that writes CHILD by `write`; the parent must keep its own data."""
-    me.populate(BEFORE)
-    with me.fork() as other:
-        other.do(write, *args, **kwargs)
-        other.do(Writer.expect, CHILD)
-        me.expect(BEFORE)
 
 
 @workload(
@@ -38,7 +21,7 @@ def child_writes(
 )
 def fork_child_writes(me: Writer) -> None:
     """the child writes every page: each is copied"""
-    child_writes(me, Writer.write, CHILD)
+    me.child_writes(Writer.write, CHILD)
 
 
 @workload(
@@ -118,7 +101,7 @@ def one_byte_per_page(me: Writer) -> None:
 )
 def whole_page(me: Writer) -> None:
     """the child writes all bytes of every page: as many copies as for one byte"""
-    child_writes(me, Writer.write_whole, CHILD)
+    me.child_writes(Writer.write, CHILD, whole=True)
 
 
 @workload(
@@ -157,7 +140,7 @@ def _second_generation(me: Writer) -> None:
 )
 def threads_race(me: Writer) -> None:
     """4 threads of the child write the same pages at once: each page is copied once"""
-    child_writes(me, _race)
+    me.child_writes(_race)
 
 
 def _race(me: Writer) -> None:

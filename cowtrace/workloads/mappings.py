@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 
-from cowtrace.workloads.expectations import child, parent
-from cowtrace.workloads.forks import BEFORE, CHILD, PARENT
+from cowtrace.workloads.outcome import child, parent
 from cowtrace.workloads.region import FILE_BYTE, PAGE_BYTES, Backing
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import Writer
+from cowtrace.workloads.writer import BEFORE, CHILD, PARENT, Writer
 
 
 @workload(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from cowtrace.model import FaultKind, Origin, Source
+from cowtrace.workloads.region import PAGE_BYTES
 
 # The kinds that a workload knows beforehand. UNCHANGED is not one: races and retries happen.
 KINDS = (
@@ -17,6 +19,12 @@ KINDS = (
     FaultKind.REUSED,
     FaultKind.SHARED,
 )
+
+
+def total(numbers: Iterable[int | None]) -> int | None:
+    """Their sum; None where one is unknown."""
+    known = list(numbers)
+    return None if None in known else sum(number or 0 for number in known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +44,7 @@ class Counts:
 
     def __add__(self, other: Counts) -> Counts:
         """Kind by kind; None where either is."""
-        return Counts(*(_sum(self.of(kind), other.of(kind)) for kind in KINDS))
+        return Counts(*(total((self.of(kind), other.of(kind))) for kind in KINDS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,43 @@ class Expected(Counts):
     rows: tuple[ExpectedRow, ...] = dataclasses.field(default=(), kw_only=True)
 
 
+def expected(role: str, *rows: ExpectedRow, **counts: Any) -> Expected:
+    """What each process of a role must count: by rows, by counts of whole kinds, or both.
+
+    A kind that occurs only in `rows` gets their sum.
+    """
+    for kind in {row.kind for row in rows} & {*KINDS}:
+        counts.setdefault(kind.name.lower(), total(row.faults for row in rows if row.kind is kind))
+    return Expected(role=role, rows=rows, **counts)
+
+
+def parent(*rows: ExpectedRow, **counts: int | None) -> Expected:
+    """What the parent must count."""
+    return expected("parent", *rows, **counts)
+
+
+def child(*rows: ExpectedRow, **counts: int | None) -> Expected:
+    """What each child must count."""
+    return expected("child", *rows, **counts)
+
+
+def copied(
+    faults: int,
+    source: Source = Source.ANON,
+    origin: Origin = Origin.USER,
+    *,
+    page_bytes: int = PAGE_BYTES,
+    actor: str = "",
+) -> ExpectedRow:
+    """A row of pages that were each copied whole."""
+    return ExpectedRow(FaultKind.COPIED, source, origin, faults, faults * page_bytes, actor)
+
+
+def reused(faults: int, source: Source = Source.ANON) -> ExpectedRow:
+    """A row of faults that only re-marked a page writable."""
+    return ExpectedRow(FaultKind.REUSED, source, Origin.USER, faults, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What one oracle counted in a workload. An oracle never reads the tracer's maps."""
@@ -73,13 +118,13 @@ class Evidence:
     ok: bool | None  # None: this oracle has no count here
 
 
-# Stray faults that a thread may make while it writes: the interpreter's memory can
-# be reclaimed, moved or protected by the kernel at any moment.
+# Stray faults that a thread may make while it writes: the kernel can reclaim, move or protect the
+# interpreter's memory at any moment.
 _STRAY_FAULTS = 3
 
 
 def of_thread(expected: int | None, observed: int | None) -> bool | None:
-    """Whether a count of a whole thread (getrusage, taskstats) agrees with that of the region.
+    """True if a count of a whole thread (getrusage, taskstats) agrees with that of the region.
 
     None: it cannot decide. A few more may be stray faults; fewer, or many more, contradict.
     """
@@ -139,25 +184,17 @@ class Outcome:
 def outcome_from_json(text: str) -> Outcome:
     """The inverse of `Outcome.to_json`; raises ValueError, KeyError or TypeError on other text."""
     fields: dict[str, Any] = json.loads(text)
-    return Outcome(
-        fields["name"],
-        fields["pages"],
-        fields["page_bytes"],
-        tuple(_observed(process) for process in fields["processes"]),
-        tuple(Evidence(**one) for one in fields["evidence"]),
-    )
+    processes = tuple(map(_observed, fields["processes"]))
+    evidence = tuple(Evidence(**one) for one in fields["evidence"])
+    return Outcome(**fields | {"processes": processes, "evidence": evidence})
 
 
 def _observed(fields: dict[str, Any]) -> Observed:
-    pagemap = fields["pagemap"] and Counts(**fields["pagemap"])
-    return Observed(**fields | {"expected": _expected(fields["expected"]), "pagemap": pagemap})
-
-
-def _expected(fields: dict[str, Any]) -> Expected:
     enums = {"kind": FaultKind, "source": Source, "origin": Origin}
-    rows = (row | {name: enum(row[name]) for name, enum in enums.items()} for row in fields["rows"])
-    return Expected(**fields | {"rows": tuple(ExpectedRow(**row) for row in rows)})
-
-
-def _sum(one: int | None, other: int | None) -> int | None:
-    return None if one is None or other is None else one + other
+    rows = (
+        ExpectedRow(**row | {name: enum(row[name]) for name, enum in enums.items()})
+        for row in fields["expected"]["rows"]
+    )
+    known = Expected(**fields["expected"] | {"rows": tuple(rows)})
+    pagemap = fields["pagemap"] and Counts(**fields["pagemap"])
+    return Observed(**fields | {"expected": known, "pagemap": pagemap})

@@ -52,12 +52,12 @@ class Child(Generic[A]):
                 hint="if memory ran out, take fewer pages: --pages",
             ) from error
         if failure is not None:
-            expected_failure, message, hint = failure
-            raise expected_failure(message, hint=hint)
+            kind, message, hint = failure
+            raise kind(message, hint=hint)
         answer: R = result
         return answer
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Let the child exit, and wait until its memory is freed. May be called twice."""
         if not self._requests.closed:
             with contextlib.suppress(BrokenPipeError):  # it has ended already
@@ -76,29 +76,27 @@ class Child(Generic[A]):
         return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
 
 
-class Victim:
-    """A forked child that waits for `go`, then does something that may kill it."""
+def run_victim(action: Callable[[], None], before: Callable[[int], None]) -> tuple[int, int]:
+    """Fork a child that may be killed by its action: its PID, and the signal that killed it or 0.
 
-    def __init__(self, action: Callable[[], None]) -> None:
-        go_read, go_write = os.pipe()
-        self.pid = os.fork()
-        if self.pid == 0:
-            try:
-                os.close(go_write)
-                for fatal in (signal.SIGBUS, signal.SIGSEGV):
-                    signal.signal(fatal, signal.SIG_DFL)
-                os.read(go_read, 1)
-                action()
-            finally:
-                os._exit(0)
-        os.close(go_read)
-        self._go = go_write
-
-    def go(self) -> int:
-        """Let it act; return the signal that killed it, or 0."""
-        os.close(self._go)
-        _, status = os.waitpid(self.pid, 0)
-        return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    `before` is called with the PID; the child acts when it has returned.
+    """
+    go_read, go_write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(go_write)
+            for fatal in (signal.SIGBUS, signal.SIGSEGV):
+                signal.signal(fatal, signal.SIG_DFL)
+            os.read(go_read, 1)
+            action()
+        finally:
+            os._exit(0)
+    os.close(go_read)
+    before(pid)
+    os.close(go_write)
+    _, status = os.waitpid(pid, 0)
+    return pid, os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
 
 def _serve(make: Callable[[], Any], requests: IO[bytes], answers: IO[bytes]) -> NoReturn:
@@ -110,10 +108,9 @@ def _serve(make: Callable[[], Any], requests: IO[bytes], answers: IO[bytes]) -> 
             answer: tuple[object, tuple[type[CowtraceError], str, str] | None]
             try:
                 answer = (action(actor, *args, **kwargs), None)
-            except Unsupported as error:
-                answer = (None, (Unsupported, str(error), error.hint))
             except CowtraceError as error:
-                answer = (None, (CowtraceError, str(error), error.hint))
+                kind = Unsupported if isinstance(error, Unsupported) else CowtraceError
+                answer = (None, (kind, str(error), error.hint))
             except Exception as error:
                 message = f"in process {os.getpid()}: {error!r}"
                 answer = (None, (CowtraceError, message, "please report this"))

@@ -6,13 +6,19 @@ import dataclasses
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from typing import Concatenate, ParamSpec
 
 from cowtrace.workloads import pagemap
 from cowtrace.workloads.oracles.writes import Writes
 from cowtrace.workloads.outcome import Counts, Evidence, Expected, Observed, compared, of_thread
 from cowtrace.workloads.region import Backing, Region, touch_scratch
-from cowtrace.workloads.stepped_child import Child, Victim
+from cowtrace.workloads.stepped_child import Child, run_victim
+
+# What each process writes: all different, so that the data read shows whose page it is.
+BEFORE, CHILD, PARENT, GRANDCHILD = 1, 2, 3, 4
+
+P = ParamSpec("P")
 
 
 class Writer:
@@ -27,7 +33,6 @@ class Writer:
         self._expected = expected  # by role
         self.evidence: list[Evidence] = []  # of the parent: of this path's own oracles
         self._noted = Counts()
-        self._marked: pagemap.Entries | None = None
         self._writes = Writes()
         self._data_right = True
         self._children: list[list[Observed]] = []  # a list for each child, filled at its end
@@ -37,17 +42,12 @@ class Writer:
         self.region.store(value)
         touch_scratch()
 
-    def write(self, value: int) -> None:
-        """Write one byte of every page."""
-        self.act(lambda region: region.store(value))
-
-    def write_whole(self, value: int) -> None:
-        """Write all bytes of every page."""
-        self.act(lambda region: region.fill(value))
-
-    def write_unprotected(self, value: int) -> None:
-        """Write one byte of every page; those that keep their frame may not have faulted."""
-        self.act(lambda region: region.store(value), protected=False)
+    def write(self, value: int, *, whole: bool = False, protected: bool = True) -> None:
+        """Write the first byte of every page, or all bytes. protected: see `act`."""
+        self.act(
+            lambda region: region.fill(value) if whole else region.store(value),
+            protected=protected,
+        )
 
     def act(
         self, write: Callable[[Region], None], *, every_page: bool = True, protected: bool = True
@@ -80,21 +80,32 @@ class Writer:
             yield
         self._writes.forget()
 
-    def mark(self) -> None:
-        """Remember the frames before another process writes the pages."""
-        self._marked = self._entries()
-
-    def compare_with_mark(self) -> None:
-        """Compare frames with those at `mark`: another process wrote every page once."""
-        self._note(self._marked, self._entries(), written=True, protected=True)
+    def entries(self) -> pagemap.Entries | None:
+        """Pagemap entries of the region's pages; None when frame numbers are hidden."""
+        return None if self._zero_frame is None else pagemap.region_entries(self.region)
 
     def frames(self) -> list[int]:
         """Frame numbers of the region's pages: 0 where none is mapped; [] when they are hidden."""
-        return [pagemap.frame(entry) for entry in self._entries() or ()]
+        return [pagemap.frame(entry) for entry in self.entries() or ()]
 
     def frames_cannot_show(self, kind: str) -> None:
         """Frame numbers do not show the count of this kind (a field of Counts) in this path."""
         self._noted += Counts(**{kind: None})
+
+    def note_changes(
+        self, before: pagemap.Entries | None, *, written: bool = True, protected: bool = True
+    ) -> None:
+        """Note how the entries have changed: every page was written once since, or none was."""
+        after = self.entries()
+        if before is None or after is None or self._zero_frame is None:
+            return
+        backing, zero = self.region.backing, self._zero_frame
+        if backing is Backing.HUGE:
+            before = pagemap.huge_zero_as(zero, before)
+        seen = pagemap.changes(before, after, backing=backing, zero=zero, written=written)
+        if seen.reused and not protected:
+            seen = dataclasses.replace(seen, reused=None)
+        self._noted += seen
 
     def note(
         self, oracle: str, what: str, expected: int | str | None, observed: int | str | None
@@ -133,27 +144,37 @@ class Writer:
         """
         seen: list[Observed] = []
         self._children.append(seen)
-        child = Child(lambda: Writer(role, self.region, self._zero_frame, self._expected))
-        try:
+        make = lambda: Writer(role, self.region, self._zero_frame, self._expected)  # noqa: E731
+        with closing(Child(make)) as child:
             yield child
             seen.extend(child.do(Writer.observed))
-        finally:
-            child.end()
 
-    def victim(self, write: Callable[[Region], None], before: Callable[[int], None]) -> int:
+    def child_writes(
+        self,
+        write: Callable[Concatenate[Writer, P], None],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> None:
+        """Fork a child that writes CHILD by `write`; this process must keep its own data."""
+        self.populate(BEFORE)
+        with self.fork() as other:
+            other.do(write, *args, **kwargs)
+            other.do(Writer.expect, CHILD)
+            self.expect(BEFORE)
+
+    def victim_writes(self, before: Callable[[int], None] = lambda pid: None) -> int:
         """Fork a child that writes and is expected to be killed; return the signal, or 0.
 
-        `before` is called with its pid just before it writes.
+        `before` is called with its PID just before it writes.
         """
-        victim = Victim(lambda: write(self.region))  # no rehearsal: it may not survive that
-        self.add_process("child", victim.pid)
-        before(victim.pid)
-        return victim.go()
+        # No rehearsal: the child may not survive that.
+        pid, killed_by = run_victim(lambda: self.region.store(CHILD), before)
+        self.add_process("child", pid)
+        return killed_by
 
     def add_process(self, role: str, pid: int) -> None:
         """Add a process to the outcome that cannot report what it observed."""
-        seen = Observed(role, pid, self._expected[role], None, 0, 0, True, None, None)
-        self._children.append([seen])
+        self._children.append([Observed(role, pid, self._expected[role], None, 0, 0, True)])
 
     def observed(self) -> tuple[Observed, ...]:
         """This process and those that it forked, in order of creation."""
@@ -172,30 +193,7 @@ class Writer:
 
     @contextmanager
     def _compared(self, *, written: bool, protected: bool = True) -> Iterator[None]:
-        before = self._entries()
+        before = self.entries()
         yield
-        self._note(before, self._entries(), written=written, protected=protected)
+        self.note_changes(before, written=written, protected=protected)
         touch_scratch()
-
-    def _note(
-        self,
-        before: pagemap.Entries | None,
-        after: pagemap.Entries | None,
-        *,
-        written: bool,
-        protected: bool,
-    ) -> None:
-        if before is None or after is None or self._zero_frame is None:
-            return
-        backing, zero = self.region.backing, self._zero_frame
-        if backing is Backing.HUGE:
-            before = pagemap.huge_zero_as(zero, before)
-        seen = pagemap.changes(before, after, backing=backing, zero=zero, written=written)
-        if seen.reused and not protected:
-            seen = dataclasses.replace(seen, reused=None)
-        self._noted += seen
-
-    def _entries(self) -> pagemap.Entries | None:
-        if self._zero_frame is None:
-            return None
-        return pagemap.region_entries(self.region)

@@ -17,7 +17,7 @@ from bench import writer
 from cowtrace import tracer
 from cowtrace.errors import CowtraceError
 from cowtrace.shipped import bpf_dir
-from cowtrace.workloads import REGION_END, REGION_START
+from cowtrace.workloads.region import REGION_END, REGION_START
 
 _TESTS = Path(__file__).resolve().parents[1]
 

@@ -16,7 +16,9 @@ import pytest
 from command import COWTRACE, PATIENCE, eventually
 
 from cowtrace.errors import EXIT_NO_PLAN
-from cowtrace.workloads import REGION_START, Outcome, run
+from cowtrace.workloads import run
+from cowtrace.workloads.outcome import Outcome
+from cowtrace.workloads.region import REGION_START
 
 pytestmark = [
     pytest.mark.host,

@@ -16,7 +16,9 @@ from cowtrace import tracer
 from cowtrace.kernel.plan import Detail
 from cowtrace.kernel.preemption import preemptible
 from cowtrace.model import Ending, Event, FaultKind, Snapshot
-from cowtrace.workloads import REGION_END, REGION_START, Outcome, run_forked
+from cowtrace.workloads import run_forked
+from cowtrace.workloads.outcome import Outcome
+from cowtrace.workloads.region import REGION_END, REGION_START
 
 pytestmark = pytest.mark.vm
 

@@ -19,7 +19,8 @@ from cowtrace import tracer
 from cowtrace.kernel.plan import PlanName
 from cowtrace.kernel.preemption import preemptible
 from cowtrace.recording.reader import read
-from cowtrace.workloads import REGION_END, REGION_START, run_forked
+from cowtrace.workloads import run_forked
+from cowtrace.workloads.region import REGION_END, REGION_START
 from cowtrace.workloads.settings import changed
 
 pytestmark = pytest.mark.vm

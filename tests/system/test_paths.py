@@ -15,8 +15,9 @@ from workload_checks import PRIME_PAGES, path_problems, plans, unaccounted
 
 from cowtrace import tracer
 from cowtrace.kernel.preemption import preemptible
-from cowtrace.workloads import REGION_END, REGION_START, Unsupported, paths, run_forked
-from cowtrace.workloads.region import PAGE_BYTES
+from cowtrace.workloads import paths, run_forked
+from cowtrace.workloads.features import Unsupported
+from cowtrace.workloads.region import PAGE_BYTES, REGION_END, REGION_START
 
 pytestmark = pytest.mark.vm
 

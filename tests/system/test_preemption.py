@@ -19,7 +19,8 @@ from workload_checks import MANY_PAGES, problems, unaccounted
 from cowtrace import tracer
 from cowtrace.kernel.kallsyms import symbols
 from cowtrace.kernel.preemption import preemptible
-from cowtrace.workloads import REGION_END, REGION_START, run, run_forked
+from cowtrace.workloads import run, run_forked
+from cowtrace.workloads.region import REGION_END, REGION_START
 
 pytestmark = pytest.mark.vm
 

@@ -21,7 +21,7 @@ from cowtrace import tracer
 from cowtrace.kernel.libbpf import libbpf
 from cowtrace.model import Snapshot
 from cowtrace.tracer.filter import Filter
-from cowtrace.workloads import REGION_END, REGION_START
+from cowtrace.workloads.region import REGION_END, REGION_START
 
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("can_trace")]
 

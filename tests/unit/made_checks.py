@@ -9,7 +9,7 @@ from snapshots import process, row, snapshot
 
 from cowtrace.model import FaultKind, FaultRow, Snapshot
 from cowtrace.verify.check import Check, Verdict
-from cowtrace.workloads import expectations
+from cowtrace.workloads import outcome as outcomes
 from cowtrace.workloads.outcome import Counts, Evidence, Observed, Outcome
 from cowtrace.workloads.workload import WORKLOADS, Workload
 
@@ -21,7 +21,7 @@ HOSTILE = "x\x1b[31m<b>&\"]]>\u202e\x00'"
 def observed(
     role: str, pid: int, pagemap: Counts | None, expected: dict[str, int | None]
 ) -> Observed:
-    told = expectations.expected(role, **expected)
+    told = outcomes.expected(role, **expected)
     return Observed(role, pid, told, pagemap, 46_000, PAGES, True)
 
 

@@ -19,7 +19,7 @@ from cowtrace.demo.acts import KINDS, Act, Played, Stage, check_pages
 from cowtrace.demo.forked_processes import Answer
 from cowtrace.errors import CowtraceError
 from cowtrace.model import FaultKind, Snapshot
-from cowtrace.workloads import Counts
+from cowtrace.workloads.outcome import Counts
 
 COPIED, ZERO_FILLED, REUSED, SHARED = KINDS
 N = 2000

@@ -13,7 +13,7 @@ from cowtrace.model import Completeness, FaultKind, FaultRow, Origin, Source
 from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.judge import judge, unfinished
 from cowtrace.verify.session import with_losses_since
-from cowtrace.workloads import expectations
+from cowtrace.workloads import outcome as outcomes
 from cowtrace.workloads.outcome import Counts, Evidence, ExpectedRow
 
 LOST = Completeness(lost=3, detail=(("slot taken", 3),))
@@ -199,7 +199,7 @@ REMOTE = ExpectedRow(
 def judged_rows(expected: ExpectedRow, *traced: FaultRow, plan: str = "kprobe") -> Check:
     """A child of which rows are expected, and these were traced."""
     parent, child = outcome().processes
-    told = replace(child, expected=expectations.child(expected))
+    told = replace(child, expected=outcomes.child(expected))
     ran = outcome(processes=(parent, told))
     return judge(workload(), ran, trace(child=traced, plan=plan), 0.5)
 
@@ -244,7 +244,7 @@ def test_bytes_of_a_huge_page_are_judged_rows() -> None:
 def test_any_number_may_be_judged_rows() -> None:
     failing = ExpectedRow(FaultKind.FAILED, Source.UNKNOWN, Origin.USER)
     parent, child = outcome().processes
-    told = replace(child, expected=expectations.child(failing, copied=PAGES))
+    told = replace(child, expected=outcomes.child(failing, copied=PAGES))
     for faults in (0, 1):
         rows = (copies(PAGES), *[row(FaultKind.FAILED, 1, Source.UNKNOWN)] * faults)
         made = judge(workload(), outcome(processes=(parent, told)), trace(child=rows), 0.5)

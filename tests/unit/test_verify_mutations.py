@@ -9,7 +9,7 @@ import pytest
 from mutations import OF_FAULT_ENDS, OF_PATHS, OF_TRACEPOINTS, Mutation
 
 from cowtrace.shipped import bpf_dir
-from cowtrace.workloads import WORKLOADS
+from cowtrace.workloads.workload import WORKLOADS
 
 ALL = (*OF_FAULT_ENDS, *OF_PATHS, *OF_TRACEPOINTS)
 

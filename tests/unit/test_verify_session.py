@@ -16,7 +16,9 @@ from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.groups import CLAIMS, choose, groups, title
 from cowtrace.verify.session import checks
 from cowtrace.vm import programs
-from cowtrace.workloads import WORKLOADS, Outcome, Unsupported
+from cowtrace.workloads.features import Unsupported
+from cowtrace.workloads.outcome import Outcome
+from cowtrace.workloads.workload import WORKLOADS
 
 KNOWN = groups(WORKLOADS)
 

@@ -15,10 +15,11 @@ from cowtrace.cli import main
 from cowtrace.errors import EXIT_MISMATCH
 from cowtrace.model import Completeness, FaultKind, FaultRow, Origin, Process, Snapshot, Source
 from cowtrace.terminal import plain
-from cowtrace.workloads import WORKLOADS, table
+from cowtrace.workloads import table
 from cowtrace.workloads.compare import Comparison, comparison
 from cowtrace.workloads.evidence import evidence
 from cowtrace.workloads.outcome import Counts, Expected, ExpectedRow, Observed, Outcome
+from cowtrace.workloads.workload import WORKLOADS
 
 PARENT, CHILD = 100, 101
 BLIND = frozenset({FaultKind.FILE_COPIED, FaultKind.SHARED})

@@ -25,7 +25,7 @@ def test_an_unknown_name_suggests_the_nearest() -> None:
 
 def test_a_name_like_no_other_suggests_the_list() -> None:
     with pytest.raises(CowtraceError) as caught:
-        workloads.find("qqq")
+        workload.find("qqq")
     assert caught.value.hint == "list all workloads: cowtrace workload --list"
 
 
@@ -38,9 +38,9 @@ def test_no_pages(pages: int) -> None:
 
 def test_more_than_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workload, "available_bytes", lambda: 2 * 100 * PAGE_BYTES)
-    workloads.check_pages(workloads.find("fork-child-writes"), 100)
+    workload.check_pages(workload.find("fork-child-writes"), 100)
     with pytest.raises(CowtraceError, match="more than memory holds") as caught:
-        workloads.check_pages(workloads.find("fork-child-writes"), 101)
+        workload.check_pages(workload.find("fork-child-writes"), 101)
     assert "at most --pages 100" in caught.value.hint
     assert caught.value.exit_code == EXIT_FAILURE
 
@@ -79,8 +79,8 @@ class Thing:
 def test_a_child_answers() -> None:
     child = Child(Thing)
     assert child.do(Thing.double, 21) == 42
-    child.end()
-    child.end()
+    child.close()
+    child.close()
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_childs_failure_is_the_parents(action: object, message: str, hint: str
     with pytest.raises(CowtraceError, match=message) as caught:
         child.do(action)  # type: ignore[arg-type]
     assert hint in caught.value.hint
-    child.end()
+    child.close()
 
 
 def test_children_end_with_their_parent() -> None:

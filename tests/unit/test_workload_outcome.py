@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cowtrace.model import FaultKind
-from cowtrace.workloads import WORKLOADS, forks, mappings
+from cowtrace.workloads import forks, mappings
 from cowtrace.workloads.outcome import (
     KINDS,
     Counts,
@@ -19,6 +19,7 @@ from cowtrace.workloads.outcome import (
     of_thread,
     outcome_from_json,
 )
+from cowtrace.workloads.workload import WORKLOADS
 
 # Written out by hand: {workload: {role: counts that are not 0, for 23 pages}}
 TABLE: dict[str, dict[str, dict[str, Any]]] = {

@@ -6,13 +6,11 @@ import mmap
 import os
 
 from cowtrace.workloads import calls
-from cowtrace.workloads.expectations import child, parent
-from cowtrace.workloads.forks import BEFORE, PARENT
 from cowtrace.workloads.oracles.writes import Writes
-from cowtrace.workloads.outcome import Expected
+from cowtrace.workloads.outcome import Expected, child, parent
 from cowtrace.workloads.region import PAGE_BYTES, scratch_region
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import Writer
+from cowtrace.workloads.writer import BEFORE, PARENT, Writer
 
 _PROBED_PAGES = 64
 
@@ -32,7 +30,7 @@ def mprotect_round_trip(me: Writer) -> None:
     """mprotect to read-only and back, then writes: re-marked, or not even a fault"""
     me.populate(BEFORE)
     _protect_and_back(me.region.start, me.region.size_bytes)
-    me.write_unprotected(PARENT)
+    me.write(PARENT, protected=False)
     me.expect(PARENT)
 
 

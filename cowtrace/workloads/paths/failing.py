@@ -9,12 +9,10 @@ from pathlib import Path
 
 from cowtrace.model import FaultKind, Origin, Source
 from cowtrace.workloads import settings
-from cowtrace.workloads.expectations import child, parent
-from cowtrace.workloads.forks import BEFORE, CHILD
-from cowtrace.workloads.outcome import ExpectedRow
+from cowtrace.workloads.outcome import ExpectedRow, child, parent
 from cowtrace.workloads.region import PAGE_BYTES
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import Writer
+from cowtrace.workloads.writer import BEFORE, Writer
 
 _LIMIT_PAGES = 512  # what the child's interpreter writes of its own is less
 _PAGES = 2048
@@ -54,7 +52,7 @@ def memory_limit(me: Writer) -> None:
     def confine(pid: int) -> None:
         settings.write(str(folder / "cgroup.procs"), str(pid))
 
-    killed_by = me.victim(lambda region: region.store(CHILD), before=confine)
+    killed_by = me.victim_writes(before=confine)
     me.note("data", "child: killed by signal", int(signal.SIGKILL), killed_by)
     events = "memory.events" if limit == "memory.max" else "memory.oom_control"
     kills = dict(line.split() for line in (folder / events).read_text().splitlines())

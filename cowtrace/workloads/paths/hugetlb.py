@@ -9,13 +9,12 @@ from functools import partial
 
 from cowtrace.model import FaultKind, Origin, Source
 from cowtrace.workloads import settings
-from cowtrace.workloads.expectations import child, copied, parent, reused
 from cowtrace.workloads.features import Unsupported
-from cowtrace.workloads.forks import BEFORE, CHILD, fork_both_write, fork_child_writes
-from cowtrace.workloads.outcome import ExpectedRow
+from cowtrace.workloads.forks import fork_both_write, fork_child_writes
+from cowtrace.workloads.outcome import ExpectedRow, child, copied, parent, reused
 from cowtrace.workloads.region import GIGANTIC_BYTES, HUGE_BYTES, Backing
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import Writer
+from cowtrace.workloads.writer import BEFORE, Writer
 
 # Huge pages at most, whatever --pages says: 46 MiB on x86-64; 160 MiB where they have 32 MiB.
 _MANY = 23 if HUGE_BYTES <= 2 << 20 else 5
@@ -117,6 +116,6 @@ def hugetlb_gigantic(me: Writer) -> None:
 def hugetlb_empty_pool(me: Writer) -> None:
     """the pool has no free page when the child writes: the copy fails, SIGBUS"""
     me.populate(BEFORE)
-    killed_by = me.victim(lambda region: region.store(CHILD), before=lambda pid: None)
+    killed_by = me.victim_writes()
     me.note("data", "child: killed by signal", int(signal.SIGBUS), killed_by)
     me.expect(BEFORE)

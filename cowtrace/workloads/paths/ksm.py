@@ -7,12 +7,11 @@ from collections import Counter
 
 from cowtrace.model import Source
 from cowtrace.workloads import calls, settings
-from cowtrace.workloads.expectations import copied, parent
 from cowtrace.workloads.features import Unsupported
-from cowtrace.workloads.forks import BEFORE, PARENT
 from cowtrace.workloads.oracles.proc_files import vmstat_grows
+from cowtrace.workloads.outcome import copied, parent
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import Writer
+from cowtrace.workloads.writer import BEFORE, PARENT, Writer
 
 _SYSFS = "/sys/kernel/mm/ksm"
 _PATIENCE = 30  # seconds for ksmd

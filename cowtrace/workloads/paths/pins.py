@@ -9,13 +9,11 @@ from functools import partial
 
 from cowtrace.model import Origin
 from cowtrace.workloads import calls, features
-from cowtrace.workloads.expectations import child, copied, parent, reused
 from cowtrace.workloads.features import Unsupported
-from cowtrace.workloads.forks import BEFORE, CHILD, PARENT, child_writes
-from cowtrace.workloads.outcome import Expected
+from cowtrace.workloads.outcome import Expected, child, copied, parent, reused
 from cowtrace.workloads.region import Region
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import Writer
+from cowtrace.workloads.writer import BEFORE, CHILD, PARENT, Writer
 
 _UNSEEN = {"tracepoint": "no exception is raised when the kernel pins a page"}
 _unshare = partial(workload, group="unshare", unseen_by=_UNSEEN)
@@ -119,7 +117,7 @@ def _write_directly(me: Writer) -> None:
 )
 def io_uring_buffers(me: Writer) -> None:
     """the child's pages become io_uring buffers: pinned for writing, so copied"""
-    child_writes(me, _pin_and_write)
+    me.child_writes(_pin_and_write)
 
 
 def _pin_and_write(me: Writer) -> None:
@@ -156,8 +154,8 @@ def pinned_fork(me: Writer) -> None:
         me.note_frames("child: frames that are not the parent's", mine, theirs, differ=True)
         me.note_frames("parent: frames kept", mine, me.frames())
         me.frames_cannot_show("copied")  # no frame of the parent's changes
-        me.write_unprotected(PARENT)
+        me.write(PARENT, protected=False)
         other.do(Writer.expect, BEFORE)
-        other.do(Writer.write_unprotected, CHILD)
+        other.do(Writer.write, CHILD, protected=False)
         me.expect(PARENT)
     os.close(ring)

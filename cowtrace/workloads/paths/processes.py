@@ -8,11 +8,10 @@ import threading
 from functools import partial
 
 from cowtrace.workloads import calls
-from cowtrace.workloads.expectations import expected, parent
-from cowtrace.workloads.forks import BEFORE, PARENT, THREADS
-from cowtrace.workloads.outcome import Expected
+from cowtrace.workloads.forks import THREADS
+from cowtrace.workloads.outcome import Expected, expected, parent
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import Writer
+from cowtrace.workloads.writer import BEFORE, PARENT, Writer
 
 _FEW = 5  # processes: a prime
 _shared_mm = partial(workload, frames=1, group="shared mm")
@@ -50,7 +49,7 @@ def _clones(me: Writer, flags: int) -> None:
         me.add_process(f"clone-{n}", pid)
         me.expect_that(any(me.region.view[page * mmap.PAGESIZE :][:8]))
     me.note_frames("frames kept", frames, me.frames())
-    me.write_unprotected(PARENT)
+    me.write(PARENT, protected=False)
     me.expect(PARENT)
 
 
@@ -65,7 +64,7 @@ def posix_spawn(me: Writer) -> None:
         program = os.posix_spawn("/bin/true", ["true"], {})
         _, status = os.waitpid(program, 0)
         me.expect_that(status == 0)
-    me.write_unprotected(PARENT)
+    me.write(PARENT, protected=False)
     me.expect(PARENT)
 
 

@@ -8,13 +8,12 @@ from functools import partial
 
 from cowtrace.model import Origin
 from cowtrace.workloads import calls
-from cowtrace.workloads.expectations import child, copied, parent
-from cowtrace.workloads.forks import BEFORE, CHILD, child_writes
 from cowtrace.workloads.oracles.writes import Writes
+from cowtrace.workloads.outcome import child, copied, parent
 from cowtrace.workloads.region import REGION_START, Region
 from cowtrace.workloads.stepped_child import Child
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import Writer
+from cowtrace.workloads.writer import BEFORE, CHILD, Writer
 
 _by_parent = partial(
     workload,
@@ -81,9 +80,9 @@ def remote_proc_mem(me: Writer) -> None:
 def _written_by_parent(me: Writer, write: Callable[[Child[Writer]], None]) -> None:
     me.populate(BEFORE)
     with me.fork() as other:
-        other.do(Writer.mark)
+        before = other.do(Writer.entries)
         write(other)
-        other.do(Writer.compare_with_mark)
+        other.do(Writer.note_changes, before)
         other.do(Writer.expect, CHILD)
         me.expect(BEFORE)
 
@@ -107,7 +106,7 @@ def _counted(me: Writer, write: Callable[[Region], None]) -> None:
 )
 def kernel_read(me: Writer) -> None:
     """the child reads a file into its pages by one system call: the kernel writes them"""
-    child_writes(me, _read_file)
+    me.child_writes(_read_file)
 
 
 def _read_file(me: Writer) -> None:

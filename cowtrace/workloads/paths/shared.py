@@ -6,12 +6,11 @@ import mmap
 import os
 
 from cowtrace.workloads import calls
-from cowtrace.workloads.expectations import child, parent
-from cowtrace.workloads.forks import CHILD, PARENT
 from cowtrace.workloads.mappings import shared_writes
+from cowtrace.workloads.outcome import child, parent
 from cowtrace.workloads.region import Backing
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import Writer
+from cowtrace.workloads.writer import CHILD, PARENT, Writer
 
 
 @workload(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ctypes
 
-from cowtrace.workloads.expectations import child, parent
-from cowtrace.workloads.forks import BEFORE, CHILD
+from cowtrace.workloads.outcome import child, parent
 from cowtrace.workloads.region import PAGE_BYTES, Backing
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import Writer
+from cowtrace.workloads.writer import BEFORE, CHILD, Writer
 
 
 @workload(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from cowtrace.workloads import calls, pagemap, settings
-from cowtrace.workloads.expectations import child, parent
 from cowtrace.workloads.features import Unsupported
-from cowtrace.workloads.forks import BEFORE, CHILD
+from cowtrace.workloads.outcome import child, parent
 from cowtrace.workloads.region import PAGE_BYTES
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import Writer
+from cowtrace.workloads.writer import BEFORE, CHILD, Writer
 
 _SWAPPED = 1 << 62  # of a pagemap entry
 _LEAST_BYTES = 16 << 20

@@ -10,14 +10,12 @@ from functools import partial
 
 from cowtrace.model import FaultKind, Origin, Source
 from cowtrace.workloads import calls, features, pagemap, settings
-from cowtrace.workloads.expectations import child, copied, parent, reused
 from cowtrace.workloads.features import Unsupported
-from cowtrace.workloads.forks import BEFORE, CHILD, PARENT
 from cowtrace.workloads.oracles.proc_files import smaps_sizes, vmstat_grows
-from cowtrace.workloads.outcome import Expected, ExpectedRow
+from cowtrace.workloads.outcome import Expected, ExpectedRow, child, copied, parent, reused
 from cowtrace.workloads.region import HUGE_BYTES, PAGE_BYTES, Backing
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import Writer
+from cowtrace.workloads.writer import BEFORE, CHILD, PARENT, Writer
 
 _SYSFS = "/sys/kernel/mm/transparent_hugepage"
 _SMALL = HUGE_BYTES // PAGE_BYTES
@@ -81,7 +79,7 @@ def thp_parent_after_child_exit(me: Writer) -> None:
     _populate(me)
     with me.fork() as other:
         other.do(Writer.expect, BEFORE)
-    me.write_unprotected(PARENT)
+    me.write(PARENT, protected=False)
     me.expect(PARENT)
     me.note("smaps", "bytes in huge pages", _whole(me), _in_huge_pages(me))
 
@@ -156,7 +154,7 @@ def huge_zero_page(me: Writer) -> None:
     me.expect(0)
     if _zero_page_is_replaced_whole():
         me.frames_cannot_show("zero_filled")  # pages that change at once are one fault
-    me.write_unprotected(PARENT)
+    me.write(PARENT, protected=False)
     me.expect(PARENT)
 
 

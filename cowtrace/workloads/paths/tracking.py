@@ -9,13 +9,11 @@ import threading
 from pathlib import Path
 
 from cowtrace.workloads import calls, features, pagemap
-from cowtrace.workloads.expectations import parent
 from cowtrace.workloads.features import Unsupported
-from cowtrace.workloads.forks import BEFORE, PARENT
-from cowtrace.workloads.outcome import Expected
+from cowtrace.workloads.outcome import Expected, parent
 from cowtrace.workloads.region import PAGE_BYTES
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import Writer
+from cowtrace.workloads.writer import BEFORE, PARENT, Writer
 
 _EVENT_BYTES = 32  # struct uffd_msg; the address is at 16
 _SOFT_DIRTY = 1 << 55  # of a pagemap entry
