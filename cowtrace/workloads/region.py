@@ -108,6 +108,12 @@ class Region:
         """Read the first byte of each page, in order."""
         return bytes(self.view[:: self.page_bytes])
 
+    def load_from_file(self) -> set[int]:
+        """Read the first byte of each page of the file that is mapped."""
+        assert self.file is not None
+        file = self.file.fileno()
+        return {os.pread(file, 1, page * PAGE_BYTES)[0] for page in range(self.pages)}
+
 
 def map_region(pages: int, backing: Backing) -> Region:
     """Map `pages` untouched pages at REGION_START, which fault page by page.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -63,6 +64,7 @@ class Workload:
         Raises Unsupported where the kernel or the machine lacks what it takes.
         """
         pages = self.clamp(pages)
+        gc.disable()  # a collection during a write would make faults of its own
         pin_to_one_cpu()
         with self.needs(pages):  # before the region is mapped: settings start a process
             region = map_region(pages, self.backing)

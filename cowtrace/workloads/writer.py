@@ -50,7 +50,7 @@ class Writer:
         )
 
     def act(
-        self, write: Callable[[Region], None], *, every_page: bool = True, protected: bool = True
+        self, write: Callable[[Region], object], *, every_page: bool = True, protected: bool = True
     ) -> None:
         """Write every page once by a function, which is first rehearsed in other memory.
 

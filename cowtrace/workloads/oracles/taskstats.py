@@ -10,6 +10,8 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # linux/netlink.h, linux/genetlink.h, linux/taskstats.h
@@ -31,67 +33,57 @@ _BODY = _HEADER.size + _GENL_HEADER.size
 _ATTRIBUTE = struct.Struct("=HH")  # struct nlattr: len, type
 _COUNT = struct.Struct("=Q")
 
-SETTING = Path("/proc/sys/kernel/task_delayacct")
+_SETTING = Path("/proc/sys/kernel/task_delayacct")
 
 
-class WpCopies:
-    """Write-protect copies of the thread that opens it; a context manager.
+@contextmanager
+def wp_copies() -> Iterator[Callable[[], int | None]]:
+    """A function that returns the write-protect copies of this thread since it began.
 
-    `now` allocates almost nothing: after fork, allocation copies pages too.
+    It returns None when the kernel does not count them, or does not permit to read them. It
+    allocates almost nothing: after fork, allocation copies pages too.
     """
-
-    def __init__(self) -> None:
-        self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_GENERIC)
-        self._answer = bytearray(2048)  # larger than any answer
-        self._request = b""  # empty: this kernel does not count, or does not permit it
-        self._at = 0  # of the count in the answer
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_GENERIC) as netlink:
+        answer = bytearray(2048)  # larger than any answer
         try:
-            self._prepare()
+            request, at = _prepare(netlink, answer)
         except (OSError, KeyError):
-            self._request = b""
+            request, at = b"", 0
 
-    def now(self) -> int | None:
-        """Copies since the thread began; None when the kernel does not count them."""
-        if not self._request:
-            return None
-        self._netlink.send(self._request)
-        self._netlink.recv_into(self._answer)
-        count: int = _COUNT.unpack_from(self._answer, self._at)[0]
-        return count
+        def now() -> int | None:
+            if not request:
+                return None
+            netlink.send(request)
+            netlink.recv_into(answer)
+            count: int = _COUNT.unpack_from(answer, at)[0]
+            return count
 
-    def __enter__(self) -> WpCopies:
-        return self
+        yield now
 
-    def __exit__(self, *raised: object) -> None:
-        self._netlink.close()
 
-    def _prepare(self) -> None:
-        self._netlink.bind((0, 0))
-        if SETTING.read_text(encoding="ascii").strip() != "1":
-            return
-        name = _message(_GENL_ID_CTRL, _CTRL_CMD_GETFAMILY, _CTRL_ATTR_FAMILY_NAME, b"TASKSTATS\0")
-        family = int.from_bytes(_attributes(self._ask(name))[_CTRL_ATTR_FAMILY_ID], "little")
-        tid = struct.pack("=I", threading.get_native_id())
-        request = _message(family, _TASKSTATS_CMD_GET, _TASKSTATS_CMD_ATTR_PID, tid)
-        answer = self._ask(request)
-        of_thread = _attributes(answer)[_TASKSTATS_TYPE_AGGR_PID]
-        stats = _attributes(of_thread)[_TASKSTATS_TYPE_STATS]
-        if len(stats) >= _WPCOPY_COUNT + _COUNT.size and _has_count(stats):
-            self._at = _BODY + answer.index(stats) + _WPCOPY_COUNT
-            self._request = request
+def _prepare(netlink: socket.socket, answer: bytearray) -> tuple[bytes, int]:
+    """The request, and where its answer has the count; OSError or KeyError where there is none."""
 
-    def _ask(self, request: bytes) -> bytes:
-        """The attributes of the answer. Raises OSError when it is an error."""
-        self._netlink.send(request)
-        size = self._netlink.recv_into(self._answer)
-        if _HEADER.unpack_from(self._answer)[1] == _NLMSG_ERROR:
+    def ask(request: bytes) -> bytes:
+        netlink.send(request)
+        size = netlink.recv_into(answer)
+        if _HEADER.unpack_from(answer)[1] == _NLMSG_ERROR:
             raise OSError("netlink refused")
-        return bytes(self._answer[_BODY:size])
+        return bytes(answer[_BODY:size])
 
-
-def _has_count(stats: bytes) -> bool:
+    netlink.bind((0, 0))
+    if _SETTING.read_text(encoding="ascii").strip() != "1":
+        raise OSError("delay accounting is off")
+    name = _message(_GENL_ID_CTRL, _CTRL_CMD_GETFAMILY, _CTRL_ATTR_FAMILY_NAME, b"TASKSTATS\0")
+    family = int.from_bytes(_attributes(ask(name))[_CTRL_ATTR_FAMILY_ID], "little")
+    tid = struct.pack("=I", threading.get_native_id())
+    request = _message(family, _TASKSTATS_CMD_GET, _TASKSTATS_CMD_ATTR_PID, tid)
+    body = ask(request)
+    stats = _attributes(_attributes(body)[_TASKSTATS_TYPE_AGGR_PID])[_TASKSTATS_TYPE_STATS]
     version: int = struct.unpack_from("=H", stats)[0]
-    return version >= _WPCOPY_VERSION and version != _SHIFTED_VERSION
+    if version < _WPCOPY_VERSION or version == _SHIFTED_VERSION:
+        raise KeyError("wpcopy_count")
+    return request, _BODY + body.index(stats) + _WPCOPY_COUNT
 
 
 def _message(family: int, command: int, kind: int, value: bytes) -> bytes:

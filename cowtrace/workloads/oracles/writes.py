@@ -6,8 +6,10 @@ import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from cowtrace.workloads.oracles.taskstats import WpCopies
+from cowtrace.workloads.oracles.taskstats import wp_copies
+from cowtrace.workloads.outcome import total
 from cowtrace.workloads.region import Region, scratch_region
 
 _REHEARSALS = 16
@@ -23,13 +25,13 @@ class Writes:
     spent_ns: int = 0
     pages: int = 0  # a page written twice counts twice
 
-    def count(self, write: Callable[[Region], None], region: Region) -> None:
-        """Write a region, and count this thread's faults meanwhile.
+    def count(self, write: Callable[[Region], object], region: Region) -> None:
+        """Write a region, and count this thread's faults during the write.
 
-        After fork the interpreter's own memory faults too. So the write is rehearsed in a
-        mapped region, until a rehearsal faults no more.
+        After fork the interpreter's own memory faults too. So the write is rehearsed in other
+        mapped memory, until a rehearsal faults no more.
         """
-        with scratch_region(region.pages) as scratch, WpCopies() as copies:
+        with scratch_region(region.pages) as scratch, wp_copies() as copies:
             quiet = 0
             for _ in range(_REHEARSALS):
                 rehearsed = _during(write, scratch, copies)
@@ -41,8 +43,8 @@ class Writes:
             written = _during(write, region, copies)
         at_rest = quiet == _QUIET_REHEARSALS
         exact = at_rest and not written.other_faults
-        self.wp_copies = _sum(self.wp_copies, written.copies if exact else None)
-        self.page_faults = _sum(self.page_faults, written.faults if at_rest else None)
+        self.wp_copies = total((self.wp_copies, written.copies if exact else None))
+        self.page_faults = total((self.page_faults, written.faults if at_rest else None))
         self.spent_ns += written.spent_ns
         self.pages += region.pages
 
@@ -51,32 +53,29 @@ class Writes:
         self.wp_copies = self.page_faults = None
 
 
-@dataclass(frozen=True, slots=True)
-class _During:
+class _During(NamedTuple):
     copies: int | None
     faults: int
     other_faults: int  # by the measurement itself: its copies are in `copies`
     spent_ns: int
 
 
-def _during(write: Callable[[Region], None], region: Region, counter: WpCopies) -> _During:
+def _during(
+    write: Callable[[Region], object], region: Region, copies: Callable[[], int | None]
+) -> _During:
     first = _page_faults()
-    before = counter.now()
+    before = copies()
     second = _page_faults()
     start_ns = time.perf_counter_ns()
     write(region)
     spent_ns = time.perf_counter_ns() - start_ns
     third = _page_faults()
-    after = counter.now()
+    after = copies()
     last = _page_faults()
-    copies = None if before is None or after is None else after - before
-    return _During(copies, third - second, last - first - (third - second), spent_ns)
+    copied = None if before is None or after is None else after - before
+    return _During(copied, third - second, last - first - (third - second), spent_ns)
 
 
 def _page_faults() -> int:
     usage = resource.getrusage(resource.RUSAGE_THREAD)
     return usage.ru_minflt + usage.ru_majflt  # major: the page was read from a disk
-
-
-def _sum(total: int | None, more: int | None) -> int | None:
-    return None if total is None or more is None else total + more

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 from cowtrace.model import FaultKind, Origin, Source
 from cowtrace.workloads import settings
@@ -16,15 +13,6 @@ from cowtrace.workloads.writer import BEFORE, Writer
 
 _LIMIT_PAGES = 512  # what the child's interpreter writes of its own is less
 _PAGES = 2048
-
-_place: list[tuple[Path, str]] = []
-
-
-@contextmanager
-def _limited(pages: int) -> Iterator[None]:
-    with settings.memory_cgroup() as place:
-        _place.append(place)
-        yield
 
 
 @workload(
@@ -39,22 +27,19 @@ def _limited(pages: int) -> Iterator[None]:
         ),
     ),
     least=_PAGES,
-    needs=_limited,
     group="failed copy",
     claim="a child is killed when its copies exceed its memory limit",
 )
 def memory_limit(me: Writer) -> None:
     """the child may hold fewer pages than it writes (memory cgroup): a copy fails"""
-    folder, limit = _place[-1]
-    me.populate(BEFORE)
-    settings.write(str(folder / limit), str(_LIMIT_PAGES * PAGE_BYTES))
-
-    def confine(pid: int) -> None:
-        settings.write(str(folder / "cgroup.procs"), str(pid))
-
-    killed_by = me.victim_writes(before=confine)
-    me.note("data", "child: killed by signal", int(signal.SIGKILL), killed_by)
-    events = "memory.events" if limit == "memory.max" else "memory.oom_control"
-    kills = dict(line.split() for line in (folder / events).read_text().splitlines())
-    me.note(f"cgroup {events}", "kills for want of memory", "1", kills.get("oom_kill"))
-    me.expect(BEFORE)
+    with settings.memory_cgroup() as (folder, limit):
+        me.populate(BEFORE)
+        settings.write(str(folder / limit), str(_LIMIT_PAGES * PAGE_BYTES))
+        killed_by = me.victim_writes(
+            before=lambda pid: settings.write(str(folder / "cgroup.procs"), str(pid))
+        )
+        me.note("data", "child: killed by signal", int(signal.SIGKILL), killed_by)
+        events = "memory.events" if limit == "memory.max" else "memory.oom_control"
+        kills = dict(line.split() for line in (folder / events).read_text().splitlines())
+        me.note(f"cgroup {events}", "kills for want of memory", "1", kills.get("oom_kill"))
+        me.expect(BEFORE)

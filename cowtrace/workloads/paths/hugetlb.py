@@ -18,6 +18,7 @@ from cowtrace.workloads.writer import BEFORE, Writer
 
 # Huge pages at most, whatever --pages says: 46 MiB on x86-64; 160 MiB where they have 32 MiB.
 _MANY = 23 if HUGE_BYTES <= 2 << 20 else 5
+_CLAIM = "a write to a shared hugetlb page of {} copies the whole huge page"
 _hugetlb = partial(
     workload,
     backing=Backing.HUGETLB,
@@ -33,15 +34,14 @@ def _pool(pages_for_each: int) -> Callable[[int], AbstractContextManager[None]]:
     @contextmanager
     def pool(pages: int) -> Iterator[None]:
         wanted = pages * pages_for_each
-        reserved = int(_pool_setting(HUGE_BYTES, "resv_hugepages"))
-        used = int(_pool_setting(HUGE_BYTES, "nr_hugepages")) - _free(HUGE_BYTES)
-        folder = _folder(HUGE_BYTES)
+        reserved = _count(HUGE_BYTES, "resv_hugepages")
+        used = _count(HUGE_BYTES, "nr_hugepages") - _count(HUGE_BYTES, "free_hugepages")
         values = {
-            f"{folder}/nr_overcommit_hugepages": "0",
-            f"{folder}/nr_hugepages": str(used + reserved + wanted),
+            _file(HUGE_BYTES, "nr_overcommit_hugepages"): "0",
+            _file(HUGE_BYTES, "nr_hugepages"): str(used + reserved + wanted),
         }
         with settings.changed(values):
-            got = _free(HUGE_BYTES) - reserved
+            got = _count(HUGE_BYTES, "free_hugepages") - reserved
             if got != wanted:
                 raise Unsupported(f"there is no pool of {wanted} huge pages: {got} are free")
             yield
@@ -52,8 +52,8 @@ def _pool(pages_for_each: int) -> Callable[[int], AbstractContextManager[None]]:
 @contextmanager
 def _gigantic_pool(pages: int) -> Iterator[None]:
     """Two pages for each, reserved beforehand: a running system gathers them only slowly."""
-    if _free(GIGANTIC_BYTES) < 2 * pages:
-        size = f"{_folder(GIGANTIC_BYTES)}/nr_hugepages"
+    if _count(GIGANTIC_BYTES, "free_hugepages") < 2 * pages:
+        size = _file(GIGANTIC_BYTES, "nr_hugepages")
         raise Unsupported(
             f"no pool of {2 * pages} pages of {GIGANTIC_BYTES >> 30} GiB is reserved",
             hint=f"with memory to spare: echo {2 * pages} > {size}",
@@ -61,20 +61,12 @@ def _gigantic_pool(pages: int) -> Iterator[None]:
     yield
 
 
-def _free(page_bytes: int) -> int:
-    return int(_pool_setting(page_bytes, "free_hugepages"))
+def _count(page_bytes: int, name: str) -> int:
+    return int(settings.read(_file(page_bytes, name)))
 
 
-def _pool_setting(page_bytes: int, name: str) -> str:
-    return settings.read(f"{_folder(page_bytes)}/{name}")
-
-
-def _folder(page_bytes: int) -> str:
-    return f"/sys/kernel/mm/hugepages/hugepages-{page_bytes >> 10}kB"
-
-
-def _copies_whole(size: str) -> str:
-    return f"a write to a shared hugetlb page of {size} copies the whole huge page"
+def _file(page_bytes: int, name: str) -> str:
+    return f"/sys/kernel/mm/hugepages/hugepages-{page_bytes >> 10}kB/{name}"
 
 
 def _copied(pages: int, page_bytes: int = HUGE_BYTES) -> ExpectedRow:
@@ -84,7 +76,7 @@ def _copied(pages: int, page_bytes: int = HUGE_BYTES) -> ExpectedRow:
 @_hugetlb(
     lambda pages: (parent(reused(pages, Source.HUGETLB)), child(_copied(pages))),
     needs=_pool(2),
-    claim=_copies_whole(f"{HUGE_BYTES >> 20} MiB"),
+    claim=_CLAIM.format(f"{HUGE_BYTES >> 20} MiB"),
 )
 def hugetlb_both_write(me: Writer) -> None:
     """the child writes a byte of each huge page: copied whole; the parent: reused"""
@@ -96,7 +88,7 @@ def hugetlb_both_write(me: Writer) -> None:
     backing=Backing.HUGETLB_1G,
     most=1,
     needs=_gigantic_pool,
-    claim=_copies_whole(f"{GIGANTIC_BYTES >> 30} GiB"),
+    claim=_CLAIM.format(f"{GIGANTIC_BYTES >> 30} GiB"),
 )
 def hugetlb_gigantic(me: Writer) -> None:
     """the child writes a byte of one page of 1 GiB: copied whole"""

@@ -46,10 +46,7 @@ def unshare_vm_readv(me: Writer) -> None:
 
 
 def _read_own_pages(me: Writer) -> None:
-    def read(region: Region) -> None:
-        calls.vm_read(os.getpid(), region.addresses)
-
-    me.act(read, every_page=False)
+    me.act(lambda region: calls.vm_read(os.getpid(), region.addresses), every_page=False)
     me.expect(BEFORE)
 
 

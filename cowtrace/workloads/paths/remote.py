@@ -11,7 +11,6 @@ from cowtrace.workloads import calls
 from cowtrace.workloads.oracles.writes import Writes
 from cowtrace.workloads.outcome import child, copied, parent
 from cowtrace.workloads.region import REGION_START, Region
-from cowtrace.workloads.stepped_child import Child
 from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, CHILD, Writer
 
@@ -29,14 +28,14 @@ _by_parent = partial(
 def remote_ptrace(me: Writer) -> None:
     """the parent pokes a word into every page of the child by ptrace: copied"""
 
-    def poke(other: Child[Writer]) -> None:
-        calls.ptrace(calls.PTRACE_ATTACH, other.pid)
-        os.waitpid(other.pid, 0)
-        for address in me.region.addresses:
-            calls.ptrace(calls.PTRACE_POKEDATA, other.pid, address, CHILD * 0x0101010101010101)
-        calls.ptrace(calls.PTRACE_DETACH, other.pid)
+    def poke(pid: int, region: Region) -> None:
+        calls.ptrace(calls.PTRACE_ATTACH, pid)
+        os.waitpid(pid, 0)
+        for address in region.addresses:
+            calls.ptrace(calls.PTRACE_POKEDATA, pid, address, CHILD * 0x0101010101010101)
+        calls.ptrace(calls.PTRACE_DETACH, pid)
 
-    _written_by_parent(me, poke)
+    _written_by_parent(me, poke, counted=False)  # no process can rehearse it on itself
 
 
 @_by_parent(
@@ -44,15 +43,7 @@ def remote_ptrace(me: Writer) -> None:
 )
 def remote_vm_writev(me: Writer) -> None:
     """the parent writes a byte of every page of the child by process_vm_writev: copied"""
-
-    def write(other: Child[Writer]) -> None:
-        def write_region(region: Region) -> None:
-            owner = other.pid if region.start == REGION_START else os.getpid()  # a rehearsal
-            calls.vm_write(owner, region.addresses, CHILD)
-
-        _counted(me, write_region)
-
-    _written_by_parent(me, write)
+    _written_by_parent(me, lambda pid, region: calls.vm_write(pid, region.addresses, CHILD))
 
 
 @_by_parent(
@@ -60,41 +51,47 @@ def remote_vm_writev(me: Writer) -> None:
 )
 def remote_proc_mem(me: Writer) -> None:
     """the parent writes a byte of every page of the child by /proc/PID/mem: copied"""
+    value = bytes([CHILD])
 
-    def write(other: Child[Writer]) -> None:
-        own, others = (os.open(f"/proc/{pid}/mem", os.O_RDWR) for pid in (os.getpid(), other.pid))
-        value = bytes([CHILD])
-
-        def through_file(region: Region) -> None:
-            file = others if region.start == REGION_START else own
-            for address in region.addresses:
-                os.pwrite(file, value, address)
-
-        _counted(me, through_file)
-        os.close(own)
-        os.close(others)
+    def write(pid: int, region: Region) -> None:
+        memory = os.open(f"/proc/{pid}/mem", os.O_RDWR)
+        for address in region.addresses:
+            os.pwrite(memory, value, address)
+        os.close(memory)
 
     _written_by_parent(me, write)
 
 
-def _written_by_parent(me: Writer, write: Callable[[Child[Writer]], None]) -> None:
+def _written_by_parent(
+    me: Writer, write: Callable[[int, Region], None], *, counted: bool = True
+) -> None:
+    """Write the child's pages by a function of its PID; note the kernel's counts of the writer.
+
+    The kernel counts the faults for the thread that makes them, the writer.
+    """
     me.populate(BEFORE)
     with me.fork() as other:
         before = other.do(Writer.entries)
-        write(other)
+        if counted:
+            _note_counts(
+                me,
+                lambda region: write(
+                    other.pid if region.start == REGION_START else os.getpid(), region
+                ),
+            )
+        else:
+            write(other.pid, me.region)
         other.do(Writer.note_changes, before)
         other.do(Writer.expect, CHILD)
         me.expect(BEFORE)
 
 
-def _counted(me: Writer, write: Callable[[Region], None]) -> None:
-    """Note the kernel's own counts: those of the thread that makes the fault, the writer."""
+def _note_counts(me: Writer, write: Callable[[Region], None]) -> None:
     writes = Writes()
     writes.count(write, me.region)
-    copies = writes.wp_copies
-    if copies is not None and copies < me.region.pages:
+    copies, pages = writes.wp_copies, me.region.pages
+    if copies is not None and copies < pages:
         copies = None  # it skips copies that took no time by its clock
-    pages = me.region.pages
     me.note_of_thread("taskstats", "parent, the writer: wpcopy", pages, copies)
     me.note_of_thread("rusage", "parent, the writer: page faults", pages, writes.page_faults)
 
@@ -112,9 +109,5 @@ def kernel_read(me: Writer) -> None:
 def _read_file(me: Writer) -> None:
     file = os.memfd_create("cowtrace")
     os.write(file, bytes([CHILD]) * me.region.size_bytes)
-
-    def read(region: Region) -> None:
-        os.preadv(file, [region.view], 0)
-
-    me.act(read)
+    me.act(lambda region: os.preadv(file, [region.view], 0))
     os.close(file)

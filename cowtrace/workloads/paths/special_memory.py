@@ -1,0 +1,102 @@
+"""Write shared memfds and files, a stack that grows, and swapped-out pages."""
+
+from __future__ import annotations
+
+import ctypes
+
+from cowtrace.workloads import calls, pagemap, settings
+from cowtrace.workloads.features import Unsupported
+from cowtrace.workloads.mappings import shared_writes
+from cowtrace.workloads.outcome import child, parent
+from cowtrace.workloads.region import PAGE_BYTES, Backing
+from cowtrace.workloads.workload import workload
+from cowtrace.workloads.writer import BEFORE, CHILD, PARENT, Writer
+
+_SWAPPED = 1 << 62  # of a pagemap entry
+_LEAST_SWAP_BYTES = 16 << 20
+
+
+@workload(
+    lambda pages: (parent(shared=pages), child(shared=pages)),
+    backing=Backing.SHMEM,
+    frames=1,
+    group="shared mapping",
+    claim="a memfd mapped MAP_SHARED stays shared after fork",
+)
+def shmem_writes(me: Writer) -> None:
+    """parent and child write a memfd's MAP_SHARED pages: nothing is copied"""
+    shared_writes(me)
+
+
+@workload(
+    # The first write is mapped by finish_fault(); writeback then protects the page again, so
+    # that the next write faults: do_wp_page(), page_mkwrite().
+    lambda pages: (parent(shared=2 * pages),),
+    backing=Backing.SHARED_FILE,
+    frames=1,
+    group="shared mapping",
+    claim="a file's MAP_SHARED page that was written back is written again without a copy",
+    unseen_by={"tracepoint": "it counts re-marked pages of shared files as reused"},
+)
+def shared_file_writeback(me: Writer) -> None:
+    """writes a shared file mapping, syncs it, writes it again: nothing is copied"""
+    me.write(CHILD)
+    calls.msync(me.region.start, me.region.size_bytes)
+    me.write(PARENT)
+    me.expect(PARENT)
+    me.expect_that(me.region.load_from_file() == {PARENT})
+
+
+@workload(
+    lambda pages: (parent(), child(copied=pages)),
+    backing=Backing.STACK,
+    most=(4 << 20) // PAGE_BYTES,  # it grows twice: the usual limit on a stack is 8 MiB
+    group="stack",
+    claim="a stack that grows gets new pages: only those that fork made shared are copied",
+)
+def stack_growth(me: Writer) -> None:
+    """a stack grows, fork shares it; the child writes it (copied), grows it (no copy)"""
+    _grow(me, 0)
+    with me.fork() as other:
+        other.do(Writer.write, CHILD)
+        other.do(_grow, me.region.pages)
+        other.do(Writer.expect, CHILD)
+        me.expect(BEFORE)
+
+
+def _grow(me: Writer, deep: int) -> None:
+    """Write as many pages as the region has, downwards from `deep` pages below the top."""
+    top = me.region.start + me.region.size_bytes
+    for page in range(deep, deep + me.region.pages):
+        ctypes.memset(top - (page + 1) * me.region.page_bytes, BEFORE, 1)
+
+
+@workload(
+    # do_swap_page() reads the page in; another process still refers to its swap slot, so it calls
+    # do_wp_page(). On every kernel so far.
+    lambda pages: (parent(), child(copied=pages)),
+    frames=3,
+    needs=lambda pages: settings.swap(max(_LEAST_SWAP_BYTES, 4 * pages * PAGE_BYTES)),
+    group="swapped-out page",
+    claim="a shared page that is swapped out is read back and copied when it is written",
+    unseen_by={"tracepoint": "it counts the fault as a first touch: the page is not present"},
+)
+def swapped_out(me: Writer) -> None:
+    """pages are swapped out, then fork; the child writes them: read back, then copied"""
+    me.populate(BEFORE)
+    calls.madvise(me.region.start, me.region.size_bytes, calls.MADV_PAGEOUT)
+    swapped = sum(bool(entry & _SWAPPED) for entry in pagemap.region_entries(me.region))
+    if swapped != me.region.pages:
+        raise Unsupported(f"the kernel swapped out {swapped} of {me.region.pages} pages")
+    me.note("pagemap", "pages swapped out", me.region.pages, swapped)
+    with me.fork() as other:
+        other.do(_write_swapped)
+        other.do(Writer.expect, CHILD)
+        me.expect(BEFORE)  # reads them in for the parent
+        theirs = other.do(Writer.frames)
+        me.note_frames("child: frames that are not the parent's", me.frames(), theirs, differ=True)
+
+
+def _write_swapped(me: Writer) -> None:
+    me.write(CHILD)
+    me.frames_cannot_show("copied")  # the page had no frame before
