@@ -12,8 +12,9 @@ from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.groups import Group
 from cowtrace.verify.judge import judge, unfinished
 from cowtrace.workloads import run_forked
+from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.outcome import Outcome
-from cowtrace.workloads.workload import Unsupported, Workload, check_pages
+from cowtrace.workloads.workload import Workload, check_pages
 
 PAGES = 127  # a prime: a count that is doubled or halved is noticed
 

@@ -76,12 +76,9 @@ def pin_for_io_uring(start: int, size: int) -> int:
     parameters = ctypes.create_string_buffer(_IO_URING_PARAMS_BYTES)
     ring: int = checked(_libc.syscall(_IO_URING_SETUP, 1, parameters))
     buffer = _Iovec(start, size)
+    arguments = (_IORING_REGISTER_BUFFERS, ctypes.byref(buffer), 1)
     try:
-        checked(
-            _libc.syscall(
-                _IO_URING_REGISTER, ring, _IORING_REGISTER_BUFFERS, ctypes.byref(buffer), 1
-            )
-        )
+        checked(_libc.syscall(_IO_URING_REGISTER, ring, *arguments))
     except OSError:
         os.close(ring)
         raise
@@ -93,9 +90,8 @@ def userfaultfd_wp(start: int, size: int) -> int:
     uffd: int = checked(_libc.syscall(_USERFAULTFD[os.uname().machine], os.O_CLOEXEC))
     api = struct.pack("=QQQ", _UFFD_API, _UFFD_FEATURE_WP, 0)
     fcntl.ioctl(uffd, _UFFDIO_API, api)
-    fcntl.ioctl(
-        uffd, _UFFDIO_REGISTER, struct.pack("=QQQQ", start, size, _UFFDIO_REGISTER_MODE_WP, 0)
-    )
+    register = struct.pack("=QQQQ", start, size, _UFFDIO_REGISTER_MODE_WP, 0)
+    fcntl.ioctl(uffd, _UFFDIO_REGISTER, register)
     return uffd
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from cowtrace.model import FaultKind, FaultRow, Origin, Snapshot, Source
-from cowtrace.workloads.outcome import KINDS, ExpectedRow, Outcome
+from cowtrace.workloads.outcome import KINDS, ExpectedRow, Outcome, total
 from cowtrace.workloads.workload import find
 
 _Key: TypeAlias = tuple[FaultKind, Source, Origin, int | None]  # kind, source, origin, actor
@@ -126,7 +126,7 @@ def comparison(outcome: Outcome, snapshot: Snapshot) -> Comparison:
         for kind in KINDS
     )
 
-    def total(kind: FaultKind) -> int:
+    def unexpected(kind: FaultKind) -> int:
         return sum(
             traced(snapshot, process.pid, kind) or 0
             for process in outcome.processes
@@ -140,8 +140,8 @@ def comparison(outcome: Outcome, snapshot: Snapshot) -> Comparison:
         snapshot.kernel,
         rows,
         () if unseen else tuple(details(outcome, snapshot)),
-        total(FaultKind.UNCLASSIFIED),
-        total(FaultKind.FAILED),
+        unexpected(FaultKind.UNCLASSIFIED),
+        unexpected(FaultKind.FAILED),
         snapshot.completeness.lost,
         outcome.data_right,
     )
@@ -153,32 +153,27 @@ def details(outcome: Outcome, snapshot: Snapshot) -> Iterator[Detail]:
     for process in outcome.processes:
         kinds = {row.kind for row in process.expected.rows}
         seen = snapshot.process(process.pid)
-        rows = [row for row in (seen.rows if seen else ()) if row.kind in kinds]
-        has_source = not any(row.source is Source.UNKNOWN for row in rows)
-        wanted: dict[_Key, list[ExpectedRow]] = {}
-        for one in process.expected.rows:
-            actor = pids.get(one.actor) if one.actor else None
-            source = one.source if has_source else Source.UNKNOWN
-            wanted.setdefault((one.kind, source, one.origin, actor), []).append(one)
-        got: dict[_Key, list[FaultRow]] = {}
-        for row in rows:
-            source = row.source if has_source else Source.UNKNOWN
-            got.setdefault((row.kind, source, row.origin, row.actor), []).append(row)
-        for key in dict.fromkeys((*wanted, *got)):
-            expected, found = wanted.get(key, []), got.get(key, [])
-            yield Detail(
-                process.role,
-                process.pid,
-                *key,
-                _total([row.faults for row in expected]),
-                None if key[0] in snapshot.unseen else sum(row.faults for row in found),
-                _total([row.bytes for row in expected]),
-                None if key[0] in snapshot.unseen else sum(row.bytes for row in found),
-            )
+        found = [row for row in (seen.rows if seen else ()) if row.kind in kinds]
+        has_source = not any(row.source is Source.UNKNOWN for row in found)
+        rows = process.expected.rows
+        wanted = _sums(((row, pids.get(row.actor)) for row in rows), has_source)
+        got = _sums(((row, row.actor) for row in found), has_source)
+        for key in wanted | got:
+            expected, expected_bytes = wanted.get(key, (0, 0))
+            faults, size = (None, None) if key[0] in snapshot.unseen else got.get(key, (0, 0))
+            yield Detail(process.role, process.pid, *key, expected, faults, expected_bytes, size)
 
 
-def _total(numbers: list[int | None]) -> int | None:
-    return None if None in numbers else sum(number or 0 for number in numbers)
+def _sums(
+    rows: Iterable[tuple[ExpectedRow | FaultRow, int | None]], has_source: bool
+) -> dict[_Key, tuple[int | None, int | None]]:
+    """Faults and bytes by kind, source, origin and actor, from rows with their actors' PIDs."""
+    sums: dict[_Key, tuple[int | None, int | None]] = {}
+    for row, actor in rows:
+        key = (row.kind, row.source if has_source else Source.UNKNOWN, row.origin, actor)
+        faults, size = sums.get(key, (0, 0))
+        sums[key] = (total((faults, row.faults)), total((size, row.bytes)))
+    return sums
 
 
 def traced(snapshot: Snapshot, pid: int, kind: FaultKind) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from cowtrace.model import FaultKind, Origin, Source
-from cowtrace.workloads.outcome import KINDS, Evidence, Observed, compared, of_thread
+from cowtrace.workloads.outcome import KINDS, Evidence, Observed, compared, of_thread, total
 
 # What the kernel's delay accounting calls a write-protect copy.
 _WP_COPIES = (FaultKind.COPIED, FaultKind.ZERO_FILLED)
@@ -21,23 +21,25 @@ def evidence(processes: Iterable[Observed], *, races: bool) -> tuple[Evidence, .
 
 
 def _of_process(process: Observed, races: bool) -> Iterator[Evidence]:
+    role = process.role
     if process.pagemap is None and not process.written_pages:
         return  # it was killed, or runs no Python: the workload notes its evidence
     yield from _frames(process)
     if not races:
-        wanted = _wp_copies(process)
-        yield _delays(f"{process.role}: wpcopy", wanted, process.wp_copies)
-        wanted = None if _may_repeat(process) else _own_faults(process, KINDS)
-        seen = process.page_faults
-        what = f"{process.role}: page faults"
-        yield Evidence("rusage", what, wanted, seen, of_thread(wanted, seen))
+        wanted, seen = _wp_copies(process), process.wp_copies
+        # Fewer copies contradict nothing: delayacct_end() skips those that took no time by its
+        # clock. Under emulation on a busy machine it skips up to half of all copies.
+        fewer = wanted is not None and seen is not None and seen < wanted
+        ok = None if fewer else of_thread(wanted, seen)
+        yield Evidence("taskstats", f"{role}: wpcopy", wanted, seen, ok)
+        wanted, seen = _own_faults(process, KINDS), process.page_faults
+        # A huge entry that was made writable is not flushed: a processor may fault once more.
+        repeated = (FaultKind.REUSED, Source.THP)
+        if any((row.kind, row.source) == repeated for row in process.expected.rows):
+            wanted = None
+        yield Evidence("rusage", f"{role}: page faults", wanted, seen, of_thread(wanted, seen))
     right = "as written" if process.data_right else "something else"
-    yield Evidence("data", f"{process.role}: read back", "as written", right, process.data_right)
-
-
-def _may_repeat(process: Observed) -> bool:
-    """A huge entry that was made writable is not flushed: a processor may fault once more."""
-    return any((r.kind, r.source) == (FaultKind.REUSED, Source.THP) for r in process.expected.rows)
+    yield Evidence("data", f"{role}: read back", "as written", right, process.data_right)
 
 
 def _frames(process: Observed) -> Iterator[Evidence]:
@@ -55,15 +57,13 @@ def _frames(process: Observed) -> Iterator[Evidence]:
 
 def _own_faults(process: Observed, kinds: Collection[FaultKind]) -> int | None:
     """Faults that the process's own writes raise: without remote ones and copies by fork."""
-    counts = [process.expected.of(kind) for kind in kinds]
-    others = [
+    counts = total(process.expected.of(kind) for kind in kinds)
+    others = total(
         row.faults
         for row in process.expected.rows
         if row.kind in kinds and (row.actor or row.origin is Origin.FORK)
-    ]
-    if None in (*counts, *others):
-        return None
-    return sum(n or 0 for n in counts) - sum(n or 0 for n in others)
+    )
+    return None if counts is None or others is None else counts - others
 
 
 def _wp_copies(process: Observed) -> int | None:
@@ -76,12 +76,3 @@ def _wp_copies(process: Observed) -> int | None:
         if (row.kind, row.source) in _NOT_COUNTED:
             wanted -= row.faults or 0
     return wanted
-
-
-def _delays(what: str, wanted: int | None, seen: int | None) -> Evidence:
-    """Fewer copies contradict nothing: delayacct_end() skips those that took no time by its clock.
-
-    Under emulation on a busy machine it skips up to half of all copies.
-    """
-    known = wanted is not None and seen is not None and seen >= wanted
-    return Evidence("taskstats", what, wanted, seen, of_thread(wanted, seen) if known else None)

@@ -18,20 +18,15 @@ class Unsupported(CowtraceError):
         super().__init__(message, hint=hint, exit_code=EXIT_UNSUPPORTED)
 
 
+@functools.cache
 def has_type(name: str) -> bool:
-    """Whether the kernel's BTF has a type, member or enumerator of that name."""
-    return b"\0" + name.encode() + b"\0" in _btf()
-
-
-@functools.cache
-def has_function(name: str) -> bool:
-    """Whether the kernel has a function of that name that is not inlined everywhere."""
-    return bool(read_kallsyms((name,)))
-
-
-@functools.cache
-def _btf() -> bytes:
+    """True if the kernel's BTF has a type, member or enumerator of that name."""
     try:
-        return Path("/sys/kernel/btf/vmlinux").read_bytes()
+        return b"\0" + name.encode() + b"\0" in Path("/sys/kernel/btf/vmlinux").read_bytes()
     except OSError:
-        return b""
+        return False
+
+
+def has_function(name: str) -> bool:
+    """True if the kernel has a function of that name that is not inlined everywhere."""
+    return bool(read_kallsyms((name,)))

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-import os
 from array import array
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TypeAlias
 
 from cowtrace.workloads.oracles.proc_files import KPF_ZERO_PAGE, have_flag
@@ -30,27 +30,18 @@ def read_entries(start: int, pages: int) -> Entries:
 
     Opened each time: a descriptor kept across fork would show the memory of the other process.
     """
-    entries = bytearray()
-    size = pages * _ENTRY_BYTES
-    fd = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        while len(entries) < size:
-            offset = start // PAGE_BYTES * _ENTRY_BYTES + len(entries)
-            piece = os.pread(fd, size - len(entries), offset)
-            if not piece:
-                raise OSError(f"/proc/self/pagemap ends before {start:#x}")
-            entries += piece
-    finally:
-        os.close(fd)
-    return array("Q", entries)
+    entries = array("Q")
+    with Path("/proc/self/pagemap").open("rb") as file:
+        file.seek(start // PAGE_BYTES * _ENTRY_BYTES)
+        entries.fromfile(file, pages)
+    return entries
 
 
 def region_entries(region: Region) -> Entries:
     """This process's entries of the region, one for each page of the region's page size."""
     if region.page_bytes == PAGE_BYTES:
         return read_entries(region.start, region.pages)
-    entries = (read_entries(region.address(page), 1) for page in range(region.pages))
-    return array("Q", (entry for (entry,) in entries))
+    return array("Q", (read_entries(address, 1)[0] for address in region.addresses))
 
 
 def frame(entry: int) -> int:
@@ -79,7 +70,7 @@ def zero_frame() -> int | None:
     with mmap.mmap(-1, PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
         _ = page[0]  # a read fault: maps the zero page
         (entry,) = read_entries(address_of(page), 1)
-    return entry & _FRAME_MASK or None
+    return frame(entry) or None
 
 
 def address_of(mapping: mmap.mmap) -> int:

@@ -87,10 +87,6 @@ class Region:
     def size_bytes(self) -> int:
         return self.pages * self.page_bytes
 
-    def address(self, page: int) -> int:
-        """Where a page begins, counted from 0."""
-        return self.addresses[page]
-
     @property
     def addresses(self) -> range:
         """Where each page begins."""

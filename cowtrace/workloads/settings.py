@@ -142,30 +142,22 @@ def _zram_swap(size_bytes: int) -> Iterator[None]:
 @contextmanager
 def memory_cgroup() -> Iterator[tuple[Path, str]]:
     """Create a cgroup with the memory controller: its folder, and the file name of its limit."""
-    old = Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")
-    name = f"cowtrace-{os.getpid()}"
-    if old.exists():  # cgroup v1
-        with _folder(old.parent / name) as folder:
-            yield folder, old.name
-        return
-    root = Path("/sys/fs/cgroup")
-    if "memory" not in read(f"{root}/cgroup.controllers").split():
-        raise Unsupported("there is no cgroup with the memory controller")
-    control = f"{root}/cgroup.subtree_control"
-    lock = _locked(control)
-    enabled = "memory" in read(control).split()
-    restored = "+memory" if enabled else "-memory"
-    with restored_by(_RESTORE, control, restored, locks=[lock]):
-        write(control, "+memory")
-        with _folder(root / name) as folder:
-            yield folder, "memory.max"
-
-
-@contextmanager
-def _folder(path: Path) -> Iterator[Path]:
-    with restored_by('rmdir "$1"', str(path)):
-        path.mkdir()
-        yield path
+    root, limit = Path("/sys/fs/cgroup"), "memory.max"
+    with ExitStack() as stack:
+        if (root / "memory" / "memory.limit_in_bytes").exists():  # cgroup v1
+            root, limit = root / "memory", "memory.limit_in_bytes"
+        else:
+            if "memory" not in read(f"{root}/cgroup.controllers").split():
+                raise Unsupported("there is no cgroup with the memory controller")
+            control = f"{root}/cgroup.subtree_control"
+            lock = _locked(control)
+            before = "+memory" if "memory" in read(control).split() else "-memory"
+            stack.enter_context(restored_by(_RESTORE, control, before, locks=[lock]))
+            write(control, "+memory")
+        folder = root / f"cowtrace-{os.getpid()}"
+        stack.enter_context(restored_by('rmdir "$1"', str(folder)))
+        folder.mkdir()
+        yield folder, limit
 
 
 def run(*command: str) -> None:

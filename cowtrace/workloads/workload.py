@@ -6,9 +6,9 @@ import gc
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from cowtrace import proc
 from cowtrace.errors import EXIT_FAILURE, EXIT_USAGE, CowtraceError
 from cowtrace.workloads import evidence, pagemap
 from cowtrace.workloads.features import Unsupported
@@ -23,19 +23,8 @@ from cowtrace.workloads.region import (
 )
 from cowtrace.workloads.writer import Writer
 
-__all__ = [
-    "WORKLOADS",
-    "Unsupported",
-    "Workload",
-    "available_bytes",
-    "check_pages",
-    "find",
-    "workload",
-]
-
 Expectation = Callable[[int], tuple[Expected, ...]]
 Needs = Callable[[int], AbstractContextManager[object]]  # pages -> settings, restored at the end
-NO_NEEDS: Needs = lambda pages: nullcontext()  # noqa: E731
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +40,7 @@ class Workload:
     races: bool = False  # threads fault on one page at once: see compare.Row.upper_bound
     group: str = ""  # the claim of fork that it checks, C1 to C8, or the name of its path
     claim: str = ""  # one plain sentence that it checks
-    needs: Needs = field(default=NO_NEEDS, repr=False)
+    needs: Needs = field(default=nullcontext, repr=False)
     least: int = 1  # pages that it takes at least, whatever --pages says
     most: int | None = None  # and at most
     unseen_by: Mapping[str, str] = field(default_factory=dict)  # plan -> why it cannot see it
@@ -141,11 +130,7 @@ def check_pages(workload: Workload, pages: int) -> None:
 
 def available_bytes() -> int:
     """Nine tenths of MemAvailable: certain to be allocated without swapping."""
-    with Path("/proc/meminfo").open(encoding="ascii") as meminfo:
-        for line in meminfo:
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024 * 9 // 10
-    raise CowtraceError(
-        "/proc/meminfo has no MemAvailable",
-        hint="is /proc mounted?",
-    )
+    available = proc.available_bytes()
+    if available is None:
+        raise CowtraceError("/proc/meminfo has no MemAvailable", hint="is /proc mounted?")
+    return available * 9 // 10

@@ -44,7 +44,7 @@ def _clones(me: Writer, flags: int) -> None:
     frames = me.frames()
     for n in range(1, _FEW + 1):
         page = n % me.region.pages
-        address = me.region.address(page)
+        address = me.region.addresses[page]
         pid = calls.clone_calling_time(address, flags)
         me.add_process(f"clone-{n}", pid)
         me.expect_that(any(me.region.view[page * mmap.PAGESIZE :][:8]))

@@ -72,15 +72,13 @@ def _written_by_parent(
     me.populate(BEFORE)
     with me.fork() as other:
         before = other.do(Writer.entries)
-        if counted:
+        mine, theirs = os.getpid(), other.pid
+        if counted:  # rehearsed in this process's own memory
             _note_counts(
-                me,
-                lambda region: write(
-                    other.pid if region.start == REGION_START else os.getpid(), region
-                ),
+                me, lambda region: write(theirs if region.start == REGION_START else mine, region)
             )
         else:
-            write(other.pid, me.region)
+            write(theirs, me.region)
         other.do(Writer.note_changes, before)
         other.do(Writer.expect, CHILD)
         me.expect(BEFORE)

@@ -117,7 +117,7 @@ def userfaultfd_protect(me: Writer) -> None:
     watcher.start()
     with me.watch(protected=False):
         for page in range(region.pages):
-            ctypes.memset(region.address(page), PARENT, 1)  # lets the other thread run
+            ctypes.memset(region.addresses[page], PARENT, 1)  # lets the other thread run
         watcher.join()
     os.close(uffd)
     me.note("userfaultfd", "pages that it reported", region.pages, len(seen))
