@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from cowtrace.model import FaultKind, Origin, Source
@@ -80,14 +81,7 @@ def expected(role: str, *rows: ExpectedRow, **counts: Any) -> Expected:
     return Expected(role=role, rows=rows, **counts)
 
 
-def parent(*rows: ExpectedRow, **counts: int | None) -> Expected:
-    """What the parent must count."""
-    return expected("parent", *rows, **counts)
-
-
-def child(*rows: ExpectedRow, **counts: int | None) -> Expected:
-    """What each child must count."""
-    return expected("child", *rows, **counts)
+parent, child = partial(expected, "parent"), partial(expected, "child")
 
 
 def copied(

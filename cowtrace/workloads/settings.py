@@ -56,9 +56,7 @@ def changed(values: Mapping[str, str]) -> Iterator[None]:
         yield
         return
     locks = [_locked(path) for path in values]
-    before: list[str] = []
-    for path in reversed(list(values)):
-        before += [path, read(path)]
+    before = [text for path in reversed(list(values)) for text in (path, read(path))]
     with restored_by(_RESTORE, *before, locks=locks):
         for path, value in values.items():
             write(path, value)

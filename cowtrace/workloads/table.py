@@ -32,28 +32,24 @@ def counts(compared: Comparison, *, every_kind: bool = False) -> Table:
         number = header in ("PID", "EXPECTED", "TRACED", "PAGEMAP")
         table.add_column(header, justify="right" if number else "left", no_wrap=True)
     for row in compared.rows if every_kind else _shown(compared.rows):
-        table.add_row(
-            row.role,
-            str(row.pid),
-            row.kind.label,
-            count(row.expected),
-            _traced(row),
-            count(row.pagemap),
-            _mark(row),
-        )
+        bound = "≤ " if row.upper_bound and row.traced else ""
+        counts = (count(row.expected), bound + count(row.traced), count(row.pagemap))
+        mark = Text("ok" if row.observed else MISSING)
+        if not row.ok:
+            mark = Text("differs", style="bold red")
+        table.add_row(row.role, str(row.pid), row.kind.label, *counts, mark)
     return table
 
 
 def times(outcome: Outcome) -> Text:
     """Mean time to write a page in each process that wrote: with faults, while traced."""
-    return Text(
-        "\n".join(
-            f"{process.role} {process.pid} wrote {process.written_pages:,} pages, "
-            f"{duration(process.ns_per_page)} each"
-            for process in outcome.processes
-            if process.ns_per_page is not None
-        )
+    lines = (
+        f"{process.role} {process.pid} wrote {process.written_pages:,} pages, "
+        f"{duration(process.ns_per_page)} each"
+        for process in outcome.processes
+        if process.ns_per_page is not None
     )
+    return Text("\n".join(lines))
 
 
 def verdict(compared: Comparison) -> Text:
@@ -76,16 +72,6 @@ def verdict(compared: Comparison) -> Text:
     if any(row.upper_bound and row.traced for row in shown):
         text.append("\n≤  upper bound: this plan also counts threads that lost a race for a page")
     return text
-
-
-def _mark(row: Row) -> Text:
-    if not row.ok:
-        return Text("differs", style="bold red")
-    return Text("ok" if row.observed else MISSING)
-
-
-def _traced(row: Row) -> str:
-    return f"≤ {count(row.traced)}" if row.upper_bound and row.traced else count(row.traced)
 
 
 def _problems(compared: Comparison) -> list[str]:

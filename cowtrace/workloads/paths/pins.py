@@ -36,18 +36,13 @@ def _unshared(pages: int, *, pinned: bool) -> tuple[Expected, ...]:
 )
 def unshare_vm_readv(me: Writer) -> None:
     """the child's pages are read by process_vm_readv, then the child writes them"""
-    me.populate(BEFORE)
-    with me.fork() as other:
-        other.do(_read_own_pages)
-        me.expect(BEFORE)
-        other.do(Writer.write, CHILD)
-        other.do(Writer.expect, CHILD)
-        me.expect(BEFORE)
+    me.child_writes(_read_own_pages_then_write)
 
 
-def _read_own_pages(me: Writer) -> None:
+def _read_own_pages_then_write(me: Writer) -> None:
     me.act(lambda region: calls.vm_read(os.getpid(), region.addresses), every_page=False)
     me.expect(BEFORE)
+    me.write(CHILD)
 
 
 def _unshared_by_parent(pages: int) -> tuple[Expected, ...]:
@@ -82,17 +77,11 @@ def unshare_remote_readv(me: Writer) -> None:
 )
 def unshare_direct_io(me: Writer) -> None:
     """the child writes its pages to a file with O_DIRECT, which only reads them"""
-    me.populate(BEFORE)
     me.region.fill(BEFORE)
-    with me.fork() as other:
-        other.do(_write_directly)
-        me.expect(BEFORE)
-        other.do(Writer.write, CHILD)
-        other.do(Writer.expect, CHILD)
-        me.expect(BEFORE)
+    me.child_writes(_write_directly_then_write)
 
 
-def _write_directly(me: Writer) -> None:
+def _write_directly_then_write(me: Writer) -> None:
     with tempfile.TemporaryFile(dir="/var/tmp") as file:
         path = f"/proc/self/fd/{file.fileno()}"
         try:
@@ -104,6 +93,7 @@ def _write_directly(me: Writer) -> None:
         os.close(direct)
         file.seek(0)
         me.expect_that(file.read() == bytes([BEFORE]) * me.region.size_bytes)
+    me.write(CHILD)
 
 
 @workload(

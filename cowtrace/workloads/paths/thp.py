@@ -11,6 +11,7 @@ from functools import partial
 from cowtrace.model import FaultKind, Origin, Source
 from cowtrace.workloads import calls, features, pagemap, settings
 from cowtrace.workloads.features import Unsupported
+from cowtrace.workloads.forks import fork_both_write
 from cowtrace.workloads.oracles.proc_files import smaps_sizes, vmstat_grows
 from cowtrace.workloads.outcome import Expected, ExpectedRow, child, copied, parent, reused
 from cowtrace.workloads.region import HUGE_BYTES, PAGE_BYTES, Backing
@@ -92,11 +93,7 @@ def thp_parent_after_child_exit(me: Writer) -> None:
 def thp_both_write(me: Writer) -> None:
     """the child writes small pages, then the parent the same: copied in both"""
     _populate(me)
-    with me.fork() as other:
-        other.do(Writer.write, CHILD)
-        me.write(PARENT)
-        me.expect(PARENT)
-        other.do(Writer.expect, CHILD)
+    fork_both_write(me)
 
 
 def _remainder(pages: int) -> tuple[Expected, ...]:
