@@ -12,7 +12,7 @@ from typing import Any
 from cowtrace.model import FaultKind, Origin, Source
 from cowtrace.workloads.region import PAGE_BYTES
 
-# The kinds that a workload knows beforehand. UNCHANGED is not one: races and retries happen.
+# The kinds whose counts are known before a workload runs. UNCHANGED: races and retries happen.
 KINDS = (
     FaultKind.COPIED,
     FaultKind.FILE_COPIED,

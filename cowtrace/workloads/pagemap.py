@@ -86,7 +86,7 @@ def changes(
     zero: int,
     written: bool,
 ) -> Counts:
-    """Classify each page between two readings; all or none of them were written meanwhile.
+    """Classify each page between two readings: either all were written in between, or none was.
 
     The first touch of anonymous private memory is not counted: there was nothing to copy.
     `shared` is None when a shared page kept its frame while it was written: frames do not show

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import enum
+import itertools
 import mmap
 import os
 from collections.abc import Iterator
@@ -32,8 +33,6 @@ _MAP_FIXED_NOREPLACE = 0x100000  # Linux 4.17; not in Python's mmap module
 _MAP_GROWSDOWN = 0x100
 _MAP_HUGETLB = 0x40000
 _MAP_HUGE_SHIFT = 26
-_MADV_HUGEPAGE = 14
-_MADV_NOHUGEPAGE = 15
 _PR_SET_THP_DISABLE = 41
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
@@ -64,9 +63,8 @@ class Backing(enum.Enum):
     @property
     def page_bytes(self) -> int:
         """Size of a page of the region: transparent huge pages are written in small pages."""
-        return {Backing.HUGETLB: HUGE_BYTES, Backing.HUGETLB_1G: GIGANTIC_BYTES}.get(
-            self, PAGE_BYTES
-        )
+        large = {Backing.HUGETLB: HUGE_BYTES, Backing.HUGETLB_1G: GIGANTIC_BYTES}
+        return large.get(self, PAGE_BYTES)
 
 
 @dataclass(frozen=True)
@@ -120,27 +118,28 @@ def map_region(pages: int, backing: Backing) -> Region:
     _libc.prctl(_PR_SET_THP_DISABLE, not huge, 0, 0, 0)  # one fault would map many pages
     size = pages * backing.page_bytes
     mapped = -(-size // HUGE_BYTES) * HUGE_BYTES if huge else size
-    start = REGION_START
-    if backing is Backing.STACK:  # room to grow below: as much again, and the guard gap
-        start += size + _STACK_ROOM_BYTES
     file = _file(pages, backing)
-    top = start + mapped - PAGE_BYTES
-    at = _libc.mmap(
-        top if backing is Backing.STACK else start,
-        PAGE_BYTES if backing is Backing.STACK else mapped,
-        mmap.PROT_READ | mmap.PROT_WRITE,
-        _flags(backing),
-        file.fileno() if file else -1,
-        0,
-    )
-    if at not in (start, top):
+    flags = _MAP_FIXED_NOREPLACE | (mmap.MAP_SHARED if backing.shared else mmap.MAP_PRIVATE)
+    if file is None:
+        flags |= mmap.MAP_ANONYMOUS
+    if backing in (Backing.HUGETLB, Backing.HUGETLB_1G):
+        flags |= _MAP_HUGETLB | (backing.page_bytes.bit_length() - 1) << _MAP_HUGE_SHIFT
+    start = first = REGION_START
+    length = mapped
+    if backing is Backing.STACK:  # room to grow below: as much again, and the guard gap
+        flags |= _MAP_GROWSDOWN
+        start += size + _STACK_ROOM_BYTES
+        first, length = start + size - PAGE_BYTES, PAGE_BYTES
+    protection = mmap.PROT_READ | mmap.PROT_WRITE
+    at = _libc.mmap(first, length, protection, flags, file.fileno() if file else -1, 0)
+    if at != first:
         why = os.strerror(ctypes.get_errno()) if at == _MAP_FAILED else "mapped elsewhere"
         raise CowtraceError(
             f"cannot map {pages} pages at {start:#x}: {why}",
             hint="take fewer pages: --pages",
         )
     # Refused where the kernel has no transparent huge pages.
-    _libc.madvise(start, mapped, _MADV_HUGEPAGE if huge else _MADV_NOHUGEPAGE)
+    _libc.madvise(start, mapped, mmap.MADV_HUGEPAGE if huge else mmap.MADV_NOHUGEPAGE)
     buffer = (ctypes.c_ubyte * size).from_address(start)
     return Region(pages, backing, memoryview(buffer).cast("B"), file, start)
 
@@ -170,7 +169,7 @@ def touch_scratch(pages: int = 64) -> None:
 
 
 def pin_to_one_cpu() -> None:
-    """Run this process on one CPU from now on: the last one that does not go offline meanwhile.
+    """Run this process on one CPU from now on: the last one that is online.
 
     Each CPU has its own batches of new pages: see `touch_scratch`.
     """
@@ -181,17 +180,6 @@ def pin_to_one_cpu() -> None:
             continue
         return
     raise CowtraceError("no CPU takes this process", hint="see its CPUs: taskset -p PID")
-
-
-def _flags(backing: Backing) -> int:
-    flags = _MAP_FIXED_NOREPLACE | (mmap.MAP_SHARED if backing.shared else mmap.MAP_PRIVATE)
-    if backing in (Backing.HUGETLB, Backing.HUGETLB_1G):
-        flags |= _MAP_HUGETLB | (backing.page_bytes.bit_length() - 1) << _MAP_HUGE_SHIFT
-    if backing is Backing.STACK:
-        flags |= _MAP_GROWSDOWN
-    if not backing.of_file and backing is not Backing.SHMEM:
-        flags |= mmap.MAP_ANONYMOUS
-    return flags
 
 
 def _file(pages: int, backing: Backing) -> IO[bytes] | None:
@@ -207,11 +195,9 @@ def _file(pages: int, backing: Backing) -> IO[bytes] | None:
     folder = "/var/tmp" if os.access("/var/tmp", os.W_OK) else tempfile.gettempdir()
     file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as the region
     try:
-        for _ in range(pages):
-            file.write(bytes([FILE_BYTE]) * PAGE_BYTES)
+        file.writelines(itertools.repeat(bytes([FILE_BYTE]) * PAGE_BYTES, pages))
         file.flush()
     except OSError as error:
-        file.close()
         raise CowtraceError(
             f"cannot write a file of {pages} pages to {folder}: {error.strerror}",
             hint="make room there, or take fewer pages: --pages",

@@ -1,8 +1,7 @@
-"""Change system settings for a workload, and restore them however it ends.
+"""Change system settings for a workload, and restore them when it ends, even by SIGKILL.
 
-A shell waits for the end of a pipe that only the workload's processes hold, then restores: after
-an exception, a SIGTERM or a SIGKILL. It is started as another program, not
-forked, so it shares no pages with the workload; even so, settings come before the region.
+A shell waits for the end of a pipe that only the workload's processes hold, then restores. It is
+another program, so it shares no pages with the workload; even so, settings come before the region.
 """
 
 from __future__ import annotations
@@ -91,7 +90,7 @@ def write(path: str, value: str) -> None:
 
 @contextmanager
 def delay_accounting() -> Iterator[None]:
-    """Turn it on, where possible, for processes created in the block: see oracles.taskstats."""
+    """Turn it on, if this process may, for processes created in the block: see taskstats.py."""
     path = "/proc/sys/kernel/task_delayacct"
     off = os.access(path, os.W_OK) and read(path) == "0"
     with changed({path: "1"} if off else {}):

@@ -50,7 +50,7 @@ class Workload:
         """Run it in this process, which should be a fresh one: see `cowtrace.workloads.run`.
 
         Pinned to one CPU, since each CPU keeps batches of new pages: see `touch_scratch`.
-        Raises Unsupported where the kernel or the machine lacks what it takes.
+        Raises Unsupported where the kernel or the machine lacks what it needs.
         """
         pages = self.clamp(pages)
         gc.disable()  # a collection during a write would make faults of its own

@@ -96,7 +96,7 @@ def test_lost_races_are_free() -> None:
     assert comparison(OUTCOME, raced).ok
 
 
-def test_lost_races_make_upper_bounds_where_the_plan_cannot_tell_them() -> None:
+def test_lost_races_make_upper_bounds_where_the_plan_does_not_see_them() -> None:
     child = observed("child", CHILD, Counts(copied=23), copied=23)
     raced = Outcome("threads-race", 23, 4096, (child,))
 
@@ -179,7 +179,7 @@ def test_a_process_that_did_nothing_shows_its_copies() -> None:
     ]  # fmt: skip
 
 
-def test_a_count_that_nobody_can_tell_is_not_called_ok() -> None:
+def test_an_unknown_count_is_not_called_ok() -> None:
     parent = observed("parent", PARENT, Counts(shared=None), shared=23)
     compared = comparison(Outcome("shared-writes", 23, 4096, (parent,)), snapshot())
     assert shown(table.counts(compared)).splitlines()[1] == (

@@ -1,4 +1,4 @@
-"""Known counts: the expected tables, sums of what pagemap tells, and their JSON."""
+"""Known counts: the expected tables, sums of what pagemap shows, and their JSON."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_summaries_are_one_line_of_80_columns() -> None:
         assert len(workload.summary) <= 80
 
 
-def test_what_cannot_be_told_is_not_zero_in_a_sum() -> None:
+def test_an_unknown_count_is_not_zero_in_a_sum() -> None:
     assert (Counts(copied=1) + Counts(copied=2, shared=None)) == Counts(copied=3, shared=None)
 
 

@@ -1,4 +1,4 @@
-"""Frame numbers before and after: what they tell and what they leave open."""
+"""Frame numbers before and after: what they show and what stays unknown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Take every other path by which Linux copies, or does not copy, on write: a module each."""
+"""Run every other path by which Linux copies, or does not copy, on write: import all modules."""
 
 import importlib
 import pkgutil

@@ -11,7 +11,7 @@ from cowtrace.workloads.region import PAGE_BYTES
 from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, Writer
 
-_LIMIT_PAGES = 512  # what the child's interpreter writes of its own is less
+_LIMIT_PAGES = 512  # more than what the child's interpreter itself writes
 _PAGES = 2048
 
 

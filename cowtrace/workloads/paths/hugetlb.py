@@ -51,7 +51,7 @@ def _pool(pages_for_each: int) -> Callable[[int], AbstractContextManager[None]]:
 
 @contextmanager
 def _gigantic_pool(pages: int) -> Iterator[None]:
-    """Two pages for each, reserved beforehand: a running system gathers them only slowly."""
+    """Require two free pages for each: a running system gathers them only slowly."""
     if _count(GIGANTIC_BYTES, "free_hugepages") < 2 * pages:
         size = _file(GIGANTIC_BYTES, "nr_hugepages")
         raise Unsupported(

@@ -44,8 +44,7 @@ def _clones(me: Writer, flags: int) -> None:
     frames = me.frames()
     for n in range(1, _FEW + 1):
         page = n % me.region.pages
-        address = me.region.addresses[page]
-        pid = calls.clone_calling_time(address, flags)
+        pid = calls.clone_calling_time(me.region.addresses[page], flags)
         me.add_process(f"clone-{n}", pid)
         me.expect_that(any(me.region.view[page * mmap.PAGESIZE :][:8]))
     me.note_frames("frames kept", frames, me.frames())

@@ -21,7 +21,7 @@ _PROBED_PAGES = 64
 
 
 def _after_mprotect(pages: int) -> tuple[Expected, ...]:
-    """Whether a page that mprotect made writable again still faults.
+    """Pages that mprotect made writable again fault, or do not, by kernel version.
 
     Not since "mm/mprotect: try avoiding write faults for exclusive anonymous pages when changing
     protection" (5.19). Found by trying it on other pages.
