@@ -9,13 +9,10 @@ interpreter.
 
 from __future__ import annotations
 
-import os
 import sys
 from contextlib import closing
 from importlib import import_module
-from pathlib import Path
 
-import cowtrace
 from cowtrace.errors import CowtraceError
 from cowtrace.workloads import settings
 from cowtrace.workloads.features import EXIT_UNSUPPORTED, Unsupported
@@ -48,14 +45,8 @@ def run(name: str, pages: int) -> Outcome:
     import subprocess  # not needed by the interpreter that it starts
 
     command = [sys.executable, "-m", "cowtrace.workloads", name, "--pages", str(pages)]
-    path = [str(Path(cowtrace.__path__[0]).parent), os.environ.get("PYTHONPATH", "")]
     with settings.delay_accounting():
-        ended = subprocess.run(
-            command,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))},
-            capture_output=True,
-            text=True,
-        )
+        ended = subprocess.run(command, capture_output=True, text=True)
     if ended.returncode == 0:
         return outcome_from_json(ended.stdout)
     message, _, hint = ended.stderr.strip().rpartition("\n")

@@ -105,11 +105,7 @@ def whole_page(me: Writer) -> None:
 
 
 @workload(
-    lambda pages: (
-        parent(reused=pages),
-        child(copied=pages),
-        expected("grandchild", copied=pages),
-    ),
+    lambda pages: (parent(reused=pages), child(copied=pages), expected("grandchild", copied=pages)),
     frames=3,
     group="C4",
     claim="each generation that writes copies for itself; the last holder only re-marks",

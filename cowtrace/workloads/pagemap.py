@@ -79,12 +79,7 @@ def address_of(mapping: mmap.mmap) -> int:
 
 
 def changes(
-    before: Iterable[int],
-    after: Iterable[int],
-    *,
-    backing: Backing,
-    zero: int,
-    written: bool,
+    before: Iterable[int], after: Iterable[int], *, backing: Backing, zero: int, written: bool
 ) -> Counts:
     """Classify each page between two readings: either all were written in between, or none was.
 

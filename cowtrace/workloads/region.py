@@ -135,8 +135,7 @@ def map_region(pages: int, backing: Backing) -> Region:
     if at != first:
         why = os.strerror(ctypes.get_errno()) if at == _MAP_FAILED else "mapped elsewhere"
         raise CowtraceError(
-            f"cannot map {pages} pages at {start:#x}: {why}",
-            hint="take fewer pages: --pages",
+            f"cannot map {pages} pages at {start:#x}: {why}", hint="take fewer pages: --pages"
         )
     # Refused where the kernel has no transparent huge pages.
     _libc.madvise(start, mapped, mmap.MADV_HUGEPAGE if huge else mmap.MADV_NOHUGEPAGE)

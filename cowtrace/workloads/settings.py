@@ -10,7 +10,7 @@ import fcntl
 import os
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from cowtrace.workloads.features import Unsupported
@@ -88,13 +88,11 @@ def write(path: str, value: str) -> None:
         raise Unsupported(f"cannot write {value} to {path}: {error.strerror}") from error
 
 
-@contextmanager
-def delay_accounting() -> Iterator[None]:
-    """Turn it on, if this process may, for processes created in the block: see taskstats.py."""
+def delay_accounting() -> AbstractContextManager[None]:
+    """Turn it on, if permitted, for processes created in the block: see oracles/writes.py."""
     path = "/proc/sys/kernel/task_delayacct"
     off = os.access(path, os.W_OK) and read(path) == "0"
-    with changed({path: "1"} if off else {}):
-        yield
+    return changed({path: "1"} if off else {})
 
 
 @contextmanager

@@ -47,8 +47,10 @@ class Child(Generic[A]):
             self._requests.write(pickle.dumps((action, args, kwargs)))
             result, failure = pickle.load(self._answers)
         except (BrokenPipeError, EOFError) as error:
+            code = self._wait()
+            how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
             raise CowtraceError(
-                f"process {self.pid} of the workload ended too early: {self._ending()}",
+                f"process {self.pid} of the workload ended too early: {how}",
                 hint="if memory ran out, take fewer pages: --pages",
             ) from error
         if failure is not None:
@@ -70,10 +72,6 @@ class Child(Generic[A]):
         if self._status is None:
             _, self._status = os.waitpid(self.pid, 0)
         return os.waitstatus_to_exitcode(self._status)
-
-    def _ending(self) -> str:
-        code = self._wait()
-        return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
 
 
 def run_victim(action: Callable[[], None], before: Callable[[int], None]) -> tuple[int, int]:

@@ -54,13 +54,21 @@ def times(outcome: Outcome) -> Text:
 
 def verdict(compared: Comparison) -> Text:
     """Whether all counts agree, and if not which do not; then the plan and the kernel."""
-    problems = _problems(compared)
+    numbers = {
+        f"of {len(compared.rows)} counts differ": sum(not row.ok for row in compared.rows),
+        "counts by source and origin differ": sum(not one.ok for one in compared.details),
+        "failed": compared.failed,
+        "unclassified": compared.unclassified,
+        "lost": compared.lost,
+    }
+    problems = [f"{number:,} {what}" for what, number in numbers.items() if number]
+    problems += [] if compared.data_right else ["wrong data was read back"]
     shown = list(_shown(compared.rows))
-    all_exact = all(row.traced is not None and not row.upper_bound for row in shown)
     text = Text(f"{compared.workload}: ")
     if problems:
         text.append("not as expected: " + ", ".join(problems), style="bold red")
     else:
+        all_exact = all(row.traced is not None and not row.upper_bound for row in shown)
         how = "page for page" if all_exact else "as far as this plan can show"
         text.append(f"as expected, {how}", style="bold green")
     text.append(
@@ -72,19 +80,6 @@ def verdict(compared: Comparison) -> Text:
     if any(row.upper_bound and row.traced for row in shown):
         text.append("\n≤  upper bound: this plan also counts threads that lost a race for a page")
     return text
-
-
-def _problems(compared: Comparison) -> list[str]:
-    differing = sum(not row.ok for row in compared.rows)
-    numbers = {
-        f"of {len(compared.rows)} counts differ": differing,
-        "counts by source and origin differ": sum(not one.ok for one in compared.details),
-        "failed": compared.failed,
-        "unclassified": compared.unclassified,
-        "lost": compared.lost,
-    }
-    problems = [f"{number:,} {what}" for what, number in numbers.items() if number]
-    return problems if compared.data_right else [*problems, "wrong data was read back"]
 
 
 def _shown(rows: Iterable[Row]) -> Iterator[Row]:

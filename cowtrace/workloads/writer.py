@@ -45,8 +45,7 @@ class Writer:
     def write(self, value: int, *, whole: bool = False, protected: bool = True) -> None:
         """Write the first byte of every page, or all bytes. protected: see `act`."""
         self.act(
-            lambda region: region.fill(value) if whole else region.store(value),
-            protected=protected,
+            lambda region: region.fill(value) if whole else region.store(value), protected=protected
         )
 
     def act(
@@ -150,10 +149,7 @@ class Writer:
             seen.extend(child.do(Writer.observed))
 
     def child_writes(
-        self,
-        write: Callable[Concatenate[Writer, P], None],
-        *args: P.args,
-        **kwargs: P.kwargs,
+        self, write: Callable[Concatenate[Writer, P], None], *args: P.args, **kwargs: P.kwargs
     ) -> None:
         """Fork a child that writes CHILD by `write`; this process must keep its own data."""
         self.populate(BEFORE)

@@ -23,7 +23,7 @@ _by_parent = partial(
 
 
 @_by_parent(
-    claim="a debugger's write (ptrace POKEDATA) copies, and is attributed to the memory's owner",
+    claim="a debugger's write (ptrace POKEDATA) copies, and is attributed to the memory's owner"
 )
 def remote_ptrace(me: Writer) -> None:
     """the parent pokes a word into every page of the child by ptrace: copied"""
@@ -38,17 +38,13 @@ def remote_ptrace(me: Writer) -> None:
     _written_by_parent(me, poke, counted=False)  # no process can rehearse it on itself
 
 
-@_by_parent(
-    claim="process_vm_writev copies, and is attributed to the memory's owner",
-)
+@_by_parent(claim="process_vm_writev copies, and is attributed to the memory's owner")
 def remote_vm_writev(me: Writer) -> None:
     """the parent writes a byte of every page of the child by process_vm_writev: copied"""
     _written_by_parent(me, lambda pid, region: calls.vm_write(pid, region.addresses, CHILD))
 
 
-@_by_parent(
-    claim="a write to /proc/PID/mem copies, and is attributed to the memory's owner",
-)
+@_by_parent(claim="a write to /proc/PID/mem copies, and is attributed to the memory's owner")
 def remote_proc_mem(me: Writer) -> None:
     """the parent writes a byte of every page of the child by /proc/PID/mem: copied"""
     value = bytes([CHILD])
