@@ -1,4 +1,4 @@
-"""Hold what tracing cost on this machine, as `cowtrace doctor --cost` measured it."""
+"""Define the cost of tracing on this machine, which `cowtrace doctor --cost` measures."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 class Cost:
     """One way to trace, measured while a process of cowtrace's own copied pages."""
 
-    used_by: str  # commands that trace so
+    used_by: str  # commands that trace in this way
     plan: str
-    details: tuple[str, ...]  # that distinguish faults, as generation
-    copies: int  # that the workload must have made
+    details: tuple[str, ...]  # details traced, as generation
+    copies: int  # made by the workload
     traced: int  # copies of the workload that the trace counted
-    faults: int  # copy-on-write faults of the whole machine meanwhile, as traced
-    bpf_ns: int | None  # in all of its programs meanwhile; None: this kernel does not count it
+    faults: int  # copy-on-write faults of the whole machine meanwhile
+    bpf_ns: int | None  # in all BPF programs meanwhile; None: this kernel does not measure it
     bpf_runs: int | None
-    ns_per_copy_without: float  # what a copy takes with nothing attached
-    ns_per_copy_with: float  # with it, and no statistics
-    seconds: float  # while the programs' time was measured
+    ns_per_copy_without: float  # time of a copy with nothing attached
+    ns_per_copy_with: float  # with the tracer attached, BPF statistics off
+    seconds: float  # during which the programs' time was measured
 
     @property
     def ns_per_fault(self) -> float | None:

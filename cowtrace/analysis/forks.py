@@ -1,4 +1,4 @@
-"""Arrange fork generations as a tree, with rates and whether they are levelling off."""
+"""Compute rates and trends of fork generations; arrange them as a tree."""
 
 from __future__ import annotations
 
@@ -42,10 +42,8 @@ def trend(generation: ForkGeneration, copied: Sequence[tuple[int, int]]) -> Tren
 
 @dataclass(frozen=True, slots=True)
 class ForkRow:
-    """One generation: a line under its parent."""
-
     generation: ForkGeneration
-    parent: Process | None  # None: not known to the tracer any more
+    parent: Process | None  # None: the tracer dropped it
     child: Process | None
     seconds: float  # age, or how long it lasted
     rate: float | None  # bytes copied per second, both sides; None: it has ended
@@ -54,7 +52,7 @@ class ForkRow:
 
 @dataclass(frozen=True, slots=True)
 class TreeLine:
-    """A line of the tree. `row` None: a parent that is not itself the child of a fork shown."""
+    """A line of the tree. `row` None: a root, the parent of forks but the child of none."""
 
     branch: str  # `├─ `, `│  └─ `; empty for a root
     pid: int

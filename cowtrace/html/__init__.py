@@ -1,1 +1,1 @@
-"""Write a recording, or stacks, as one HTML file that loads nothing from anywhere."""
+"""Write a recording, or stacks, as one HTML file that loads nothing over the network."""

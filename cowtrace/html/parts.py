@@ -1,10 +1,10 @@
-"""What the pages share, and the fixed parts of the one that `report.py` fills in."""
+"""Define what both pages share, and the template of the report."""
 
 from __future__ import annotations
 
 from html import escape
 
-# Names are escaped; should one slip through, the page still loads nothing from anywhere.
+# Names are escaped. With one that is not, the page would still load nothing over the network.
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 )

@@ -1,1 +1,1 @@
-"""Write what `analysis` found for other programs: JSON, CSV, folded stacks, speedscope."""
+"""Write the results of `analysis` for other programs: JSON, CSV, folded stacks, speedscope."""

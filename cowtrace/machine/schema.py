@@ -1,4 +1,4 @@
-"""The JSON Schema of what commands write with --json: schema.json, whole or of one command."""
+"""Load the JSON Schema of what commands write with --json: of one command, or of all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAMES = tuple(sorted(each["$ref"].rpartition("/")[2] for each in _WHOLE["anyOf"]
 
 
 def of(name: str | None = None) -> dict[str, Any]:
-    """Draft 2020-12. Of the objects of one command, or of any."""
+    """The schema of one command's objects, or of all commands'. Draft 2020-12."""
     if name is None:
         return _WHOLE
     return {

@@ -80,7 +80,11 @@ class Metrics:
             owner = owners.get(each.parent) or owners.get(each.child)
             group = self._groups.label(self._changes.group(owner) if owner else ("", ""))
             sums["live"][group] += 1
-            sums["growing"][group] += self._grows(each)
+            looks = [
+                (at, copied[each.number]) for at, copied in self._looks if each.number in copied
+            ]
+            grows = len(looks) > WINDOW and trend(each, looks) is Trend.GROWS
+            sums["growing"][group] += grows
             sums["parent"][group] += each.parent_copied_bytes
             sums["child"][group] += each.child_copied_bytes
             sums["unknown"][group] += each.worst_case_bytes is None
@@ -115,11 +119,6 @@ class Metrics:
         unseen = [((kind.label,), kind in now.unseen) for kind in FaultKind]
         yield _gauge("cowtrace_kind_unseen", "1: the probe plan cannot see faults of this kind.",
                      ("kind",), unseen)  # fmt: skip
-
-    def _grows(self, generation: ForkGeneration) -> bool:
-        number = generation.number
-        looks = [(at, copied[number]) for at, copied in self._looks if number in copied]
-        return len(looks) > WINDOW and trend(generation, looks) is Trend.GROWS
 
 
 def bpf_cost(run_ns: int, runs: int) -> Iterator[Family]:

@@ -55,7 +55,8 @@ def served(host: str, port: int, config: WebConfig, page: Page) -> Iterator[int]
     """Serve from other threads until the block is left; yields the port. Raises CowtraceError."""
     handler = type("Handler", (_Handler,), {"config": config, "page": staticmethod(page)})
     family = socket.AF_INET6 if not host or ":" in host else socket.AF_INET
-    kind = type("Server", (_Server,), {"address_family": family})
+    free = threading.BoundedSemaphore(MOST_CLIENTS)
+    kind = type("Server", (_Server,), {"address_family": family, "free": free})
     try:
         server: ThreadingHTTPServer = kind((host, port), handler)
     except OSError as error:
@@ -82,14 +83,11 @@ def served(host: str, port: int, config: WebConfig, page: Page) -> Iterator[int]
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False  # a client that hangs must not delay the end
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._free = threading.BoundedSemaphore(MOST_CLIENTS)
-        super().__init__(*args, **kwargs)
+    free: threading.BoundedSemaphore
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Serve a request in a thread of its own; close it at once if too many are served."""
-        if self._free.acquire(blocking=False):
+        if self.free.acquire(blocking=False):
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
@@ -98,7 +96,7 @@ class _Server(ThreadingHTTPServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._free.release()
+            self.free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Ignore a client that disconnects or speaks no TLS."""

@@ -1,4 +1,4 @@
-"""Keep the snapshots of a trace in an SQLite file, and read them back as these frozen values.
+"""Keep the snapshots of a trace in an SQLite file, and read them back as frozen values.
 
 tables.py defines the tables.
 """
@@ -22,9 +22,9 @@ class Header:
     attached_ns: int  # CLOCK_MONOTONIC, as all other times
     started_unix_ns: int  # the wall clock at attached_ns
     interval_ns: int  # as requested; an interval can take longer
-    command: str | None  # that was run, quoted for a shell. Hostile
+    command: str | None  # that was recorded, quoted for a shell. Hostile
     unseen: frozenset[FaultKind]
-    details: frozenset[str]  # recorded ones of plan.DETAILS, and `samples`
+    details: frozenset[str]  # recorded ones: of plan.DETAILS, and `samples`
     asked: frozenset[str] = frozenset()  # requested ones, whether the plan supports them or not
 
 
@@ -43,7 +43,7 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One recording, read whole."""
+    """A whole recording in memory."""
 
     header: Header
     last: Snapshot  # all sums at the end of the last interval in the file
@@ -71,5 +71,5 @@ class Recording:
 
 
 def together(intervals: int) -> int:
-    """How many consecutive intervals make one point."""
+    """Consecutive intervals that make one point."""
     return max(1, -(-intervals // MOST_POINTS))

@@ -1,4 +1,4 @@
-"""Define the tables of a recording and how values are stored in them; sqlite3 can read them too.
+"""Define the tables of a recording, and write rows to them. sqlite3 can read them too.
 
 Times are nanoseconds of CLOCK_MONOTONIC, counts are of faults, sizes in bytes. Every interval is
 one transaction, so that readers see whole intervals.
@@ -84,14 +84,14 @@ CREATE TABLE detail (
 def put(
     database: sqlite3.Connection, table: str, row: Iterable[object], update: tuple[str, ...] = ()
 ) -> None:
-    """Insert one row, as `insert` does."""
+    """Insert a row; `update`: columns to change if the table has it already."""
     values = [stored(value) for value in row]
     database.execute(insert(table, len(values), update), values)
 
 
 @cache
 def insert(table: str, columns: int, update: tuple[str, ...] = ()) -> str:
-    """Make the statement; `update`: columns to change if the table has the row already."""
+    """The statement of `put`, with `columns` placeholders."""
     into = f"INSERT INTO {table} VALUES ({', '.join('?' * columns)})"
     changes = ", ".join(f"{column} = excluded.{column}" for column in update)
     return f"{into} ON CONFLICT DO UPDATE SET {changes}" if changes else into

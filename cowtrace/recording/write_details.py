@@ -53,7 +53,7 @@ class DetailWriter:
                 put(self._database, "detail", columns, ("mapping", "faults", "bytes", "ns"))
 
     def _key(self, row: DetailRow, sampled: int) -> _Key:
-        """Columns that tell rows apart; the mapping's is its start, as a mapping can grow."""
+        """Columns that distinguish rows. A mapping counts by its start: it can grow."""
         start = row.mapping.start if row.mapping else None
         stacks = self._id("stack", row.user_stack), self._id("stack", row.kernel_stack)
         shared = (row.pid, row.kind, row.source, row.origin, row.generation, start)

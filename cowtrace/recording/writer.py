@@ -32,7 +32,7 @@ _Series = tuple[int, FaultKind, Source, Origin, int | None]  # the process's id,
 
 
 class NoRoom(CowtraceError):
-    """The disk is full; the intervals written up to then are a valid recording."""
+    """The disk is full. Earlier intervals are a valid recording."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(
@@ -112,7 +112,7 @@ class Writer:
         self._database.executemany(insert("meta", 2, update=("value",)), values.items())
 
     def _changes(self, process: Process, place_of: PlaceOf) -> Iterable[tuple[int, int, int]]:
-        """(series, faults, bytes) of what one process counted since the previous interval."""
+        """Yield (series, faults, bytes) of one process since the previous interval."""
         number, changed_in = self._processes.get(process.identity, (len(self._processes) + 1, None))
         if changed_in == process.changed_in:
             return

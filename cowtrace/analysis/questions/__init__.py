@@ -16,7 +16,7 @@ from cowtrace.recording import Recording
 def answers(
     recording: Recording, most: int | None = MOST, tree: Node | None = None
 ) -> tuple[Answer, ...]:
-    """All ten, in the order of their numbers; lists of mappings and functions cut to `most`.
+    """All ten answers by number; lists of mappings and functions are cut to `most`.
 
     `tree`: of the samples, if the caller has built it.
     """

@@ -12,8 +12,6 @@ from cowtrace.recording import Recording
 
 
 class Unit(enum.Enum):
-    """The unit of a measure's value."""
-
     BYTES = "bytes"
     BYTES_PER_SECOND = "bytes/s"
     FAULTS = "faults"
@@ -48,14 +46,12 @@ class Measure:
 
     @property
     def text(self) -> str:
-        """`45.0 MiB`, `12.3 %`."""
+        """`45.0 MiB`, `12.3%`."""
         return amount(self.value, self.unit)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to one question."""
-
     number: int  # 1 to 10; the most frequent question first
     question: str
     measures: tuple[Measure, ...]

@@ -49,7 +49,7 @@ class Comparison:
 
 
 def compare(before: Recording, after: Recording, names: tuple[str, str]) -> Comparison:
-    """Compare them. `names` must be safe to print."""
+    """Compare two recordings. `names` must be safe to print."""
     doubts = tuple(_doubts(before, after, names))
     return Comparison(_verdict(before, after, names), doubts, _sections(before, after))
 
