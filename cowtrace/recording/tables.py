@@ -102,14 +102,14 @@ def stored(value: object) -> object:
 
     A member of an enum becomes a word, a set a list of words, a byte that is not UTF-8 an escape.
     """
+    if type(value) is int:  # SQLite's integers are signed, of 64 bits
+        return value - (1 << 64) if value >> 63 == 1 else value
     if isinstance(value, Enum):
         return word_of(value)
     if isinstance(value, str):
         return value.encode(errors="backslashreplace").decode()
     if isinstance(value, frozenset):
         return ",".join(sorted(str(stored(each)) for each in value))
-    if isinstance(value, int) and value >> 63 == 1:  # SQLite's integers are signed, of 64 bits
-        return value - (1 << 64)
     return value
 
 
