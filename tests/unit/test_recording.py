@@ -27,7 +27,7 @@ from cowtrace.model import (
     Snapshot,
     Source,
 )
-from cowtrace.recording import Header, checks
+from cowtrace.recording import Header, checks, tables
 from cowtrace.recording.reader import read
 from cowtrace.recording.tables import VERSION
 from cowtrace.recording.write_details import DetailWriter
@@ -354,3 +354,9 @@ def test_values_that_sums_could_overflow_with_are_refused() -> None:
         with pytest.raises(ValueError, match="where a number should be"):
             checks.number(value)
     assert checks.unsigned(-1) == (1 << 64) - 1
+
+
+def test_members_of_equal_numbers_have_words_of_their_own() -> None:
+    members = (FaultKind.FILE_COPIED, Source.ANON, Origin.KERNEL, MappingType.HEAP)
+    assert len(set(members)) == 1
+    assert [tables.stored(each) for each in members] == ["file-copied", "anon", "kernel", "heap"]
