@@ -6,7 +6,6 @@ each list.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -44,11 +43,6 @@ def mappings(rows: Iterable[MappingRow]) -> dict[str, Any]:
 def stacks(rows: Iterable[DetailRow], sampled: bool) -> dict[str, Any]:
     """Stacks in the order of their rows; `sampled`: their sums are estimates."""
     return {"sampled": sampled, "stacks": [_stack(row) for row in rows]}
-
-
-def event(one: Event) -> str:
-    """The line of one fault, without a newline."""
-    return json.dumps(event_object(one))
 
 
 def event_object(one: Event) -> dict[str, Any]:
