@@ -51,7 +51,11 @@ def doctor(cost: bool, form: Form) -> None:
     # In the order in which `auto` tries them.
     trials = tuple(_try(name, facts) for name in (preference(facts) if facts else PLAN_NAMES))
     runs = any(trial.runs for trial in trials)
-    costs = _costs() if cost and runs else ()
+    found: dict[tuple[str, ...], Cost] = {}  # unsupported details cost nothing
+    for used_by, details in _DETAILS_OF if cost and runs else ():
+        measured = measure(used_by, details)
+        found.setdefault(measured.details, measured)
+    costs = [*found.values()]
     if form == "json":
         written: dict[str, object] = {
             "kernel": os.uname().release,
@@ -72,14 +76,6 @@ def doctor(cost: bool, form: Form) -> None:
             show(cost_table(costs))
     if not runs:
         click.get_current_context().exit(EXIT_NO_PLAN)
-
-
-def _costs() -> tuple[Cost, ...]:
-    found: dict[tuple[str, ...], Cost] = {}  # unsupported details cost nothing
-    for used_by, details in _DETAILS_OF:
-        each = measure(used_by, details)
-        found.setdefault(each.details, each)
-    return tuple(found.values())
 
 
 def _try(name: PlanName, facts: KernelFacts | None) -> Trial:

@@ -30,7 +30,9 @@ def diff_text(found: Comparison) -> Text:
         for change in shown:
             before, after = (amount(v, change.unit) for v in (change.before, change.after))
             text.append(f"    {padded(change.name, _NAME)} {before:>11} {after:>11} ")
-            text.append(f"{words(change):>9}\n", style=_style(change))
+            percent = round((change.share or 0) * 100)
+            style = "green" if percent < 0 else "red" if percent > 0 else "dim"
+            text.append(f"{words(change):>9}\n", style=style)
         if len(shown) < len(section.changes):
             rest = f"    and {len(section.changes) - len(shown):,} smaller: see --json\n"
             text.append(rest, style="dim")
@@ -58,8 +60,3 @@ def words(change: Change) -> str:
         return f"x {change.share + 1:,.1f}"
     rounded = round(change.share * 100)
     return f"{rounded:+}%" if rounded else "same"
-
-
-def _style(change: Change) -> str:
-    rounded = round((change.share or 0) * 100)
-    return "green" if rounded < 0 else "red" if rounded > 0 else "dim"

@@ -26,7 +26,8 @@ def view(now: Snapshot, rows: tuple[ForkRow, ...], limit: int, places: Mapping[i
 
     def draw(shown: int, width: int) -> RenderableType:
         drawn = tree(rows[:shown])
-        lines = table(fitted(_COLUMNS, width, _DISPENSABLE, least=14), drawn, _has_ended)
+        columns = fitted(_COLUMNS, width, _DISPENSABLE, least=14)
+        lines = table(columns, drawn, lambda line: bool(line.row and line.row.generation.ended_ns))
         inside = containers((line.pid for line in drawn), places, width)
         living = sum(row.generation.ended_ns is None for row in rows)
         exited = any(row.generation.ended_by is Ending.EXIT for row in rows[:shown])
@@ -44,10 +45,6 @@ def _process(line: TreeLine, cells: int) -> str:
     mark = " exec" if ended is Ending.EXEC else EXITED if ended is Ending.EXIT or exited else ""
     name = printable(line.process.comm) if line.process else "?"
     return fit(f"{line.branch}{line.pid} {name}", cells - len(mark)) + mark
-
-
-def _has_ended(line: TreeLine) -> bool:
-    return line.row is not None and line.row.generation.ended_ns is not None
 
 
 def _of_row(text: Callable[[ForkRow], str]) -> Callable[[TreeLine, int], str]:

@@ -244,7 +244,7 @@ def test_single_faults(made: list[tuple[Any, ...]], name: bytes) -> None:
     for lines in (EventLines(), EventLines(wide=True)):
         for event in given_out:
             safe(lines.line(event))
-            json.loads(detaillines.event(event))
+            json.loads(json.dumps(detaillines.event_object(event)))
 
 
 def maps_name(name: bytes) -> Any:
