@@ -73,9 +73,9 @@ def form_options(command: Command) -> Command:
         form: Form = "json" if as_json else "csv" if as_csv else "table"
         return command(*args, form=form, **kwargs)
 
-    csv = click.option("--csv", "as_csv", is_flag=True, help="Write CSV, one row a line.")
-    json = click.option("--json", "as_json", is_flag=True, help="Write JSON, one object a line.")
-    return json(csv(in_form))  # type: ignore[return-value]
+    as_csv = click.option("--csv", "as_csv", is_flag=True, help="Write CSV, one row a line.")
+    as_json = click.option("--json", "as_json", is_flag=True, help="Write JSON, one object a line.")
+    return as_json(as_csv(in_form))  # type: ignore[return-value]
 
 
 def live_options(command: Command) -> Command:
