@@ -98,8 +98,7 @@ def summary_table(story: Sequence[Played]) -> Table:
         table.add_column(header, justify="right" if header else "left", no_wrap=True)
     table.add_column("THE PAGE")
     for kind in KINDS:
-        counts = [played.traced[kind] for played in story]
-        seen = [count for count in counts if count is not None]
+        seen = [count for played in story if (count := played.traced[kind]) is not None]
         copied = sum(seen) * story[0].page_bytes if kind is FaultKind.COPIED else 0
         each = narration.nanoseconds(story, kind)
         table.add_row(

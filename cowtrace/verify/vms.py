@@ -56,9 +56,8 @@ def checks_on(kernel: str, arguments: Sequence[str]) -> Iterator[Check]:
 def versions(definition: Definition, kernel: str) -> tuple[str, ...]:
     """The exact versions that the VM runs: a line for the kernel, a line for the userspace."""
     lines = []
-    item = definition.kernel(kernel)
-    image = build.root_artifact(definition.userspace_of(item))
-    for name, artifact in ((kernel, build.kernel_artifact(item)), ("userspace", image)):
+    own, image = build.artifacts_of(definition, definition.kernel(kernel))
+    for name, artifact in ((kernel, own), ("userspace", image)):
         made = artifact.manifest
         if not made:
             continue

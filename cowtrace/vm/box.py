@@ -77,8 +77,7 @@ def publish(
         image_store.clean(top, frozenset(place.name for pair in current for place in pair))
         for name in names:
             item = definition.kernel(name)
-            kernel = build.kernel_artifact(item)
-            image = build.root_artifact(definition.userspace_of(item))
+            kernel, image = build.artifacts_of(definition, item)
             kernel_place, box_place = _places(definition, item)
             if force or _outdated(kernel_place, kernel):
                 say(f"copying kernel {name} to {top}")
@@ -102,8 +101,8 @@ def _native_kernel(definition: Definition, name: str) -> Kernel:
 
 def _places(definition: Definition, item: Kernel) -> tuple[Path, Path]:
     """The published folders of a kernel, and of its userspace's box."""
-    image = build.root_artifact(definition.userspace_of(item)).place.name
-    return folder() / build.kernel_artifact(item).place.name, folder() / f"box-{image}"
+    kernel, image = build.artifacts_of(definition, item)
+    return folder() / kernel.place.name, folder() / f"box-{image.place.name}"
 
 
 def _outdated(place: Path, artifact: build.Artifact) -> bool:

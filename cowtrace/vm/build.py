@@ -57,6 +57,11 @@ def root_artifact(user: Userspace) -> Artifact:
     return Artifact(name, user, image_store.folder() / f"root-{user.arch}-{key}")
 
 
+def artifacts_of(definition: Definition, item: Kernel) -> tuple[Artifact, Artifact]:
+    """A kernel and the root image that it boots."""
+    return kernel_artifact(item), root_artifact(definition.userspace_of(item))
+
+
 def _content(part: Kernel | Userspace) -> str:
     """The settings that decide the files, without those of running it.
 
@@ -102,9 +107,8 @@ def build(
     with image_store.locked(folder, watcher.detail) as lock, contextlib.ExitStack() as stack:
         # SIGTERM becomes an exception, so that a half-made artifact is removed.
         stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _leave))
-        users = set(map(definition.userspace_of, definition.kernels))
-        current = [*map(kernel_artifact, definition.kernels), *map(root_artifact, users)]
-        image_store.clean(folder, frozenset(artifact.place.name for artifact in current))
+        current = (artifacts_of(definition, item) for item in definition.kernels)
+        image_store.clean(folder, frozenset(one.place.name for pair in current for one in pair))
         for artifact in artifacts:
             if not force and artifact.manifest:
                 continue  # the build that held the lock made it

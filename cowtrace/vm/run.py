@@ -49,8 +49,7 @@ def run(
     item = definition.kernel(kernel)
     guest = guest_arch.of(item.arch)
     program = programs.find(guest.qemu)
-    root = build.root_artifact(definition.userspace_of(item)).place
-    place = build.kernel_artifact(item).place
+    place, root = (artifact.place for artifact in build.artifacts_of(definition, item))
     image_store.used(root)
     image_store.used(place)
     terminal = all(os.isatty(number) for number in (0, 1, 2))
