@@ -151,8 +151,8 @@ def _auxv_size() -> int | None:
 
 def _larger_sizes() -> Evidence:
     folder = Path("/sys/kernel/mm/hugepages")
-    names = folder.glob("hugepages-*kB") if folder.is_dir() else iter(())
-    sizes = sorted(int(path.name.removeprefix("hugepages-").removesuffix("kB")) for path in names)
+    names = (path.name for path in folder.glob("hugepages-*kB"))
+    sizes = sorted(int(name.removeprefix("hugepages-").removesuffix("kB")) for name in names)
     if not sizes:
         return Evidence(str(folder), "this kernel has no hugetlb pages", None, None, None)
     shown = ", ".join(f"{size:,} kB" for size in sizes)

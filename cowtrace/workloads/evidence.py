@@ -15,31 +15,28 @@ _ALSO_COUNTED = ((FaultKind.REUSED, Source.HUGETLB),)
 _NOT_COUNTED = ((FaultKind.ZERO_FILLED, Source.THP),)
 
 
-def evidence(processes: Iterable[Observed], *, races: bool) -> tuple[Evidence, ...]:
+def evidence(processes: Iterable[Observed], *, races: bool) -> Iterator[Evidence]:
     """Evidence of the oracles that all workloads share."""
-    return tuple(one for process in processes for one in _of_process(process, races))
-
-
-def _of_process(process: Observed, races: bool) -> Iterator[Evidence]:
-    role = process.role
-    if process.pagemap is None and not process.written_pages:
-        return  # it was killed, or runs no Python: the workload notes its evidence
-    yield from _frames(process)
-    if not races:
-        wanted, seen = _wp_copies(process), process.wp_copies
-        # Fewer copies contradict nothing: delayacct_end() skips those that took no time by its
-        # clock. Under emulation on a busy machine it skips up to half of all copies.
-        fewer = wanted is not None and seen is not None and seen < wanted
-        ok = None if fewer else of_thread(wanted, seen)
-        yield Evidence("taskstats", f"{role}: wpcopy", wanted, seen, ok)
-        wanted, seen = _own_faults(process, KINDS), process.page_faults
-        # A huge entry that was made writable is not flushed: a processor may fault once more.
-        repeated = (FaultKind.REUSED, Source.THP)
-        if any((row.kind, row.source) == repeated for row in process.expected.rows):
-            wanted = None
-        yield Evidence("rusage", f"{role}: page faults", wanted, seen, of_thread(wanted, seen))
-    right = "as written" if process.data_right else "something else"
-    yield Evidence("data", f"{role}: read back", "as written", right, process.data_right)
+    for process in processes:
+        role = process.role
+        if process.pagemap is None and not process.written_pages:
+            continue  # it was killed, or runs no Python: the workload notes its evidence
+        yield from _frames(process)
+        if not races:
+            wanted, seen = _wp_copies(process), process.wp_copies
+            # Fewer copies contradict nothing: delayacct_end() skips those that took no time by its
+            # clock. Under emulation on a busy machine it skips up to half of all copies.
+            fewer = wanted is not None and seen is not None and seen < wanted
+            ok = None if fewer else of_thread(wanted, seen)
+            yield Evidence("taskstats", f"{role}: wpcopy", wanted, seen, ok)
+            wanted, seen = _own_faults(process, KINDS), process.page_faults
+            # A huge entry that was made writable is not flushed: a processor may fault once more.
+            repeated = (FaultKind.REUSED, Source.THP)
+            if any((row.kind, row.source) == repeated for row in process.expected.rows):
+                wanted = None
+            yield Evidence("rusage", f"{role}: page faults", wanted, seen, of_thread(wanted, seen))
+        right = "as written" if process.data_right else "something else"
+        yield Evidence("data", f"{role}: read back", "as written", right, process.data_right)
 
 
 def _frames(process: Observed) -> Iterator[Evidence]:

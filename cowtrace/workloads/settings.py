@@ -10,7 +10,7 @@ import fcntl
 import os
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from cowtrace.workloads.features import Unsupported
@@ -51,9 +51,6 @@ def changed(values: Mapping[str, str]) -> Iterator[None]:
     (`always [madvise] never`). Raises Unsupported where a file is missing or cannot be
     written.
     """
-    if not values:
-        yield
-        return
     locks = [_locked(path) for path in values]
     before = [text for path in reversed(list(values)) for text in (path, read(path))]
     with restored_by(_RESTORE, *before, locks=locks):
@@ -92,7 +89,7 @@ def delay_accounting() -> AbstractContextManager[None]:
     """Turn it on, if permitted, for processes created in the block: see oracles/writes.py."""
     path = "/proc/sys/kernel/task_delayacct"
     off = os.access(path, os.W_OK) and read(path) == "0"
-    return changed({path: "1"} if off else {})
+    return changed({path: "1"}) if off else nullcontext()
 
 
 @contextmanager

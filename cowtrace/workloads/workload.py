@@ -23,6 +23,7 @@ from cowtrace.workloads.region import (
 )
 from cowtrace.workloads.writer import Writer
 
+Act = Callable[[Writer], None]
 Expectation = Callable[[int], tuple[Expected, ...]]
 Needs = Callable[[int], AbstractContextManager[object]]  # pages -> settings, restored at the end
 
@@ -34,7 +35,7 @@ class Workload:
     name: str
     summary: str
     expected: Expectation  # pages -> one Expected a role; children of one role are alike
-    act: Callable[[Writer], None] = field(repr=False)
+    act: Act = field(repr=False)
     backing: Backing = Backing.ANONYMOUS
     frames: int = 2  # page frames that it takes for each page of the region, at most
     races: bool = False  # threads fault on one page at once: see compare.Row.upper_bound
@@ -73,15 +74,13 @@ class Workload:
 WORKLOADS: dict[str, Workload] = {}
 
 
-def workload(
-    expected: Expectation, **options: Any
-) -> Callable[[Callable[[Writer], None]], Callable[[Writer], None]]:
+def workload(expected: Expectation, **options: Any) -> Callable[[Act], Act]:
     """Add the decorated function to WORKLOADS: its name with dashes, its docstring the summary.
 
     The options are the other fields of `Workload`.
     """
 
-    def add(act: Callable[[Writer], None]) -> Callable[[Writer], None]:
+    def add(act: Act) -> Act:
         name = act.__name__.replace("_", "-")
         WORKLOADS[name] = Workload(name, act.__doc__ or "", expected, act, **options)
         return act

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from cowtrace.model import FaultKind, Origin, Source
@@ -28,25 +28,21 @@ _hugetlb = partial(
 )
 
 
-def _pool(pages_for_each: int) -> Callable[[int], AbstractContextManager[None]]:
+@contextmanager
+def _pool(pages_for_each: int, pages: int) -> Iterator[None]:
     """A pool of `pages_for_each` free huge pages for each page of the region, and no more."""
-
-    @contextmanager
-    def pool(pages: int) -> Iterator[None]:
-        wanted = pages * pages_for_each
-        reserved = _count(HUGE_BYTES, "resv_hugepages")
-        used = _count(HUGE_BYTES, "nr_hugepages") - _count(HUGE_BYTES, "free_hugepages")
-        values = {
-            _file(HUGE_BYTES, "nr_overcommit_hugepages"): "0",
-            _file(HUGE_BYTES, "nr_hugepages"): str(used + reserved + wanted),
-        }
-        with settings.changed(values):
-            got = _count(HUGE_BYTES, "free_hugepages") - reserved
-            if got != wanted:
-                raise Unsupported(f"there is no pool of {wanted} huge pages: {got} are free")
-            yield
-
-    return pool
+    wanted = pages * pages_for_each
+    reserved = _count(HUGE_BYTES, "resv_hugepages")
+    used = _count(HUGE_BYTES, "nr_hugepages") - _count(HUGE_BYTES, "free_hugepages")
+    values = {
+        _file(HUGE_BYTES, "nr_overcommit_hugepages"): "0",
+        _file(HUGE_BYTES, "nr_hugepages"): str(used + reserved + wanted),
+    }
+    with settings.changed(values):
+        got = _count(HUGE_BYTES, "free_hugepages") - reserved
+        if got != wanted:
+            raise Unsupported(f"there is no pool of {wanted} huge pages: {got} are free")
+        yield
 
 
 @contextmanager
@@ -75,7 +71,7 @@ def _copied(pages: int, page_bytes: int = HUGE_BYTES) -> ExpectedRow:
 
 @_hugetlb(
     lambda pages: (parent(reused(pages, Source.HUGETLB)), child(_copied(pages))),
-    needs=_pool(2),
+    needs=partial(_pool, 2),
     claim=_CLAIM.format(f"{HUGE_BYTES >> 20} MiB"),
 )
 def hugetlb_both_write(me: Writer) -> None:
@@ -101,7 +97,7 @@ def hugetlb_gigantic(me: Writer) -> None:
         child(ExpectedRow(FaultKind.FAILED, Source.HUGETLB, Origin.USER, 1, 0)),
     ),
     frames=1,
-    needs=_pool(1),
+    needs=partial(_pool, 1),
     group="failed copy",
     claim="a child that must copy a hugetlb page from an empty pool is killed by SIGBUS",
 )

@@ -10,7 +10,7 @@ from cowtrace.model import Origin
 from cowtrace.workloads import calls
 from cowtrace.workloads.oracles.writes import Writes
 from cowtrace.workloads.outcome import child, copied, parent
-from cowtrace.workloads.region import REGION_START, Region
+from cowtrace.workloads.region import Region
 from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, CHILD, Writer
 
@@ -69,10 +69,8 @@ def _written_by_parent(
     with me.fork() as other:
         before = other.do(Writer.entries)
         mine, theirs = os.getpid(), other.pid
-        if counted:  # rehearsed in this process's own memory
-            _note_counts(
-                me, lambda region: write(theirs if region.start == REGION_START else mine, region)
-            )
+        if counted:
+            _note_counts(me, lambda region: write(theirs if region is me.region else mine, region))
         else:
             write(theirs, me.region)
         other.do(Writer.note_changes, before)
@@ -81,9 +79,9 @@ def _written_by_parent(
 
 
 def _note_counts(me: Writer, write: Callable[[Region], None]) -> None:
-    writes = Writes()
-    writes.count(write, me.region)
-    copies, pages = writes.wp_copies, me.region.pages
+    writes, pages = Writes(), me.region.pages
+    writes.count(write, me.region)  # rehearsed in this process's own memory
+    copies = writes.wp_copies
     if copies is not None and copies < pages:
         copies = None  # it skips copies that took no time by its clock
     me.note_of_thread("taskstats", "parent, the writer: wpcopy", pages, copies)

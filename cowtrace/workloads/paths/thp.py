@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
 from cowtrace.model import FaultKind, Origin, Source
@@ -28,8 +28,9 @@ def _huge_pages(pages: int) -> int:
 
 
 def _enabled(pages: int) -> AbstractContextManager[None]:
-    chosen = settings.read(f"{_SYSFS}/enabled")
-    return settings.changed({f"{_SYSFS}/enabled": "madvise"} if chosen == "never" else {})
+    path = f"{_SYSFS}/enabled"
+    off = settings.read(path) == "never"
+    return settings.changed({path: "madvise"}) if off else nullcontext()
 
 
 _huge = partial(
