@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
 
-from cowtrace.workloads.oracles.proc_files import KPF_ZERO_PAGE, have_flag
+from cowtrace.workloads.oracles.proc_files import are_zero_pages
 from cowtrace.workloads.outcome import Counts
 from cowtrace.workloads.region import PAGE_BYTES, Backing, Region
 
@@ -51,13 +51,12 @@ def frame(entry: int) -> int:
 
 def huge_zero_as(zero: int, entries: Entries) -> Entries:
     """The entries with `zero` for every frame of the huge zero page, which has many."""
-    frames = [frame(entry) for entry in entries]
-    zeroes = have_flag(KPF_ZERO_PAGE, frames)
+    are_zero = are_zero_pages(map(frame, entries))
     return array(
         "Q",
         (
             entry & ~_FRAME_MASK | zero if is_zero and entry & _PRESENT else entry
-            for entry, is_zero in zip(entries, zeroes, strict=True)
+            for entry, is_zero in zip(entries, are_zero, strict=True)
         ),
     )
 

@@ -112,10 +112,7 @@ def check_pages(workload: Workload, pages: int) -> None:
             exit_code=EXIT_USAGE,
         )
     page_bytes = workload.backing.page_bytes
-    room = min(
-        available_bytes() // (workload.frames * page_bytes),
-        (REGION_END - REGION_START) // page_bytes,
-    )
+    room = min(available_bytes() // workload.frames, REGION_END - REGION_START) // page_bytes
     pages = workload.clamp(pages)
     if room < min(pages, workload.least) or room < 1:
         raise Unsupported(f"memory has no room for {workload.name}")

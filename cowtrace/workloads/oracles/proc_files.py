@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, MutableSequence
 from contextlib import contextmanager
@@ -9,21 +10,17 @@ from pathlib import Path
 
 from cowtrace.workloads.outcome import Evidence
 
-KPF_ZERO_PAGE = 24  # include/uapi/linux/kernel-page-flags.h
+_KPF_ZERO_PAGE = 24  # include/uapi/linux/kernel-page-flags.h
 
 _MAPPING = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) ")
 _SIZE = re.compile(rb"(\w+): +(\d+) kB")
 
 
-def have_flag(flag: int, frames: Iterable[int]) -> list[bool]:
-    """Whether each of these frames has that flag of /proc/kpageflags. For root."""
+def are_zero_pages(frames: Iterable[int]) -> list[bool]:
+    """True for each of these frames that /proc/kpageflags flags as a zero page. For root."""
     with Path("/proc/kpageflags").open("rb", buffering=0) as flags:
-
-        def has(frame: int) -> bool:
-            flags.seek(8 * frame)
-            return bool(int.from_bytes(flags.read(8), "little") >> flag & 1)
-
-        return [has(frame) for frame in frames]
+        words = (os.pread(flags.fileno(), 8, 8 * frame) for frame in frames)
+        return [bool(int.from_bytes(word, "little") >> _KPF_ZERO_PAGE & 1) for word in words]
 
 
 def smaps_sizes(start: int, size: int, path: Path = Path("/proc/self/smaps")) -> dict[str, int]:
