@@ -70,7 +70,7 @@ def test_the_numbers_of_the_answers(tmp_path: Path) -> None:
     assert (copied.value, copied.faults, copied.quality) == (PAGES * PAGE, PAGES, Quality.EXACT)
     assert measures(found, 1)["re-marked only, faults"].value == 12
     assert measures(found, 2)["parents, after a fork"].value == 276 * PAGE
-    assert measures(found, 2)["children, since their birth"].value == 132 * PAGE
+    assert measures(found, 2)["children, since their fork"].value == 132 * PAGE
     assert measures(found, 2)["outside of any fork's sharing"].value == 0
     assert measures(found, 3)["[heap]"].value == 276 * PAGE
     assert measures(found, 4)["phase: garbage collection"].value == 276 * PAGE

@@ -34,7 +34,7 @@ pages of 4,096 bytes
 
  2. By whom: parent or child, since which fork?
     parents, after a fork               1.08 MiB                 exact
-    children, since their birth          528 KiB                 exact
+    children, since their fork           528 KiB                 exact
     outside of any fork's sharing              0                 exact
     fork 1 (0.5 s): 1 > 2               1.59 MiB                 exact
     1 fork recorded.

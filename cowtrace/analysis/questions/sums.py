@@ -22,7 +22,7 @@ from cowtrace.recording import Recording
 from cowtrace.text import UNKNOWN_CGROUP, fit_end, printable
 
 _GENERATIONS = 5  # shown at most
-_PARENTS, _CHILDREN = "parents, after a fork", "children, since their birth"
+_PARENTS, _CHILDREN = "parents, after a fork", "children, since their fork"
 _CGROUPS = 5  # shown at most
 _CELLS = 30  # of a cgroup's path
 
