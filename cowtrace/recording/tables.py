@@ -7,11 +7,11 @@ one transaction, so that readers see whole intervals.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import fields
 from enum import Enum
-from functools import cache
-from typing import TYPE_CHECKING
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -82,11 +82,10 @@ CREATE TABLE detail (
 
 
 def put(
-    database: sqlite3.Connection, table: str, row: Iterable[object], update: tuple[str, ...] = ()
+    database: sqlite3.Connection, table: str, row: Sequence[Any], update: tuple[str, ...] = ()
 ) -> None:
     """Insert a row; `update`: columns to change if the table has it already."""
-    values = [stored(value) for value in row]
-    database.execute(insert(table, len(values), update), values)
+    database.execute(insert(table, len(row), update), row)
 
 
 @cache
@@ -102,22 +101,23 @@ def stored(value: object) -> object:
 
     A member of an enum becomes a word, a set a list of words, a byte that is not UTF-8 an escape.
     """
-    if type(value) is int:  # SQLite's integers are signed, of 64 bits
-        return value - (1 << 64) if value >> 63 == 1 else value
     if isinstance(value, Enum):
         return word_of(value)
     if isinstance(value, str):
         return value.encode(errors="backslashreplace").decode()
     if isinstance(value, frozenset):
         return ",".join(sorted(str(stored(each)) for each in value))
+    if isinstance(value, int) and value >> 63 == 1:  # SQLite's integers are signed, of 64 bits
+        return value - (1 << 64)
     return value
 
 
+@lru_cache(maxsize=None, typed=True)  # typed: members of two enums can be equal numbers
 def word_of(member: Enum) -> str:
     """`file-copied`."""
     return member.name.lower().replace("_", "-")
 
 
 def values(of: DataclassInstance) -> list[object]:
-    """The fields of a dataclass whose columns have the same order."""
-    return [getattr(of, field.name) for field in fields(of)]
+    """The fields of a dataclass, as stored in columns of the same order."""
+    return [stored(getattr(of, field.name)) for field in fields(of)]

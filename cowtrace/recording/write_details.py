@@ -7,7 +7,7 @@ import sqlite3
 from collections import defaultdict
 
 from cowtrace.model import DetailRow, ForkGeneration, Mapping, Snapshot, Stack, StackFrame
-from cowtrace.recording.tables import put, values
+from cowtrace.recording.tables import put, values, word_of
 
 _Key = tuple[object, ...]  # columns of the table detail, from sampled to latency
 _Sums = tuple[int, int, int | None]  # faults, bytes, ns
@@ -56,8 +56,8 @@ class DetailWriter:
         """Columns that distinguish rows. A mapping counts by its start: it can grow."""
         start = row.mapping.start if row.mapping else None
         stacks = self._id("stack", row.user_stack), self._id("stack", row.kernel_stack)
-        shared = (row.pid, row.kind, row.source, row.origin, row.generation, start)
-        return (sampled, *shared, *stacks, row.latency)
+        words = word_of(row.kind), word_of(row.source), word_of(row.origin)
+        return (sampled, row.pid, *words, row.generation, start, *stacks, row.latency)
 
     def _id(self, table: str, value: Mapping | Stack | StackFrame | None) -> int | None:
         """The id of a value, which is written to its table once."""

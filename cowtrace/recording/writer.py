@@ -24,7 +24,7 @@ from cowtrace.model import (
     unknown_place,
 )
 from cowtrace.recording import Header
-from cowtrace.recording.tables import APPLICATION_ID, SCHEMA, VERSION, insert, put, stored
+from cowtrace.recording.tables import APPLICATION_ID, SCHEMA, VERSION, insert, put, stored, word_of
 from cowtrace.recording.write_details import DetailWriter
 from cowtrace.text import printable
 
@@ -121,7 +121,7 @@ class Writer:
         known = number, process.pid, process.start_ns  # these never change
         changing = process.comm, process.parent, process.exited, place.nspid, place.cgroup
         update = "comm", "parent", "exited", "nspid", "cgroup"
-        put(self._database, "process", (*known, *changing), update)
+        put(self._database, "process", (*known, *map(stored, changing)), update)
         for row in process.rows:
             series = self._series_id(number, row)
             before = self._sums.get(series, (0, 0))
@@ -133,7 +133,8 @@ class Writer:
         key = process, row.kind, row.source, row.origin, row.actor
         if key not in self._series:
             self._series[key] = len(self._series) + 1
-            put(self._database, "series", (self._series[key], *key))
+            words = word_of(row.kind), word_of(row.source), word_of(row.origin)
+            put(self._database, "series", (self._series[key], process, *words, row.actor))
         return self._series[key]
 
 
