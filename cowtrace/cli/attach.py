@@ -15,8 +15,6 @@ from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.plan import Detail
 
 _PATIENCE_SECONDS = 2.0
-
-
 LATENCY: frozenset[Detail] = frozenset({"generation", "latency"})  # what --latency takes
 
 # How an error names a detail that the plan does not support.

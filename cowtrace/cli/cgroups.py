@@ -9,11 +9,10 @@ from pathlib import Path
 from cowtrace.errors import CowtraceError
 from cowtrace.text import printable
 
-_MOUNTS = Path("/proc/self/mountinfo")
 _OCTAL = re.compile(r"\\(040|011|012|134)")  # what mangle_path() in fs/seq_file.c escapes
 
 
-def folder(name: str, mounts: Path = _MOUNTS) -> Path:
+def folder(name: str, mounts: Path = Path("/proc/self/mountinfo")) -> Path:
     """Find the folder of a cgroup.
 
     `name` is an absolute path, or one below the mount, as `cat /proc/PID/cgroup` shows it.

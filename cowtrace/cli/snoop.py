@@ -21,7 +21,6 @@ from cowtrace.model import Event
 from cowtrace.terminal.events import EventLines
 from cowtrace.text import COLUMNS
 
-_DROPPED = "events dropped"
 _WAIT_SECONDS = 0.1
 _LAST_POLLS = 3  # faults before the signal can arrive one poll later
 _ROUND_SECONDS = 1.0  # how often the tracer's sums and its count of dropped events are read
@@ -112,5 +111,5 @@ class _Printer:
 
 
 def _dropped(live: tracer.Tracer) -> int:
-    """Since attach."""
-    return dict(live.snapshot().completeness.detail).get(_DROPPED, 0)
+    """The number of faults dropped since attach."""
+    return dict(live.snapshot().completeness.detail).get("events dropped", 0)

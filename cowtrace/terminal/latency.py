@@ -28,8 +28,7 @@ def view(now: Snapshot) -> View:
         # A screen that is too low shows the lines alone, rather than half a histogram.
         if found and rows >= len(buckets) + len(found):
             parts += [Text(), _histograms(found, buckets), Text()]
-        faults = sum(timing.faults for timing in found)
-        shown = f"{faults:,} faults timed"
+        shown = f"{sum(timing.faults for timing in found):,} faults timed"
         return Group(*parts, Text(_EXPLAINED, "dim"), trust(now, shown, of_details=True))
 
     return View(len(buckets) + len(found), draw)

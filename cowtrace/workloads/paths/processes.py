@@ -31,8 +31,7 @@ def vfork_writes(me: Writer) -> None:
 
 
 @_shared_mm(
-    _clones_expected,
-    claim="a process cloned with CLONE_VM writes the parent's own pages: no copy",
+    _clones_expected, claim="a process cloned with CLONE_VM writes the parent's own pages: no copy"
 )
 def clone_vm_writes(me: Writer) -> None:
     """5 processes of clone(CLONE_VM) write a page each, then the parent all: no copy"""
@@ -68,8 +67,7 @@ def posix_spawn(me: Writer) -> None:
 
 
 @_shared_mm(
-    lambda pages: (parent(),),
-    claim="threads that write the pages that they share copy nothing",
+    lambda pages: (parent(),), claim="threads that write the pages that they share copy nothing"
 )
 def threads_write(me: Writer) -> None:
     """4 threads write every page, without a fork: no fault, no copy"""
