@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 
 import click
 
@@ -61,15 +61,7 @@ def run(
     The exit code is the command's, 128 + N if signal N ended it; 127 if it was not found, 126 if
     it cannot be executed. SIGTERM, SIGHUP, SIGQUIT and SIGINT are forwarded to the command.
     """
-    from rich.console import Group
-    from rich.text import Text
-
-    from cowtrace.terminal.bottom_screen import BottomScreen
-    from cowtrace.terminal.processes import render, view
-    from cowtrace.terminal.screen import can_redraw, console, show
-
     program = launch.resolve(command[0])
-    live = not quiet and can_redraw(sys.stderr)
     default = sys.stderr if form == "table" else sys.stdout
     places = Places()
     # Opened before the command starts: a bad path must not cost the command's work.
@@ -78,10 +70,20 @@ def run(
         with (
             attach(plan, verbose=verbose, page_faults=verbose, details=details) as counts,
             held(*launch.HELD) as signals,
-            BottomScreen(sys.stderr) as screen,
+            ExitStack() as stack,
         ):
             started = time.monotonic()
             pid = launch.start(program, command, signals, stdout_to_stderr=out is sys.stdout)
+            # Here, since importing rich takes a fifth of a start: the command runs meanwhile.
+            from rich.console import Group
+            from rich.text import Text
+
+            from cowtrace.terminal.bottom_screen import BottomScreen
+            from cowtrace.terminal.processes import render, view
+            from cowtrace.terminal.screen import can_redraw, console, show
+
+            screen = stack.enter_context(BottomScreen(sys.stderr))
+            live = not quiet and can_redraw(sys.stderr)
             before: Snapshot | None = None
 
             def look() -> None:
