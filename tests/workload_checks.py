@@ -6,7 +6,7 @@ import os
 
 from cowtrace.kernel.plan import PLAN_NAMES, PlanName
 from cowtrace.model import FaultKind, Snapshot
-from cowtrace.workloads.compare import comparison
+from cowtrace.workloads.comparison import comparison
 from cowtrace.workloads.outcome import Outcome
 
 PRIME_PAGES = 23

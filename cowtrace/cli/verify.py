@@ -17,7 +17,7 @@ from cowtrace.errors import EXIT_MISMATCH, CowtraceError
 from cowtrace.files import private_file
 from cowtrace.terminal.screen import show, spinner
 from cowtrace.text import printable
-from cowtrace.verify import junit, matrix, page, session, text_report, vms
+from cowtrace.verify import html_page, junit, matrix, session, text_report, vms
 from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.groups import Group, choose, groups, title
 from cowtrace.vm import definition
@@ -68,7 +68,7 @@ def verify(
     with ExitStack() as files:
         reports = [
             (files.enter_context(private_file(name)), text)
-            for name, text in ((html, page.page), (xml, junit.junit))
+            for name, text in ((html, html_page.page), (xml, junit.junit))
             if name
         ]
         if known:

@@ -14,7 +14,7 @@ from cowtrace.errors import EXIT_MISMATCH, EXIT_USAGE, CowtraceError
 from cowtrace.machine.csv import CsvLines
 from cowtrace.terminal.screen import show
 from cowtrace.workloads import table
-from cowtrace.workloads.compare import comparison
+from cowtrace.workloads.comparison import comparison
 from cowtrace.workloads.region import REGION_END, REGION_START
 from cowtrace.workloads.workload import WORKLOADS, check_pages, find
 

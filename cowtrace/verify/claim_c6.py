@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from cowtrace.model import FaultKind
-from cowtrace.workloads.compare import Row
+from cowtrace.workloads.comparison import Row
 from cowtrace.workloads.outcome import Evidence
 
 CLAIM = "C6"

@@ -9,7 +9,7 @@ from cowtrace.model import COPIES, FaultKind, Snapshot, Source
 from cowtrace.verify import claim_c6
 from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.prose import expected_words, observed_words
-from cowtrace.workloads.compare import Detail, Row, comparison
+from cowtrace.workloads.comparison import Detail, Row, comparison
 from cowtrace.workloads.outcome import Outcome
 from cowtrace.workloads.workload import Workload
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from cowtrace.model import FaultKind, Origin, Snapshot, Source
 from cowtrace.numbers import MISSING
-from cowtrace.workloads.compare import Row
+from cowtrace.workloads.comparison import Row
 
 NONE = "no copy-on-write"
 

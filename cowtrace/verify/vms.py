@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from cowtrace.errors import EXIT_MISMATCH, EXIT_NO_VM, CowtraceError
 from cowtrace.verify.check import Check, from_dict
-from cowtrace.vm import VmError, build, programs
+from cowtrace.vm import VmError, build, host_programs
 from cowtrace.vm.definition import Definition
 
 _LIMIT_SECONDS = 1200  # for a boot and all checks: software emulation takes about 150
@@ -29,7 +29,7 @@ def checks_on(kernel: str, arguments: Sequence[str]) -> Iterator[Check]:
     with (
         tempfile.TemporaryFile("w+", errors="replace") as errors,
         subprocess.Popen(
-            programs.tied(command),
+            host_programs.tied(command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,

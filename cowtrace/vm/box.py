@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cowtrace.errors import EXIT_USAGE, CowtraceError
-from cowtrace.vm import VmError, build, guest_arch, image_store, manifest, programs, root
+from cowtrace.vm import VmError, build, guest_arch, host_programs, image_store, manifest, root
 from cowtrace.vm.definition import Definition, Kernel
 from cowtrace.vm.tree import add
 
@@ -59,7 +59,7 @@ def require(definition: Definition, names: Sequence[str]) -> None:
     for name in names:
         _native_kernel(definition, name)
     for program in ("qemu-img", "vagrant"):
-        programs.find(program)
+        host_programs.find(program)
 
 
 def publish(
@@ -127,9 +127,9 @@ def _pack(artifact: build.Artifact, place: Path, lock: int, say: Callable[[str],
     image_store.require_space(place.parent, 1000, "the box")
     with image_store.staged(place) as new:
         disk = new / _IMAGE
-        programs.run(
+        host_programs.run(
             [
-                *(programs.find("qemu-img"), "convert", "-c", "-O", "qcow2"),
+                *(host_programs.find("qemu-img"), "convert", "-c", "-O", "qcow2"),
                 *("-o", "compression_type=zstd", str(artifact.place / root.IMAGE), str(disk)),
             ],
             place.parent / "build.log",

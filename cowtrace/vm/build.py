@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
-from cowtrace.vm import GUEST, VmError, foreign, image_store, kernel, manifest, programs, root
+from cowtrace.vm import GUEST, VmError, foreign, host_programs, image_store, kernel, manifest, root
 from cowtrace.vm.debian import mirror
 from cowtrace.vm.definition import AMD64, Definition, Kernel, Userspace
 from cowtrace.vm.progress import Watcher
@@ -98,7 +98,7 @@ def build(
             hint="run it with sudo, and `cowtrace vm run` with sudo as well",
         )
     for program in ("mmdebstrap", "mke2fs", "cpio", "depmod"):
-        programs.find(program)
+        host_programs.find(program)
     for artifact in artifacts:
         if isinstance(artifact.what, Userspace):
             foreign.require(artifact.what.arch)
@@ -119,7 +119,7 @@ def build(
 def _build_one(artifact: Artifact, source: str, lock: int, watcher: Watcher) -> None:
     log = artifact.place.parent / "build.log"
     log.write_text("")
-    run = functools.partial(programs.run, log=log, keep_open=(lock,), on_line=watcher.detail)
+    run = functools.partial(host_programs.run, log=log, keep_open=(lock,), on_line=watcher.detail)
     what = artifact.what
     need_mib = kernel.NEED_MIB if isinstance(what, Kernel) else root.NEED_MIB
     image_store.require_space(artifact.place.parent, need_mib, f"the {artifact.name}")

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from cowtrace.vm import VmError, programs
+from cowtrace.vm import VmError, host_programs
 
 # Released suites only: -updates, -security and -backports hold no complete distribution.
 _FORMAT = "$(REPO_URI)\t$(CODENAME)\t$(LABEL)\t$(COMPONENT)"
@@ -21,7 +21,7 @@ def mirror(environ: Mapping[str, str] = os.environ) -> str:
     if chosen := environ.get("COWTRACE_MIRROR"):
         return chosen
     targets = ("indextargets", "--format", _FORMAT, "Created-By: Packages")
-    if found := first_debian(programs.output("apt-get", *targets)):
+    if found := first_debian(host_programs.output("apt-get", *targets)):
         return found
     raise VmError(
         "apt on this machine names no Debian mirror",
@@ -50,14 +50,14 @@ def mmdebstrap(
 ) -> None:
     """Run mmdebstrap for the last of the suites, with packages from all of them.
 
-    run: `programs.run`, log and lock bound. Raises CowtraceError when it fails.
+    run: `host_programs.run`, log and lock bound. Raises CowtraceError when it fails.
     """
     command = [
-        *(programs.find("mmdebstrap"), "--mode=root", f"--architectures={arch}"),
+        *(host_programs.find("mmdebstrap"), "--mode=root", f"--architectures={arch}"),
         '--aptopt=APT::Sandbox::User "root"',  # _apt cannot enter root's cache folder
         # An old or a testing suite's Release file may have expired.
         '--aptopt=Acquire::Check-Valid-Until "false"',
         f"--include={','.join(packages)}",
         *(*options, suites[-1], str(folder), *(f"deb {mirror} {suite} main" for suite in suites)),
     ]
-    run(programs.isolated(command), what=what)
+    run(host_programs.isolated(command), what=what)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cowtrace.errors import CowtraceError
-from cowtrace.vm import VmError, guest_arch, programs
+from cowtrace.vm import VmError, guest_arch, host_programs
 
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 # A 64-bit little-endian ELF file, executable or shared object; e_machine follows.
@@ -25,7 +25,7 @@ def require(debian: str) -> None:
     """Raises CowtraceError if a program to run this architecture is not installed."""
     if guest_arch.of(debian) != guest_arch.native():
         _interpreter(debian)
-        programs.find("arch-test")  # mmdebstrap calls it
+        host_programs.find("arch-test")  # mmdebstrap calls it
 
 
 @contextlib.contextmanager
@@ -68,7 +68,7 @@ def registration(name: str, debian: str, interpreter: str) -> bytes:
 
 
 def _interpreter(debian: str) -> str:
-    return programs.find(f"qemu-{guest_arch.of(debian).machine}-static")
+    return host_programs.find(f"qemu-{guest_arch.of(debian).machine}-static")
 
 
 def _runs(debian: str) -> bool:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from cowtrace.vm import GUEST, VmError, manifest, programs, stable
+from cowtrace.vm import GUEST, VmError, host_programs, manifest, stable
 from cowtrace.vm.debian import mmdebstrap
 from cowtrace.vm.definition import Kernel
 
@@ -21,7 +21,7 @@ def build(
     """Put vmlinuz, initrd and config into `place`.
 
     Returns `uname -r`, and NAME=VERSION of each source package, the kernel's first.
-    unpacked: an empty folder to work in. run: `programs.run`, log and lock bound.
+    unpacked: an empty folder to work in. run: `host_programs.run`, log and lock bound.
     Raises CowtraceError when a step fails.
     """
     suites = suites_of(kernel.suite)
@@ -70,7 +70,7 @@ def _initrd_tree(
     source = _only(unpacked, f"lib/modules/{release}", f"usr/lib/modules/{release}")
     if not (unpacked / "lib").exists():  # depmod looks there, newer packages are in usr/lib
         (unpacked / "lib").symlink_to("usr/lib")
-    depmod = programs.find("depmod")
+    depmod = host_programs.find("depmod")
     run([depmod, "-b", str(unpacked), release], what=f"depmod of {kernel.name}")
     depends = parse_depends((source / "modules.dep").read_text())
     target = tree / "usr/lib/modules" / release

@@ -9,7 +9,7 @@ import struct
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cowtrace.vm import programs
+from cowtrace.vm import host_programs
 
 NAME = "manifest.json"
 _TOOLS = ("cpio", "e2fsprogs", "kmod", "mmdebstrap")
@@ -58,7 +58,7 @@ def digests(*files: Path) -> tuple[tuple[str, str], ...]:
 
 def tools() -> tuple[str, ...]:
     """Debian packages on this machine that make the files; empty without dpkg."""
-    listing = programs.output("dpkg-query", "-W", "-f", "${Package}=${Version}\\n", *_TOOLS)
+    listing = host_programs.output("dpkg-query", "-W", "-f", "${Package}=${Version}\\n", *_TOOLS)
     return tuple(sorted(line for line in listing.splitlines() if not line.endswith("=")))
 
 

@@ -21,7 +21,7 @@ def build(
 ) -> tuple[str, ...]:
     """Put IMAGE into `place`; returns NAME=VERSION of every package in it.
 
-    unpacked: an empty folder to work in. run: `programs.run`, log and lock bound.
+    unpacked: an empty folder to work in. run: `host_programs.run`, log and lock bound.
     Raises CowtraceError when a step fails.
     """
     begun = time.time()

@@ -17,10 +17,19 @@ from pathlib import Path
 
 from cowtrace.errors import EXIT_NO_VM, CowtraceError
 from cowtrace.text import printable
-from cowtrace.vm import build, guest_arch, image_store, programs, programs_disk, qemu, saved, tree
+from cowtrace.vm import (
+    build,
+    guest_arch,
+    host_programs,
+    image_store,
+    programs_disk,
+    qemu,
+    saved,
+    tree,
+)
 from cowtrace.vm.definition import Definition
+from cowtrace.vm.relay import BOOT_SECONDS, Session
 from cowtrace.vm.root import IMAGE
-from cowtrace.vm.session import BOOT_SECONDS, Session
 
 _CONSOLE_LINES = 8  # shown when the kernel stopped
 
@@ -48,7 +57,7 @@ def run(
     """
     item = definition.kernel(kernel)
     guest = guest_arch.of(item.arch)
-    program = programs.find(guest.qemu)
+    program = host_programs.find(guest.qemu)
     place, root = (artifact.place for artifact in build.artifacts_of(definition, item))
     image_store.used(root)
     image_store.used(place)
@@ -115,7 +124,7 @@ def _boot(
             machine = replace(machine, state_fd=descriptor)
             inherited.append(descriptor)
         process = subprocess.Popen(
-            programs.tied(qemu.command_line(program, machine)),
+            host_programs.tied(qemu.command_line(program, machine)),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

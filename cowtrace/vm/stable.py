@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-from cowtrace.vm import programs
+from cowtrace.vm import host_programs
 
 _UUID = "636f7774-7261-4365-8000-000000000000"  # `cowtrace` in ASCII, as a version 4 UUID
 _OPTIONS = (
@@ -43,7 +43,7 @@ def settle(tree: Path, epoch: int, *, all_of_it: bool = False) -> None:
 def cpio(tree: Path, archive: Path, epoch: int, run: Callable[..., None], *, what: str) -> None:
     """Pack a tree as an initrd; every file has the time `epoch` and the owner root."""
     settle(tree, epoch, all_of_it=True)
-    pack = f"{programs.find('cpio')} -o -H newc -R 0:0 --reproducible --quiet"
+    pack = f"{host_programs.find('cpio')} -o -H newc -R 0:0 --reproducible --quiet"
     script = f'find . | LC_ALL=C sort | {pack} >"$1"'
     run(["sh", "-c", script, "sh", str(archive)], cwd=tree, what=what)
 
@@ -53,7 +53,15 @@ def ext4(
 ) -> None:
     """Make an ext4 image of a tree; keep modification times, set every other time to `epoch`."""
     clock = {"E2FSPROGS_FAKE_TIME": str(epoch), "SOURCE_DATE_EPOCH": str(epoch)}
-    made = [programs.find("mke2fs"), "-q", *_OPTIONS, "-d", str(tree), str(image), f"{size_mib}M"]
+    made = [
+        host_programs.find("mke2fs"),
+        "-q",
+        *_OPTIONS,
+        "-d",
+        str(tree),
+        str(image),
+        f"{size_mib}M",
+    ]
     run(made, env=clock, what=what)
     # mke2fs copies each file's access time, and its ctime, which no system call can set.
     commands = image.with_name(f"{image.name}.commands")
@@ -64,7 +72,7 @@ def ext4(
             for field in ("atime", "ctime", "crtime")
         )
     )
-    run([programs.find("debugfs"), "-w", "-f", str(commands), str(image)], env=clock,
+    run([host_programs.find("debugfs"), "-w", "-f", str(commands), str(image)], env=clock,
         what=what, quiet=True)  # fmt: skip
     commands.unlink()
 

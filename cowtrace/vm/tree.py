@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import cowtrace
-from cowtrace.vm import GUEST, programs
+from cowtrace.vm import GUEST, host_programs
 
 _PACKAGE = Path(cowtrace.__file__).resolve().parent
 
@@ -52,7 +52,7 @@ def _git_files(top: Path) -> list[str]:
     """Relative names from git; empty if `top` is not a checkout of the project."""
     if not (top / ".git").exists() or not (top / "pyproject.toml").exists():
         return []
-    listing = programs.output(
+    listing = host_programs.output(
         # safe.directory: as root, git refuses another user's checkout.
         *("git", "-c", f"safe.directory={top}", "-C", str(top)),
         *("ls-files", "-z", "--cached", "--others", "--exclude-standard"),

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from cowtrace.model import FaultKind
 from cowtrace.numbers import MISSING, count, duration
-from cowtrace.workloads.compare import Comparison, Row
+from cowtrace.workloads.comparison import Comparison, Row
 from cowtrace.workloads.outcome import Outcome
 from cowtrace.workloads.workload import Workload
 

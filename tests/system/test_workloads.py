@@ -18,7 +18,7 @@ from cowtrace.kernel.kallsyms import read_kallsyms
 from cowtrace.kernel.preemption import preemptible
 from cowtrace.model import Snapshot
 from cowtrace.workloads import paths, run, run_forked
-from cowtrace.workloads.compare import Row, comparison
+from cowtrace.workloads.comparison import Row, comparison
 from cowtrace.workloads.outcome import Outcome
 from cowtrace.workloads.region import REGION_END, REGION_START
 from cowtrace.workloads.workload import WORKLOADS

@@ -15,7 +15,7 @@ from cowtrace.verify import session, vms
 from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.groups import CLAIMS, choose, groups, title
 from cowtrace.verify.session import checks
-from cowtrace.vm import programs
+from cowtrace.vm import host_programs
 from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.outcome import Outcome
 from cowtrace.workloads.workload import WORKLOADS
@@ -104,7 +104,7 @@ def test_more_than_memory_holds_is_no_failure(monkeypatch: pytest.MonkeyPatch) -
 
 def in_vm(monkeypatch: pytest.MonkeyPatch, script: str) -> tuple[Check, ...]:
     """Checks of a VM that a Python script stands for."""
-    monkeypatch.setattr(programs, "tied", lambda argv: [sys.executable, "-c", script, *argv])
+    monkeypatch.setattr(host_programs, "tied", lambda argv: [sys.executable, "-c", script, *argv])
     return tuple(vms.checks_on("6.12", ("C1",)))
 
 

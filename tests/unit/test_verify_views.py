@@ -12,7 +12,7 @@ from made_checks import HOSTILE, check
 from rich.console import RenderableType
 
 from cowtrace.terminal import plain
-from cowtrace.verify import page
+from cowtrace.verify import html_page
 from cowtrace.verify import text_report as report
 from cowtrace.verify.check import Check, Verdict, from_dict
 from cowtrace.verify.junit import junit
@@ -219,7 +219,7 @@ class Page(HTMLParser):
 
 
 def test_the_page_needs_no_network_and_holds_everything() -> None:
-    text = page.page(kernels(check(), FAILING, UNSEEN, FOUND, names=FOUR))
+    text = html_page.page(kernels(check(), FAILING, UNSEEN, FOUND, names=FOUR))
     parsed = Page().parse(text)
     assert text.startswith("<!DOCTYPE html>")
     assert not {"script", "link", "img", "iframe", "b"} & set(parsed.tags)
@@ -232,7 +232,7 @@ def test_the_page_needs_no_network_and_holds_everything() -> None:
 
 
 def test_the_page_with_hostile_words_shows_them() -> None:
-    parsed = Page().parse(page.page(kernels(ODD, names=(HOSTILE,))))
+    parsed = Page().parse(html_page.page(kernels(ODD, names=(HOSTILE,))))
     assert "b" not in parsed.tags
     assert SHOWN in parsed.words
     assert not set(parsed.words) & {"\x1b", "\x00", "\u202e"}

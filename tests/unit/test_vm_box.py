@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from cowtrace.cli.vm import vm
 from cowtrace.errors import EXIT_NO_VM, EXIT_USAGE, CowtraceError
-from cowtrace.vm import box, build, definition, image_store, manifest, programs, root
+from cowtrace.vm import box, build, definition, host_programs, image_store, manifest, root
 
 KNOWN = definition.load()
 TOOLS = {
@@ -33,7 +33,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, script in TOOLS.items():
         (folder / name).write_text(f"#!/bin/sh\n{script}\n")
         (folder / name).chmod(0o755)
-    monkeypatch.setattr(programs, "_PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setattr(host_programs, "_PATH", f"{folder}:/usr/bin:/bin")
     built(b"root")
     return folder
 
@@ -144,12 +144,12 @@ def test_without_a_box_the_command_that_makes_it_is_named() -> None:
 def test_a_missing_program_is_said_before_anything_is_built(
     program: str, tools: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(programs, "_PATH", str(tools))
+    monkeypatch.setattr(host_programs, "_PATH", str(tools))
     (tools / program).unlink()
     result = CliRunner().invoke(vm, ["build", "--box", "5.10"])
     assert isinstance(result.exception, CowtraceError)
     assert str(result.exception).startswith(f"{program} is missing")
-    assert result.exception.hint == f"run: apt-get install {programs.PACKAGES[program]}"
+    assert result.exception.hint == f"run: apt-get install {host_programs.PACKAGES[program]}"
 
 
 def test_the_vagrantfile_is_told_what_to_boot_and_how() -> None:

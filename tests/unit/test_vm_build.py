@@ -19,10 +19,10 @@ from cowtrace.vm import (
     debian,
     definition,
     foreign,
+    host_programs,
     image_store,
     kernel,
     manifest,
-    programs,
     qemu,
 )
 from cowtrace.vm.progress import shown
@@ -146,21 +146,21 @@ def test_building_needs_root(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.exit_code == EXIT_NO_VM
 
 
-@pytest.mark.parametrize("program", programs.PACKAGES)
+@pytest.mark.parametrize("program", host_programs.PACKAGES)
 def test_a_missing_program_names_its_package(
     program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(programs, "_PATH", str(tmp_path))
+    monkeypatch.setattr(host_programs, "_PATH", str(tmp_path))
     with pytest.raises(CowtraceError, match=f"{program} is missing") as caught:
-        programs.find(program)
-    assert caught.value.hint == f"run: apt-get install {programs.PACKAGES[program]}"
+        host_programs.find(program)
+    assert caught.value.hint == f"run: apt-get install {host_programs.PACKAGES[program]}"
     assert caught.value.exit_code == EXIT_NO_VM
 
 
 def test_a_failed_step_shows_its_last_words(tmp_path: Path) -> None:
     seen: list[str] = []
     with pytest.raises(CowtraceError, match="the step failed: no such mirror") as caught:
-        programs.run(
+        host_programs.run(
             ["sh", "-c", "echo one; echo no such mirror >&2; exit 3"],
             tmp_path / "log",
             what="the step",
@@ -173,7 +173,7 @@ def test_a_failed_step_shows_its_last_words(tmp_path: Path) -> None:
 def test_a_failed_step_names_the_first_error_of_apt(tmp_path: Path) -> None:
     script = "echo I: fine; echo E: no such host; echo E: apt-get failed; exit 1"
     with pytest.raises(CowtraceError, match=r"the step failed: no such host$"):
-        programs.run(["sh", "-c", script], tmp_path / "log", what="the step")
+        host_programs.run(["sh", "-c", script], tmp_path / "log", what="the step")
 
 
 def test_installed_packages_out_of_dpkgs_status() -> None:

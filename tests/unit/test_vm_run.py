@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from cowtrace.cli import main
 from cowtrace.errors import EXIT_NO_VM, EXIT_TIMEOUT, EXIT_USAGE
-from cowtrace.vm import programs_disk, qemu, run, saved, session, tree
+from cowtrace.vm import programs_disk, qemu, relay, run, saved, tree
 from cowtrace.vm.guest_arch import ARCHES
 
 EMULATED, KVM = qemu.Accel(False, "test"), qemu.Accel(True, "test")
@@ -152,8 +152,8 @@ class Guest:
         self.process: subprocess.Popen[bytes] = subprocess.Popen(["sleep", "100"])
         self.calls: list[str] = []
 
-    def session(self, timeout: float | None = None) -> session.Session:
-        return session.Session(
+    def session(self, timeout: float | None = None) -> relay.Session:
+        return relay.Session(
             self.process,
             self.theirs,
             False,
@@ -210,7 +210,7 @@ def test_the_time_limit_ends_it(guest: Guest) -> None:
 
 
 def test_a_vm_that_never_comes_up_ends(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "BOOT_SECONDS", 0.1)
+    monkeypatch.setattr(relay, "BOOT_SECONDS", 0.1)
     run_ = guest.session()
     assert run_.relay(started=False) is None
     assert not run_.ready

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cowtrace.vm import programs, stable
+from cowtrace.vm import host_programs, stable
 
 EPOCH = 1_700_000_000
 FILES = {
@@ -25,8 +25,8 @@ FILES = {
 @pytest.fixture(autouse=True)
 def _tools() -> None:
     for name in ("cpio", "mke2fs", "debugfs"):
-        if not shutil.which(name, path=programs._PATH):
-            pytest.skip(f"{name} is not installed: apt-get install {programs.PACKAGES[name]}")
+        if not shutil.which(name, path=host_programs._PATH):
+            pytest.skip(f"{name} is not installed: apt-get install {host_programs.PACKAGES[name]}")
 
 
 def make(tree: Path, order: Callable[[list[str]], list[str]]) -> Path:
@@ -59,7 +59,7 @@ def run(
     env: dict[str, str] | None = None,
     quiet: bool = False,
 ) -> None:
-    path = {"PATH": programs._PATH, **(env or {})}
+    path = {"PATH": host_programs._PATH, **(env or {})}
     subprocess.run(argv, cwd=cwd, env=path, check=True, capture_output=True)
 
 
@@ -100,7 +100,7 @@ def test_a_file_system_is_whole_and_keeps_what_packages_set(tmp_path: Path) -> N
     file = str(tree.with_suffix(".ext4"))
 
     def ask(*argv: str) -> list[str]:
-        environment = {"PATH": programs._PATH, "TZ": "UTC"}
+        environment = {"PATH": host_programs._PATH, "TZ": "UTC"}
         ended = subprocess.run(argv, env=environment, check=True, capture_output=True, text=True)
         return ended.stdout.splitlines()
 

@@ -16,7 +16,7 @@ from cowtrace.errors import EXIT_MISMATCH
 from cowtrace.model import Completeness, FaultKind, FaultRow, Origin, Process, Snapshot, Source
 from cowtrace.terminal import plain
 from cowtrace.workloads import table
-from cowtrace.workloads.compare import Comparison, comparison
+from cowtrace.workloads.comparison import Comparison, comparison
 from cowtrace.workloads.evidence import evidence
 from cowtrace.workloads.outcome import Counts, Expected, ExpectedRow, Observed, Outcome
 from cowtrace.workloads.workload import WORKLOADS
