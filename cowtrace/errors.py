@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 # Exit codes of the command line. `cowtrace run` otherwise passes on its command's own code.
 EXIT_FAILURE = 1  # stderr says what failed
 EXIT_USAGE = 2  # an option or argument is wrong (click's own code)
@@ -21,3 +23,11 @@ class CowtraceError(Exception):
         super().__init__(message)
         self.hint = hint
         self.exit_code = exit_code
+
+
+def did_you_mean(name: str, known: Iterable[str], show: Callable[[str], str] = str) -> str:
+    """The begin of a hint: `did you mean 6.12? `; empty if no known name is near."""
+    import difflib  # slow to import, and few need it
+
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    return f"did you mean {show(near[0])}? " if near else ""

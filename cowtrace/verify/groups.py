@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from cowtrace.errors import EXIT_USAGE, CowtraceError
+from cowtrace.errors import EXIT_USAGE, CowtraceError, did_you_mean
 from cowtrace.workloads.workload import Workload
 
 # The claims about fork, as short as a line of the matrix allows.
@@ -54,8 +53,7 @@ def choose(known: Iterable[Group], names: Iterable[str]) -> tuple[Group, ...]:
     wanted = {_key(name): name for name in names}
     for key, name in wanted.items():
         if key not in by_key:
-            near = difflib.get_close_matches(key, by_key, n=1, cutoff=0.4)
-            hint = f"did you mean {by_key[near[0]].name.replace(' ', '-')}? " if near else ""
+            hint = did_you_mean(key, by_key, lambda near: by_key[near].name.replace(" ", "-"))
             raise CowtraceError(
                 f"no claim or path is named {name!r}",
                 hint=f"{hint}all of them: cowtrace verify --list",

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cowtrace.errors import EXIT_USAGE, CowtraceError
+from cowtrace.errors import EXIT_USAGE, CowtraceError, did_you_mean
 from cowtrace.shipped import vagrant_dir
 from cowtrace.vm import guest_arch
 
@@ -67,11 +66,9 @@ class Definition:
         names = [kernel.name for kernel in self.kernels]
         if name in names:
             return self.kernels[names.index(name)]
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}? " if near else ""
         raise CowtraceError(
             f"the test VM has no kernel '{name}'",
-            hint=f"{hint}known: {', '.join(names)}",
+            hint=f"{did_you_mean(name, names)}known: {', '.join(names)}",
             exit_code=EXIT_USAGE,
         )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cowtrace import proc
-from cowtrace.errors import EXIT_FAILURE, EXIT_USAGE, CowtraceError
+from cowtrace.errors import EXIT_FAILURE, EXIT_USAGE, CowtraceError, did_you_mean
 from cowtrace.workloads import evidence, pagemap
 from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.outcome import Expected, Outcome
@@ -92,13 +92,9 @@ def find(name: str) -> Workload:
     """The workload of that name; raises CowtraceError that suggests the nearest."""
     if name in WORKLOADS:
         return WORKLOADS[name]
-    import difflib  # slow to import, and few need it
-
-    near = difflib.get_close_matches(name, WORKLOADS, n=1, cutoff=0.4)
     raise CowtraceError(
         f"no workload is named {name!r}",
-        hint=(f"did you mean {near[0]}? " if near else "")
-        + "list all workloads: cowtrace workload --list",
+        hint=f"{did_you_mean(name, WORKLOADS)}list all workloads: cowtrace workload --list",
         exit_code=EXIT_USAGE,
     )
 
