@@ -44,13 +44,13 @@ def forks(choice: Choice, limit: int, plan: str, output: Output) -> None:
              of the mean rate since the fork; grows; still: no copy in these
     TO COME  may still be copied: an upper bound, each page is copied only once
     """
-    from cowtrace.terminal.forks import view
-
     history: deque[Snapshot] = deque(maxlen=WINDOW + 1)
     members: set[int] = set()  # every pid seen in the cgroup so far
     places = Places()
 
     def refresh(now: Snapshot, before: Snapshot | None) -> Refresh:
+        from cowtrace.terminal.forks import view
+
         nonlocal members
         if choice.cgroup:
             members |= cgroups.processes(choice.cgroup)

@@ -30,9 +30,10 @@ def latency(choice: Choice, plan: str, output: Output) -> None:
 
     The tracepoint plan does not see the end of a fault, so it cannot time faults.
     """
-    from cowtrace.terminal.latency import view
 
     def refresh(now: Snapshot, _: Snapshot | None) -> Refresh:
+        from cowtrace.terminal.latency import view
+
         kept = choice.of(now)
         return Refresh(kept, lambda: view(kept), lambda: latency_of(kept))
 

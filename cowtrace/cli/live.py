@@ -30,7 +30,7 @@ class Refresh:
     """The output of one interval. Only the form that is written is computed."""
 
     snapshot: Snapshot  # of the chosen processes
-    view: Callable[[], View]
+    view: Callable[[], View]  # imported after the probes are attached: rich takes long to load
     as_object: Callable[[], dict[str, Any]]  # the subject's rows, and fields beside them
 
 

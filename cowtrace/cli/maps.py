@@ -45,13 +45,13 @@ def watch(
     choice: Choice, plan: str, output: Output, limit: int, sort: str, *, addresses: bool = False
 ) -> None:
     """Attach, then show the mappings at each interval."""
-    from cowtrace.terminal.mappings import view
-
     one = len(choice.pids) == 1 and not choice.follow
     each = addresses or output.form != "table"
     places = Places()
 
     def refresh(now: Snapshot, before: Snapshot | None) -> Refresh:
+        from cowtrace.terminal.mappings import view
+
         kept = choice.of(now)
         rows = mapping_rows(kept, before, addresses=each, sort=sort)
         places.look(now)

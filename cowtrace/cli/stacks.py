@@ -67,8 +67,6 @@ def stacks(
     pointers: every copy while they are few, fewer when they are many; sums are then estimates.
     Python functions are named if it runs with python3 -X perf (3.12 and later).
     """
-    from cowtrace.terminal.stacks import view
-
     file_format = file_format or _by_suffix(file)
     if output.form != "table" and file_format != "top":
         raise usage_error(
@@ -81,6 +79,8 @@ def stacks(
         details.add("kernel-stack")
 
     def refresh(moment: Snapshot, _: Snapshot | None) -> Refresh:
+        from cowtrace.terminal.stacks import view
+
         now = choice.of(moment)
         return Refresh(
             now,

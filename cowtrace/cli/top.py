@@ -63,13 +63,13 @@ def top(
         watch = maps.watch if by == "mapping" else _watch_cgroups
         watch(choice, plan, output, limit, sort)
         return
-    from cowtrace.terminal.processes import view
-
     names = choice.pids
     most = max(limit, len(names))
     places = Places()
 
     def refresh(now: Snapshot, before: Snapshot | None) -> Refresh:
+        from cowtrace.terminal.processes import view
+
         kept = choice.of(now)
         places.look(now)
 
@@ -96,11 +96,11 @@ def top(
 
 def _watch_cgroups(choice: Choice, plan: str, output: Output, limit: int, sort: str) -> None:
     """Attach, then show the cgroups at each interval."""
-    from cowtrace.terminal.cgroups import view
-
     places = Places()
 
     def refresh(now: Snapshot, before: Snapshot | None) -> Refresh:
+        from cowtrace.terminal.cgroups import view
+
         places.look(now)
         kept = choice.of(now)
         rows = cgroup_rows(kept, before, lambda p: places.of(p).cgroup, sort=sort)
