@@ -108,7 +108,7 @@ class Choice:
         )
 
     def with_descendants(self, now: Snapshot) -> Snapshot:
-        """As `of`; also keep descendants of the processes of -p, all of which the kernel traces."""
+        """Like `of`, but with the descendants of -p, where the kernel traces them too."""
         return replace(self, names=(), follow=False).of(families(now, self.pids))
 
     def called(self, now: Snapshot) -> set[int]:
