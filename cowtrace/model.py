@@ -40,6 +40,11 @@ class Source(enum.IntEnum):
     HUGETLB = 5
     THP = 6
 
+    @property
+    def label(self) -> str | None:
+        """The word users read: `anon`; None when it is unknown."""
+        return None if self is Source.UNKNOWN else self.name.lower()
+
 
 class Origin(enum.IntEnum):
     """What made the write; `enum fault_origin` in bpf/cow.h."""

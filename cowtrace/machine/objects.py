@@ -20,7 +20,6 @@ from cowtrace.model import (
     PlaceOf,
     Process,
     Snapshot,
-    Source,
     unknown_place,
 )
 
@@ -103,7 +102,7 @@ def classification(of: FaultRow | Event) -> dict[str, Any]:
     """The kind, source and origin of faults."""
     return {
         "kind": _field(of.kind),
-        "source": None if of.source is Source.UNKNOWN else of.source.name.lower(),
+        "source": of.source.label,
         "origin": of.origin.name.lower(),
     }
 

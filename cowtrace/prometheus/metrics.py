@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from cowtrace import __version__
 from cowtrace.analysis.forks import WINDOW, Trend, trend
-from cowtrace.model import COPIES, FaultKind, ForkGeneration, Snapshot, Source
+from cowtrace.model import COPIES, FaultKind, ForkGeneration, Snapshot
 from cowtrace.proc import Places
 from cowtrace.prometheus.bounded_groups import BoundedGroups, Group
 from cowtrace.prometheus.changes import Changes, Kind
@@ -134,7 +134,7 @@ def _live(now: Snapshot) -> list[ForkGeneration]:
 
 def _words(kind: Kind) -> tuple[str, str, str]:
     """The words of the command line; an unknown source is empty."""
-    source = "" if kind[1] is Source.UNKNOWN else kind[1].name.lower()
+    source = kind[1].label or ""
     return kind[0].label, source, kind[2].name.lower()
 
 

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cowtrace.analysis import processes
-from cowtrace.model import Process, Source
-from cowtrace.numbers import MISSING, WIDTH
+from cowtrace.model import Process
+from cowtrace.numbers import WIDTH
 from cowtrace.text import fit, printable
 
 Row = TypeVar("Row")
@@ -83,8 +83,3 @@ def pid_and_name(of: Callable[[Any], Process | processes.Row]) -> tuple[Column[A
         Column("PID", pid, 7),  # pid_max is 4,194,304
         Column(" COMM", name, _COMM_CELLS + 1, right=False),
     )
-
-
-def source_name(source: Source) -> str:
-    """What held the bytes before the write."""
-    return MISSING if source is Source.UNKNOWN else source.name.lower()

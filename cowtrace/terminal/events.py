@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 from cowtrace.analysis.mappings import label
-from cowtrace.model import Event, Source
+from cowtrace.model import Event
 from cowtrace.numbers import MISSING, brief
 from cowtrace.text import COLUMNS, fit, fit_end, printable
 
@@ -88,7 +88,7 @@ class EventLines:
 
 
 def _source(event: Event) -> str:
-    return MISSING if event.source is Source.UNKNOWN else event.source.name.lower()
+    return event.source.label or MISSING
 
 
 def _mapping(event: Event, cells: int | None) -> str:

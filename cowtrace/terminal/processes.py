@@ -11,7 +11,7 @@ from rich.text import Text
 from cowtrace.analysis.processes import Frame, Row, total
 from cowtrace.model import FaultKind, FaultRow, Process
 from cowtrace.numbers import MISSING, count, size
-from cowtrace.terminal.columns import Column, fitted, pid_and_name, source_name, table
+from cowtrace.terminal.columns import Column, fitted, pid_and_name, table
 from cowtrace.terminal.footer import containers, trust
 from cowtrace.terminal.latency import summary
 from cowtrace.terminal.screen import View
@@ -100,7 +100,7 @@ _TOTALS: tuple[Column[Process], ...] = (
 _ORIGINS: tuple[Column[tuple[Process, FaultRow]], ...] = (
     *pid_and_name(lambda pair: pair[0]),
     Column("KIND", lambda pair, _: pair[1].kind.label, 13),
-    Column("SOURCE", lambda pair, _: source_name(pair[1].source)),
+    Column("SOURCE", lambda pair, _: pair[1].source.label or MISSING),
     Column("ORIGIN", lambda pair, _: pair[1].origin.name.lower()),
     # the process that made a remote write
     Column("ACTOR", lambda pair, _: MISSING if pair[1].actor is None else str(pair[1].actor)),

@@ -51,7 +51,7 @@ def _traced(pid: int, rows: list[Row], trace: Snapshot) -> str:
 
 
 def _how(source: Source, origin: Origin) -> str:
-    parts = [] if source is Source.UNKNOWN else [source.name.lower()]
+    parts = [source.label] if source.label else []
     if origin is not Origin.USER:
         parts.append(f"by {origin.name.lower()}")
     return f" ({', '.join(parts)})" if parts else ""
