@@ -28,8 +28,7 @@ def save(disk: Path, kernel: Path) -> None:
 
     A tar that is cut or damaged does no harm: each file in it has a checksum, see cowtrace.cache.
     """
-    tar = disk.read_bytes().rstrip(b"\0")
     partial = kernel / f"{_NAME}.{os.getpid()}"
     with suppress(OSError):
-        partial.write_bytes(tar)
+        partial.write_bytes(disk.read_bytes().rstrip(b"\0"))
         partial.rename(kernel / _NAME)
