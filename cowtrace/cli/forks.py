@@ -54,15 +54,15 @@ def forks(choice: Choice, limit: int, plan: str, output: Output) -> None:
         nonlocal members
         if choice.cgroup:
             members |= cgroups.processes(choice.cgroup)
-        kept = _of(now, choice, members)
-        history.append(kept)
+        chosen = _of(now, choice, members)
+        history.append(chosen)
         rows = fork_rows(history, before)
         places.look(now)
         shown = [row.generation for row in rows[:limit]]
         pids = [pid for fork in shown for pid in (fork.parent, fork.child)]
         return Refresh(
-            kept,
-            lambda: view(kept, rows, limit, places.of_pids(now, pids)),
+            chosen,
+            lambda: view(chosen, rows, limit, places.of_pids(now, pids)),
             lambda: detail_objects.generations(rows, places.of),
         )
 

@@ -34,8 +34,8 @@ def latency(choice: Choice, plan: str, output: Output) -> None:
     def refresh(now: Snapshot, _: Snapshot | None) -> Refresh:
         from cowtrace.terminal.latency import view
 
-        kept = choice.of(now)
-        return Refresh(kept, lambda: view(kept), lambda: latency_of(kept))
+        chosen = choice.of(now)
+        return Refresh(chosen, lambda: view(chosen), lambda: latency_of(chosen))
 
     live = attach(plan, details=LATENCY, only=choice.in_kernel())
     watch(live, refresh, "latency", output)

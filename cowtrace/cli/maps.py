@@ -52,14 +52,14 @@ def watch(
     def refresh(now: Snapshot, before: Snapshot | None) -> Refresh:
         from cowtrace.terminal.mappings import view
 
-        kept = choice.of(now)
-        rows = mapping_rows(kept, before, addresses=each, sort=sort)
+        chosen = choice.of(now)
+        rows = mapping_rows(chosen, before, addresses=each, sort=sort)
         places.look(now)
         pids = [row.pid for row in rows[:limit]]
         return Refresh(
-            kept,
+            chosen,
             lambda: view(
-                kept, rows, limit, places.of_pids(kept, pids), one=one, addresses=addresses
+                chosen, rows, limit, places.of_pids(chosen, pids), one=one, addresses=addresses
             ),
             lambda: detail_objects.mappings(rows),
         )

@@ -70,22 +70,22 @@ def top(
     def refresh(now: Snapshot, before: Snapshot | None) -> Refresh:
         from cowtrace.terminal.processes import view
 
-        kept = choice.of(now)
+        chosen = choice.of(now)
         places.look(now)
 
         def frame() -> Frame:
-            found = rows(kept, before, sort=sort, always=names, limit=most)
-            containers = places.of_pids(kept, (row.pid for row in found))
+            found = rows(chosen, before, sort=sort, always=names, limit=most)
+            containers = places.of_pids(chosen, (row.pid for row in found))
             return Frame(
-                kept, found, len(now.processes), most, verbose=verbose, latency=latency,
+                chosen, found, len(now.processes), most, verbose=verbose, latency=latency,
                 places=containers,
             )  # fmt: skip
 
         def as_object() -> dict[str, Any]:
-            timed = objects.latency_of(kept) if latency else {}
-            return objects.as_object(kept, before, places.of) | timed
+            timed = objects.latency_of(chosen) if latency else {}
+            return objects.as_object(chosen, before, places.of) | timed
 
-        return Refresh(kept, lambda: view(frame()), as_object)
+        return Refresh(chosen, lambda: view(frame()), as_object)
 
     details = LATENCY if latency else frozenset()
     traced = attach(
@@ -102,8 +102,10 @@ def _watch_cgroups(choice: Choice, plan: str, output: Output, limit: int, sort: 
         from cowtrace.terminal.cgroups import view
 
         places.look(now)
-        kept = choice.of(now)
-        rows = cgroup_rows(kept, before, lambda p: places.of(p).cgroup, sort=sort)
-        return Refresh(kept, lambda: view(kept, rows, limit), lambda: detail_objects.cgroups(rows))
+        chosen = choice.of(now)
+        rows = cgroup_rows(chosen, before, lambda p: places.of(p).cgroup, sort=sort)
+        return Refresh(
+            chosen, lambda: view(chosen, rows, limit), lambda: detail_objects.cgroups(rows)
+        )
 
     live.watch(attach(plan, only=choice.in_kernel()), refresh, "cgroups", output)
