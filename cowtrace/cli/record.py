@@ -118,10 +118,12 @@ def record(
             end = math.inf if seconds is None else time.monotonic() + seconds
             with recorder:
                 for _ in ticks(signals, interval, count):
+                    at = time.monotonic()
                     recorder.add(choice.with_descendants(live.snapshot()))
                     gone = choice.pids and not any(map(proc.runs, choice.pids))
-                    # Not by count alone: on a busy system an interval takes longer.
-                    if recorder.full or gone or time.monotonic() >= end:
+                    # Not by count alone: on a busy system an interval takes longer. The snapshot's
+                    # time decides: where writing one lasts beyond the end, another follows.
+                    if recorder.full or gone or at >= end:
                         break
         if recorder.full:
             click.get_current_context().exit(EXIT_NO_ROOM)

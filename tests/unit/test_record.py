@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -129,6 +130,28 @@ def test_it_ends_in_time_where_intervals_take_longer(
     live = Slow(*(snapshot(at=at) for at in range(1, 99)))
     record(monkeypatch, live, "-o", tmp_path / "f", "--interval", "0.1", "--for", "1")
     assert 2 <= len(read(tmp_path / "f").times) <= 4
+
+
+def test_the_whole_time_is_recorded_where_writing_takes_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times: list[float] = []
+
+    class Timed(FakeTracer):
+        def snapshot(self) -> Snapshot:
+            times.append(time.monotonic())
+            return super().snapshot()
+
+    add = Writer.add
+
+    def slow(self: Writer, *arguments: Any) -> None:
+        add(self, *arguments)
+        time.sleep(0.5)
+
+    monkeypatch.setattr(Writer, "add", slow)
+    live = Timed(*(snapshot(at=at) for at in range(1, 99)))
+    record(monkeypatch, live, "-o", tmp_path / "f", "--interval", "0.1", "--for", "0.4")
+    assert times[-1] - times[0] >= 0.4
 
 
 def test_descendants_are_recorded_with_their_ancestors() -> None:
