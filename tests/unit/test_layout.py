@@ -81,6 +81,7 @@ def test_each_c_library_is_loaded_by_one_module() -> None:
     assert {name: libraries for name, libraries in loads.items() if libraries} == {
         "libc.py": ["None"],
         "kernel/libbpf.py": ['"libbpf.so.1"'],
+        "sandbox.py": ['"libseccomp.so.2"'],
         "tracer/kprobes.py": ['"libbcc_bpf.so.0"'],
         "tracer/libdw.py": ['"libdw.so.1"'],
     }
