@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, TypeVar
 
-from cowtrace.model import Ending, FaultKind, MappingType, Origin, Source
+from cowtrace.model import Ending, FaultKind, MappingType, Origin, Source, Stack, StackFrame
 from cowtrace.recording.tables import word_of
 
 Rows = Callable[[str], list[tuple[Any, ...]]]  # a query -> its rows
 Check = Callable[[Any], Any]  # of one column: a stored value -> the value in the model
 
 _Member = TypeVar("_Member", bound=Enum)
+_MOST_FRAMES = 256  # perf_event_max_stack and cowtrace's unwinder: 127 and 128
 _MOST = 1 << 62  # of any count, bytes or ns: the sum of two fits into SQLite's integers
 
 
@@ -50,6 +51,25 @@ def or_null(check: Check) -> Check:
     return lambda value: None if value is None else check(value)
 
 
-def unsigned(signed: int) -> int:
+def unsigned(signed: object) -> int:
     """An unsigned 64-bit word, which SQLite keeps with a sign."""
-    return int(signed) & 0xFFFF_FFFF_FFFF_FFFF
+    return number(signed, least=-(1 << 63), most=(1 << 63) - 1) & 0xFFFF_FFFF_FFFF_FFFF
+
+
+def text(value: object) -> str:
+    """Text as it is stored; it may be hostile to what shows it."""
+    if not isinstance(value, str):
+        raise ValueError(f"{str(value)[:40]!r} where text should be")
+    return value
+
+
+def frames(of: dict[int, StackFrame]) -> Check:
+    """Ids of these frames as a JSON array; no parser of JSON, which could be deep, reads them."""
+
+    def stack(value: object) -> Stack:
+        ids = text(value).removeprefix("[").removesuffix("]").split(", ")
+        if len(ids) > _MOST_FRAMES:
+            raise ValueError("a stack of more frames than cowtrace records")
+        return tuple(of[int(each)] for each in ids)
+
+    return stack

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import TypeVar
@@ -23,6 +22,7 @@ from cowtrace.recording.checks import (
     Rows,
     change,
     ending,
+    frames,
     kind,
     mapping_type,
     number,
@@ -30,6 +30,7 @@ from cowtrace.recording.checks import (
     origin,
     row,
     source,
+    text,
     unsigned,
 )
 
@@ -52,11 +53,12 @@ def all_series(rows: Rows) -> Series:
 def counted(rows: Rows, intervals: int) -> Counted:
     """By time. More intervals than a chart can show are summed, several to a point."""
     step = together(intervals)
+    # Only numbers are sorted: CAST, since text of any length could stand in the column.
     return [
         (min(intervals, (number(part) + 1) * step) - 1, series, change(faults), change(copied))
         for part, series, faults, copied in rows(
-            f"SELECT (interval - 1) / {step} AS part, series, sum(faults), sum(bytes) "
-            "FROM fault GROUP BY part, series ORDER BY part"
+            f"SELECT (interval - 1) / {step} AS part, CAST(series AS INTEGER) AS id, "
+            "sum(faults), sum(bytes) FROM fault GROUP BY part, id ORDER BY part"
         )
     ]
 
@@ -85,9 +87,9 @@ def processes(
     return tuple(
         Process(
             pid=number(pid),
-            comm=str(comm),
+            comm=text(comm),
             parent=_number_or_none(parent),
-            exited=bool(exited),
+            exited=bool(number(exited)),
             page_faults=None,
             rows=tuple(fault_rows.get(key, ())),
             unseen=unseen,
@@ -102,7 +104,7 @@ def processes(
 def places(rows: Rows) -> tuple[Place, ...]:
     """Where each process ran, in the same order."""
     found = rows("SELECT nspid, cgroup FROM process ORDER BY id")
-    return tuple(Place(*row(columns, _number_or_none, or_null(str))) for columns in found)
+    return tuple(Place(*row(columns, _number_or_none, or_null(text))) for columns in found)
 
 
 def generations(rows: Rows) -> tuple[ForkGeneration, ...]:
@@ -115,21 +117,19 @@ def generations(rows: Rows) -> tuple[ForkGeneration, ...]:
 
 def mappings(rows: Rows) -> dict[int, Mapping]:
     """By id."""
-    checks = unsigned, unsigned, mapping_type, unsigned, str, unsigned
+    checks = unsigned, unsigned, mapping_type, unsigned, text, unsigned
     found = rows("SELECT * FROM mapping")
     return {key: Mapping(*row(columns, *checks)) for key, *columns in found}
 
 
 def stacks(rows: Rows) -> dict[int, Stack]:
     """By id."""
-    frames = {
-        key: StackFrame(*row(columns, str, str, unsigned))
+    found = {
+        key: StackFrame(*row(columns, text, text, unsigned))
         for key, *columns in rows("SELECT * FROM frame")
     }
-    return {
-        key: tuple(frames[frame] for frame in json.loads(ids))
-        for key, ids in rows("SELECT * FROM stack")
-    }
+    stack = frames(found)
+    return {key: stack(ids) for key, ids in rows("SELECT * FROM stack")}
 
 
 def details(

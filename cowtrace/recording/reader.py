@@ -1,17 +1,16 @@
-"""Read a recording from a file. Never write to the file; check every value in it."""
+"""Read a recording from a file that anybody may have written; check every value in it."""
 
 from __future__ import annotations
 
 import sqlite3
 import struct
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from cowtrace.errors import CowtraceError
 from cowtrace.model import Completeness, Snapshot
-from cowtrace.recording import Header, Recording, read_tables
-from cowtrace.recording.checks import kind, number, or_null
+from cowtrace.recording import Header, Recording, read_tables, untrusted
+from cowtrace.recording.checks import Rows, kind, number, or_null, text
 from cowtrace.recording.tables import APPLICATION_ID, VERSION
 from cowtrace.text import printable
 
@@ -22,34 +21,28 @@ _DAMAGE = (
     OSError,
     sqlite3.Error,
     ArithmeticError,
-    AttributeError,
     LookupError,
     TypeError,
     ValueError,
 )
+_MOST_SHOWN = 200  # characters of an error, which can quote what is in the file
 _HEAD = struct.Struct(">16sH10xI")  # of an SQLite database: magic, page size, pages
 
 
 def read(path: Path) -> Recording:
     """Read a whole recording, even while it is still being written.
 
-    Raises CowtraceError: it is missing, no recording, damaged, or of a newer cowtrace.
+    Raises CowtraceError: it is missing, unreadable, no recording, damaged, hostile, or of a newer
+    cowtrace.
     """
     shown = printable(str(path))
     make_one = "make one: sudo cowtrace record -o FILE"
-    if not path.is_file():
-        raise CowtraceError(f"no such recording: {shown}", hint=make_one)
     not_a_recording = CowtraceError(f"{shown} is no recording of cowtrace", hint=make_one)
     try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD.size)
-        if not head.startswith(b"SQLite format 3\0"):
-            raise not_a_recording
-        _check_length(path, head)
-        uri = f"{path.resolve().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(uri, uri=True)) as database:
-            (application,) = database.execute("PRAGMA application_id").fetchone()
-            (version,) = database.execute("PRAGMA user_version").fetchone()
+        with untrusted.opened(path) as (copy, rows):
+            _check_length(copy)
+            ((application,),) = rows("PRAGMA application_id")
+            ((version,),) = rows("PRAGMA user_version")
             if application != APPLICATION_ID:
                 raise not_a_recording
             if version > VERSION:
@@ -57,30 +50,47 @@ def read(path: Path) -> Recording:
                     f"{shown} has schema {version}, this cowtrace knows up to {VERSION}",
                     hint="read it with the cowtrace that made it, or a newer one",
                 )
-            return _recording(database, version)
+            untrusted.check_tables(rows, version)
+            return _recording(rows, version)
+    except FileNotFoundError:
+        raise CowtraceError(f"no such recording: {shown}", hint=make_one) from None
+    except PermissionError:
+        raise CowtraceError(
+            f"cannot read {shown}: no permission",
+            hint="it belongs to its recorder: read it with sudo",
+        ) from None
+    except OSError as error:
+        raise CowtraceError(
+            f"cannot read {shown}: {error.strerror}", hint="it is copied to read it: see TMPDIR"
+        ) from None
+    except untrusted.NoDatabase:
+        raise not_a_recording from None
+    except (untrusted.NotSafe, MemoryError) as error:
+        why = str(error) or "it does not fit into memory"
+        raise CowtraceError(
+            f"{shown} is not read: {printable(why)}",
+            hint="cowtrace record does not write such files",
+        ) from None
     except _DAMAGE as error:
         raise CowtraceError(
-            f"{shown} is damaged: {printable(str(error))}",
+            f"{shown} is damaged: {printable(str(error)[:_MOST_SHOWN])}",
             hint="is it whole? if its recorder was killed, FILE-wal belongs to it",
         ) from None
 
 
-def _check_length(path: Path, head: bytes) -> None:
+def _check_length(copy: Path) -> None:
     """Raise ValueError when the file is shorter than its header says and has no WAL beside it."""
+    with copy.open("rb") as file:
+        head = file.read(_HEAD.size)
     if len(head) < _HEAD.size:
         raise ValueError("it is cut off")
     _, page_bytes, pages = _HEAD.unpack(head)
-    missing = pages * (page_bytes if page_bytes > 1 else 1 << 16) - path.stat().st_size
-    if missing > 0 and not path.with_name(f"{path.name}-wal").exists():
+    missing = pages * (page_bytes if page_bytes > 1 else 1 << 16) - copy.stat().st_size
+    if missing > 0 and not copy.with_name(f"{copy.name}-wal").exists():
         raise ValueError(f"the last {missing:,} bytes are missing")
 
 
-def _recording(database: sqlite3.Connection, version: int) -> Recording:
-    def rows(query: str) -> list[tuple[Any, ...]]:
-        return database.execute(query).fetchall()
-
-    database.text_factory = lambda raw: raw.decode(errors="backslashreplace")
-    database.execute("BEGIN")  # a consistent view, if it is still being written
+def _recording(rows: Rows, version: int) -> Recording:
     meta: dict[str, Any] = dict(rows("SELECT name, value FROM meta"))
     header = _header(meta)
     available = "available_bytes" if version >= 2 else "NULL"
@@ -89,7 +99,7 @@ def _recording(database: sqlite3.Connection, version: int) -> Recording:
     if list(times) != sorted(times) or (times and times[0] < header.attached_ns):
         raise ValueError("times that go back")
     at_ns, lost, _ = intervals[-1] if intervals else (header.attached_ns, 0, None)
-    losses = tuple((str(cause), number(n)) for cause, n in rows("SELECT cause, count FROM loss"))
+    losses = tuple((text(cause), number(n)) for cause, n in rows("SELECT cause, count FROM loss"))
     series = read_tables.all_series(rows)
     counted = read_tables.counted(rows, len(times))
     stacks = read_tables.stacks(rows)
@@ -115,7 +125,7 @@ def _recording(database: sqlite3.Connection, version: int) -> Recording:
         last,
         points=read_tables.points(series, counted, times),
         times=times,
-        closed=bool(meta["closed"]),
+        closed=bool(number(meta["closed"])),
         ended=None if meta["ended"] is None else str(meta["ended"]),
         available=tuple(or_null(number)(n) for _, _, n in intervals),
         places=read_tables.places(rows) if version >= 3 else (),
@@ -124,15 +134,15 @@ def _recording(database: sqlite3.Connection, version: int) -> Recording:
 
 def _header(meta: dict[str, Any]) -> Header:
     return Header(
-        version=str(meta["version"]),
-        kernel=str(meta["kernel"]),
-        plan=str(meta["plan"]),
+        version=text(meta["version"]),
+        kernel=text(meta["kernel"]),
+        plan=text(meta["plan"]),
         page_bytes=number(meta["page_bytes"], least=1),
         attached_ns=number(meta["attached_ns"]),
         started_unix_ns=number(meta["started_unix_ns"], most=_YEAR_2200),
         interval_ns=number(meta["interval_ns"], least=1),
-        command=None if meta["command"] is None else str(meta["command"]),
-        unseen=frozenset(kind(word) for word in meta["unseen"].split(",") if word),
-        details=frozenset(word for word in meta["details"].split(",") if word),
-        asked=frozenset(word for word in str(meta.get("asked") or "").split(",") if word),
+        command=or_null(text)(meta["command"]),
+        unseen=frozenset(kind(word) for word in text(meta["unseen"]).split(",") if word),
+        details=frozenset(word for word in text(meta["details"]).split(",") if word),
+        asked=frozenset(word for word in text(meta.get("asked", "")).split(",") if word),
     )

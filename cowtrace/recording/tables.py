@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import fields
 from enum import Enum
 from functools import cache, lru_cache
@@ -79,6 +80,23 @@ CREATE TABLE detail (
     faults INTEGER NOT NULL, bytes INTEGER NOT NULL, ns INTEGER
 );
 """
+
+
+@cache
+def definitions(version: int) -> frozenset[tuple[str, str, str, str]]:
+    """Rows of sqlite_schema that a file of this version has: type, name, table, SQL without space.
+
+    Files of older versions may have been made by ALTER TABLE: its SQL is the same but for space.
+    """
+    schema = SCHEMA
+    if version < 3:
+        schema = schema.replace(", nspid INTEGER, cgroup TEXT", "")
+    if version < 2:
+        schema = schema.replace(", available_bytes INTEGER", "")
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.executescript(schema)
+        rows = database.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema")
+        return frozenset((*names, "".join(sql.split())) for *names, sql in rows)
 
 
 def put(
