@@ -66,29 +66,35 @@ class Played:
 
 
 class Stage:
-    """Plays acts with real processes while a tracer counts. A context manager."""
+    """Plays acts with real processes while a tracer counts. A context manager.
+
+    Starts all of them at once: they need privileges that the tracer's process then gives up.
+    """
 
     def __init__(self, snapshot: Callable[[], Snapshot], pages: int) -> None:
         check_pages(pages)
         self._snapshot = snapshot
         self._pages = pages
-        self._player: subprocess.Popen[str] | None = None
-        self._on_shared: bool | None = None
+        self._players: dict[bool, subprocess.Popen[str]] = {}  # by whether they share memory
         self.pids: set[int] = set()  # of all processes of the demo so far
 
     def __enter__(self) -> Stage:
+        for on_shared in (False, True):
+            self._players[on_shared] = self._start_player(on_shared)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end_player()
+        for on_shared in tuple(self._players):
+            self._end_player(on_shared)
 
     def play(self, act: Act) -> Played:
         """Play one act to its end. Raises CowtraceError if a process of the demo fails."""
-        if self._on_shared is not act.on_shared:
-            self._end_player()
-            self._start_player(act.on_shared)
+        if act.on_shared:
+            self._end_player(False)
+        player = self._players[act.on_shared]
+        self.pids.add(player.pid)
         before = self._counts()
-        answer = self._ask(act)
+        answer = _ask(player, act)
         self.pids.add(answer.pid)
         now = self._counts()
         traced = {
@@ -97,13 +103,13 @@ class Stage:
         }
         return Played(act, answer, traced, PAGE_BYTES)
 
-    def _start_player(self, on_shared: bool) -> None:
+    def _start_player(self, on_shared: bool) -> subprocess.Popen[str]:
         backing, pages, untouched = Backing.ANONYMOUS, self._pages, self._pages // 4
         if on_shared:
             backing, pages, untouched = Backing.SHARED_ANONYMOUS, self._pages // 10, 0
         package = str(Path(cowtrace.__path__[0]).parent)
         path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH", ""))))
-        self._player = subprocess.Popen(
+        return subprocess.Popen(
             [
                 *(sys.executable, "-m", "cowtrace.demo.forked_processes"),
                 *(backing.value, str(pages), str(untouched)),
@@ -115,32 +121,10 @@ class Stage:
             text=True,
             bufsize=1,
         )
-        self._on_shared = on_shared
-        self.pids.add(self._player.pid)
 
-    def _ask(self, act: Act) -> Answer:
-        assert self._player
-        assert self._player.stdin
-        assert self._player.stdout
-        try:
-            self._player.stdin.write(f"{act.command}\n")
-            fields = json.loads(self._player.stdout.readline())
-        except (BrokenPipeError, ValueError):  # it ended without an answer
-            _, complaint = self._player.communicate()
-            lines = complaint.splitlines() or [f"exit code {self._player.returncode}"]
-            if len(lines) == 2:  # a CowtraceError of its own
-                raise CowtraceError(lines[0], hint=lines[1]) from None
-            raise CowtraceError(
-                f"a process of the demo failed: {lines[-1]}",
-                hint="if memory is short, take fewer pages: --pages",
-            ) from None
-        noted = fields["pagemap"]
-        return Answer(**{**fields, "pagemap": noted and Counts(**noted)})
-
-    def _end_player(self) -> None:
-        if self._player:
-            self._player.communicate()  # it ends when its stdin ends
-            self._player = None
+    def _end_player(self, on_shared: bool) -> None:
+        if player := self._players.pop(on_shared, None):
+            player.communicate()  # it ends when its stdin ends
 
     def _counts(self) -> dict[FaultKind, int | None]:
         """Sums over the processes of the demo; copies of file pages count as copies."""
@@ -152,6 +136,25 @@ class Stage:
             seen = not now.unseen.issuperset(kinds)
             counts[kind] = sum(process.count(*kinds) or 0 for process in mine) if seen else None
         return counts
+
+
+def _ask(player: subprocess.Popen[str], act: Act) -> Answer:
+    assert player.stdin
+    assert player.stdout
+    try:
+        player.stdin.write(f"{act.command}\n")
+        fields = json.loads(player.stdout.readline())
+    except (BrokenPipeError, ValueError):  # it ended without an answer
+        _, complaint = player.communicate()
+        lines = complaint.splitlines() or [f"exit code {player.returncode}"]
+        if len(lines) == 2:  # a CowtraceError of its own
+            raise CowtraceError(lines[0], hint=lines[1]) from None
+        raise CowtraceError(
+            f"a process of the demo failed: {lines[-1]}",
+            hint="if memory is short, take fewer pages: --pages",
+        ) from None
+    noted = fields["pagemap"]
+    return Answer(**{**fields, "pagemap": noted and Counts(**noted)})
 
 
 def check_pages(pages: int) -> None:
