@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from cowtrace.kernel.hooks import Hook
+from cowtrace.sandbox import keep_capabilities
 
 # Threads inside one function at once that a kretprobe follows. By default about as many as there
 # are CPUs: threads that sleep in a fault use them up, and returns go missing. Only tracefs takes
@@ -34,7 +35,7 @@ class Kprobes:
     """What is attached. `close` detaches; so does the end of the process."""
 
     def __init__(self) -> None:
-        self._attached: list[tuple[int, bytes]] = []  # perf event, its name
+        self._attached: list[int] = []  # perf events
         self._sweeper: subprocess.Popen[bytes] | None = None
 
     def attach(self, hook: Hook, program: int) -> None:
@@ -51,18 +52,15 @@ class Kprobes:
                 program, int(returns), name, hook.target.encode(), 0, maxactive
             )
             if fd >= 0:
-                self._attached.append((fd, name))
+                self._attached.append(fd)
                 return
         raise OSError(c.get_errno(), f"cannot attach a {hook.kind} to {hook.target}()")
 
     def close(self) -> None:
         """In the reverse order; waits at most about a second. Idempotent."""
         while self._attached:
-            fd, name = self._attached.pop()
-            os.close(fd)
-            if _kprobe_events():  # else there is no event to remove, and BCC complains on stderr
-                _library().bpf_detach_kprobe(name)
-        if self._sweeper:
+            os.close(self._attached.pop())
+        if self._sweeper:  # this process may have no right to write to tracefs any more
             self._sweeper.communicate()
 
 
@@ -76,6 +74,7 @@ def _sweeper(events: Path) -> subprocess.Popen[bytes]:
     """A process that removes this one's kprobe events when its stdin is closed, by `close` or by
     the end of this process, whatever ended it: an event made in tracefs outlives its maker.
     """
+    # It reads nothing hostile, yet has no capability: that file is root's, and so is it.
     # A session of its own: Ctrl-C and the signals of a terminal do not reach it.
     return subprocess.Popen(
         ["sh", "-c", _SWEEP, "cowtrace-kprobe-sweeper", str(os.getpid()), str(events)],
@@ -83,6 +82,7 @@ def _sweeper(events: Path) -> subprocess.Popen[bytes]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        preexec_fn=lambda: keep_capabilities(()),
     )
 
 
@@ -90,5 +90,4 @@ def _sweeper(events: Path) -> subprocess.Popen[bytes]:
 def _library() -> c.CDLL:
     library = c.CDLL("libbcc_bpf.so.0", use_errno=True)
     library.bpf_attach_kprobe.argtypes = (*[c.c_int] * 2, *[c.c_char_p] * 2, c.c_uint64, c.c_int)
-    library.bpf_detach_kprobe.argtypes = (c.c_char_p,)
     return library
