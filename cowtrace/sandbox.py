@@ -12,7 +12,8 @@ import ctypes as c
 import os
 import resource
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,7 @@ CAPABILITIES = {
     "CAP_DAC_OVERRIDE": 1,
     "CAP_DAC_READ_SEARCH": 2,
     "CAP_KILL": 5,
+    "CAP_NET_BIND_SERVICE": 10,
     "CAP_SYS_PTRACE": 19,
     "CAP_SYS_ADMIN": 21,
     "CAP_SYS_NICE": 23,
@@ -46,11 +48,12 @@ _PATIENCE_SECONDS = 1.0  # a thread that was joined exists for a moment more
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A system call, if one of its arguments (from 0) has one of these 32-bit values."""
+    """A system call, if these bits of one of its arguments (from 0) have one of these values."""
 
     name: str
     argument: int
     values: tuple[int, ...]
+    mask: int = 0xFFFFFFFF  # the kernel reads an int from the low half: any high half gets through
 
 
 def enter(
@@ -91,15 +94,23 @@ def keep_capabilities(kept: Iterable[str]) -> None:
     for number in range(_ALL_BITS):
         if not bits >> number & 1:
             libc().prctl(_PR_CAPBSET_DROP, c.c_ulong(number), zero, zero, zero)
-    header = (c.c_uint32 * 2)(_VERSION_3, 0)
-    words = (c.c_uint32 * 6)()  # effective, permitted, inheritable: the low 32 bits, then the high
-    if libc().capget(header, words):
-        raise _refused("capget")
+    words = _own_sets()
     for high in (0, 1):
         left = words[3 * high + 1] & bits >> 32 * high & 0xFFFFFFFF
         words[3 * high : 3 * high + 3] = [left, left, 0]
-    if libc().capset(header, words):
-        raise _refused("capset")
+    _set(words)
+
+
+@contextmanager
+def without_capabilities() -> Iterator[None]:
+    """None is effective in the block, to find out which are needed. For this thread alone."""
+    before, words = _own_sets(), _own_sets()
+    words[0] = words[3] = 0
+    _set(words)
+    try:
+        yield
+    finally:
+        _set(before)
 
 
 def filter_calls(calls: Iterable[str | Call], action: int, *, otherwise: int) -> None:
@@ -132,14 +143,26 @@ def fail(errno: int) -> int:
     return _ERRNO | errno
 
 
+def _own_sets() -> c.Array[c.c_uint32]:
+    """Effective, permitted, inheritable: the low 32 bits of each, then the high ones."""
+    words = (c.c_uint32 * 6)()
+    if libc().capget((c.c_uint32 * 2)(_VERSION_3, 0), words):
+        raise _refused("capget")
+    return words
+
+
+def _set(words: c.Array[c.c_uint32]) -> None:
+    if libc().capset((c.c_uint32 * 2)(_VERSION_3, 0), words):
+        raise _refused("capset")
+
+
 class _Comparison(c.Structure):
     _fields_ = (("arg", c.c_uint), ("op", c.c_int), ("mask", c.c_uint64), ("value", c.c_uint64))
 
 
 def _equal(call: Call) -> list[c.Array[_Comparison]]:
-    # The kernel reads an int from the low half: compared as a whole, any high half gets through.
     return [
-        (_Comparison * 1)(_Comparison(call.argument, _MASKED_EQUAL, 0xFFFFFFFF, value))
+        (_Comparison * 1)(_Comparison(call.argument, _MASKED_EQUAL, call.mask, value))
         for value in call.values
     ]
 

@@ -11,6 +11,7 @@ import click
 
 from cowtrace.analysis.processes import Frame, rows
 from cowtrace.cli.attach import attach
+from cowtrace.cli.live import NOTHING_MORE
 from cowtrace.cli.options import attach_option
 from cowtrace.demo import presenter
 from cowtrace.demo.acts import Act, Played, Stage, check_pages
@@ -48,6 +49,7 @@ def demo(pages: int, pause: float | None, plan: str) -> None:
         Stage(counts.snapshot, pages) as stage,
         presenter.Presenter(sys.stdout, live=on_terminal) as shown,
     ):
+        counts.confine(NOTHING_MORE)
         for number, act in enumerate(Act, start=1):
             shown.announce(number, act, pages)
             played.append(stage.play(act))

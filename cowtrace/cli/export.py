@@ -98,6 +98,7 @@ def prometheus(
         only=replace(choice.in_kernel(), follow=bool(choice.pids)),
     )  # fmt: skip
     with tracing as live, held(*ENDING) as signals:
+        live.confine(tracer.Needs(port=port))
         watched = _Watched(live, Metrics(Places(), groups), choice)
         watched.look()
 

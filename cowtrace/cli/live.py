@@ -16,12 +16,13 @@ from cowtrace.cli.signals import Held, held
 from cowtrace.machine.csv import CsvLines
 from cowtrace.machine.objects import head
 from cowtrace.model import Snapshot
-from cowtrace.tracer import Tracer
+from cowtrace.tracer import Needs, Tracer
 
 if TYPE_CHECKING:
     from cowtrace.terminal.screen import Screen, View
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
+NOTHING_MORE = Needs()
 _LOOK_SECONDS = 1.0  # between two looks; a process that ends takes its function names with it
 
 
@@ -42,6 +43,7 @@ def watch(
     *,
     out: TextIO | None = None,
     look: bool = False,
+    needs: Needs = NOTHING_MORE,
     at_end: Callable[[Snapshot], None] | None = None,
 ) -> None:
     """Show `refresh(now, before)` at each interval, until the last one or a signal; detach.
@@ -55,6 +57,7 @@ def watch(
     with ExitStack() as stack:
         stack.enter_context(live)
         signals = stack.enter_context(held(*ENDING, signal.SIGWINCH))
+        live.confine(needs)
         lines = CsvLines(stream)
         drawn: Screen | None = None
         if output.form == "table" and not at_end:

@@ -24,6 +24,7 @@ from cowtrace.kernel.plan import Detail
 from cowtrace.recording import Header
 from cowtrace.recording.writer import Writer
 from cowtrace.text import printable
+from cowtrace.tracer import Needs
 from cowtrace.tracer.filter import Filter
 
 
@@ -105,6 +106,7 @@ def record(
         code = 0
         if command:
             pid = launch.start(program, command, signals, stdout_to_stderr=False)
+            live.confine(Needs(output=output, command=True))
 
             def look() -> None:
                 if not recorder.full:
@@ -114,6 +116,7 @@ def record(
                 code = launch.follow(pid, signals, interval, look, recorder)
                 look()
         else:
+            live.confine(Needs(output=output))
             count = None if seconds is None else max(1, round(seconds / interval))
             end = math.inf if seconds is None else time.monotonic() + seconds
             with recorder:

@@ -21,6 +21,7 @@ from cowtrace.machine.csv import CsvLines
 from cowtrace.model import Snapshot
 from cowtrace.proc import Places
 from cowtrace.text import COLUMNS, fit, printable
+from cowtrace.tracer import Needs
 
 
 @click.command(
@@ -74,6 +75,8 @@ def run(
         ):
             started = time.monotonic()
             pid = launch.start(program, command, signals, stdout_to_stderr=out is sys.stdout)
+            # Not the command, which runs already.
+            counts.confine(Needs(output=output, command=True))
             # Here, since importing rich takes a fifth of a start: the command runs meanwhile.
             from rich.console import Group
             from rich.text import Text

@@ -12,7 +12,7 @@ import click
 from cowtrace import tracer
 from cowtrace.cli.attach import attach
 from cowtrace.cli.choice import Choice, filter_options
-from cowtrace.cli.live import ENDING
+from cowtrace.cli.live import ENDING, NOTHING_MORE
 from cowtrace.cli.options import Form, attach_option, form_options, notice
 from cowtrace.cli.signals import held
 from cowtrace.machine import detail_objects
@@ -52,6 +52,7 @@ def snoop(choice: Choice, count: int | None, plan: str, form: Form, verbose: boo
         only=choice.in_kernel(),
     )  # fmt: skip
     with tracing as live, held(*ENDING) as signals:
+        live.confine(NOTHING_MORE)
         lines = EventLines(
             width=shutil.get_terminal_size().columns if sys.stdout.isatty() else COLUMNS,
             wide=verbose,

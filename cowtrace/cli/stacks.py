@@ -20,6 +20,7 @@ from cowtrace.machine import detail_objects
 from cowtrace.machine.stacks import write_folded, write_speedscope
 from cowtrace.model import COPIES, DetailRow, Snapshot
 from cowtrace.text import COLUMNS, printable
+from cowtrace.tracer import Needs
 
 FORMATS = ("top", "folded", "speedscope", "flamegraph")
 _SUFFIXES = {
@@ -96,7 +97,10 @@ def stacks(
 
         once = output.form == "table" and (file_format != "top" or file)
         live = attach(plan, details=frozenset(details), samples=not exact, only=choice.in_kernel())
-        watch(live, refresh, "stacks", output, out=out, look=True, at_end=write if once else None)
+        watch(
+            live, refresh, "stacks", output, out=out, look=True, needs=Needs(output=file),
+            at_end=write if once else None,
+        )  # fmt: skip
 
 
 def _by_suffix(file: str | None) -> str:

@@ -94,7 +94,8 @@ class Writer:
         with suppress(sqlite3.Error):  # no room for this either: the file reads as not closed
             self._set(closed=1, **({"ended": ended} if ended else {}))
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            self._database.execute("PRAGMA journal_mode = DELETE")
+            # Not DELETE: that opens a journal, and a confined process opens nothing for writing.
+            self._database.execute("PRAGMA journal_mode = MEMORY")
         self._database.close()
         os.close(self._lock)  # last: closing any descriptor of the file ends SQLite's own locks
 

@@ -9,11 +9,12 @@ from cowtrace.kernel.btf import save_answers
 from cowtrace.kernel.facts import KernelFacts, kernel_facts
 from cowtrace.kernel.plan import Detail, NoPlan, Options, ProbePlan, preference, probe_plan
 from cowtrace.kernel.privileges import require_privileges
+from cowtrace.tracer.confinement import Needs
 from cowtrace.tracer.filter import Filter
 from cowtrace.tracer.loader import Refused, load
 from cowtrace.tracer.tracer import Tracer
 
-__all__ = ["MAX_PROCESSES", "MAX_ROWS", "Tracer", "attach"]
+__all__ = ["MAX_PROCESSES", "MAX_ROWS", "Needs", "Tracer", "attach"]
 
 MAX_ROWS = 1 << 17  # of fault_sums: process x kind x source x origin
 MAX_PROCESSES = 1 << 15

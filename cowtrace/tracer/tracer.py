@@ -11,6 +11,7 @@ from cowtrace.kernel.plan import ProbePlan
 from cowtrace.model import Event, Snapshot
 from cowtrace.tracer import abi
 from cowtrace.tracer.compiler import symbol
+from cowtrace.tracer.confinement import Needs, confine
 from cowtrace.tracer.details import DetailLedger, as_mapping
 from cowtrace.tracer.events import Events
 from cowtrace.tracer.ledger import Ledger
@@ -96,6 +97,11 @@ class Tracer:
     def bpf_cost(self) -> tuple[int, int] | None:
         """(ns, runs) of all programs, while BPF statistics are on; None: this kernel has none."""
         return self._loaded.cost()
+
+    def confine(self, needs: Needs) -> None:
+        """Give up, for good and for this whole process, what only attaching takes."""
+        names_stacks = "SAMPLES" in self.probe_plan.defines or "stack" in self.probe_plan.details
+        confine(self._loaded.maps["rounds"], needs, names_stacks=names_stacks)
 
     def close(self) -> None:
         """Detach and unload. Idempotent."""

@@ -28,6 +28,7 @@ from cowtrace.model import (
     StackFrame,
 )
 from cowtrace.terminal.screen import View
+from cowtrace.tracer import Needs
 
 PAGE = 4096
 SECOND = 1_000_000_000
@@ -189,6 +190,9 @@ class FakeTracer:
         self.probe_plan = SimpleNamespace(details=details)
         self.batches = [events]
         self.closed = False
+
+    def confine(self, needs: Needs) -> None:
+        """Nothing: tests that follow need their privileges."""
 
     def events(self, timeout_seconds: float) -> Iterator[Event]:
         return iter(self.batches.pop(0) if self.batches else ())

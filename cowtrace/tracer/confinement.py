@@ -1,0 +1,135 @@
+"""Give up what a tracer no longer needs once its probes are attached: capabilities, system calls.
+
+What is left can read what the user may read, count, and write to what is open. It opens no file for
+writing, loads no program, attaches to no process and, unless stacks are named, executes nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import resource
+import socket
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cowtrace import sandbox
+from cowtrace.files import PROC, without_links
+from cowtrace.kernel.libbpf import libbpf
+from cowtrace.sandbox import Call
+
+# include/uapi/linux/bpf.h: elements and batches of maps, information on a program
+_BPF = Call("bpf", 0, (1, 2, 3, 4, 15, 24, 25, 26, 27))
+_READ_ONLY = Call("openat", 2, (0,), os.O_ACCMODE | os.O_CREAT | os.O_TRUNC)
+# Threads and processes, but no namespaces: in one of its own this process had every capability.
+# What clone3() does is behind a pointer; where it fails, the C library calls clone().
+_NEW_NAMESPACES = 0x7E020080  # CLONE_NEW*
+_CLONE = Call("clone", 0, (0,), _NEW_NAMESPACES)
+# Of terminals without TIOCSTI, which types into the user's shell: TCGETS to TCSETSF, TIOCGPGRP,
+# TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX, TCGETS2 to TCSETSF2.
+_IOCTL = Call(
+    "ioctl", 1,
+    (0x5401, 0x5402, 0x5403, 0x5404, 0x540F, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451,
+     0x802C542A, 0x402C542B, 0x402C542C, 0x402C542D),
+)  # fmt: skip
+_FILES = (
+    "read", "readv", "pread64", "preadv", "write", "writev", "pwrite64", "lseek", "close",
+    "close_range", "dup", "dup2", "dup3", "fcntl", "flock", "fsync", "fdatasync", "ftruncate",
+    "fstat", "stat", "lstat", "newfstatat", "statx", "statfs", "fstatfs", "access", "faccessat",
+    "faccessat2", "readlink", "readlinkat", "getdents64", "getcwd", "pipe", "pipe2", "poll",
+    "ppoll", "select", "pselect6", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait",
+    "eventfd2",
+)  # fmt: skip
+_PROCESS = (
+    "mmap", "munmap", "mprotect", "mremap", "madvise", "brk", "membarrier", "futex", "rseq",
+    "set_robust_list", "set_tid_address", "arch_prctl", "exit", "exit_group", "wait4", "waitid",
+    "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "rt_sigtimedwait", "rt_sigpending",
+    "sigaltstack", "restart_syscall", "kill", "tgkill", "getpid", "gettid", "getppid", "getpgrp",
+    "getpgid", "getsid", "getuid", "geteuid", "getgid", "getegid", "getresuid", "getresgid",
+    "getgroups", "getrusage", "getrlimit", "prlimit64", "sysinfo", "uname", "getrandom",
+    "clock_gettime", "clock_getres", "clock_nanosleep", "nanosleep", "gettimeofday", "time",
+    "sched_yield", "sched_getaffinity", "sched_getscheduler", "sched_getparam",
+    "sched_setscheduler", "sched_get_priority_max",
+)  # fmt: skip
+# To replace a file beside which a new one was written, and to end SQLite's write-ahead log.
+_OUTPUT = ("rename", "renameat", "renameat2", "unlink", "unlinkat", "fchown")
+# To start the symbolizer again, and what it needs to enter its own sandbox.
+_START = (
+    "vfork", "fork", "execve", "setsid", "socketpair", "sendmsg", "recvmsg", "setsockopt",
+    "getsockopt", "prctl", "capget", "capset", "seccomp", "setrlimit", "memfd_create",
+)  # fmt: skip
+_SERVE: tuple[str | Call, ...] = (
+    *(Call("socket", 0, (int(f),)) for f in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX,
+                                             socket.AF_NETLINK)),
+    "bind", "listen", "accept", "accept4", "connect", "shutdown", "getsockname", "getpeername",
+    "setsockopt", "getsockopt", "sendto", "recvfrom", "sendmsg", "recvmsg", "sendmmsg",
+)  # fmt: skip
+# As if the kernel did not have it: libraries then take an older call.
+_REFUSED = sandbox.fail(errno.ENOSYS)
+# Of other users' processes: maps, map_files, files that are mapped, perf maps.
+_NAMING = ("CAP_SYS_PTRACE", "CAP_CHECKPOINT_RESTORE", "CAP_DAC_READ_SEARCH")
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a command does beside counting and writing to what is open."""
+
+    output: str | None = None  # a file that is put into place at the end
+    command: bool = False  # signals are forwarded to a command, which may be another user's
+    port: int | None = None  # is served
+
+
+def confine(map_fd: int, needs: Needs, *, names_stacks: bool) -> None:
+    """For good. `map_fd`: any BPF map. Raises CowtraceError if the kernel refuses."""
+    kept = _kept(map_fd, needs)
+    if names_stacks:
+        kept.update(_NAMING)
+    # Maps are read by a real-time thread (see realtime), which took CAP_SYS_NICE until now.
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_RTPRIO, (1, 1))
+    sandbox.limit({resource.RLIMIT_CORE: 0})
+    sandbox.keep_capabilities(kept)
+    calls: list[str | Call] = [_BPF, _READ_ONLY, _CLONE, _IOCTL, *_FILES, *_PROCESS]
+    if needs.output:
+        calls += _OUTPUT
+    if names_stacks:
+        calls += _START
+    if needs.port is not None:
+        calls += _SERVE
+    sandbox.filter_calls(calls, sandbox.ALLOW, otherwise=_REFUSED)
+
+
+def _kept(map_fd: int, needs: Needs) -> set[str]:
+    """The capabilities that are needed, by trying without."""
+    code = [path for path in sys.path if path and os.access(path, os.R_OK, effective_ids=True)]
+    folder = _folder(needs.output) if needs.output else None
+    kept = set()
+    if needs.command:
+        kept.add("CAP_KILL")
+    if needs.port and needs.port < 1024:
+        kept.add("CAP_NET_BIND_SERVICE")
+    with sandbox.without_capabilities():
+        if not _can_read(map_fd):
+            kept.add("CAP_BPF")
+        # Installed in a home folder, which only its owner may enter; modules are imported late.
+        if not all(os.access(path, os.R_OK, effective_ids=True) for path in code):
+            kept.add("CAP_DAC_READ_SEARCH")
+        # Another user's, as with sudo.
+        if folder and not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+            kept.add("CAP_DAC_OVERRIDE")
+    return kept
+
+
+def _can_read(map_fd: int) -> bool:
+    """Kernels before "bpf: refine kernel.unprivileged_bpf_disabled behaviour" (5.19) may refuse."""
+    info, size = ctypes.create_string_buffer(256), ctypes.c_uint32(256)
+    return not libbpf().bpf_obj_get_info_by_fd(map_fd, info, ctypes.byref(size))
+
+
+def _folder(output: str) -> Path | None:
+    """Where the output is put into place; None: it is an open descriptor, as /dev/stdout."""
+    path = without_links(Path(output))
+    return None if path.is_relative_to(PROC) else path.parent
