@@ -89,8 +89,8 @@ def keep_capabilities(kept: Iterable[str]) -> None:
     _require_one_thread()
     no_new_privileges()
     bits = sum(1 << CAPABILITIES[name] for name in kept)
+    clear_ambient()
     zero = c.c_ulong(0)
-    libc().prctl(_PR_CAP_AMBIENT, c.c_ulong(_PR_CAP_AMBIENT_CLEAR_ALL), zero, zero, zero)
     for number in range(_ALL_BITS):
         if not bits >> number & 1:
             libc().prctl(_PR_CAPBSET_DROP, c.c_ulong(number), zero, zero, zero)
@@ -99,6 +99,12 @@ def keep_capabilities(kept: Iterable[str]) -> None:
         left = words[3 * high + 1] & bits >> 32 * high & 0xFFFFFFFF
         words[3 * high : 3 * high + 3] = [left, left, 0]
     _set(words)
+
+
+def clear_ambient() -> None:
+    """A program that another user executes inherits no capability."""
+    zero = c.c_ulong(0)
+    libc().prctl(_PR_CAP_AMBIENT, c.c_ulong(_PR_CAP_AMBIENT_CLEAR_ALL), zero, zero, zero)
 
 
 @contextmanager
@@ -136,6 +142,12 @@ def filter_calls(calls: Iterable[str | Call], action: int, *, otherwise: int) ->
                 _checked(library.seccomp_rule_add_array(context, action, number, count, one))
     _checked(library.seccomp_load(context))
     # The context is not released: the filter may already refuse what free() calls.
+
+
+def require() -> None:
+    """Raises CowtraceError if filter_calls() could not work here, before anything is begun."""
+    library = _libseccomp()
+    _checked(library.seccomp_attr_set(library.seccomp_init(ALLOW), _BAD_ARCHITECTURE, KILL))
 
 
 def fail(errno: int) -> int:

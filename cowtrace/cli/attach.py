@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from cowtrace import tracer
+from cowtrace import sandbox, tracer
 from cowtrace.cli.options import notice
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.plan import Detail
@@ -40,6 +40,7 @@ def attach(
     Raises what that raises, and CowtraceError when the plan does not support one of the
     details, unless they are optional.
     """
+    sandbox.require()  # for Tracer.confine(), which may follow when a command already runs
     with waiting("compiling and attaching the probes"):
         live = tracer.attach(plan, notice=notice if verbose else None, details=details, **options)
     if not optional and (missing := sorted(details - live.probe_plan.details)):

@@ -8,10 +8,11 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Protocol
 
+from cowtrace.cli.command_user import User, acting_as, environment
 from cowtrace.cli.signals import Held, from_process, take_stop
 from cowtrace.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, CowtraceError
 from cowtrace.text import printable
@@ -37,8 +38,15 @@ def resolve(command: str) -> str:
     )
 
 
-def start(program: str, command: Sequence[str], held: Held, *, stdout_to_stderr: bool) -> int:
-    """Start the command in this process group and return its pid.
+def start(
+    program: str,
+    command: Sequence[str],
+    held: Held,
+    *,
+    stdout_to_stderr: bool,
+    user: User | None = None,
+) -> int:
+    """Start the command in this process group, as `user` if one is given; return its pid.
 
     It begins with the signal mask from before `held`, and with the default for what Python
     ignores (SIGPIPE, SIGXFSZ). Raises CowtraceError when the kernel cannot execute it.
@@ -46,14 +54,15 @@ def start(program: str, command: Sequence[str], held: Held, *, stdout_to_stderr:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # SIG_IGN would reap the command
     redirect = [(os.POSIX_SPAWN_DUP2, 2, 1)] if stdout_to_stderr else []
     try:
-        return os.posix_spawn(
-            program,
-            tuple(command),
-            os.environ,
-            file_actions=redirect,
-            setsigmask=held.mask_before,
-            setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
-        )
+        with acting_as(user) if user else nullcontext():
+            return os.posix_spawn(
+                program,
+                tuple(command),
+                os.environ | (environment(user) if user else {}),
+                file_actions=redirect,
+                setsigmask=held.mask_before,
+                setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
+            )
     except OSError as error:
         why = os.strerror(error.errno or 0)
         if error.errno == errno.ENOENT:

@@ -15,6 +15,7 @@ from cowtrace import __version__, proc
 from cowtrace.cli import launch
 from cowtrace.cli.attach import attach
 from cowtrace.cli.choice import Choice, family, process_options
+from cowtrace.cli.command_user import User, user_option
 from cowtrace.cli.live import ENDING, ticks
 from cowtrace.cli.options import attach_option, notice, notices_option, usage_error
 from cowtrace.cli.recorder import Recorder
@@ -34,6 +35,7 @@ from cowtrace.tracer.filter import Filter
     "  sudo cowtrace record -o redis.cow -p $(pidof redis-server) --for 60",
 )
 @click.option("-o", "--output", required=True, metavar="FILE", help="Write the recording to FILE.")
+@user_option
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @click.option("--interval", type=click.FloatRange(min=0.05), default=1.0, show_default=True,
               metavar="SECONDS", help="Write to FILE every SECONDS.")  # fmt: skip
@@ -48,6 +50,7 @@ from cowtrace.tracer.filter import Filter
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def record(
     output: str,
+    user: User | None,
     force: bool,
     interval: float,
     seconds: float | None,
@@ -75,6 +78,8 @@ def record(
         raise usage_error(
             "-p and --for cannot be combined with COMMAND", "leave them out: COMMAND ends by itself"
         )
+    if user and not command:
+        raise usage_error("--user names the user of COMMAND", "append the command: -- COMMAND")
     program = launch.resolve(command[0]) if command else ""
     details: set[Detail] = {"generation"}
     if not no_mappings:
@@ -105,7 +110,7 @@ def record(
         recorder = Recorder(Writer(Path(output), header, force=force), live=not command)
         code = 0
         if command:
-            pid = launch.start(program, command, signals, stdout_to_stderr=False)
+            pid = launch.start(program, command, signals, stdout_to_stderr=False, user=user)
             live.confine(Needs(output=output, command=True))
 
             def look() -> None:

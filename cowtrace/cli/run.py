@@ -13,6 +13,7 @@ from cowtrace.analysis.processes import DEFAULT_ROWS, Frame, rows
 from cowtrace.cli import launch
 from cowtrace.cli.attach import LATENCY, attach
 from cowtrace.cli.choice import family
+from cowtrace.cli.command_user import User, user_option
 from cowtrace.cli.options import Form, attach_option, form_options, latency_option, verbose_option
 from cowtrace.cli.signals import held
 from cowtrace.files import private_file
@@ -27,9 +28,11 @@ from cowtrace.tracer import Needs
 @click.command(
     context_settings={"allow_interspersed_args": False},
     epilog="\b\nExamples:\n  sudo cowtrace run -- redis-server --save 5 1\n"
+    "  sudo cowtrace run --user postgres -- ./job\n"
     "  sudo cowtrace run --json -o copies.json -- ./job | sort",
 )
 @click.option("-o", "--output", metavar="FILE", help="Write the summary to FILE.")
+@user_option
 @click.option("-q", "--quiet", is_flag=True, help="Show no live table, only the summary.")
 @click.option("--interval", type=click.FloatRange(min=0.05), default=1.0, show_default=True,
               metavar="SECONDS", help="Redraw the live table every SECONDS.")  # fmt: skip
@@ -40,6 +43,7 @@ from cowtrace.tracer import Needs
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(
     output: str | None,
+    user: User | None,
     quiet: bool,
     interval: float,
     latency: bool,
@@ -74,7 +78,9 @@ def run(
             ExitStack() as stack,
         ):
             started = time.monotonic()
-            pid = launch.start(program, command, signals, stdout_to_stderr=out is sys.stdout)
+            pid = launch.start(
+                program, command, signals, stdout_to_stderr=out is sys.stdout, user=user
+            )
             # Not the command, which runs already.
             counts.confine(Needs(output=output, command=True))
             # Here, since importing rich takes a fifth of a start: the command runs meanwhile.

@@ -7,6 +7,7 @@ from pathlib import Path
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.sandbox import CAPABILITIES
 
+_TRACING = ("CAP_BPF", "CAP_PERFMON", "CAP_SYS_ADMIN")
 _STATUS = Path("/proc/self/status")
 _LOCKDOWN = Path("/sys/kernel/security/lockdown")
 _PID_NAMESPACE = Path("/proc/self/ns/pid")
@@ -14,10 +15,10 @@ _INITIAL = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 
 
 def capabilities(status: Path = _STATUS) -> frozenset[str]:
-    """The effective capabilities of this process, of those that cowtrace knows by name."""
+    """The capabilities of this process that tracing needs."""
     lines = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
     effective = int(lines["CapEff"], 16)
-    return frozenset(name for name, bit in CAPABILITIES.items() if effective >> bit & 1)
+    return frozenset(name for name in _TRACING if effective >> CAPABILITIES[name] & 1)
 
 
 def may_trace(held: frozenset[str]) -> bool:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from cowtrace import sandbox
 from cowtrace.errors import CowtraceError
 from cowtrace.kernel.btf import VMLINUX
 from cowtrace.kernel.facts import KernelFacts, kernel_facts
@@ -97,6 +98,12 @@ def _software() -> Iterator[Requirement]:
         yield Requirement("libbpf", False, str(error), "no plan can run", error.hint)
     else:
         yield Requirement("libbpf", True, "libbpf.so.1", "no plan can run", "")
+    try:
+        sandbox.require()
+    except CowtraceError as error:
+        yield Requirement("libseccomp", False, str(error), "no command traces", error.hint)
+    else:
+        yield Requirement("libseccomp", True, "libseccomp.so.2", "no command traces", "")
     yield Requirement(
         "BTF",
         VMLINUX.exists(),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -84,7 +85,6 @@ def test_a_live_command_gives_up_its_privileges_and_counts_on(line: str, tmp_pat
     name, *arguments = line.split()
     if line.startswith("snoop"):  # elsewhere, too many faults a second may be dropped
         arguments += ["--follow", "-p", str(os.getpid())]
-    before = programs()
     out, errors = tmp_path / "out", tmp_path / "errors"
     with (
         out.open("w") as stdout,
@@ -97,13 +97,15 @@ def test_a_live_command_gives_up_its_privileges_and_counts_on(line: str, tmp_pat
             if line.startswith("latency") and running.wait(20):
                 pytest.skip(errors.read_text())
             confined(running, LIVE[line])
+            loaded = programs_of(running.pid)
             outcome = run("fork-both-write", PAGES)
             page = scraped(errors) if name == "export" else ""
         finally:
             running.send_signal(signal.SIGINT)
             running.wait(PATIENCE)
     assert running.returncode == 0, errors.read_text()
-    assert programs().keys() - before.keys() == set()
+    assert loaded
+    assert not loaded & programs().keys()
     assert kprobe_events(running.pid) == []
     child = outcome.processes[1].pid
     if name == "export":
@@ -124,6 +126,14 @@ def scraped(errors: Path) -> str:
 
 def copies_of(page: str) -> float:
     return sum(map(float, re.findall(r'^cowtrace_faults_total{.*"copied".* (\S+)$', page, re.M)))
+
+
+def programs_of(pid: int) -> set[int]:
+    """Ids of the BPF programs that it has open."""
+    texts = [path.read_text() for path in Path(f"/proc/{pid}/fdinfo").iterdir()]
+    return {
+        int(found[1]) for text in texts if (found := re.search(r"^prog_id:\t(\d+)$", text, re.M))
+    }
 
 
 def kprobe_events(pid: int) -> list[str]:
@@ -261,6 +271,51 @@ def test_a_setuid_program_works_in_a_started_command(name: str, tmp_path: Path) 
         capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert re.search(r"^Uid:\t65534\t0\t0\t0$", ended.stdout, re.M), ended.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_command_of_another_user_is_that_users_alone(name: str, tmp_path: Path) -> None:
+    """Credentials, capabilities, descriptors, variables and folder, as runuser(1) has them."""
+    start = [part.format(tmp_path) for part in COMMANDS[name]]
+    look = (
+        "import os, sys; print(os.getresuid(), os.getresgid(), os.getgroups(), os.getcwd(),"
+        " sorted(os.listdir('/proc/self/fd')), *(os.environ.get(v) for v in ('HOME', 'SHELL',"
+        " 'USER', 'LOGNAME', 'PATH')), sep='\\n', flush=True); os.execvp('grep', sys.argv[1:])"
+    )
+    show = [sys.executable, "-c", look, *PRINT_STATUS]
+    entry = pwd.getpwnam("nobody")
+    variables = {
+        "HOME": entry.pw_dir,
+        "SHELL": entry.pw_shell,
+        "USER": "nobody",
+        "LOGNAME": "nobody",
+    }
+    expected, seen = (
+        subprocess.run(
+            [*begin, *show],
+            cwd="/tmp", env=os.environ | more, capture_output=True, text=True, timeout=PATIENCE,
+        )
+        for begin, more in (
+            (["runuser", "-u", "nobody", "--"], variables),
+            ([*COWTRACE, *start, "--user", "nobody", "--"], {}),
+        )
+    )  # fmt: skip
+    assert expected.returncode == 0, expected.stderr
+    assert seen.stdout == expected.stdout, seen.stderr
+    assert "(65534, 65534, 65534)" in seen.stdout
+
+
+def test_becoming_another_user_copies_no_page_of_the_tracer() -> None:
+    """A child that ran Python before its program would: some hundred, counted as the command's."""
+    copied = []
+    for user in ([], ["--user", "nobody"]):
+        ended = subprocess.run(
+            [*COWTRACE, "run", "--json", *user, "--", "/bin/true"],
+            capture_output=True, text=True, timeout=PATIENCE,
+        )  # fmt: skip
+        assert ended.returncode == 0, ended.stderr
+        copied.append(sum(p["copied"] for p in json.loads(ended.stdout)["processes"]))
+    assert abs(copied[0] - copied[1]) < 5, copied
 
 
 @pytest.mark.parametrize("name", COMMANDS)
