@@ -108,6 +108,47 @@ def test_the_exporter_counts_a_workload_of_another_user() -> None:
             assert running.wait(PATIENCE) == 0, errors
 
 
+def test_the_units_system_calls_are_enough(tmp_path: Path) -> None:
+    """Compiled anew, under a filter of exactly the calls that systemd would allow."""
+    pytest.importorskip("prometheus_client", reason="the extra cowtrace[prometheus] is missing")
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed: apt install systemd")
+    allowed: set[str] = set()
+    for line in re.findall(r"^SystemCallFilter=(.+)$", UNIT.read_text(), re.MULTILINE):
+        names = {call for word in line.lstrip("~").split() for call in calls(word)}
+        allowed = allowed - names if line.startswith("~") else allowed | names
+    confined = f"""
+import os, sys
+from cowtrace import sandbox
+resolve = sandbox._libseccomp().seccomp_syscall_resolve_name
+known = [name for name in {sorted(allowed)} if resolve(name.encode()) != -1]
+sandbox.filter_calls(known, sandbox.ALLOW, otherwise=sandbox.fail(1))
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+    nobody = as_nobody("export", "prometheus", "--listen", "127.0.0.1:0")
+    at = nobody.index(sys.executable)
+    with subprocess.Popen(
+        [*nobody[:at], sys.executable, "-c", confined, *nobody[at:]],
+        stderr=subprocess.PIPE, text=True,
+    ) as running:  # fmt: skip
+        assert running.stderr is not None
+        url = next((w for line in running.stderr for w in line.split() if "://" in w), None)
+        running.send_signal(signal.SIGTERM)
+        assert url, "it did not start"
+        assert running.wait(PATIENCE) == 0
+
+
+def calls(word: str) -> set[str]:
+    """A system call, or those of one of systemd's groups."""
+    if not word.startswith("@"):
+        return {word}
+    shown = subprocess.run(
+        ["systemd-analyze", "syscall-filter", word], capture_output=True, text=True, check=True
+    )
+    words = re.findall(r"^ +([@\w-]+)$", shown.stdout, re.MULTILINE)
+    return {call for each in words for call in calls(each)}
+
+
 def page(url: str) -> str:
     with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
         return str(answer.read().decode())
