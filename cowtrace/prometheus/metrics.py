@@ -38,10 +38,11 @@ class Metrics:
 
     def add(self, now: Snapshot) -> None:
         """Add the next snapshot of the trace."""
-        for change in self._changes.of(now):
-            self._groups.add(*change)
-            if change.kind[0] is FaultKind.UNCLASSIFIED:
-                self._unclassified += change.faults
+        changes = [*self._changes.of(now)]
+        self._groups.add(changes, now.at_ns / 1e9)
+        self._unclassified += sum(
+            change.faults for change in changes if change.kind[0] is FaultKind.UNCLASSIFIED
+        )
         if not self._looks or now.at_ns - self._looks[-1][0] >= TREND_NS:
             self._looks.append((now.at_ns, {g.number: g.copied_bytes for g in _live(now)}))
         self._now = now
@@ -126,6 +127,19 @@ def bpf_cost(run_ns: int, runs: int) -> Iterator[Family]:
     yield _counter("cowtrace_bpf_run_seconds", "Time in cowtrace's BPF programs, on all CPUs.",
                    (), [((), run_ns / 1e9)])  # fmt: skip
     yield _counter("cowtrace_bpf_runs", "Runs of cowtrace's BPF programs.", (), [((), runs)])
+
+
+def own_state(at: float, took: float, config_is_good: bool | None) -> Iterator[Family]:
+    """Yield the age of the counts, and whether the web config is in use (None: there is none)."""
+    yield _gauge("cowtrace_snapshot_timestamp_seconds",
+                 "When the counts on this page were read, since the epoch.",
+                 (), [((), at)])  # fmt: skip
+    yield _gauge("cowtrace_snapshot_duration_seconds", "How long reading them took.",
+                 (), [((), took)])  # fmt: skip
+    if config_is_good is not None:
+        yield _gauge("cowtrace_web_config_current",
+                     "0: the web config is broken; that from before is in use.",
+                     (), [((), config_is_good)])  # fmt: skip
 
 
 def _live(now: Snapshot) -> list[ForkGeneration]:

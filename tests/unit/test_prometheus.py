@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -18,9 +19,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cowtrace.model import Completeness, FaultKind, Origin, Place, Process, Snapshot, Source
 from cowtrace.proc import Places
-from cowtrace.prometheus.bounded_groups import REST, BoundedGroups
+from cowtrace.prometheus.bounded_groups import REST, RETIRED, BoundedGroups
 from cowtrace.prometheus.changes import Changes
-from cowtrace.prometheus.metrics import Metrics, bpf_cost
+from cowtrace.prometheus.metrics import Metrics, bpf_cost, own_state
 
 Sample = dict[str, str]
 FAULTS, BYTES = "cowtrace_faults_total", "cowtrace_bytes_total"
@@ -121,33 +122,95 @@ def test_hostile_names_are_labels_and_nothing_else(name: str) -> None:
     assert (rest["comm"], rest["cgroup"]) == (REST, REST)
 
 
+Change = tuple[tuple[str, str], str, int, int]
+
+
+def copied(name: str, faults: int, cgroup: str = "/") -> Change:
+    return (name, cgroup), "copied", faults, faults
+
+
+def labels(groups: BoundedGroups[str]) -> dict[str, int]:
+    return {group[0]: faults for group, _, faults, _ in groups.items()}
+
+
 @hypothesis.given(
     strategies.lists(
-        strategies.tuples(strategies.integers(0, 9), strategies.integers(1, 99)), max_size=60
+        strategies.tuples(
+            strategies.lists(
+                strategies.tuples(strategies.integers(0, 9), strategies.integers(1, 99)), max_size=9
+            ),
+            strategies.integers(0, 3000),
+        ),
+        max_size=30,
     ),
     strategies.integers(1, 4),
 )
-def test_groups_are_bounded_exact_and_only_grow(changes: list[tuple[int, int]], most: int) -> None:
+def test_groups_are_bounded_exact_and_only_grow(
+    rounds: list[tuple[list[tuple[int, int]], int]], most: int
+) -> None:
+    """A series that leaves and comes back starts again at 0, as after a restart."""
     groups = BoundedGroups[str](most)
-    before: dict[tuple[str, str], int] = {}
-    for at, (number, faults) in enumerate(changes, 1):
-        groups.add((str(number), "/"), "copied", faults, faults)
-        shown = {group: faults for group, _, faults, _ in groups.items()}
-        assert sum(shown.values()) == sum(each for _, each in changes[:at])
-        assert len(shown.keys() - {(REST, REST)}) <= most
+    before: dict[str, int] = {}
+    counted = at = 0
+    for changes, seconds in rounds:
+        at += seconds
+        groups.add([copied(str(number), faults) for number, faults in changes], at)
+        counted += sum(faults for _, faults in changes)
+        shown = labels(groups)
+        assert sum(shown.values()) == counted
+        assert len(shown.keys() - {REST, RETIRED}) <= most
         assert all(shown[group] >= before[group] for group in shown.keys() & before.keys())
+        assert before.keys() & {REST, RETIRED} <= shown.keys()
+        new = sum(faults for number, faults in changes if str(number) not in shown)
+        assert shown.get(REST, 0) - before.get(REST, 0) == new  # no sum jumps into its rate
         before = shown
 
 
 def test_a_group_that_grows_large_gets_a_label() -> None:
     groups = BoundedGroups[str](1)
-    groups.add(("small", "/"), "copied", 23, 0)
-    for _ in range(3):
-        groups.add(("large", "/"), "copied", 20, 0)
-    assert {group[0]: faults for group, _, faults, _ in groups.items()} == {
-        "large": 20,  # those before are in the rest, and stay there
-        REST: 23 + 40,
-    }
+    groups.add([copied("small", 23)], 0)
+    for at in (1, 2, 3):
+        groups.add([copied("large", 20)], at)
+    assert labels(groups) == {"large": 20, REST: 40, RETIRED: 23}
+
+
+def test_names_that_once_faulted_much_hold_no_label_for_ever() -> None:
+    groups = BoundedGroups[str](100)
+    groups.add([copied(f"idle {number}", 10**8) for number in range(100)], 0)
+    for at in range(5, 3600, 5):
+        groups.add([copied("late", 23)], at)
+    assert labels(groups)["late"] > 0
+    assert len(labels(groups)) == 100 - 1 + 1 + 2
+
+
+def test_busy_names_of_one_user_do_not_hold_all_labels() -> None:
+    """They fault ten times as much each, as long as they like."""
+    groups, hostile = BoundedGroups[str](100), "/user.slice/user-1000.slice/session-1.scope"
+    for at in range(0, 600, 5):
+        changes = [copied(f"busy {number}", 1000, f"{hostile}/{number}") for number in range(200)]
+        if at >= 60:
+            changes.append(copied("redis", 100, "/system.slice/redis.service"))
+        groups.add(changes, at)
+    assert labels(groups)["redis"] > 0.9 * 100 * (600 - 60) / 5  # from the second round or so
+
+
+def test_a_storm_of_names_makes_few_series() -> None:
+    """Each round has others, which fault more and more: as many as a name can ask for."""
+    groups, seen = BoundedGroups[str](100), set[str]()
+    for at in range(0, 3600, 5):
+        groups.add([copied(f"{at} {number}", 3 ** min(at, 300)) for number in range(50)], at)
+        seen |= labels(groups).keys()
+    assert len(seen) < 100 * (1 + 3600 // 900 + 1)
+
+
+def test_a_storm_of_names_takes_little_time_and_memory() -> None:
+    groups = BoundedGroups[str](10_000)
+    began = time.process_time()
+    for at in range(10):
+        groups.add([copied(f"{at} {number}", 7) for number in range(10_000)], at)
+    assert time.process_time() - began < 5  # a minimum for each change takes minutes
+    assert len(labels(groups)) <= 10_000 + 2
+    assert len(groups._scores) <= 20_000
 
 
 def test_forks_that_live() -> None:
@@ -259,3 +322,15 @@ def test_a_fork_that_was_looked_at_too_rarely_does_not_grow_yet() -> None:
         metrics.add(replace(snapshot(process(1), at=20 * at), generations=generations))
     ((_, growing),) = scraped(metrics)["cowtrace_forks_growing"]
     assert growing == 0
+
+
+def test_the_age_of_the_counts_is_on_the_page() -> None:
+    class Own:
+        def collect(self) -> Any:
+            return own_state(1_800_000_000.5, 0.25, False)
+
+    found = scraped(Own())
+    assert found["cowtrace_snapshot_timestamp_seconds"] == [({}, 1_800_000_000.5)]
+    assert found["cowtrace_snapshot_duration_seconds"] == [({}, 0.25)]
+    assert found["cowtrace_web_config_current"] == [({}, 0)]
+    assert "cowtrace_web_config_current" not in scraped(made(snapshot()))
