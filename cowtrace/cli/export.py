@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
-import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -26,8 +27,10 @@ from cowtrace.text import printable
 
 if TYPE_CHECKING:
     from cowtrace.prometheus.metrics import Metrics
+    from cowtrace.prometheus.reloading import Reloading
+    from cowtrace.prometheus.webconfig import WebConfig
 
-_FRESH_SECONDS = 0.25  # a reading this recent also serves the next request
+_CROWD = 2000  # processes of one reading; with more, the next one comes within a second
 
 
 @click.group()
@@ -66,53 +69,69 @@ def prometheus(
 
     Metrics: faults and bytes by process name, cgroup, kind, source and origin; what live forks
     share and may still cost; faults lost and unclassified; cowtrace's own cost. There are none by
-    PID. At most N names and cgroups have metrics of their own; "(rest)" has the sums of all
-    others.
+    PID. At most N names and cgroups have metrics of their own: those that fault most now. "(rest)"
+    has the sums of all others, "(retired)" those of names that no longer have metrics.
+
+    A request gets the counts of the last reading, at most SECONDS old, and never waits for one.
 
     Listens on this machine only, unless the web config requires passwords or client certificates,
-    or --allow-remote is given. -p includes descendants.
+    or --allow-remote is given. A web config, its certificates and key are read again when they
+    change. -p includes descendants.
 
     The cost of the BPF programs is included while the kernel measures it: sysctl
     kernel.bpf_stats_enabled=1. Needs prometheus_client: pip install 'cowtrace[prometheus]'.
     """
     try:
-        from prometheus_client import exposition
+        import prometheus_client  # noqa: F401
     except ImportError:
         raise CowtraceError(
             "the exporter needs prometheus_client, which is not installed",
             hint="pip install 'cowtrace[prometheus]'; or apt install python3-prometheus-client",
         ) from None
-    from cowtrace.prometheus import server, webconfig
+    from cowtrace.prometheus import server
     from cowtrace.prometheus.metrics import Metrics
+    from cowtrace.prometheus.reloading import Reloading
+    from cowtrace.prometheus.webconfig import WebConfig
 
-    config = webconfig.read(Path(web_config)) if web_config else webconfig.WebConfig()
     host, port = server.address(listen)
-    if not (allow_remote or config.keeps_out or server.is_loopback(host)):
-        raise CowtraceError(
-            "other machines could read the metrics, and with them names of processes and cgroups",
-            hint="listen on 127.0.0.1, name passwords in a --web-config, or take --allow-remote",
-            exit_code=EXIT_USAGE,
-        )
+    local = server.is_loopback(host)
+
+    def demand(config: WebConfig) -> None:
+        if not (allow_remote or config.keeps_out or local):
+            raise CowtraceError(
+                "other machines could read the metrics, and with them names of processes and "
+                "cgroups",
+                hint="listen on 127.0.0.1, name passwords in a --web-config, or take "
+                "--allow-remote",
+                exit_code=EXIT_USAGE,
+            )
+        if config.passwords and not config.tls and not local:
+            notice("without a tls_server_config, passwords can be read on their way")
+
+    web = Reloading(Path(web_config), demand, notice) if web_config else None
+    unprotected = WebConfig()
+    if web is None:
+        demand(unprotected)
     tracing = attach(
         plan, verbose=verbose, details=frozenset({"generation"}), optional=True,
         only=replace(choice.in_kernel(), follow=bool(choice.pids)),
     )  # fmt: skip
     with tracing as live, held(*ENDING) as signals:
         live.confine(tracer.Needs(port=port))
-        watched = _Watched(live, Metrics(Places(), groups), choice)
+        watched = _Watched(live, Metrics(Places(), groups), choice, web)
         watched.look()
 
-        def page(accept: str) -> tuple[bytes, str]:
-            encode, kind = exposition.choose_encoder(accept)
-            return encode(watched), kind
+        def config() -> WebConfig:
+            return web.current if web else unprotected
 
-        with server.served(host, port, config, page) as bound:
-            scheme = "https" if config.tls else "http"
+        with (
+            web.refreshed() if web else nullcontext(),
+            server.served(host, port, config, lambda: watched.page) as bound,
+        ):
+            scheme = "https" if config().tls else "http"
             shown = f"[{host}]" if ":" in host else host or "*"
             notice(f"{scheme}://{shown}:{bound}{server.PATH}")
-            if config.users and not config.tls and not server.is_loopback(host):
-                notice("without a tls_server_config, passwords can be read on their way")
-            for _ in ticks(signals, interval, None):
+            for _ in ticks(signals, interval, None, look=watched.look_if_crowded):
                 watched.look()
 
 
@@ -165,34 +184,47 @@ def schema(command: str | None) -> None:
 
 
 class _Watched:
-    """The metrics of a tracer, read by several threads. The encoders use it as a registry."""
+    """The page of a tracer's metrics, made anew by each look. The encoder's registry."""
 
-    def __init__(self, live: tracer.Tracer, metrics: Metrics, choice: Choice) -> None:
+    def __init__(
+        self, live: tracer.Tracer, metrics: Metrics, choice: Choice, web: Reloading | None
+    ) -> None:
         from prometheus_client import ProcessCollector
 
-        self._live, self._metrics, self._choice = live, metrics, choice
+        self._live, self._metrics, self._choice, self._web = live, metrics, choice, web
         self._own = ProcessCollector(registry=None)  # type: ignore[arg-type]
-        self._lock = threading.RLock()
-        self._looked = 0.0
+        self._began = self._took = 0.0
+        self._crowded = False
+        self.page = b""  # replaced whole: another thread serves it
 
     def look(self) -> None:
-        """Bring the metrics up to date."""
-        with self._lock:
-            self._metrics.add(self._choice.with_descendants(self._live.snapshot()))
-            self._live.forget_ended()
-            self._looked = time.monotonic()
+        """Take a snapshot, and make the page of it."""
+        from prometheus_client import generate_latest
+
+        self._began, began = time.time(), time.monotonic()
+        # A storm of forks makes so many objects that collecting them, several times within one
+        # round, takes longer than the round, and no other thread runs meanwhile. None is garbage.
+        gc.disable()
+        snapshot = self._live.snapshot()
+        self._metrics.add(self._choice.with_descendants(snapshot))
+        self._live.forget_ended()
+        self._took = time.monotonic() - began
+        self.page = generate_latest(self)  # type: ignore[arg-type]
+        gc.enable()
+        self._crowded = len(snapshot.processes) > _CROWD
+
+    def look_if_crowded(self) -> None:
+        """Look between two intervals, so that a storm of processes does not pile up."""
+        if self._crowded:
+            self.look()
 
     def collect(self) -> Iterator[Any]:
-        """Yield present metrics, all from one snapshot."""
-        from cowtrace.prometheus.metrics import bpf_cost
+        """Yield the metrics of the last snapshot."""
+        from cowtrace.prometheus.metrics import bpf_cost, own_state
 
-        with self._lock:
-            if time.monotonic() - self._looked > _FRESH_SECONDS:
-                self.look()
-            found = [*self._metrics.collect()]
-            cost = self._live.bpf_cost() if enabled() else None
-        yield from found
-        if cost:
+        yield from self._metrics.collect()
+        yield from own_state(self._began, self._took, self._web.good if self._web else None)
+        if cost := self._live.bpf_cost() if enabled() else None:
             yield from bpf_cost(*cost)
         yield from self._own.collect()
 

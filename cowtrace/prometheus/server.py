@@ -1,26 +1,36 @@
-"""Serve one page over HTTP, /metrics, with TLS and basic authentication if configured."""
+"""Serve one page over HTTP, /metrics, with TLS and basic authentication if configured.
+
+One thread serves all clients, and waits for none: a request that is not complete in time is
+dropped, and when there are too many connections, a new one ends the slowest.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 from cowtrace.errors import EXIT_USAGE, CowtraceError
+from cowtrace.prometheus.connections import MOST, Connections, owner
+from cowtrace.prometheus.http_messages import TEXT, answer_head, names_this_machine, parse
+from cowtrace.prometheus.passwords import credentials
 from cowtrace.prometheus.webconfig import WebConfig
 from cowtrace.text import printable
 
 PATH = "/metrics"
-MOST_CLIENTS = 32  # at the same time
-_TEXT = "text/plain; charset=utf-8"
-_TIMEOUT_SECONDS = 10.0  # for a silent client
+_HEAD_SECONDS = 5.0  # from the connection to the end of the request's head, with TLS's handshake
+_ANSWER_SECONDS = 10.0  # from there to the end of the answer, with checking a password
+_HEAD_BYTES = 8192
+_CHUNK_BYTES = 1 << 16  # what a client that does not read makes us keep
+_METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
-Page = Callable[[str], tuple[bytes, str]]  # an Accept header -> the page and its type
+Page = Callable[[], bytes]
 
 
 def address(listen: str) -> tuple[str, int]:
@@ -51,82 +61,141 @@ def is_loopback(host: str) -> bool:
 
 
 @contextmanager
-def served(host: str, port: int, config: WebConfig, page: Page) -> Iterator[int]:
-    """Serve from other threads until the block is left; yields the port. Raises CowtraceError."""
-    handler = type("Handler", (_Handler,), {"config": config, "page": staticmethod(page)})
+def served(host: str, port: int, config: Callable[[], WebConfig], page: Page) -> Iterator[int]:
+    """Serve from another thread until the block is left; yields the port. Raises CowtraceError.
+
+    `config` and `page` are called for each connection, in that thread: they must not wait.
+    """
     family = socket.AF_INET6 if not host or ":" in host else socket.AF_INET
-    free = threading.BoundedSemaphore(MOST_CLIENTS)
-    kind = type("Server", (_Server,), {"address_family": family, "free": free})
     try:
-        server: ThreadingHTTPServer = kind((host, port), handler)
+        listener = socket.create_server(
+            (host, port), family=family, backlog=MOST, dualstack_ipv6=not host
+        )
     except OSError as error:
         shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         raise CowtraceError(
             f"cannot listen at {printable(shown)}: {error.strerror}",
             hint="is another exporter running? choose another one: --listen HOST:PORT",
         ) from None
-    if config.tls:
-        # Leave the handshake to the request's thread: here, one client could block all others.
-        server.socket = config.tls.wrap_socket(
-            server.socket, server_side=True, do_handshake_on_connect=False
-        )
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    server = _Server(listener, config, page, host if is_loopback(host) else None)
+    thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
-        yield server.server_address[1]
+        yield listener.getsockname()[1]
     finally:
-        server.shutdown()
-        server.server_close()
+        server.stop()
         thread.join()
+        listener.close()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False  # a client that hangs must not delay the end
-    free: threading.BoundedSemaphore
+class _Server:
+    def __init__(
+        self, listener: socket.socket, config: Callable[[], WebConfig], page: Page,
+        loopback: str | None,
+    ) -> None:  # fmt: skip
+        """`loopback`: the name of the loopback that the listener is bound to, if it is."""
+        self._listener, self._config, self._page = listener, config, page
+        self._loopback = loopback
+        self._connections = Connections()
+        # One at a time, so that wrong passwords take one CPU at most.
+        self._checking = ThreadPoolExecutor(1, "cowtrace-password")
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._loop = self._runner.get_loop()
+        # A client that disconnects or speaks no TLS is no error of ours.
+        self._loop.set_exception_handler(lambda loop, context: None)
+        self._stopped = asyncio.Event()
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Serve a request in a thread of its own; close it at once if too many are served."""
-        if self.free.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
+    def run(self) -> None:
+        """Serve until `stop`, which another thread calls."""
+        with self._runner as runner:
+            runner.run(self._serve())
+        self._checking.shutdown(wait=False, cancel_futures=True)
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
+    def stop(self) -> None:
+        with suppress(RuntimeError):  # it has ended by itself
+            self._loop.call_soon_threadsafe(self._stopped.set)
+
+    async def _serve(self) -> None:
+        self._listener.setblocking(False)
+        accepting = asyncio.create_task(self._accept())
+        stopping = asyncio.create_task(self._stopped.wait())
+        await asyncio.wait({accepting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if accepting.done():
+            accepting.result()  # raises
+
+    async def _accept(self) -> None:
+        while True:
+            try:
+                client, peer = await self._loop.sock_accept(self._listener)
+            except OSError:  # it is gone already; or there are no descriptors left
+                await asyncio.sleep(0.05)
+                continue
+            task = asyncio.create_task(self._serve_one(client))
+            task.add_done_callback(lambda _, client=client: client.close())  # type: ignore[misc]
+            self._connections.add(task, owner(peer[0]))
+            await asyncio.sleep(0)  # the others' turn, however many wait to be accepted
+
+    async def _serve_one(self, client: socket.socket) -> None:
+        transport: asyncio.BaseTransport | None = None
         try:
-            super().process_request_thread(request, client_address)
+            reader = asyncio.StreamReader(_HEAD_BYTES)
+            protocol = asyncio.StreamReaderProtocol(reader)
+            config = self._config()
+            async with asyncio.timeout(_HEAD_SECONDS):
+                limits = {"ssl_handshake_timeout": _HEAD_SECONDS, "ssl_shutdown_timeout": 1.0}
+                transport, _ = await self._loop.connect_accepted_socket(
+                    lambda: protocol, client, ssl=config.tls, **(limits if config.tls else {})
+                )
+                writer = asyncio.StreamWriter(transport, protocol, reader, self._loop)
+                try:
+                    head = await reader.readuntil(b"\r\n\r\n")
+                except asyncio.LimitOverrunError:
+                    head = None
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                answer, content = await self._answer(config, head)
+                if head and head.startswith(b"HEAD "):
+                    content = b""
+                writer.write(answer)
+                for start in range(0, len(content), _CHUNK_BYTES):
+                    writer.write(content[start : start + _CHUNK_BYTES])
+                    await writer.drain()
+                writer.close()
+                await writer.wait_closed()
+        except (OSError, EOFError, ssl.SSLError):  # TimeoutError is an OSError
+            pass
         finally:
-            self.free.release()
+            if transport:
+                transport.abort()  # type: ignore[attr-defined]
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore a client that disconnects or speaks no TLS."""
+    async def _answer(self, config: WebConfig, head: bytes | None) -> tuple[bytes, bytes]:
+        """The head and the content of the answer."""
+        if head is None:
+            return _short(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        request = parse(head)
+        if request is None:
+            return _short(HTTPStatus.BAD_REQUEST)
+        fields = request.fields
+        if self._loopback and not names_this_machine(fields.get("host"), (self._loopback,)):
+            return _short(HTTPStatus.MISDIRECTED_REQUEST, "The Host is not this machine")
+        if config.passwords and not await self._let_in(config, fields.get("authorization")):
+            realm = {"WWW-Authenticate": 'Basic realm="cowtrace"'}
+            return _short(HTTPStatus.UNAUTHORIZED, **realm)
+        if request.method not in ("GET", "HEAD"):
+            return _short(HTTPStatus.METHOD_NOT_ALLOWED, Allow="GET, HEAD")
+        if request.path != PATH:
+            return _short(HTTPStatus.NOT_FOUND, f"Here is only {PATH}")
+        page = self._page()
+        return answer_head(HTTPStatus.OK, _METRICS, len(page)), page
+
+    async def _let_in(self, config: WebConfig, authorization: str | None) -> bool:
+        given = credentials(authorization)
+        if given is None:
+            return False
+        if config.passwords.remembers(given):
+            return True
+        return await self._loop.run_in_executor(self._checking, config.passwords.check, given)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    config: WebConfig
-    page: Page
-    timeout = _TIMEOUT_SECONDS
-    server_version, sys_version = "cowtrace", ""
-
-    def do_GET(self) -> None:
-        if not self.config.lets_in(self.headers.get("Authorization")):
-            demanded = {"WWW-Authenticate": 'Basic realm="cowtrace"'}
-            self._answer(HTTPStatus.UNAUTHORIZED, b"Unauthorized\n", **demanded)
-        elif self.path.partition("?")[0] != PATH:
-            self._answer(HTTPStatus.NOT_FOUND, f"Here is only {PATH}\n".encode())
-        else:
-            content, kind = self.page(self.headers.get("Accept", ""))
-            self._answer(HTTPStatus.OK, content, kind)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Do not log: clients choose what they send."""
-
-    def _answer(
-        self, status: HTTPStatus, content: bytes, kind: str = _TEXT, **headers: str
-    ) -> None:
-        self.send_response(status)
-        for name, value in {"Content-Type": kind, **headers}.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
+def _short(status: HTTPStatus, words: str = "", **fields: str) -> tuple[bytes, bytes]:
+    content = f"{words or status.phrase}\n".encode()
+    return answer_head(status, TEXT, len(content), **fields), content

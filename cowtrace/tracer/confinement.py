@@ -64,8 +64,9 @@ _START = (
 _SERVE: tuple[str | Call, ...] = (
     *(Call("socket", 0, (int(f),)) for f in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX,
                                              socket.AF_NETLINK)),
-    "bind", "listen", "accept", "accept4", "connect", "shutdown", "getsockname", "getpeername",
-    "setsockopt", "getsockopt", "sendto", "recvfrom", "sendmsg", "recvmsg", "sendmmsg",
+    "socketpair", "bind", "listen", "accept", "accept4", "connect", "shutdown", "getsockname",
+    "getpeername", "setsockopt", "getsockopt", "sendto", "recvfrom", "sendmsg", "recvmsg",
+    "sendmmsg",
 )  # fmt: skip
 # As if the kernel did not have it: libraries then take an older call.
 _REFUSED = sandbox.fail(errno.ENOSYS)

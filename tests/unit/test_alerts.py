@@ -19,7 +19,7 @@ pytest.importorskip("prometheus_client", reason="the extra cowtrace[prometheus] 
 from cowtrace.cli import main
 from cowtrace.model import FaultKind, Place
 from cowtrace.proc import Places
-from cowtrace.prometheus.metrics import Metrics, bpf_cost
+from cowtrace.prometheus.metrics import Metrics, bpf_cost, own_state
 
 TESTS = Path(__file__).with_name("alerts_test.yml")
 
@@ -42,7 +42,7 @@ def test_promtool_takes_the_rules(tmp_path: Path) -> None:
     (tmp_path / "alerts.yml").write_text(printed("rules"))
     checked = promtool("check", "rules", "alerts.yml", folder=tmp_path)
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert "SUCCESS: 4 rules found" in checked.stdout
+    assert "SUCCESS: 6 rules found" in checked.stdout
 
 
 def test_they_fire_when_they_should(tmp_path: Path) -> None:
@@ -72,7 +72,9 @@ def names() -> set[str]:
     now = snapshot(process(1, "a", row(FaultKind.COPIED, 23)))
     metrics.add(replace(now, generations=(fork(),)))
     found = {
-        sample.name for family in (*metrics.collect(), *bpf_cost(1, 1)) for sample in family.samples
+        sample.name
+        for family in (*metrics.collect(), *bpf_cost(1, 1), *own_state(1, 1, True))
+        for sample in family.samples
     }
     return found | {"process_cpu_seconds_total", "process_resident_memory_bytes", "up"}
 
