@@ -6,7 +6,6 @@ import gc
 import json
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -24,11 +23,11 @@ from cowtrace.errors import EXIT_USAGE, CowtraceError
 from cowtrace.kernel.statistics import enabled
 from cowtrace.proc import Places
 from cowtrace.text import printable
+from cowtrace.tracer.confinement import confine_server
 
 if TYPE_CHECKING:
     from cowtrace.prometheus.metrics import Metrics
-    from cowtrace.prometheus.reloading import Reloading
-    from cowtrace.prometheus.webconfig import WebConfig
+    from cowtrace.prometheus.web_process import Pages
 
 _CROWD = 2000  # processes of one reading; with more, the next one comes within a second
 
@@ -88,7 +87,7 @@ def prometheus(
             "the exporter needs prometheus_client, which is not installed",
             hint="pip install 'cowtrace[prometheus]'; or apt install python3-prometheus-client",
         ) from None
-    from cowtrace.prometheus import server
+    from cowtrace.prometheus import server, web_process
     from cowtrace.prometheus.metrics import Metrics
     from cowtrace.prometheus.reloading import Reloading
     from cowtrace.prometheus.webconfig import WebConfig
@@ -109,28 +108,23 @@ def prometheus(
             notice("without a tls_server_config, passwords can be read on their way")
 
     web = Reloading(Path(web_config), demand, notice) if web_config else None
-    unprotected = WebConfig()
     if web is None:
-        demand(unprotected)
-    tracing = attach(
-        plan, verbose=verbose, details=frozenset({"generation"}), optional=True,
-        only=replace(choice.in_kernel(), follow=bool(choice.pids)),
-    )  # fmt: skip
-    with tracing as live, held(*ENDING) as signals:
-        live.confine(tracer.Needs(port=port))
-        watched = _Watched(live, Metrics(Places(), groups), choice, web)
-        watched.look()
-
-        def config() -> WebConfig:
-            return web.current if web else unprotected
-
-        with (
-            web.refreshed() if web else nullcontext(),
-            server.served(host, port, config, lambda: watched.page) as bound,
-        ):
-            scheme = "https" if config().tls else "http"
-            shown = f"[{host}]" if ":" in host else host or "*"
-            notice(f"{scheme}://{shown}:{bound}{server.PATH}")
+        demand(WebConfig())
+    listener = server.listening(host, port)
+    shown = f"[{host}]" if ":" in host else host or "*"
+    shown = f"{'https' if web and web.current.tls else 'http'}://{shown}"
+    shown = f"{shown}:{listener.getsockname()[1]}{server.PATH}"
+    # Before the probes are attached, whose descriptors its process must not have.
+    with web_process.served(listener, host if local else None, web, confine_server) as pages:
+        tracing = attach(
+            plan, verbose=verbose, details=frozenset({"generation"}), optional=True,
+            only=replace(choice.in_kernel(), follow=bool(choice.pids)),
+        )  # fmt: skip
+        with tracing as live, held(*ENDING) as signals:
+            live.confine(tracer.Needs(publishes=True))
+            watched = _Watched(live, Metrics(Places(), groups), choice, pages)
+            watched.look()
+            notice(shown)
             for _ in ticks(signals, interval, None, look=watched.look_if_crowded):
                 watched.look()
 
@@ -184,32 +178,29 @@ def schema(command: str | None) -> None:
 
 
 class _Watched:
-    """The page of a tracer's metrics, made anew by each look. The encoder's registry."""
+    """The metrics of a tracer, published by each look. The encoder uses it as a registry."""
 
-    def __init__(
-        self, live: tracer.Tracer, metrics: Metrics, choice: Choice, web: Reloading | None
-    ) -> None:
+    def __init__(self, live: tracer.Tracer, metrics: Metrics, choice: Choice, pages: Pages) -> None:
         from prometheus_client import ProcessCollector
 
-        self._live, self._metrics, self._choice, self._web = live, metrics, choice, web
+        self._live, self._metrics, self._choice, self._pages = live, metrics, choice, pages
         self._own = ProcessCollector(registry=None)  # type: ignore[arg-type]
         self._began = self._took = 0.0
         self._crowded = False
-        self.page = b""  # replaced whole: another thread serves it
 
     def look(self) -> None:
-        """Take a snapshot, and make the page of it."""
+        """Take a snapshot; publish a page of it."""
         from prometheus_client import generate_latest
 
         self._began, began = time.time(), time.monotonic()
         # A storm of forks makes so many objects that collecting them, several times within one
-        # round, takes longer than the round, and no other thread runs meanwhile. None is garbage.
+        # round, takes longer than the round. None is garbage.
         gc.disable()
         snapshot = self._live.snapshot()
         self._metrics.add(self._choice.with_descendants(snapshot))
         self._live.forget_ended()
         self._took = time.monotonic() - began
-        self.page = generate_latest(self)  # type: ignore[arg-type]
+        self._pages.publish(generate_latest(self))  # type: ignore[arg-type]
         gc.enable()
         self._crowded = len(snapshot.processes) > _CROWD
 
@@ -223,7 +214,7 @@ class _Watched:
         from cowtrace.prometheus.metrics import bpf_cost, own_state
 
         yield from self._metrics.collect()
-        yield from own_state(self._began, self._took, self._web.good if self._web else None)
+        yield from own_state(self._began, self._took)
         if cost := self._live.bpf_cost() if enabled() else None:
             yield from bpf_cost(*cost)
         yield from self._own.collect()

@@ -129,17 +129,20 @@ def bpf_cost(run_ns: int, runs: int) -> Iterator[Family]:
     yield _counter("cowtrace_bpf_runs", "Runs of cowtrace's BPF programs.", (), [((), runs)])
 
 
-def own_state(at: float, took: float, config_is_good: bool | None) -> Iterator[Family]:
-    """Yield the age of the counts, and whether the web config is in use (None: there is none)."""
+def own_state(at: float, took: float) -> Iterator[Family]:
+    """Yield the age of the counts."""
     yield _gauge("cowtrace_snapshot_timestamp_seconds",
                  "When the counts on this page were read, since the epoch.",
                  (), [((), at)])  # fmt: skip
     yield _gauge("cowtrace_snapshot_duration_seconds", "How long reading them took.",
                  (), [((), took)])  # fmt: skip
-    if config_is_good is not None:
-        yield _gauge("cowtrace_web_config_current",
-                     "0: the web config is broken; that from before is in use.",
-                     (), [((), config_is_good)])  # fmt: skip
+
+
+def web_config(good: bool) -> Family:
+    """Whether the web config is in use as it is in its file."""
+    return _gauge("cowtrace_web_config_current",
+                  "0: the web config is broken; that from before is in use.",
+                  (), [((), good)])  # fmt: skip
 
 
 def _live(now: Snapshot) -> list[ForkGeneration]:

@@ -10,10 +10,8 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from http import HTTPStatus
 
 from cowtrace.errors import EXIT_USAGE, CowtraceError
@@ -60,15 +58,11 @@ def is_loopback(host: str) -> bool:
     )
 
 
-@contextmanager
-def served(host: str, port: int, config: Callable[[], WebConfig], page: Page) -> Iterator[int]:
-    """Serve from another thread until the block is left; yields the port. Raises CowtraceError.
-
-    `config` and `page` are called for each connection, in that thread: they must not wait.
-    """
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens there. Raises CowtraceError."""
     family = socket.AF_INET6 if not host or ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server(
+        return socket.create_server(
             (host, port), family=family, backlog=MOST, dualstack_ipv6=not host
         )
     except OSError as error:
@@ -77,23 +71,18 @@ def served(host: str, port: int, config: Callable[[], WebConfig], page: Page) ->
             f"cannot listen at {printable(shown)}: {error.strerror}",
             hint="is another exporter running? choose another one: --listen HOST:PORT",
         ) from None
-    server = _Server(listener, config, page, host if is_loopback(host) else None)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        server.stop()
-        thread.join()
-        listener.close()
 
 
-class _Server:
+class Server:
+    """Serves clients of a listener. `config` and `page` are called for each: they must not wait.
+
+    `loopback`: the name of the loopback that the listener is bound to, if it is.
+    """
+
     def __init__(
         self, listener: socket.socket, config: Callable[[], WebConfig], page: Page,
         loopback: str | None,
     ) -> None:  # fmt: skip
-        """`loopback`: the name of the loopback that the listener is bound to, if it is."""
         self._listener, self._config, self._page = listener, config, page
         self._loopback = loopback
         self._connections = Connections()
@@ -105,6 +94,10 @@ class _Server:
         self._loop.set_exception_handler(lambda loop, context: None)
         self._stopped = asyncio.Event()
 
+    def on_readable(self, source: socket.socket, call: Callable[[], None]) -> None:
+        """Call this, between clients, when there is something to read."""
+        self._loop.add_reader(source, call)
+
     def run(self) -> None:
         """Serve until `stop`, which another thread calls."""
         with self._runner as runner:
@@ -112,8 +105,7 @@ class _Server:
         self._checking.shutdown(wait=False, cancel_futures=True)
 
     def stop(self) -> None:
-        with suppress(RuntimeError):  # it has ended by itself
-            self._loop.call_soon_threadsafe(self._stopped.set)
+        self._loop.call_soon_threadsafe(self._stopped.set)
 
     async def _serve(self) -> None:
         self._listener.setblocking(False)

@@ -10,7 +10,6 @@ import ctypes
 import errno
 import os
 import resource
-import socket
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -61,13 +60,15 @@ _START = (
     "vfork", "fork", "execve", "setsid", "socketpair", "sendmsg", "recvmsg", "setsockopt",
     "getsockopt", "prctl", "capget", "capset", "seccomp", "setrlimit", "memfd_create",
 )  # fmt: skip
-_SERVE: tuple[str | Call, ...] = (
-    *(Call("socket", 0, (int(f),)) for f in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX,
-                                             socket.AF_NETLINK)),
-    "socketpair", "bind", "listen", "accept", "accept4", "connect", "shutdown", "getsockname",
-    "getpeername", "setsockopt", "getsockopt", "sendto", "recvfrom", "sendmsg", "recvmsg",
-    "sendmmsg",
+# To hand pages to the process that serves them.
+_PUBLISH = ("memfd_create", "sendmsg")
+# To serve at a socket that listens already: this makes no connection of its own. PR_SET_PDEATHSIG
+# has the kernel end it with its parent.
+_SERVE = (
+    "accept", "accept4", "shutdown", "getsockname", "getpeername", "setsockopt", "getsockopt",
+    "socketpair", "sendto", "recvfrom", "sendmsg", "recvmsg", Call("prctl", 0, (1,)),
 )  # fmt: skip
+_TO_OTHERS = {"kill", "tgkill", "sched_setscheduler", "flock", "ftruncate"}
 # As if the kernel did not have it: libraries then take an older call.
 _REFUSED = sandbox.fail(errno.ENOSYS)
 # Of other users' processes: maps, map_files, files that are mapped, perf maps.
@@ -80,7 +81,7 @@ class Needs:
 
     output: str | None = None  # a file that is put into place at the end
     command: bool = False  # signals are forwarded to a command, which may be another user's
-    port: int | None = None  # is served
+    publishes: bool = False  # hands pages to another process
 
 
 def confine(map_fd: int, needs: Needs, *, names_stacks: bool) -> None:
@@ -98,8 +99,17 @@ def confine(map_fd: int, needs: Needs, *, names_stacks: bool) -> None:
         calls += _OUTPUT
     if names_stacks:
         calls += _START
-    if needs.port is not None:
-        calls += _SERVE
+    if needs.publishes:
+        calls += _PUBLISH
+    sandbox.filter_calls(calls, sandbox.ALLOW, otherwise=_REFUSED)
+
+
+def confine_server() -> None:
+    """For a process that serves pages and has no probes. Raises CowtraceError."""
+    own = [name for name in (*_FILES, *_PROCESS) if name not in _TO_OTHERS]
+    sandbox.limit({resource.RLIMIT_CORE: 0})
+    sandbox.keep_capabilities(())
+    calls: list[str | Call] = [_READ_ONLY, _CLONE, _IOCTL, *own, *_SERVE]
     sandbox.filter_calls(calls, sandbox.ALLOW, otherwise=_REFUSED)
 
 
@@ -110,8 +120,6 @@ def _kept(map_fd: int, needs: Needs) -> set[str]:
     kept = set()
     if needs.command:
         kept.add("CAP_KILL")
-    if needs.port and needs.port < 1024:
-        kept.add("CAP_NET_BIND_SERVICE")
     with sandbox.without_capabilities():
         if not _can_read(map_fd):
             kept.add("CAP_BPF")

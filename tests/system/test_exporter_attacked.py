@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -12,14 +14,16 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("prometheus_client", reason="the extra cowtrace[prometheus] is not installed")
 
-from command import PATIENCE, eventually
+from command import COWTRACE, PATIENCE, eventually
 from sources import writes
 
+from cowtrace.proc import descendants, runs
 from system.test_exporter import PAGES, expect, exported, go, page, total, working
 
 pytestmark = [
@@ -98,8 +102,7 @@ def test_a_storm_of_names_delays_no_scrape(groups: str) -> None:
             go(running)
             expect(running, "end")
         assert sum(forks) > 23 * SECONDS, "no storm"
-        assert sorted(took)[-2] < PATIENT, sorted(took)[-9:]
-        assert max(took) < 3 * PATIENT
+        assert max(took) < PATIENT, sorted(took)[-9:]
         read = total(url, "cowtrace_snapshot_timestamp_seconds")
         assert eventually(lambda: total(url, "cowtrace_snapshot_timestamp_seconds") > read)
         # What faults much has a label of its own, whatever storms.
@@ -164,6 +167,74 @@ def test_a_flood_of_connections_delays_no_scrape() -> None:
         assert len(took) >= 19  # one may be lost on its way
         assert sorted(took)[-2] < 2 * PATIENT, took
         assert resident_bytes(url) < 200 << 20
+
+
+def others(url: str) -> tuple[int, list[int]]:
+    """The exporter that this test started, and its other processes: a parent, and the server."""
+    found = descendants({os.getpid()})
+    parents = {pid: parent(pid) for pid in found}
+    (exporter,) = (pid for pid, above in parents.items() if above == os.getpid())
+    (keeper,) = (pid for pid, above in parents.items() if above == exporter)
+    return exporter, [keeper, *(pid for pid, above in parents.items() if above == keeper)]
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_what_reads_requests_holds_no_privileges() -> None:
+    with exported() as url:
+        page(url)
+        for pid in others(url)[1]:
+            status = Path(f"/proc/{pid}/status").read_text()
+            for field in ("CapPrm", "CapEff", "CapInh", "CapBnd", "CapAmb"):
+                assert f"\n{field}:\t{0:016x}\n" in status
+            assert "\nNoNewPrivs:\t1\n" in status
+            assert "\nSeccomp:\t2\n" in status
+            opened = [str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()]
+            assert not any("bpf" in each for each in opened), opened
+
+
+def test_a_server_that_ends_is_started_again() -> None:
+    with exported("--interval", "0.5") as url:
+        page(url)
+        server = others(url)[1][-1]
+        os.kill(server, signal.SIGKILL)
+
+        def scraped() -> bool:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                return "cowtrace_faults_total" in page(url)
+            return False
+
+        assert eventually(scraped)
+        assert others(url)[1][-1] != server
+
+
+def test_a_server_that_hangs_does_not_hang_the_tracer() -> None:
+    with exported("--interval", "0.1") as url:
+        exporter, (*_, server) = others(url)
+        os.kill(server, signal.SIGSTOP)
+        try:
+            time.sleep(2)  # more pages than wait for it
+            opened = len(list(Path(f"/proc/{exporter}/fd").iterdir()))
+            stopped = time.time()
+            time.sleep(1)
+            assert len(list(Path(f"/proc/{exporter}/fd").iterdir())) == opened
+        finally:
+            os.kill(server, signal.SIGCONT)
+        assert eventually(lambda: total(url, "cowtrace_snapshot_timestamp_seconds") > stopped)
+
+
+def test_a_tracer_that_is_killed_leaves_no_server() -> None:
+    command = [*COWTRACE, "export", "prometheus", "--listen", "127.0.0.1:0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        url = next(word for line in running.stderr for word in line.split() if "://" in word)
+        page(url)
+        left = others(url)[1]
+        running.kill()
+        running.wait(PATIENCE)
+        assert eventually(lambda: not any(runs(pid) for pid in left))
 
 
 def test_another_site_cannot_read_the_metrics_by_a_browser() -> None:

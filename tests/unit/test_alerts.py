@@ -19,7 +19,7 @@ pytest.importorskip("prometheus_client", reason="the extra cowtrace[prometheus] 
 from cowtrace.cli import main
 from cowtrace.model import FaultKind, Place
 from cowtrace.proc import Places
-from cowtrace.prometheus.metrics import Metrics, bpf_cost, own_state
+from cowtrace.prometheus.metrics import Metrics, bpf_cost, own_state, web_config
 
 TESTS = Path(__file__).with_name("alerts_test.yml")
 
@@ -73,7 +73,7 @@ def names() -> set[str]:
     metrics.add(replace(now, generations=(fork(),)))
     found = {
         sample.name
-        for family in (*metrics.collect(), *bpf_cost(1, 1), *own_state(1, 1, True))
+        for family in (*metrics.collect(), *bpf_cost(1, 1), *own_state(1, 1), web_config(True))
         for sample in family.samples
     }
     return found | {"process_cpu_seconds_total", "process_resident_memory_bytes", "up"}

@@ -21,7 +21,7 @@ from cowtrace.model import Completeness, FaultKind, Origin, Place, Process, Snap
 from cowtrace.proc import Places
 from cowtrace.prometheus.bounded_groups import REST, RETIRED, BoundedGroups
 from cowtrace.prometheus.changes import Changes
-from cowtrace.prometheus.metrics import Metrics, bpf_cost, own_state
+from cowtrace.prometheus.metrics import Metrics, bpf_cost, own_state, web_config
 
 Sample = dict[str, str]
 FAULTS, BYTES = "cowtrace_faults_total", "cowtrace_bytes_total"
@@ -327,7 +327,7 @@ def test_a_fork_that_was_looked_at_too_rarely_does_not_grow_yet() -> None:
 def test_the_age_of_the_counts_is_on_the_page() -> None:
     class Own:
         def collect(self) -> Any:
-            return own_state(1_800_000_000.5, 0.25, False)
+            return (*own_state(1_800_000_000.5, 0.25), web_config(False))
 
     found = scraped(Own())
     assert found["cowtrace_snapshot_timestamp_seconds"] == [({}, 1_800_000_000.5)]

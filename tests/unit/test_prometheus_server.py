@@ -11,6 +11,7 @@ import socket
 import ssl
 import statistics
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,9 +46,16 @@ def page() -> bytes:
 def served(
     host: str = "127.0.0.1", port: int = 0, config: WebConfig | None = None, page: Page = page
 ) -> Iterator[int]:
-    found = config or WebConfig()
-    with server.served(host, port, lambda: found, page) as bound:
-        yield bound
+    found, listener = config or WebConfig(), server.listening(host, port)
+    serving = server.Server(listener, lambda: found, page, host if is_loopback(host) else None)
+    thread = threading.Thread(target=serving.run)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        serving.stop()
+        thread.join()
+        listener.close()
 
 
 def raw(port: int, request: bytes) -> tuple[int, dict[str, str], bytes]:

@@ -1,0 +1,155 @@
+"""Serve the pages in a process of its own, which has none of the tracer's privileges.
+
+It reads what strangers send. And it answers at once, whatever the tracer does meanwhile: a storm
+of forks keeps that process busy for seconds. A page is handed over as a sealed copy in memory; if
+the server does not take it, it is dropped: the tracer waits for nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from ctypes import c_ulong
+
+from prometheus_client import generate_latest
+
+from cowtrace.errors import CowtraceError
+from cowtrace.libc import libc
+from cowtrace.prometheus.metrics import Family, web_config
+from cowtrace.prometheus.reloading import Reloading
+from cowtrace.prometheus.server import Server
+from cowtrace.prometheus.webconfig import WebConfig
+
+_PR_SET_PDEATHSIG = 1
+_AGAIN_SECONDS = 1.0  # after a server that ended
+
+
+class Pages:
+    """The tracer's end: what it writes here is served."""
+
+    def __init__(self, process: int, channel: socket.socket) -> None:
+        self._process, self._channel = process, channel
+
+    def publish(self, page: bytes) -> None:
+        """Serve this page from now on. Raises CowtraceError if the serving process has ended."""
+        fd = os.memfd_create("metrics")
+        try:
+            os.write(fd, page)
+            with suppress(BlockingIOError):
+                socket.send_fds(self._channel, [b"page"], [fd], socket.MSG_DONTWAIT)
+        except (BrokenPipeError, ConnectionResetError):
+            raise CowtraceError(
+                "the process that serves the metrics has ended",
+                hint="was it killed, or out of memory? start the exporter again",
+            ) from None
+        finally:
+            os.close(fd)
+
+
+@contextmanager
+def served(
+    listener: socket.socket,
+    loopback: str | None,
+    web: Reloading | None,
+    confine: Callable[[], None],
+) -> Iterator[Pages]:
+    """Serve at this listener until the block is left. `confine` gives up privileges.
+
+    Call it before probes are attached: the process must not have their descriptors.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the least: few pages wait
+    tracer = os.getpid()
+    process = os.fork()
+    if not process:
+        try:
+            ours.close()
+            _ends_with(tracer)
+            _keep_serving(listener, loopback, web, theirs, confine)
+        finally:
+            os._exit(1)
+    theirs.close()
+    listener.close()
+    try:
+        yield Pages(process, ours)
+    finally:
+        ours.close()
+        os.kill(process, signal.SIGKILL)  # its child ends with it
+        os.waitpid(process, 0)
+
+
+def _keep_serving(
+    listener: socket.socket,
+    loopback: str | None,
+    web: Reloading | None,
+    channel: socket.socket,
+    confine: Callable[[], None],
+) -> None:
+    """Serve in a child; start another one if it ends."""
+    # Ctrl-C and a service manager's SIGTERM go to all processes: the tracer ends this one.
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+    confine()
+    while True:
+        parent = os.getpid()
+        child = os.fork()
+        if not child:
+            try:
+                _ends_with(parent)
+                _serve(listener, loopback, web, channel)
+            except Exception as error:
+                sys.stderr.write(f"cowtrace: the server of the metrics failed: {error!r}\n")
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        time.sleep(_AGAIN_SECONDS)
+
+
+def _serve(
+    listener: socket.socket, loopback: str | None, web: Reloading | None, channel: socket.socket
+) -> None:
+    unprotected, page = WebConfig(), _received(channel)
+
+    def take() -> None:
+        nonlocal page
+        page = _received(channel)
+
+    def shown() -> bytes:
+        return page + generate_latest(_State(web)) if web else page
+
+    server = Server(listener, lambda: web.current if web else unprotected, shown, loopback)
+    server.on_readable(channel, take)
+    with web.refreshed() if web else nullcontext():
+        server.run()
+
+
+def _received(channel: socket.socket) -> bytes:
+    """The next page; waits for it. Ends this process when the tracer has gone."""
+    _, fds, _, _ = socket.recv_fds(channel, 16, 1)
+    if not fds:
+        os._exit(0)
+    with open(fds[0], "rb") as file:  # noqa: PTH123
+        file.seek(0)
+        return file.read()
+
+
+class _State:
+    """A registry of whether the web config is in use."""
+
+    def __init__(self, web: Reloading) -> None:
+        self._web = web
+
+    def collect(self) -> Iterator[Family]:
+        yield web_config(self._web.good)
+
+
+def _ends_with(parent: int) -> None:
+    """Have the kernel end this process when its parent ends."""
+    libc().prctl(_PR_SET_PDEATHSIG, *map(c_ulong, (signal.SIGKILL, 0, 0, 0)))
+    if os.getppid() != parent:
+        os._exit(1)
