@@ -56,9 +56,7 @@ def attach(
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
     """Print `what` on stderr once if the work takes longer than 2 seconds."""
-    # A copy: while BCC compiles, descriptor 2 is a file that collects BCC's messages.
-    stderr = os.dup(2)
-    timer = threading.Timer(_PATIENCE_SECONDS, os.write, (stderr, f"cowtrace: {what}\n".encode()))
+    timer = threading.Timer(_PATIENCE_SECONDS, os.write, (2, f"cowtrace: {what}\n".encode()))
     timer.daemon = True
     # The thread exists for a moment after join(). It must not receive a signal that is held by
     # then, as SIGCHLD is in `cowtrace run`: so it starts with all signals blocked.
@@ -70,4 +68,3 @@ def waiting(what: str) -> Iterator[None]:
     finally:
         timer.cancel()
         timer.join()
-        os.close(stderr)

@@ -1,19 +1,18 @@
-"""Compile the BPF sources and name addresses with BCC, which no other module imports."""
+"""Compile the BPF sources with BCC, in a child process: no other module imports BCC."""
 
 from __future__ import annotations
 
 import ctypes
-import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from cowtrace import child
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.programs import map_spec
-from cowtrace.libc import libc
 from cowtrace.shipped import bpf_dir
 from cowtrace.tracer.bytecode import Bytecode, with_kfuncs, with_maps
 
@@ -44,21 +43,36 @@ def _expanded(folder: Path, name: str) -> Iterator[str]:
 
 
 def compile_source(text: str, flags: Sequence[str]) -> Bytecode:
-    """Compile a source. Raises CompileError; CowtraceError when BCC is missing."""
+    """Compile a source. Raises CompileError; CowtraceError when BCC is missing.
+
+    In a child process: the compiler needs 100 MB, BCC closes descriptors as it sees fit, and
+    neither its environment nor its messages are to be seen elsewhere.
+    """
+    # BCC reads its "kernel headers" from here: a handful of stubs, see bpf/bcc-headers.
+    environ = {"BCC_KERNEL_SOURCE": str(bpf_dir() / "bcc-headers"), "PATH": "/usr/bin:/bin"}
+    ended = subprocess.run(
+        child.command(__name__, *flags),
+        input=text.encode(),
+        capture_output=True,
+        check=False,
+        env=environ,
+    )
+    if ended.returncode == 0:
+        return Bytecode.from_bytes(ended.stdout)
+    said = ended.stderr.decode(errors="replace").splitlines()
+    if ended.returncode == EXIT_NO_PLAN:
+        raise _missing()
+    errors = (line for line in said if "error:" in line)
+    raise CompileError(next(errors, said[-1] if said else f"exit code {ended.returncode}"))
+
+
+def main() -> None:
+    """The child: the source on stdin, its flags as arguments, the bytecode on stdout."""
     bpf_class = _import_bcc()
     bpf = bpf_class.__new__(bpf_class)
     bpf._trace_autoload = lambda: None  # or BCC loads and attaches programs by their names
-    with _stderr_to_file() as log:
-        try:
-            bpf.__init__(text=text, cflags=flags)
-            return _taken_from(bpf)
-        except Exception as error:  # BCC raises bare Exception for every failure
-            errors = (line for line in log().splitlines() if "error:" in line)
-            raise CompileError(next(errors, str(error))) from None
-        finally:
-            with suppress(AttributeError):  # it failed before there was anything to clean up
-                bpf.cleanup()
-            libc().malloc_trim(0)  # give back what the compiler used
+    bpf.__init__(text=sys.stdin.read(), cflags=sys.argv[1:])
+    sys.stdout.buffer.write(_taken_from(bpf).to_bytes())
 
 
 def _taken_from(bpf: Any) -> Bytecode:
@@ -83,49 +97,24 @@ def _taken_from(bpf: Any) -> Bytecode:
     )
 
 
-def symbol(address: int, pid: int | None) -> tuple[str, str]:
-    """(function, module's file name) of an address; pid None: the kernel's. Empty: unknown."""
-    bpf = _import_bcc()
-    if pid is None:
-        return bpf.ksym(address).decode(errors="backslashreplace"), "[kernel]"
-    name: bytes = bpf.sym(address, pid, show_module=True)
-    function, _, module = name.decode(errors="backslashreplace").rpartition(" [")
-    return function or module, module.removesuffix("]") if function else ""
-
-
-@cache  # symbol() is called by the thousand
 def _import_bcc() -> Any:
-    """BCC's class BPF. Raises CowtraceError when it is not installed."""
-    # BCC reads its "kernel headers" from here: a handful of stubs, see bpf/bcc-headers.
-    os.environ["BCC_KERNEL_SOURCE"] = str(bpf_dir() / "bcc-headers")
-    missing = CowtraceError(
+    """BCC's class BPF. Exits with EXIT_NO_PLAN when it is not installed."""
+    try:
+        import bcc
+
+        return bcc.BPF
+    except (ImportError, AttributeError):
+        sys.exit(EXIT_NO_PLAN)
+
+
+def _missing() -> CowtraceError:
+    return CowtraceError(
         "BCC's Python module is missing",
         hint="apt install python3-bpfcc (PyPI's bcc is another program); "
         "a venv needs --system-site-packages",
         exit_code=EXIT_NO_PLAN,
     )
-    try:
-        import bcc
-    except ImportError:
-        raise missing from None
-    if not hasattr(bcc, "BPF"):
-        raise missing
-    return bcc.BPF
 
 
-@contextmanager
-def _stderr_to_file() -> Iterator[Any]:
-    """Catch what C libraries write to stderr; yields a function that reads it."""
-    saved = os.dup(2)
-    with os.fdopen(os.memfd_create("stderr"), "r+b") as file:
-
-        def written() -> str:
-            file.seek(0)
-            return file.read().decode(errors="replace")
-
-        os.dup2(file.fileno(), 2)
-        try:
-            yield written
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
+if __name__ == "__main__":
+    main()
