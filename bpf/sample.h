@@ -23,7 +23,7 @@ struct sampling {
 	u32 copies;	/* since the last sample */
 };
 BPF_PERCPU_ARRAY(samplings, struct sampling, 1);
-#define SAMPLES_PER_RATE 128	/* after as many samples, the rate is halved */
+#define SAMPLES_PER_RATE 32	/* after as many samples, the rate is halved */
 
 /*
  * task_pt_regs(): at the end of the kernel stack, before two words of padding on

@@ -24,7 +24,7 @@ _DETAIL_SIZES = {
     "MAX_MAPPINGS": 1 << 15,
     "MAX_STACKS": 1 << 14,
     "EVENT_PAGES": 1 << 10,
-    "SAMPLE_PAGES": 1 << 13,
+    "SAMPLE_PAGES": 1 << 11,
 }
 NO_FILTER = Filter()
 

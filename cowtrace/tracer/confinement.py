@@ -84,10 +84,10 @@ class Needs:
     publishes: bool = False  # hands pages to another process
 
 
-def confine(map_fd: int, needs: Needs, *, names_stacks: bool) -> None:
+def confine(map_fd: int, needs: Needs, *, names_stacks: bool, names_mappings: bool) -> None:
     """For good. `map_fd`: any BPF map. Raises CowtraceError if the kernel refuses."""
     kept = _kept(map_fd, needs)
-    if names_stacks:
+    if names_stacks or names_mappings:
         kept.update(_NAMING)
     # Maps are read by a real-time thread (see realtime), which took CAP_SYS_NICE until now.
     with suppress(ValueError, OSError):

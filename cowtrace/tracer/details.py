@@ -5,18 +5,22 @@ Names are resolved when first seen: a process may have ended by the next round.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from cowtrace import model
 from cowtrace.model import COPIES, DetailRow, FaultKind, MappingType, Origin, Source, Stack
 from cowtrace.tracer import abi
 from cowtrace.tracer.generations import Generations
+from cowtrace.tracer.process_files import in_time, mapped_path
 from cowtrace.tracer.rounds import Round
 
 _NOTHING = abi.DetailSum(0, 0, 0)
+# A traced process can make mappings and stacks without end. Of the sums beyond these, mapping and
+# stack are unknown.
+_MOST_OF_A_PROCESS = 1 << 14
+_MOST = 1 << 16
 
 
 @dataclass(slots=True)
@@ -40,6 +44,8 @@ class DetailLedger:
         self._stack = stack
         self._accounts: dict[int, _Account] = {}
         self._ended: list[DetailRow] = []
+        self._kept = 0  # sums of all processes
+        self.folded = 0  # sums that lost their mapping and stack
         self.generations = Generations(page_bytes)
 
     def add(self, raw: Round) -> None:
@@ -51,6 +57,8 @@ class DetailLedger:
             if key.kind in COPIES:
                 self.generations.add_copied(key.generation, key.tgid, counted.bytes)
             account = self._accounts.setdefault(key.tgid, _Account())
+            if key not in account.sums:
+                key = self._bounded(account, key)
             before = account.sums.get(key, _NOTHING)
             account.sums[key] = abi.DetailSum(
                 before.faults + abi.signed(counted.faults),
@@ -77,6 +85,7 @@ class DetailLedger:
             for key in [key for key in account.sums if key.generation in gone]:
                 del account.sums[key]
                 account.rows.pop(key, None)
+        self._kept = sum(len(account.sums) for account in self._accounts.values())
 
     def rows(self) -> tuple[DetailRow, ...]:
         """Sums since attach; those of ended processes first."""
@@ -88,6 +97,14 @@ class DetailLedger:
         account = self._accounts.get(pid)
         seen = account.mappings.get(start) if account else None
         return seen[1] if seen else None
+
+    def _bounded(self, account: _Account, key: abi.DetailKey) -> abi.DetailKey:
+        """A new key, without mapping and stack if there are too many."""
+        if len(account.sums) >= _MOST_OF_A_PROCESS or self._kept >= _MOST:
+            self.folded += 1
+            key = key._replace(mapping=0, user_stack=0, kernel_stack=0)
+        self._kept += key not in account.sums
+        return key
 
     def _refer(self, account: _Account, key: abi.DetailKey, raw: Round) -> None:
         """Resolve what a key refers to, while the process lives."""
@@ -129,10 +146,9 @@ def as_mapping(pid: int, start: int, raw: abi.Mapping) -> model.Mapping:
     """struct mapping of bpf/cow.h as a value; a file's whole path while the process lives."""
     name = raw.name.partition(b"\0")[0]
     if raw.type in (MappingType.FILE, MappingType.HUGETLB):
-        with suppress(OSError):
-            path = os.readlink(b"/proc/%d/map_files/%x-%x" % (pid, start, raw.end))  # noqa: PTH115 - bytes
-            if path.removesuffix(b" (deleted)").endswith(name):
-                name = path
+        path = in_time(partial(mapped_path, pid, start, raw.end))
+        if path and path.removesuffix(b" (deleted)").endswith(name):
+            name = path
     return model.Mapping(
         start=start,
         end=raw.end,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from cowtrace.model import Completeness
 
@@ -28,12 +28,16 @@ COUNTERS = (
 LOST = ("return missed", "entry missed", "slot taken", "sums full", "check failed")
 # Runs that the kernel skipped: of programs that count a fault alone, and of entries of pairs.
 SKIPPED_PROGRAMS, SKIPPED_ENTRIES = "program busy", "entry skipped"
+NO_COUNTS: Mapping[str, int] = {}
 
 
-def completeness(counters: Iterable[int], baseline: Iterable[int]) -> Completeness:
+def completeness(
+    counters: Iterable[int], baseline: Iterable[int], unnamed: Mapping[str, int] = NO_COUNTS
+) -> Completeness:
     """What was lost since `baseline`, read when the last probe was attached.
 
-    Both are `enum counter`, then the two counts of skipped runs.
+    Both are `enum counter`, then the two counts of skipped runs. `unnamed`: stacks that could not
+    be named, by cause.
     """
     names = (*COUNTERS, SKIPPED_PROGRAMS, SKIPPED_ENTRIES)
     since = {name: now - then for name, now, then in zip(names, counters, baseline, strict=True)}
@@ -42,5 +46,5 @@ def completeness(counters: Iterable[int], baseline: Iterable[int]) -> Completene
     return Completeness(
         lost=sum(since[name] for name in (*LOST, SKIPPED_PROGRAMS)),
         checked=since["checked"] - since["check failed"],
-        detail=tuple((n, c) for n, c in since.items() if c and n != "checked"),
+        detail=tuple((n, c) for n, c in (*since.items(), *unnamed.items()) if c and n != "checked"),
     )

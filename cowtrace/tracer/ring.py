@@ -11,10 +11,11 @@ _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, cty
 
 
 class Ring:
-    """Reads the ring buffer with that file descriptor."""
+    """Reads the ring buffer with that file descriptor, at most `most` records at a time."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, most: int = 1 << 16) -> None:
         self._lib = libbpf()
+        self._most = most
         self._batch: list[bytes] = []
         self._callback = _CALLBACK(self._take)  # a reference: the library calls it
         self._ring = self._lib.ring_buffer__new(fd, self._callback, None, None)
@@ -37,4 +38,4 @@ class Ring:
 
     def _take(self, _context: int, data: int, size: int) -> int:
         self._batch.append(ctypes.string_at(data, size))
-        return 0
+        return -(len(self._batch) >= self._most)  # a negative value ends the library's loop

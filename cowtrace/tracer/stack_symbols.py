@@ -1,35 +1,33 @@
-"""Name the frames of stacks: by BCC's symbol cache (ELF, debug files) and perf maps."""
+"""Name the frames of stacks: by the process, or by those it was forked from if it has ended."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from cowtrace.model import Stack, StackFrame
 from cowtrace.tracer import abi
-from cowtrace.tracer.perf_maps import PerfMaps
+from cowtrace.tracer.symbolizer import Identity, Symbolizer
 
-_UNKNOWN = "[unknown]"
-_PYTHON = "py::"  # of CPython's perf trampolines
 _MOST_ANCESTORS = 16  # whose symbols name a child's frames
+_MOST_FRAMES = 1 << 17  # of different stacks; a traced process can make stacks without end
+REST: Stack = (StackFrame("[rest]", "", 0),)
 
 
 class Symbols:
-    """Names stacks. `addresses` reads one by its id; `symbol` names an address of a process."""
+    """Names stacks. `addresses` reads one by its id."""
 
     def __init__(
-        self,
-        addresses: Callable[[int], tuple[int, ...] | None],
-        symbol: Callable[[int, int | None], tuple[str, str]],
+        self, addresses: Callable[[int], tuple[int, ...] | None], symbolizer: Symbolizer
     ) -> None:
         self._addresses = addresses
-        self._symbol = symbol
-        self._perf_maps = PerfMaps()
-        # Caches of one round, which `processes` identifies: most stacks share a few addresses.
+        self._symbolizer = symbolizer
+        # The round, which `processes` identifies, and what was found in it.
         self._round: Mapping[int, abi.Process] | None = None
-        self._owners: dict[int, int | None] = {}
-        self._seen: set[tuple[int, int]] = set()  # owners, and when they were started
-        self._names: dict[tuple[int, tuple[int, ...]], tuple[str, str]] = {}
+        self._stacks: dict[Stack, Stack] = {}  # each once: forked processes share most
+        self._frames = 0  # in them
+        self.folded = 0  # stacks that are `[rest]`
+        self._families: dict[int, tuple[tuple[Identity, ...], int | None]] = {}
 
     def stack(
         self, number: int, pid: int | None, processes: Mapping[int, abi.Process]
@@ -42,67 +40,53 @@ class Symbols:
         addresses = self._addresses(number)
         if addresses is None:
             return None
-        return self.named(addresses, pid, processes)
+        if pid is None:
+            return self._once(self._symbolizer.kernel_stack(addresses))
+        return self._once(self._symbolizer.user_stack(addresses, *self._family(pid, processes)))
 
-    def named(
-        self, addresses: tuple[int, ...], pid: int | None, processes: Mapping[int, abi.Process]
+    def unwound(
+        self,
+        registers: Sequence[int],
+        stack: bytes,
+        pid: int,
+        processes: Mapping[int, abi.Process],
     ) -> Stack:
-        """The first address is the instruction pointer, the others are return addresses."""
-        owner = pid if pid is None else self.owner(pid, processes)
-        family = () if pid is None else _forked_from(pid, processes)
-        # A call can be the last instruction of a function: look up the call, not what follows it.
-        places = (address - (index > 0) for index, address in enumerate(addresses))
-        names = (self._name(place, family, owner) for place in places)
-        return tuple(
-            StackFrame(symbol, module, address)
-            for (symbol, module), address in zip(names, addresses, strict=True)
-        )
+        """The frames of struct pt_regs and what was copied of the stack, from its pointer on."""
+        family, living = self._family(pid, processes)
+        return self._once(self._symbolizer.user_stack(registers, family, living, stack))
 
-    def owner(self, pid: int, processes: Mapping[int, abi.Process]) -> int | None:
-        """The process itself, or the nearest living ancestor whose memory it was forked from.
+    def _once(self, stack: Stack) -> Stack:
+        """The same stack of before, if there was one; REST when there are too many."""
+        if stack not in self._stacks:
+            if self._frames >= _MOST_FRAMES:
+                self.folded += 1
+                return REST
+            self._stacks[stack] = stack
+            self._frames += len(stack)
+        return self._stacks[stack]
 
-        If none lives: the nearest one that was named before, since BCC caches its symbols.
-        """
+    def _family(
+        self, pid: int, processes: Mapping[int, abi.Process]
+    ) -> tuple[tuple[Identity, ...], int | None]:
+        """A process and those it was forked from; the index of the nearest that lives."""
         if processes is not self._round:
             self._round = processes
-            self._owners.clear()
-            self._names.clear()
-        if pid not in self._owners:
+            self._families.clear()
+            self._symbolizer.new_round()
+        if pid not in self._families:
             family = _forked_from(pid, processes)
-            owner = next((pid for pid in family if has_memory(pid)), None)
-            if owner is not None:
-                self._seen.add((owner, _start_ns(owner, processes)))
-            else:
-                seen = (p for p in family if (p, _start_ns(p, processes)) in self._seen)
-                owner = next(seen, None)
-            self._owners[pid] = owner
-        return self._owners[pid]
-
-    def is_trampoline(self, address: int, pid: int, processes: Mapping[int, abi.Process]) -> bool:
-        """Whether it lies in one of CPython's perf trampolines."""
-        return self._runtime_name(address, _forked_from(pid, processes)).startswith(_PYTHON)
-
-    def _name(self, address: int, family: tuple[int, ...], owner: int | None) -> tuple[str, str]:
-        """(function, module); no family: the kernel's."""
-        key = address, family
-        if key not in self._names:
-            symbol, module = "", ""
-            if not family or owner is not None:
-                symbol, module = self._symbol(address, owner)
-            if symbol in ("", _UNKNOWN):
-                symbol = self._runtime_name(address, family) or _UNKNOWN
-            self._names[key] = symbol, module
-        return self._names[key]
-
-    def _runtime_name(self, address: int, family: tuple[int, ...]) -> str:
-        """The name of code that a runtime generated, in this process or before it was forked."""
-        names = (self._perf_maps.name(pid, address) for pid in family)
-        return next((name for name in names if name), "")
+            living = next((i for i, each in enumerate(family) if has_memory(each)), None)
+            identities = tuple((each, _start_ns(each, processes)) for each in family)
+            self._families[pid] = identities, living
+        return self._families[pid]
 
 
 def has_memory(pid: int) -> bool:
-    """Whether the process lives: its files and its layout can be read."""
-    return Path("/proc", str(pid), "maps").exists()
+    """Whether the process lives, and is no zombie: its files and its layout can be read."""
+    try:
+        return not Path("/proc", str(pid), "statm").read_bytes().startswith(b"0 ")
+    except OSError:
+        return False
 
 
 def _start_ns(pid: int, processes: Mapping[int, abi.Process]) -> int:

@@ -9,8 +9,7 @@ from cowtrace import model
 from cowtrace.kernel.facts import KernelFacts
 from cowtrace.kernel.plan import ProbePlan
 from cowtrace.model import Event, Snapshot
-from cowtrace.tracer import abi
-from cowtrace.tracer.compiler import symbol
+from cowtrace.tracer import abi, process_files
 from cowtrace.tracer.confinement import Needs, confine
 from cowtrace.tracer.details import DetailLedger, as_mapping
 from cowtrace.tracer.events import Events
@@ -20,6 +19,7 @@ from cowtrace.tracer.losses import completeness
 from cowtrace.tracer.rounds import Round, Rounds
 from cowtrace.tracer.samples import Samples
 from cowtrace.tracer.stack_symbols import Symbols
+from cowtrace.tracer.symbolizer import Symbolizer
 
 
 class Tracer:
@@ -35,7 +35,8 @@ class Tracer:
         details = "DETAILS" in plan.defines
         self._rounds = Rounds(loaded.maps, cells=cells, page_faults=totals, details=details)
         self._ledger = Ledger(plan, page_faults=totals)
-        symbols = Symbols(self._rounds.stack, symbol)
+        self._symbolizer = Symbolizer(kernel="kernel-stack" in plan.details)
+        self._symbols = symbols = Symbols(self._rounds.stack, self._symbolizer)
         self._details = DetailLedger(facts.page_bytes, symbols.stack)
         self._events: Events | None = None
         if "EVENTS" in plan.defines:
@@ -70,7 +71,7 @@ class Tracer:
             kernel=self._facts.release,
             page_bytes=self._facts.page_bytes,
             processes=self._ledger.processes(),
-            completeness=completeness(self._counters(), self._baseline),
+            completeness=completeness(self._counters(), self._baseline, self._unnamed()),
             unseen=self.probe_plan.unseen,
             details=self._details.rows(),
             generations=self._details.generations.all(),
@@ -100,8 +101,15 @@ class Tracer:
 
     def confine(self, needs: Needs) -> None:
         """Give up, for good and for this whole process, what only attaching takes."""
-        names_stacks = "SAMPLES" in self.probe_plan.defines or "stack" in self.probe_plan.details
-        confine(self._loaded.maps["rounds"], needs, names_stacks=names_stacks)
+        process_files.rest()
+        details = self.probe_plan.details
+        confine(
+            self._loaded.maps["rounds"],
+            needs,
+            names_stacks="SAMPLES" in self.probe_plan.defines
+            or not details.isdisjoint(("stack", "kernel-stack")),
+            names_mappings="mapping" in details,
+        )
 
     def close(self) -> None:
         """Detach and unload. Idempotent."""
@@ -109,6 +117,7 @@ class Tracer:
             self._events.close()
         if self._samples:
             self._samples.close()
+        self._symbolizer.close()
         self._loaded.close()
 
     def __enter__(self) -> Tracer:
@@ -127,6 +136,13 @@ class Tracer:
             return seen
         found = self._rounds.mapping(pid, start)
         return as_mapping(pid, start, found) if found else None
+
+    def _unnamed(self) -> dict[str, int]:
+        folded = self._symbols.folded + (self._samples.folded if self._samples else 0)
+        return self._symbolizer.causes | {
+            "stacks folded": folded,
+            "details folded": self._details.folded,
+        }
 
     def _counters(self) -> tuple[int, ...]:
         return (*self._rounds.counters(), *self._loaded.skipped_runs())

@@ -6,6 +6,7 @@ with a traceback, and exit code 77, at the first exception that is no answer and
 
 from __future__ import annotations
 
+import os
 import struct
 import sys
 import tempfile
@@ -25,7 +26,7 @@ with atheris.instrument_imports(include=["cowtrace"], enable_loader_override=Fal
     from cowtrace.errors import CowtraceError
     from cowtrace.kernel import kallsyms as kernel_symbols
     from cowtrace.kernel.btf import Btf
-    from cowtrace.tracer import perf_maps
+    from cowtrace.symbolizer.perf_map import PerfMap
     from cowtrace.tracer.bytecode import Bytecode, with_kfuncs, with_maps
     from cowtrace.workloads.oracles.proc_files import smaps_sizes
 
@@ -57,9 +58,10 @@ def btf(data: bytes) -> None:
 
 
 def perf_map(data: bytes) -> None:
-    found = perf_maps._parse(len(data), data)
-    for start in found.starts[:9]:
-        perf_maps.PerfMaps._lookup(found, start)
+    found = PerfMap(os.open(put(data), os.O_RDONLY))
+    for address in (0, 0x7F00, 1 << 63):
+        found.name(address)
+    found.close()
 
 
 def kallsyms(data: bytes) -> None:

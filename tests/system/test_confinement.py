@@ -39,7 +39,7 @@ NAMING = {"CAP_SYS_PTRACE", "CAP_CHECKPOINT_RESTORE", "CAP_DAC_READ_SEARCH"}
 LIVE: dict[str, set[str]] = {
     "top --json 0.5": set(),
     "top --json --by cgroup 0.5": set(),
-    "maps --json 0.5": set(),
+    "maps --json 0.5": NAMING,
     "forks --json 0.5": set(),
     "latency --json 0.5": set(),
     "snoop --json": set(),

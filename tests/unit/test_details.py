@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from cowtrace.model import FaultKind, MappingType, Source, Stack, StackFrame
-from cowtrace.tracer import abi
+from cowtrace.tracer import abi, details
 from cowtrace.tracer.details import DetailLedger, as_mapping
 from cowtrace.tracer.rounds import Details, Round
 
@@ -140,3 +140,15 @@ def test_what_counted_to_forks_and_processes_that_ended_can_be_forgotten() -> No
     assert [(row.generation, row.faults) for row in book.rows()] == [(2, 23)]
     book.add(counts({key(generation=6): (1, PAGE, 0)}, generations={6: alive}))
     assert [(row.generation, row.faults) for row in book.rows()] == [(2, 24)]
+
+
+def test_mappings_without_end_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(details, "_MOST_OF_A_PROCESS", 3)
+    monkeypatch.setattr(details, "_MOST", 5)
+    book = DetailLedger(PAGE, no_stack)
+    for pid, at in ((1, 1), (1, 2), (1, 3), (1, 4), (2, 1), (1, 1), (2, 2), (2, 1)):
+        book.add(counts({key(pid=GONE + pid, mapping=at): (1, PAGE, 0)}))
+    assert sum(row.faults for row in book.rows()) == 8
+    # Of process 1 the fourth mapping is one too many, of process 2 the second: five are kept.
+    assert len(book.rows()) == 6
+    assert book.folded == 2

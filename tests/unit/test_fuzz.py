@@ -5,6 +5,7 @@ A short run by itself; `make fuzz` tries COWTRACE_FUZZ cases of each.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import suppress
 from functools import cache
@@ -22,7 +23,9 @@ from cowtrace import cli, errors, text, tracer
 from cowtrace.cli import cgroups
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel import kallsyms
-from cowtrace.tracer import perf_maps
+from cowtrace.symbolizer.mapped_file import MappedFile
+from cowtrace.symbolizer.memory_map import MemoryMap
+from cowtrace.symbolizer.perf_map import PerfMap
 from cowtrace.tracer.bytecode import Bytecode
 
 CODES = {value for name, value in vars(errors).items() if name.startswith("EXIT_")} | {0}
@@ -96,11 +99,30 @@ def test_a_recording_of_other_values(
 @fuzzed
 @given(st.one_of(st.binary(), st.text().map(str.encode)), st.integers(0, 2**64))
 def test_a_perf_map(content: bytes, address: int) -> None:
-    found = perf_maps._parse(len(content), content)
-    assert len(found.starts) == len(found.entries)
-    assert list(found.starts) == sorted(set(found.starts))
-    name = perf_maps.PerfMaps._lookup(found, address)
-    assert name is None or name.encode()  # no lone surrogates
+    found = PerfMap(memory_file(content))
+    assert isinstance(found.name(address).encode(), bytes)  # no lone surrogates
+    found.close()
+
+
+@fuzzed
+@given(st.binary(max_size=300))
+def test_mappings_of_a_process(content: bytes) -> None:
+    MemoryMap(content).at(0x1000)
+
+
+@fuzzed
+@given(st.one_of(st.binary(), st.binary().map(lambda rest: b"\x7fELF\x02\x01" + rest)))
+def test_the_head_of_a_mapped_file(content: bytes) -> None:
+    with suppress(ValueError, OSError):
+        file = MappedFile(memory_file(content), lambda build_id: None)
+        file.virtual_address(0)
+        file.close()
+
+
+def memory_file(content: bytes) -> int:
+    fd = os.memfd_create("input")
+    os.pwrite(fd, content, 0)
+    return fd
 
 
 @fuzzed

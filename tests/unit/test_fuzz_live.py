@@ -12,7 +12,6 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from fuzzing import SPELLS, fuzzed, hostile, scratch, spelled, spelled_bytes
 from hypothesis import given
 from hypothesis import strategies as st
 from snapshots import calls, detail, process, snapshot
+from symbolizing import open_by_path, traced
 
 from cowtrace import proc as procfs
 from cowtrace.analysis.forks import fork_rows
@@ -35,16 +35,26 @@ from cowtrace.machine import detail_objects as detaillines
 from cowtrace.machine import objects as jsonlines
 from cowtrace.machine.csv import CsvLines
 from cowtrace.machine.stacks import write_folded, write_speedscope
-from cowtrace.model import FaultKind, MappingType, Origin, Place, Snapshot, Source
+from cowtrace.model import (
+    FaultKind,
+    MappingType,
+    Origin,
+    Place,
+    Snapshot,
+    Source,
+    Stack,
+    StackFrame,
+)
 from cowtrace.prometheus.metrics import Metrics
+from cowtrace.symbolizer import unwind
+from cowtrace.symbolizer.libdw import libdw
 from cowtrace.terminal import forks, mappings, processes, stacks
 from cowtrace.terminal.events import EventLines
 from cowtrace.terminal.screen import PlainScreen
-from cowtrace.tracer import abi, bpf_maps, unwind
+from cowtrace.tracer import abi, bpf_maps
 from cowtrace.tracer.details import DetailLedger
 from cowtrace.tracer.events import Events
 from cowtrace.tracer.ledger import Ledger
-from cowtrace.tracer.libdw import libdw
 from cowtrace.tracer.rounds import Details, Round
 from cowtrace.tracer.stack_symbols import Symbols
 from cowtrace.workloads.oracles.proc_files import smaps_sizes
@@ -111,8 +121,19 @@ def counted(made: dict[str, Any]) -> Round:
     )
 
 
-def frames(number: int, names: list[str]) -> Callable[[int, int | None], tuple[str, str]]:
-    return lambda address, pid: (names[address % len(names)], names[number % len(names)])
+class Named:
+    """A symbolizer that knows a few names."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+
+    def new_round(self) -> None: ...
+
+    def kernel_stack(self, addresses: tuple[int, ...]) -> Stack:
+        return tuple(StackFrame(self._names[at % len(self._names)], "", at) for at in addresses)
+
+    def user_stack(self, addresses: tuple[int, ...], family: object, living: object) -> Stack:
+        return self.kernel_stack(addresses)
 
 
 @fuzzed
@@ -128,7 +149,7 @@ def test_what_the_maps_hold(
     """Records -> ledgers -> snapshot -> every view and every format of it."""
     live = ProbePlan(plan, (), {}, frozenset(), ())  # type: ignore[arg-type]
     ledger = Ledger(live)
-    symbols = Symbols(lambda number: (number, number + 1), frames(len(names), names))
+    symbols = Symbols(lambda number: (number, number + 1), Named(names))  # type: ignore[arg-type]
     details = DetailLedger(PAGE, symbols.stack)
     before = shown = None
     for raw in map(counted, made):
@@ -272,7 +293,7 @@ def own_code() -> tuple[int, ...]:
 
 @functools.cache
 def unwinder() -> unwind.Unwinder:
-    return unwind.Unwinder(os.getpid())
+    return unwind.Unwinder(traced(os.getpid()))
 
 
 @fuzzed
@@ -296,7 +317,7 @@ def test_a_dump_of_any_stack(data: st.DataObject) -> None:
     regs[16] = data.draw(code)
     dump = unwind.Dump(tuple(regs), b"".join(word.to_bytes(8, "little") for word in stack))
     trampoline = data.draw(st.booleans())
-    found = unwinder().addresses(dump, lambda address: trampoline)
+    found = unwinder().addresses(dump, lambda address: trampoline, open_by_path)
     assert found[0] == regs[16]
     assert 1 <= len(found) <= 128
     assert all(0 <= address < 2**64 for address in found)

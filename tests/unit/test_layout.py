@@ -83,7 +83,8 @@ def test_each_c_library_is_loaded_by_one_module() -> None:
         "kernel/libbpf.py": ['"libbpf.so.1"'],
         "sandbox.py": ['"libseccomp.so.2"'],
         "tracer/kprobes.py": ['"libbcc_bpf.so.0"'],
-        "tracer/libdw.py": ['"libdw.so.1"'],
+        "symbolizer/demangle.py": ['"libstdc++.so.6"'],
+        "symbolizer/libdw.py": ['"libdw.so.1"'],
     }
 
 

@@ -1,4 +1,4 @@
-"""Samples that arrive add up by their stack; unwinders of few processes stay open."""
+"""Samples that arrive add up by their stack."""
 
 from __future__ import annotations
 
@@ -10,34 +10,15 @@ import pytest
 from cowtrace.model import FaultKind, Origin, Source
 from cowtrace.tracer import abi, samples
 from cowtrace.tracer.samples import Samples
+from cowtrace.tracer.stack_symbols import REST
 
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> Samples:
-    """One whose stacks are all the same, and whose processes all live."""
-    FakeUnwinder.made = {}
+    """One whose stacks are all the same."""
     monkeypatch.setattr(samples, "Ring", Mock())
-    monkeypatch.setattr(samples, "has_memory", lambda pid: True)
-    monkeypatch.setattr(samples, "Unwinder", FakeUnwinder)
-    symbols: Any = Mock(owner=lambda pid, processes: pid, named=lambda *_: ())
+    symbols: Any = Mock(unwound=lambda *_: ())
     return Samples(3, symbols, lambda pid, start: None, lambda number: number, 4096)
-
-
-class FakeUnwinder:
-    made: dict[int, FakeUnwinder]
-
-    def __init__(self, pid: int) -> None:
-        self.closed = False
-        type(self).made[pid] = self
-
-    def is_mapped(self, address: int) -> bool:
-        return True
-
-    def addresses(self, dump: object, is_trampoline: object) -> tuple[int, ...]:
-        return (23,)
-
-    def close(self) -> None:
-        self.closed = True
 
 
 def record(pid: int, faults: int) -> bytes:
@@ -58,9 +39,13 @@ def test_samples_of_one_stack_stand_for_all_their_faults(read: Samples) -> None:
     ]
 
 
-def test_the_unwinder_that_was_not_used_for_longest_is_closed(read: Samples) -> None:
-    pids = list(range(1, samples._MOST_UNWINDERS + 1))
-    for pid in (*pids, 1, 99):  # the first is used once more
-        read._add(record(pid, 1), {})
-    closed = [pid for pid, each in FakeUnwinder.made.items() if each.closed]
-    assert closed == [2]
+def test_stacks_without_end_take_bounded_memory(
+    read: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(samples, "_MOST_ROWS", 5)
+    for pid in range(1, 12):
+        read._add(record(pid, 2), {})
+    assert [row.pid for row in read.rows()] == [1, 2, 3, 4, 5, 0]
+    assert sum(row.faults for row in read.rows()) == 22
+    assert read.rows()[-1].user_stack == REST
+    assert read.folded == 6

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Sequence
+from typing import Any
 
-from cowtrace.model import StackFrame
-from cowtrace.tracer import abi
-from cowtrace.tracer.stack_symbols import Symbols
+import pytest
+
+from cowtrace.model import Stack, StackFrame
+from cowtrace.tracer import abi, stack_symbols
+from cowtrace.tracer.stack_symbols import REST, Symbols, has_memory
 
 GONE = 4_000_000_000  # no pid
 GONE_TOO = GONE + 1
@@ -17,62 +21,85 @@ def process(parent: int, created_by: int) -> abi.Process:
     return abi.Process(parent, 1, 1, created_by, 0, b"worker")
 
 
-def names(address: int, pid: int | None) -> tuple[str, str]:
-    return ("", "") if address == 12 else (f"f{address}", str(pid))
+class Noted:
+    """A symbolizer that only notes what it is asked."""
+
+    def __init__(self) -> None:
+        self.rounds = 0
+        self.asked: list[tuple[object, object]] = []
+
+    def new_round(self) -> None:
+        self.rounds += 1
+
+    def kernel_stack(self, addresses: Sequence[int]) -> Stack:
+        return tuple(StackFrame("kernel", "[kernel]", at) for at in addresses)
+
+    def user_stack(self, addresses: Sequence[int], family: object, living: object) -> Stack:
+        self.asked.append((family, living))
+        return tuple(StackFrame("user", "", at) for at in addresses)
 
 
-def symbols(*addresses: int) -> Symbols:
-    return Symbols(lambda number: addresses or None, names)
-
-
-def modules(stacks: Symbols, pid: int | None, processes: dict[int, abi.Process]) -> list[str]:
-    return [frame.module for frame in stacks.stack(1, pid, processes) or ()]
+def symbols(*addresses: int) -> tuple[Symbols, Noted]:
+    noted = Noted()
+    return Symbols(lambda number: addresses or None, noted), noted  # type: ignore[arg-type]
 
 
 def test_a_living_process_names_its_own() -> None:
-    """A return address by the call before it, which may be the last thing of its function."""
-    me = os.getpid()
-    assert symbols(23, 13).stack(1, me, {}) == (
-        StackFrame("f23", str(me), 23),
-        StackFrame("[unknown]", "", 13),
-    )
+    stacks, noted = symbols(23)
+    assert stacks.stack(1, os.getpid(), {}) == (StackFrame("user", "", 23),)
+    assert noted.asked == [(((os.getpid(), 0),), 0)]
 
 
 def test_the_kernel_has_no_pid() -> None:
-    assert modules(symbols(23), None, {}) == ["None"]
+    stacks, noted = symbols(23)
+    assert stacks.stack(1, None, {}) == (StackFrame("kernel", "[kernel]", 23),)
+    assert noted.asked == []
 
 
 def test_a_child_that_ended_is_named_by_the_memory_it_was_forked_from() -> None:
     me = os.getpid()
     family = {GONE: process(GONE_TOO, 4), GONE_TOO: process(me, 3)}
-    assert modules(symbols(23), GONE, family) == [str(me)]
+    stacks, noted = symbols(23)
+    stacks.stack(1, GONE, family)
+    assert noted.asked == [(((GONE, 1), (GONE_TOO, 1), (me, 0)), 2)]
 
 
 def test_after_exec_the_parent_knows_nothing() -> None:
-    family = {GONE: process(os.getpid(), 0)}
-    assert symbols(23).stack(1, GONE, family) == (StackFrame("[unknown]", "", 23),)
+    stacks, noted = symbols(23)
+    stacks.stack(1, GONE, {GONE: process(os.getpid(), 0)})
+    assert noted.asked == [(((GONE, 1),), None)]
 
 
 def test_a_stack_that_was_not_kept_is_missing() -> None:
-    assert symbols().stack(1, os.getpid(), {}) is None
+    assert symbols()[0].stack(1, os.getpid(), {}) is None
 
 
-def test_one_that_ended_is_named_by_what_was_read_of_it() -> None:
-    """Its symbols were read while it lived, and are at hand; a later one of its pid has others."""
-    stacks = symbols(23)
+def test_a_round_has_its_own_view_of_who_lives() -> None:
+    stacks, noted = symbols(23)
     with subprocess.Popen(["sleep", "60"]) as child:
         first = {child.pid: process(os.getpid(), 0)}
-        assert modules(stacks, child.pid, first) == [str(child.pid)]
+        for _ in range(3):
+            stacks.stack(1, child.pid, first)
         child.kill()
-    ended = dict(first)
-    assert modules(stacks, child.pid, ended) == [str(child.pid)]
-    later: dict[int, abi.Process] = {child.pid: abi.Process(os.getpid(), 1, 2, 0, 0, b"sleep")}
-    assert modules(stacks, child.pid, later) == [""]
+    stacks.stack(1, child.pid, dict(first))
+    assert noted.rounds == 2
+    assert [living for _, living in noted.asked] == [0, 0, 0, None]
 
 
-def test_one_address_has_other_names_in_another_process() -> None:
-    stacks, round_ = symbols(23), dict[int, abi.Process]()
+def test_stacks_without_end_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack_symbols, "_MOST_FRAMES", 6)
+    noted: Any = Noted()
+    stacks = Symbols(lambda number: (number, number), noted)
+    found = [stacks.stack(number, os.getpid(), {}) for number in (1, 2, 1, 3, 4, 5, 2)]
+    assert [stack == REST for stack in found] == [False] * 4 + [True, True, False]
+    assert found[0] is found[2]
+    assert stacks.folded == 2
+
+
+def test_a_zombie_has_no_memory() -> None:
     with subprocess.Popen(["sleep", "60"]) as child:
-        both = [modules(stacks, pid, round_) for pid in (os.getpid(), child.pid)]
+        assert has_memory(child.pid)
         child.kill()
-    assert both == [[str(os.getpid())], [str(child.pid)]]
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert not has_memory(child.pid)
+    assert not has_memory(GONE)

@@ -50,6 +50,7 @@ def bare(losses: tuple[int, ...], baseline: tuple[int, ...]) -> Tracer:
     tracer._rounds = Mock(counters=lambda: losses, read=lambda: raw)
     tracer._loaded = Mock(skipped_runs=lambda: (0, 0))
     tracer._details, tracer._ledger, tracer._samples = Mock(), Mock(), None
+    tracer._unnamed = dict  # type: ignore[method-assign]
     tracer._attached_ns, tracer._baseline = 0, (*baseline, 0, 0)
     return tracer
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import ctypes
 import struct
 import subprocess
-import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from symbolizing import open_by_path, traced
 
 from cowtrace.errors import CowtraceError
 from cowtrace.kernel.arch import ARCHES
-from cowtrace.tracer import unwind
-from cowtrace.tracer.libdw import libdw
-from cowtrace.tracer.unwind import Dump, Unwinder
+from cowtrace.symbolizer import unwind
+from cowtrace.symbolizer.libdw import libdw
+from cowtrace.symbolizer.traced_process import Files, TracedProcess
+from cowtrace.symbolizer.unwind import Dump, Unwinder
 
 SP, IP = 7, 16
 
@@ -77,8 +78,8 @@ def memory(pid: int, address: int, length: int) -> bytes:
 def test_a_program_without_frame_pointers_is_unwound_to_its_start(sleeper: int) -> None:
     """Every address found lies behind a call in executable memory of the process."""
     sp, ip = where(sleeper)
-    unwinder = Unwinder(sleeper)
-    found = unwinder.addresses(dump(memory(sleeper, sp, 1024), sp, ip), never)
+    unwinder = Unwinder(traced(sleeper))
+    found = unwinder.addresses(dump(memory(sleeper, sp, 1024), sp, ip), never, open_by_path)
     assert found[0] == ip
     assert len(found) >= 4  # clock_nanosleep, main's, __libc_start_main, _start
     assert all(unwinder.is_mapped(address) for address in found)
@@ -88,16 +89,14 @@ def test_a_program_without_frame_pointers_is_unwound_to_its_start(sleeper: int) 
 
 def test_a_stack_that_was_not_kept_still_says_where_it_was(sleeper: int) -> None:
     sp, ip = where(sleeper)
-    unwinder = Unwinder(sleeper)
-    assert unwinder.addresses(dump(b"", sp, ip), never)[0] == ip
+    unwinder = Unwinder(traced(sleeper))
+    assert unwinder.addresses(dump(b"", sp, ip), never, open_by_path)[0] == ip
     unwinder.close()
 
 
 def test_a_process_that_is_gone_leaves_where_it_was() -> None:
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait()
-    unwinder = Unwinder(process.pid)
-    assert unwinder.addresses(dump(b"\0" * 64, 0x7000, 0x1234), never) == (0x1234,)
+    unwinder = Unwinder(TracedProcess(Files(lambda build_id: None, None)))
+    assert unwinder.addresses(dump(b"\0" * 64, 0x7000, 0x1234), never, open_by_path) == (0x1234,)
     unwinder.close()
 
 
@@ -106,12 +105,14 @@ def test_a_trampoline_is_stepped_over(sleeper: int) -> None:
     sp, ip = where(sleeper)
     caller = dump(memory(sleeper, sp, 1024), sp, ip)
     jit = 0x10000  # below mmap_min_addr: nothing is there
-    unwinder = Unwinder(sleeper)
-    plain = unwinder.addresses(caller, never)
+    unwinder = Unwinder(traced(sleeper))
+    plain = unwinder.addresses(caller, never, open_by_path)
     stack = struct.pack("<QQ", 0, ip) + caller.stack
     regs = [*caller.regs]
     regs[SP], regs[IP] = sp - 16, jit
-    through = unwinder.addresses(Dump(tuple(regs), stack), lambda address: address == jit - 1)
+    through = unwinder.addresses(
+        Dump(tuple(regs), stack), lambda address: address == jit - 1, open_by_path
+    )
     assert through == (jit, *plain)
     unwinder.close()
 
@@ -127,7 +128,8 @@ def test_a_return_address_loses_its_signature(
 ) -> None:
     """Only one that then lies in a file of the process; and on x86-64 nothing is signed."""
     _, ip = where(sleeper)
-    unwinder = Unwinder(sleeper)
+    unwinder = Unwinder(traced(sleeper))
+    unwinder.addresses(dump(ip=ip), never, open_by_path)  # libdw gets to know the file
     signed, other = 0x2D << 48 | ip, 0x2D << 48 | 0x1000
     assert unwinder._unsigned(signed) == signed
     monkeypatch.setattr(unwind, "_ARCH", ARCHES["aarch64"])
@@ -138,7 +140,7 @@ def test_a_return_address_loses_its_signature(
 
 
 def test_the_structs_are_as_long_as_the_librarys() -> None:
-    from cowtrace.tracer.libdw import Callbacks, ThreadCallbacks
+    from cowtrace.symbolizer.libdw import Callbacks, ThreadCallbacks
 
     pointer = ctypes.sizeof(ctypes.c_void_p)
     assert ctypes.sizeof(ThreadCallbacks) == 6 * pointer

@@ -1,16 +1,21 @@
-"""Declare the functions of elfutils' libdw that unwind stacks, for ctypes."""
+"""Declare the functions of elfutils' libdw that unwind stacks and name addresses, for ctypes."""
 
 from __future__ import annotations
 
 import ctypes as c
 from functools import cache
+from typing import Any
 
 from cowtrace.errors import CowtraceError
 
 Word = c.c_uint64
 Words = c.POINTER(Word)
 
-# elfutils/libdwfl.h: Dwfl_Thread_Callbacks, and the callback of dwfl_getthread_frames
+# elfutils/libdwfl.h: Dwfl_Callbacks, Dwfl_Thread_Callbacks, callback of dwfl_getthread_frames
+FindElf = c.CFUNCTYPE(c.c_int, *[c.c_void_p] * 3, Word, *[c.c_void_p] * 2)
+FindDebugFile = c.CFUNCTYPE(
+    c.c_int, *[c.c_void_p] * 3, Word, *[c.c_void_p] * 2, c.c_uint32, c.c_void_p
+)
 NextThread = c.CFUNCTYPE(c.c_int, c.c_void_p, c.c_void_p, c.c_void_p)
 GetThread = c.CFUNCTYPE(c.c_bool, c.c_void_p, c.c_int, c.c_void_p, c.POINTER(c.c_void_p))
 MemoryRead = c.CFUNCTYPE(c.c_bool, c.c_void_p, Word, Words, c.c_void_p)
@@ -31,8 +36,8 @@ class ThreadCallbacks(c.Structure):
 
 class Callbacks(c.Structure):
     _fields_ = (
-        ("find_elf", c.c_void_p),
-        ("find_debuginfo", c.c_void_p),
+        ("find_elf", FindElf),
+        ("find_debuginfo", FindDebugFile),
         ("section_address", c.c_void_p),
         ("debuginfo_path", c.c_void_p),
     )
@@ -42,7 +47,11 @@ _SIGNATURES = {
     "dwfl_begin": (c.c_void_p, (c.c_void_p,)),
     "dwfl_end": (None, (c.c_void_p,)),
     "dwfl_report_begin": (None, (c.c_void_p,)),
-    "dwfl_linux_proc_report": (c.c_int, (c.c_void_p, c.c_int)),
+    "dwfl_report_begin_add": (None, (c.c_void_p,)),
+    "dwfl_report_elf": (
+        c.c_void_p,
+        (c.c_void_p, c.c_char_p, c.c_char_p, c.c_int, Word, c.c_bool),
+    ),
     "dwfl_report_end": (c.c_int, (c.c_void_p, c.c_void_p, c.c_void_p)),
     "dwfl_attach_state": (
         c.c_bool,
@@ -54,6 +63,11 @@ _SIGNATURES = {
     "dwfl_thread_state_registers": (c.c_bool, (c.c_void_p, c.c_int, c.c_uint, Words)),
     "dwfl_thread_state_register_pc": (None, (c.c_void_p, Word)),
     "dwfl_addrmodule": (c.c_void_p, (c.c_void_p, Word)),
+    "dwfl_module_addrname": (c.c_char_p, (c.c_void_p, Word)),
+    "dwfl_module_build_id": (
+        c.c_int,
+        (c.c_void_p, c.POINTER(c.POINTER(c.c_ubyte)), c.POINTER(Word)),
+    ),
 }
 
 
@@ -77,12 +91,11 @@ def libdw() -> c.CDLL:
     return library
 
 
-def file_callbacks() -> Callbacks:
-    """Callbacks by which libdw finds the files of a process and their debug information."""
-    library = libdw()
-    return Callbacks(
-        c.cast(library.dwfl_linux_proc_find_elf, c.c_void_p),
-        c.cast(library.dwfl_standard_find_debuginfo, c.c_void_p),
-        None,
-        None,
-    )
+# Each file is reported with its descriptor.
+_NO_ELF = FindElf(lambda *_: -1)
+WITHOUT_DEBUG_FILES = Callbacks(_NO_ELF, FindDebugFile(lambda *_: -1), None, None)
+
+
+def callbacks(find_debug_file: Any) -> Callbacks:
+    """With a FindDebugFile, which opens the debug file of a module."""
+    return Callbacks(_NO_ELF, find_debug_file, None, None)

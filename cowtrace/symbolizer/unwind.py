@@ -7,13 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cowtrace.kernel import arch
-from cowtrace.tracer import libdw
-from cowtrace.tracer.libdw import Word
+from cowtrace.symbolizer import libdw
+from cowtrace.symbolizer.libdw import Word
+from cowtrace.symbolizer.memory_map import Mapping
+from cowtrace.symbolizer.messages import MOST_FRAMES as _DEPTH
+from cowtrace.symbolizer.traced_process import Open, TracedProcess
 
 _ARCH = arch.this()
 _SP, _IP = _ARCH.stack_pointer, _ARCH.instruction_pointer
-_DEPTH = 128
 _STOP = 1  # DWARF_CB_ABORT
+_THREAD = 1  # libdw wants a number; it has no process to look at
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +40,15 @@ class Dump:
 
 
 class Unwinder:
-    """Unwinds threads of one process. Its files are opened now, while it lives."""
+    """Unwinds threads of one process. Only files that its stacks go through are opened."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, process: TracedProcess) -> None:
         self._lib = libdw.libdw()
-        self._pid = pid
+        self._process = process
+        self._open: Open = _nothing
         self._dump = Dump((0,) * len(_ARCH.dwarf_order), b"")
         self._found: list[int] = []
         self._last: tuple[int, ...] = ()  # registers of the outermost frame, DWARF's order
-        self._callbacks = libdw.file_callbacks()
         self._thread_callbacks = libdw.ThreadCallbacks(
             libdw.NextThread(lambda dwfl, arg, thread: 0),
             libdw.GetThread(self._get_thread),
@@ -55,28 +58,27 @@ class Unwinder:
             None,
         )
         self._each = libdw.EachFrame(self._frame)
-        self._dwfl = self._lib.dwfl_begin(c.byref(self._callbacks))
-        self._lib.dwfl_report_begin(self._dwfl)
-        self._lib.dwfl_linux_proc_report(self._dwfl, pid)
-        self._lib.dwfl_report_end(self._dwfl, None, None)
-        self._usable = self._lib.dwfl_attach_state(
-            self._dwfl, None, pid, c.byref(self._thread_callbacks), None
-        )
+        self._dwfl = self._lib.dwfl_begin(c.byref(libdw.WITHOUT_DEBUG_FILES))
+        self._seen: set[Mapping] = set()
+        self._reported: set[tuple[int, int]] = set()  # files and where their address 0 would be
+        self._is_attached = False
 
     def is_mapped(self, address: int) -> bool:
-        """Whether one of the process's files is mapped at an address."""
-        return bool(self._usable and self._lib.dwfl_addrmodule(self._dwfl, address))
+        """Whether libdw knows the file that is mapped at an address."""
+        return bool(self._lib.dwfl_addrmodule(self._dwfl, address))
 
-    def addresses(self, dump: Dump, is_trampoline: Callable[[int], bool]) -> tuple[int, ...]:
+    def addresses(
+        self, dump: Dump, is_trampoline: Callable[[int], bool], open_: Open
+    ) -> tuple[int, ...]:
         """The instruction pointer, then return addresses, as many as can be unwound.
 
         `is_trampoline`: whether an address lies in one of CPython's perf trampolines, which are
         stepped over, since no file describes them.
         """
+        self._open = open_
         found: list[int] = [dump.regs[_IP]]
-        while self._usable and len(found) < _DEPTH:
-            self._dump, self._found = dump, []
-            self._lib.dwfl_getthread_frames(self._dwfl, self._pid, self._each, None)
+        while len(found) < _DEPTH:
+            self._unwind(dump)
             found += self._found[1:]
             if not self._found or not self._last or not is_trampoline(self._found[-1] - 1):
                 break
@@ -90,9 +92,44 @@ class Unwinder:
     def close(self) -> None:
         """Idempotent."""
         dwfl, self._dwfl = self._dwfl, None
-        self._usable = False
         if dwfl:
             self._lib.dwfl_end(dwfl)
+
+    def _unwind(self, dump: Dump) -> None:
+        """Fill _found and _last; again for each file that the stack turns out to go through."""
+        self._report(dump.regs[_IP])
+        while True:
+            self._dump, self._found, self._last = dump, [], ()
+            if self._is_attached:
+                self._lib.dwfl_getthread_frames(self._dwfl, _THREAD, self._each, None)
+            else:
+                self._found, self._last = [dump.regs[_IP]], dump.regs
+            if not self._last or not self._report(self._found[-1] - 1):
+                return
+
+    def _report(self, address: int) -> bool:
+        """Report the file at an address to libdw. False: it knows the file, or there is none."""
+        mapping = self._process.mapping(address)
+        if mapping is None or mapping in self._seen:
+            return False
+        self._seen.add(mapping)
+        file = self._process.file(mapping, self._open)
+        at = file.virtual_address(mapping.offset) if file else None
+        if (
+            file is None
+            or at is None
+            or (place := (id(file), mapping.start - at)) in self._reported
+        ):
+            return False
+        self._reported.add(place)
+        self._lib.dwfl_report_begin_add(self._dwfl)
+        file.report_to(self._dwfl, mapping.start - at)
+        self._lib.dwfl_report_end(self._dwfl, None, None)
+        if not self._is_attached:
+            self._is_attached = self._lib.dwfl_attach_state(
+                self._dwfl, None, _THREAD, c.byref(self._thread_callbacks), None
+            )
+        return self.is_mapped(address)
 
     def _over_trampoline(self) -> Dump | None:
         """The caller of CPython's trampoline, whose frame has 16 bytes: the upper eight are the
@@ -163,3 +200,7 @@ def _bare(address: int) -> int:
     """A return address without its signature: arm64's pointer authentication."""
     bits = _ARCH.address_bits
     return address if bits is None else address & (1 << bits) - 1
+
+
+def _nothing(*_: object) -> None:
+    """No file can be had."""

@@ -1,0 +1,118 @@
+"""Name the functions of one mapped ELF file. Its content is hostile: libdw reads it."""
+
+from __future__ import annotations
+
+import ctypes as c
+import os
+import stat
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+
+from cowtrace.symbolizer import libdw
+from cowtrace.symbolizer.demangle import demangled
+
+_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")  # Elf64_Ehdr
+_SEGMENT = struct.Struct("<IIQQQQQQ")  # Elf64_Phdr
+_MAGIC = b"\x7fELF\x02\x01"  # 64 bits, little-endian
+_LOADED = (2, 3)  # ET_EXEC, ET_DYN
+_PT_LOAD = 1
+_MOST_NAMES = 1 << 16
+_NAME_CHARACTERS = 1000
+
+# Opens the debug file of a build ID, which is in hexadecimal; None: there is none.
+DebugFile = Callable[[str], int | None]
+
+
+class MappedFile:
+    """An open ELF file. Owns `fd`. Raises ValueError when it is none, OSError when unreadable."""
+
+    def __init__(self, fd: int, debug_file: DebugFile) -> None:
+        self._fd = fd
+        self._debug_file = debug_file
+        self._names: dict[int, str] = {}
+        self._dwfl: int | None = None
+        self._module: int | None = None
+        try:
+            self._segments = _segments(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._callbacks = libdw.callbacks(libdw.FindDebugFile(self._find_debug_file))
+
+    def virtual_address(self, offset: int) -> int | None:
+        """Where the file wants the byte at that offset to be loaded; None: nowhere."""
+        for at, length, address in self._segments:
+            if at <= offset < at + length:
+                return address + offset - at
+        return None
+
+    def name(self, offset: int) -> str:
+        """The function whose code is at that offset of the file (hostile); empty: unknown."""
+        if offset not in self._names:
+            if len(self._names) >= _MOST_NAMES:
+                self._names.clear()
+            self._names[offset] = self._find_name(offset)
+        return self._names[offset]
+
+    def report_to(self, dwfl: int, bias: int) -> None:
+        """Add the file to libdw's view of a process."""
+        # libdw closes the descriptor that it is given, unless it refuses the file.
+        fd = os.dup(self._fd)
+        if not libdw.libdw().dwfl_report_elf(dwfl, b"", b"", fd, bias, True):
+            os.close(fd)
+
+    def close(self) -> None:
+        """Idempotent."""
+        dwfl, self._dwfl, self._module = self._dwfl, None, None
+        if dwfl:
+            libdw.libdw().dwfl_end(dwfl)
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _find_name(self, offset: int) -> str:
+        address = self.virtual_address(offset)
+        if address is None:
+            return ""
+        lib = libdw.libdw()
+        if self._dwfl is None:
+            self._dwfl = lib.dwfl_begin(c.byref(self._callbacks))
+            lib.dwfl_report_begin(self._dwfl)
+            self.report_to(self._dwfl, 0)
+            lib.dwfl_report_end(self._dwfl, None, None)
+        self._module = lib.dwfl_addrmodule(self._dwfl, address)
+        if not self._module:
+            return ""
+        name: bytes | None = lib.dwfl_module_addrname(self._module, address)
+        if not name:
+            return ""
+        plain = name.partition(b"@")[0]  # libdw adds the version: name@@GLIBC_2.34
+        return demangled(plain).decode(errors="backslashreplace")[:_NAME_CHARACTERS]
+
+    def _find_debug_file(self, module: int, *_: object) -> int:
+        """Only by build ID: a debug link is a path that the file chose."""
+        found, where = c.POINTER(c.c_ubyte)(), libdw.Word()
+        length = libdw.libdw().dwfl_module_build_id(module, c.byref(found), c.byref(where))
+        if length < 2:
+            return -1
+        fd = self._debug_file(bytes(found[: min(length, 64)]).hex())
+        return -1 if fd is None else fd
+
+
+def _segments(fd: int) -> tuple[tuple[int, int, int], ...]:
+    """(file offset, bytes, virtual address) of each segment that is loaded."""
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise ValueError("not a regular file")
+    head = os.pread(fd, _HEADER.size, 0)
+    if len(head) < _HEADER.size or not head.startswith(_MAGIC):
+        raise ValueError("not an ELF file of this architecture")
+    fields = _HEADER.unpack(head)
+    kind, at, size, count = fields[1], fields[5], fields[9], fields[10]
+    if kind not in _LOADED or size != _SEGMENT.size:
+        raise ValueError("not a program or library")
+    with suppress(OverflowError):  # an offset beyond any file's
+        table = os.pread(fd, size * count, at)
+        found = _SEGMENT.iter_unpack(table[: len(table) // size * size])
+        return tuple((s[2], s[5], s[3]) for s in found if s[0] == _PT_LOAD)
+    return ()

@@ -1,0 +1,169 @@
+"""Open files of traced processes for the symbolizer. Neither a name nor a file is trusted.
+
+Only regular files are opened, without following links, except those of the kernel in /proc. A
+file system of a traced process can stop whoever looks at it: that is given up after some seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TypeVar
+
+from cowtrace.proc import nspid
+
+_SECONDS = 1.0  # to open a file
+_MOST_STUCK = 8  # threads that wait for a file system; then none is asked any more
+_PATH = os.O_PATH | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+_TMP = "/tmp"
+_DEBUG_FILES = "/usr/lib/debug/.build-id"
+T = TypeVar("T")
+
+
+class _Worker:
+    """A thread that makes one call after the other."""
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[tuple[Callable[[], object], SimpleQueue[object]] | None]
+        self._calls = SimpleQueue()
+        self.thread = threading.Thread(target=self._work, daemon=True)
+        self.thread.start()
+
+    def put(self, call: Callable[[], object]) -> SimpleQueue[object]:
+        """Where its result will be; None if it raises an error."""
+        answer: SimpleQueue[object] = SimpleQueue()
+        self._calls.put((call, answer))
+        return answer
+
+    def leave(self) -> None:
+        """End it when its call returns."""
+        self._calls.put(None)
+
+    def _work(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # for the main thread
+        while asked := self._calls.get():
+            call, answer = asked
+            found = None
+            # Not OSError alone: the symbolizer chose the arguments.
+            with suppress(Exception):
+                found = call()
+            answer.put(found)
+
+
+_worker: _Worker | None = None
+_stuck: list[threading.Thread] = []
+
+
+def in_time(call: Callable[[], T]) -> T | None:
+    """What a call returns; None: it raises an error, or takes too long.
+
+    It is made in another thread, which is left behind when it does not return in time.
+    """
+    global _worker
+    _stuck[:] = [thread for thread in _stuck if thread.is_alive()]
+    if len(_stuck) >= _MOST_STUCK:
+        return None
+    _worker = _worker or _Worker()
+    answer = _worker.put(call)
+    try:
+        return answer.get(timeout=_SECONDS)  # type: ignore[return-value]
+    except Empty:
+        _stuck.append(_worker.thread)
+        _worker.leave()
+        _worker = None
+        return None
+
+
+def maps(pid: int) -> int:
+    """/proc/PID/maps, open. Raises OSError."""
+    return os.open(f"/proc/{pid}/maps", _READ)
+
+
+def rest() -> None:
+    """End the thread until the next call: capabilities are dropped by one thread alone."""
+    global _worker
+    if _worker:
+        _worker.leave()
+        _worker.thread.join()
+        _worker = None
+
+
+def mapped_path(pid: int, start: int, end: int) -> bytes:
+    """The whole path of the file that is mapped there (hostile). Raises OSError."""
+    return os.readlink(b"/proc/%d/map_files/%x-%x" % (pid, start, end))  # noqa: PTH115 - bytes
+
+
+def mapped_file(pid: int, start: int, end: int, path: str, device: str, inode: int) -> int | None:
+    """The file that is mapped there, as the kernel has it. Raises OSError.
+
+    Only root may ask the kernel. Others, who see their own processes only, take the file of that
+    path if device and inode are those of the mapping.
+    """
+    try:
+        found = os.open(f"/proc/{pid}/map_files/{start:x}-{end:x}", _PATH)
+    except PermissionError:
+        if os.geteuid() == 0:
+            raise
+        found = os.open(path, _PATH | os.O_NOFOLLOW)
+        status = os.fstat(found)
+        numbers = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}", status.st_ino
+        if numbers != (device, inode):
+            os.close(found)
+            return None
+    return _regular(found)
+
+
+def perf_map(pid: int, uid: int | None) -> int | None:
+    """The perf map of a process: by the container PID in its own /tmp, else by the host PID.
+
+    Anyone can write a file there, so it is taken only if it belongs to root, or to the process's
+    own user.
+    """
+    with suppress(OSError):
+        inside = nspid(Path("/proc", str(pid), "status").read_bytes())
+        folder = os.open(f"/proc/{pid}/root", _PATH)
+        try:
+            below = os.open("tmp", _PATH | os.O_NOFOLLOW, dir_fd=folder)
+            os.close(folder)
+            folder = below
+            path = os.open(f"perf-{inside}.map", _PATH | os.O_NOFOLLOW, dir_fd=folder)
+        finally:
+            os.close(folder)
+        found = _regular(path, (0, uid))
+        if found is not None:
+            return found
+    return _regular(os.open(f"{_TMP}/perf-{pid}.map", _PATH | os.O_NOFOLLOW), (0, uid))
+
+
+def debug_file(build_id: str) -> int | None:
+    """The debug file of a program, which its distribution has installed. Raises OSError."""
+    name = bytes.fromhex(build_id).hex()  # nothing but digits
+    return _regular(os.open(f"{_DEBUG_FILES}/{name[:2]}/{name[2:]}.debug", _PATH))
+
+
+def owner(pid: int) -> int | None:
+    """The user of a process, root if it is protected from its user; None: it has ended."""
+    with suppress(OSError):
+        return Path("/proc", str(pid)).stat().st_uid
+    return None
+
+
+def _regular(path: int, owners: tuple[int | None, ...] | None = None) -> int | None:
+    """Open for reading what was opened as a path, if it is a regular file of one of the owners.
+
+    Takes `path`. Opening another kind of file could have an effect, or never return.
+    """
+    try:
+        status = os.fstat(path)
+        if not stat.S_ISREG(status.st_mode) or (owners and status.st_uid not in owners):
+            return None
+        return os.open(f"/proc/self/fd/{path}", _READ)
+    finally:
+        os.close(path)

@@ -1,0 +1,252 @@
+"""Have stacks named by the symbolizer, a child process without privileges; bound what it costs.
+
+The files that it reads are hostile. When they end or stop it, it is started anew, and the process
+whose files did that is not named any more.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from sys import intern
+from typing import Any
+
+from cowtrace.child import command
+from cowtrace.kernel import arch
+from cowtrace.model import Stack, StackFrame
+from cowtrace.symbolizer import messages
+from cowtrace.tracer import process_files
+from cowtrace.tracer.process_files import in_time
+
+UNKNOWN = "[unknown]"
+_SECONDS = 3.0  # for one stack
+_PATIENT_SECONDS = 60.0  # for what is not hostile: its start, and the kernel's symbols
+_ROUND_SECONDS = 6.0  # for all stacks of a round; the rest stays unnamed
+_MOST_BYTES = 80 << 20  # of its memory
+_MOST_OPENS = 512  # for one stack
+_STRIKES = 8  # of one user's processes, before none of that user's is named
+_FORGIVEN_SECONDS = 600.0
+_PAGE_BYTES = os.sysconf("SC_PAGESIZE")
+_INSTRUCTION_POINTER = arch.this().dwarf_order[-1]  # its index in struct pt_regs
+
+# Causes of `[unknown]`, as Completeness.detail names them.
+DIED, SLOW, LARGE, REFUSED = (
+    "symbolizer ended", "symbolizer too slow", "symbolizer too large", "stacks not named"
+)  # fmt: skip
+
+Identity = tuple[int, int]  # pid, and when it was started
+
+
+class _Failed(Exception):
+    """The symbolizer gave no answer; with the cause."""
+
+
+class Symbolizer:
+    """Starts the child process when the first stack is to be named. `close` ends it.
+
+    `kernel`: stacks of the kernel will be named, too. Its symbols are opened now: later this
+    process may not be allowed to see addresses.
+    """
+
+    def __init__(self, *, kernel: bool = False) -> None:
+        self._kallsyms = os.open("/proc/kallsyms", os.O_RDONLY | os.O_CLOEXEC) if kernel else -1
+        self._child: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._round = 0
+        self._left = _ROUND_SECONDS
+        self._given_up: set[Identity] = set()
+        self._strikes: Counter[int | None] = Counter()
+        self._users: dict[int, int] = {}  # of processes that were seen alive
+        self._forgave = time.monotonic()
+        self.causes: Counter[str] = Counter()
+
+    def new_round(self) -> None:
+        """Read the mappings of each process again."""
+        self._round += 1
+        self._left = _ROUND_SECONDS
+        if time.monotonic() - self._forgave > _FORGIVEN_SECONDS:
+            self._forgave = time.monotonic()
+            self._given_up.clear()
+            self._strikes.clear()
+            self._users.clear()
+
+    def kernel_stack(self, addresses: Sequence[int]) -> Stack:
+        """Frames of the kernel's code."""
+        request = {"family": None, "addresses": list(addresses)}
+        return self._named(request, b"", addresses, _PATIENT_SECONDS, self._kernel_file)
+
+    def user_stack(
+        self,
+        addresses: Sequence[int],
+        family: Sequence[Identity],
+        living: int | None,
+        dump: bytes | None = None,
+    ) -> Stack:
+        """Frames of a process. `family`: it, and those it was forked from; `living`: the index of
+        the nearest that lives. With `dump`, `addresses` are registers, and the stack is unwound.
+        """
+        owner = family[living or 0]
+        user = self._user(owner[0])
+        otherwise = addresses if dump is None else (addresses[_INSTRUCTION_POINTER],)
+        if owner in self._given_up or self._strikes[user] >= _STRIKES or self._left <= 0:
+            self.causes[REFUSED] += 1
+            return _unnamed(otherwise)
+        request = {
+            "family": family, "living": living, "round": self._round, "unwind": dump is not None,
+            "addresses": list(addresses),
+        }  # fmt: skip
+        began = time.monotonic()
+        failures = self.causes.total()
+        files = _Files(family, living, self._user)
+        stack = self._named(request, dump or b"", otherwise, _SECONDS, files)
+        self._left -= time.monotonic() - began
+        if self.causes.total() > failures:
+            self._given_up.add(owner)
+            self._strikes[user] += 1
+        return stack
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._end()
+        fd, self._kallsyms = self._kallsyms, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _end(self) -> None:
+        """End the child; the next request starts another."""
+        if self._child:
+            self._child.kill()
+            self._child.wait()
+            self._child = None
+        if self._socket:
+            self._socket.close()
+            self._socket = None
+
+    def _named(
+        self,
+        request: dict[str, Any],
+        dump: bytes,
+        otherwise: Sequence[int],
+        seconds: float,
+        files: Callable[[Sequence[Any]], int | None],
+    ) -> Stack:
+        """What the child answers; if it does not, frames without names."""
+        try:
+            reply = self._ask(request, dump, seconds, files)
+            return tuple(_frame(each) for each in reply["frames"])
+        except _Failed as error:
+            cause = str(error)
+        except (OSError, EOFError, KeyError, TypeError, ValueError):
+            cause = DIED
+        self.causes[cause] += 1
+        self._end()
+        return _unnamed(otherwise)
+
+    def _ask(
+        self,
+        request: dict[str, Any],
+        dump: bytes,
+        seconds: float,
+        files: Callable[[Sequence[Any]], int | None],
+    ) -> dict[str, Any]:
+        to = self._socket or self._start()
+        messages.send(to, request, dump)
+        deadline = time.monotonic() + seconds
+        for _ in range(_MOST_OPENS):
+            reply = self._receive(to, deadline)
+            if "open" not in reply:
+                return reply
+            fd = in_time(partial(files, reply["open"]))
+            try:
+                messages.send(to, {}, fd=-1 if fd is None else fd)
+            finally:
+                if fd is not None:
+                    os.close(fd)
+        raise _Failed(SLOW)
+
+    def _receive(self, from_: socket.socket, deadline: float) -> dict[str, Any]:
+        while (left := deadline - time.monotonic()) > 0:
+            from_.settimeout(min(left, 0.05))
+            try:
+                return messages.receive(from_)[0]
+            except TimeoutError:
+                if self._resident_bytes() > _MOST_BYTES:
+                    raise _Failed(LARGE) from None
+        raise _Failed(SLOW)
+
+    def _start(self) -> socket.socket:
+        ours, theirs = messages.pair()
+        with theirs:
+            # A session of its own: Ctrl-C and the signals of a terminal do not reach it.
+            self._child = subprocess.Popen(
+                command("cowtrace.symbolizer"),
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={},
+                start_new_session=True,
+            )
+        self._socket = ours
+        self._receive(ours, time.monotonic() + _PATIENT_SECONDS)  # it is ready
+        return ours
+
+    def _kernel_file(self, _wanted: Sequence[Any]) -> int:
+        return os.dup(self._kallsyms)
+
+    def _resident_bytes(self) -> int:
+        assert self._child
+        statm = Path("/proc", str(self._child.pid), "statm").read_text()
+        return int(statm.split()[1]) * _PAGE_BYTES
+
+    def _user(self, pid: int) -> int | None:
+        """Who owns a process, or owned it while it lived."""
+        user = process_files.owner(pid)
+        if user is None:
+            return self._users.get(pid)
+        self._users[pid] = user
+        return user
+
+
+class _Files:
+    """Opens what the symbolizer asks for while it names a stack of one process."""
+
+    def __init__(
+        self,
+        family: Sequence[Identity],
+        living: int | None,
+        user: Callable[[int], int | None],
+    ) -> None:
+        self._family = family
+        self._living = None if living is None else family[living][0]
+        self._user = user
+
+    def __call__(self, wanted: Sequence[Any]) -> int | None:
+        """A descriptor, or None. Raises OSError, and others if the request makes no sense."""
+        kind, *which = wanted
+        if kind == "perf-map":
+            pid = self._family[which[0]][0]
+            return process_files.perf_map(pid, self._user(pid))
+        if kind == "debug-file":
+            return process_files.debug_file(*which)
+        if self._living is None:
+            return None
+        if kind == "maps":
+            return process_files.maps(self._living)
+        return process_files.mapped_file(self._living, *which)
+
+
+def _frame(reply: Sequence[Any]) -> StackFrame:
+    symbol, module, address = reply
+    if not (isinstance(symbol, str) and isinstance(module, str) and isinstance(address, int)):
+        raise TypeError(reply)
+    return StackFrame(intern(symbol or UNKNOWN), intern(module), address)
+
+
+def _unnamed(addresses: Sequence[int]) -> Stack:
+    return tuple(StackFrame(UNKNOWN, "", address) for address in addresses)
