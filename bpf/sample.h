@@ -81,12 +81,12 @@ INLINE void take_sample(const struct fault_key *fault, const struct detail_key *
 	if (faults < 1 << (sampling->taken / SAMPLES_PER_RATE & 31))
 		return;
 	sampling->taken++;
-	sampling->copies = 0;
 	sample = samples.ringbuf_reserve(sizeof(*sample));
-	if (!sample) {
+	if (!sample) {	/* the next sample stands for these copies, too */
 		count_loss(LOSS_SAMPLES_DROPPED);
 		return;
 	}
+	sampling->copies = 0;
 	sample->mapping = place->mapping;
 	sample->tgid = fault->tgid;
 	sample->generation = place->generation;

@@ -58,7 +58,8 @@ _OUTPUT = ("rename", "renameat", "renameat2", "unlink", "unlinkat", "fchown")
 # To start the symbolizer again, and what it needs to enter its own sandbox.
 _START = (
     "vfork", "fork", "execve", "setsid", "socketpair", "sendmsg", "recvmsg", "setsockopt",
-    "getsockopt", "prctl", "capget", "capset", "seccomp", "setrlimit", "memfd_create",
+    "getsockopt", "getsockname", "getpeername", "prctl", "capget", "capset", "seccomp", "setrlimit",
+    "memfd_create",
 )  # fmt: skip
 # To hand pages to the process that serves them.
 _PUBLISH = ("memfd_create", "sendmsg")

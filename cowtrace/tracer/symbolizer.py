@@ -182,13 +182,14 @@ class Symbolizer:
 
     def _start(self) -> socket.socket:
         ours, theirs = messages.pair()
-        with theirs:
+        # For reading alone: once confined, this process may open nothing for writing.
+        with theirs, Path(os.devnull).open("rb") as null:
             # A session of its own: Ctrl-C and the signals of a terminal do not reach it.
             self._child = subprocess.Popen(
                 command("cowtrace.symbolizer"),
                 stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+                stdout=null,
+                stderr=null,
                 env={},
                 start_new_session=True,
             )

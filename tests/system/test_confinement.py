@@ -42,7 +42,7 @@ LIVE: dict[str, set[str]] = {
     "maps --json 0.5": NAMING,
     "forks --json 0.5": set(),
     "latency --json 0.5": set(),
-    "snoop --json": set(),
+    "snoop --json": NAMING,
     "stacks --json 0.5": NAMING,
     "export prometheus --listen 127.0.0.1:0 --interval 0.5": set(),
 }
