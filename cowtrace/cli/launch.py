@@ -94,6 +94,7 @@ def follow(
 
     Calls `look` at each interval.
     """
+    signals.command = pid
     deadline = time.monotonic() + interval
     while True:
         info = signals.wait(deadline)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import signal
 import socket
 from collections import OrderedDict
 from contextlib import suppress
@@ -28,6 +29,7 @@ _MOST_UNWINDERS = 32
 _MOST_RESIDENT_BYTES = 44 << 20  # then everything is forgotten
 _MOST_DATA_BYTES = 256 << 20  # libelf maps files privately: they count, too
 _MOST_FILES = 2048
+_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 _PYTHON = "py::"  # of CPython's perf trampolines
 
@@ -154,6 +156,7 @@ def serve(tracer: socket.socket) -> None:
     statm = os.open("/proc/self/statm", os.O_RDONLY)
     libdw()
     cxx()
+    libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # also when it is stuck
     sandbox.enter(
         _SYSTEM_CALLS,
         {

@@ -99,3 +99,52 @@ def test_a_late_refresh_does_not_move_those_after_it(monkeypatch: pytest.MonkeyP
     signals: Any = SimpleNamespace(wait=wait)
     assert len(list(ticks(signals, 1.0, 4, None))) == 4
     assert deadlines == [1.0, 2.0, 3.0, 4.0]
+
+
+STUCK = """
+import ctypes, signal
+from cowtrace.cli import signals
+signals._LOOK_SECONDS, signals._STUCK_SECONDS = 0.1, 0.5
+with signals.held(signal.SIGTERM, signal.SIGINT) as held:
+    held.wait(0)
+    def read_everything():
+        print("reading", flush=True)
+        while True:
+            ctypes.CDLL(None).sleep(60)
+    read_everything()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_never_returns_is_ended_and_says_where(number: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", STUCK],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as stuck:  # fmt: skip
+        assert stuck.stdout
+        assert stuck.stdout.readline() == "reading\n"
+        stuck.send_signal(number)
+        _, said = stuck.communicate(timeout=30)
+    assert stuck.returncode == 128 + number
+    first, hint = said.splitlines()
+    assert first.startswith(f"cowtrace: {number.name} ended it in read_everything() of ")
+    assert hint.startswith("Hint: ")
+
+
+TAKEN = """
+import os, signal, time
+from cowtrace.cli import signals
+signals._LOOK_SECONDS, signals._STUCK_SECONDS = 0.01, 0.3
+with signals.held(signal.SIGTERM) as held:
+    held.wait(0)
+    for _ in range(20):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.05)
+        assert held.wait(None)
+print("the end")
+"""
+
+
+def test_signals_that_are_taken_in_time_end_nothing() -> None:
+    ended = subprocess.run([sys.executable, "-c", TAKEN], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "the end\n", "")
