@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+from cowtrace.files import scratch
 from cowtrace.recording.checks import Rows
 from cowtrace.recording.tables import definitions
 
@@ -48,7 +48,7 @@ def opened(path: Path) -> Iterator[tuple[Path, Rows]]:
     Raises OSError: it cannot be read; NotSafe: it is not a file, too large, or takes more work
     or memory than a recording of its size; sqlite3.Error and MemoryError, as sqlite3 does.
     """
-    with tempfile.TemporaryDirectory(prefix="cowtrace-") as folder:
+    with scratch() as folder:
         copy = Path(folder, "copy")
         size = _copied(path, copy)
         with closing(sqlite3.connect(copy, isolation_level=None)) as database:

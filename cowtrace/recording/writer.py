@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sqlite3
-import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 
 from cowtrace.errors import EXIT_NO_ROOM, CowtraceError
-from cowtrace.files import without_links
 from cowtrace.model import (
     FaultKind,
     FaultRow,
@@ -24,6 +20,7 @@ from cowtrace.model import (
     unknown_place,
 )
 from cowtrace.recording import Header
+from cowtrace.recording.place import RecordingPlace
 from cowtrace.recording.tables import APPLICATION_ID, SCHEMA, VERSION, insert, put, stored, word_of
 from cowtrace.recording.write_details import DetailWriter
 from cowtrace.text import printable
@@ -48,19 +45,18 @@ class Writer:
     def __init__(self, path: Path, header: Header, *, force: bool = False) -> None:
         """Raises CowtraceError: the file exists already, or cannot be created."""
         self._path = path
-        self._lock, path = _create(path, force=force)
-        self._database = sqlite3.connect(path, isolation_level=None)
+        self._place = RecordingPlace(path, force=force)
         self._closed = False
         self._processes: dict[tuple[int, int | None], tuple[int, int]] = {}  # id, changed_in
         self._series: dict[_Series, int] = {}
         self._sums: dict[int, tuple[int, int]] = {}  # by series
-        self._details = DetailWriter(self._database)
         try:
-            self._begin(header)
+            with self._place.private() as file:
+                self._database = sqlite3.connect(file, isolation_level=None)
+                self._begin(header)
         except sqlite3.OperationalError:
-            self._database.close()
-            os.close(self._lock)
             raise NoRoom(path) from None
+        self._details = DetailWriter(self._database)
 
     def add(
         self, now: Snapshot, available_bytes: int | None = None, place_of: PlaceOf = unknown_place
@@ -91,17 +87,18 @@ class Writer:
         if self._closed:
             return
         self._closed = True
+        is_complete = False
         with suppress(sqlite3.Error):  # no room for this either: the file reads as not closed
             self._set(closed=1, **({"ended": ended} if ended else {}))
-            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            # Not DELETE: that opens a journal, and a confined process opens nothing for writing.
-            self._database.execute("PRAGMA journal_mode = MEMORY")
+            # Not where somebody reads it right now: the WAL then stays beside it.
+            ((is_busy, _, _),) = self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            is_complete = not is_busy
         self._database.close()
-        os.close(self._lock)  # last: closing any descriptor of the file ends SQLite's own locks
+        self._place.close(complete=is_complete)  # last: it ends SQLite's own locks
 
     def _begin(self, header: Header) -> None:
         self._database.executescript(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY;"
             f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"
             f"BEGIN; {SCHEMA}"
         )
@@ -137,53 +134,3 @@ class Writer:
             words = word_of(row.kind), word_of(row.source), word_of(row.origin)
             put(self._database, "series", (self._series[key], process, *words, row.actor))
         return self._series[key]
-
-
-def _create(path: Path, *, force: bool) -> tuple[int, Path]:
-    """Create an empty file, mode 0600, and lock it; `force`: replace a file that is there.
-
-    The lock is flock(2)'s, independent of SQLite's. The path is returned without links: SQLite
-    opens the file again by its name.
-    """
-    shown = printable(str(path))
-    try:
-        path = without_links(path.parent) / path.name
-        beside = [path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal")]
-        if force and path.exists() and stat.S_ISREG(path.lstat().st_mode):
-            if _is_locked(path):
-                raise CowtraceError(
-                    f"{shown} is being recorded to", hint="name another file, or end that recorder"
-                )
-            path.unlink()
-        for name in beside:
-            if force and not os.path.lexists(path):
-                name.unlink(missing_ok=True)
-            elif os.path.lexists(name):  # its owner could read what SQLite writes to it
-                shown = printable(str(name))
-                raise FileExistsError
-        # O_EXCL also does not follow a link.
-        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return fd, path
-    except FileExistsError:
-        raise CowtraceError(
-            f"{shown} is there already", hint="name another file, or take --force to replace it"
-        ) from None
-    except OSError as error:
-        raise CowtraceError(
-            f"cannot write {shown}: {error.strerror}",
-            hint="name a file in a folder that you may write to: -o FILE",
-        ) from None
-
-
-def _is_locked(path: Path) -> bool:
-    """True if a recorder is writing to the file."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
