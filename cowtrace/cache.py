@@ -1,7 +1,8 @@
 """Keep what takes long to compute in the user's cache folder; without it, cowtrace starts slower.
 
-A file is read only if it belongs to this user, nobody else can read or write it, and its content
-has the checksum in its first line.
+A folder that another user can change, as by `sudo -E`, is not used. A file is read only if it
+belongs to this user, nobody else can read or write it, and its content has the checksum in its
+first line.
 """
 
 from __future__ import annotations
@@ -9,24 +10,29 @@ from __future__ import annotations
 import hashlib
 import os
 import pwd
+import re
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from cowtrace.errors import CowtraceError
+from cowtrace.files import own_folder
+
 _FORMAT = "2"
+_KEY = re.compile(r"[0-9a-f]{64}")  # a file of any other name is not cowtrace's
 _MOST_FILES = 128  # the least recently used ones are removed
 
 
-def folder(environ: Mapping[str, str] = os.environ) -> Path:
+def folder(environ: Mapping[str, str] = os.environ, name: str = "programs") -> Path:
     """$XDG_CACHE_HOME/cowtrace/programs, or in the home folder by the user database.
 
     Not $HOME: sudo may leave it as it was, and root's files are of no use in another's home.
     """
     base = environ.get("XDG_CACHE_HOME", "")
     if base.startswith("/"):  # a relative one is invalid, by the XDG specification
-        return Path(base, "cowtrace", "programs")
-    return Path(pwd.getpwuid(os.geteuid()).pw_dir, ".cache", "cowtrace", "programs")
+        return Path(base, "cowtrace", name)
+    return Path(pwd.getpwuid(os.geteuid()).pw_dir, ".cache", "cowtrace", name)
 
 
 def key(*parts: str) -> str:
@@ -46,8 +52,8 @@ def boot_id() -> str:
 
 def read(name: str) -> bytes | None:
     """The data of a key; None when there is none that can be trusted."""
-    path = folder() / name
-    with suppress(OSError):
+    with suppress(OSError, CowtraceError):
+        path = own_folder(folder()) / name
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o077:
@@ -63,10 +69,9 @@ def read(name: str) -> bytes | None:
 
 def write(name: str, data: bytes) -> None:
     """Keep data under a key, whole or not at all. Failures are ignored."""
-    into = folder()
-    staged = into / f".{name}.{os.getpid()}"
-    with suppress(OSError):
-        into.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(OSError, CowtraceError):
+        into = own_folder(folder(), make=True)
+        staged = into / f".{name}.{os.getpid()}"
         try:
             with os.fdopen(
                 os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb"
@@ -75,15 +80,16 @@ def write(name: str, data: bytes) -> None:
             staged.replace(into / name)
         finally:
             staged.unlink(missing_ok=True)
-        used = sorted(into.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+        kept = [path for path in into.iterdir() if _KEY.fullmatch(path.name)]
+        used = sorted(kept, key=lambda path: path.lstat().st_mtime, reverse=True)
         for path in used[_MOST_FILES:]:
             path.unlink()
 
 
 def forget(name: str) -> None:
     """Remove the data of a key."""
-    with suppress(OSError):
-        (folder() / name).unlink()
+    with suppress(OSError, CowtraceError):
+        (own_folder(folder()) / name).unlink()
 
 
 def _head(name: str, data: bytes) -> bytes:

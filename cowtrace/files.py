@@ -55,7 +55,7 @@ def located(path: Path, *, follow: bool = True, make: bool = False) -> Iterator[
     """Resolve the links of a path; each must belong to this user or to root.
 
     Links in /proc are kept: their targets may have no path. `follow`: if the last part is a link,
-    too; `make`: create missing folders, private.
+    too; `make`: create missing folders, private, and refuse those that others can change.
     Raises OSError: too many links, no such folder; CowtraceError: a link of another user.
     """
     opened: list[int] = []
@@ -82,13 +82,23 @@ def others_can_change(status: os.stat_result) -> bool:
     return bool(others) and not (others == stat.S_IWGRP and _is_private_group(status))
 
 
+def own_folder(path: Path, *, make: bool = False) -> Path:
+    """The folder without links: only this user and root can exchange what leads to it or is in it.
+
+    `make`: create what is missing, private. Raises OSError, or CowtraceError where others can.
+    """
+    with located(path / "x", make=make) as inside:
+        if inside.others:
+            raise _changeable(inside.others)
+        return inside.path.parent
+
+
 def scratch() -> tempfile.TemporaryDirectory[str]:
     """A private folder for a while, at a place where no other user can exchange it."""
     # By `sudo -E`, TMPDIR can be another user's; tempfile.gettempdir() would write to it.
     for place in (os.environ.get("TMPDIR", "/tmp"), "/tmp", "/var/tmp"):
-        with suppress(OSError, CowtraceError), located(Path(place, "x")) as found:
-            if not found.others:
-                return tempfile.TemporaryDirectory(prefix="cowtrace-", dir=found.path.parent)
+        with suppress(OSError, CowtraceError):
+            return tempfile.TemporaryDirectory(prefix="cowtrace-", dir=own_folder(Path(place)))
     raise CowtraceError(
         "there is no folder for temporary files", hint="set TMPDIR to one that only you can change"
     )
@@ -157,6 +167,8 @@ def _walk(path: Path, opened: list[int], *, follow: bool, make: bool) -> Located
                     return Located(folder, part, here, None, others)
                 if not make:
                     raise
+                if others:
+                    raise _changeable(others) from None
                 with suppress(FileExistsError):
                     os.mkdir(part, 0o700, dir_fd=folder)
                 handle = enter(part, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, folder)
@@ -196,6 +208,13 @@ def _is_private_group(status: os.stat_result) -> bool:
 
 def _text(fd: int) -> TextIO:
     return open(fd, "w", encoding="utf-8", errors="backslashreplace")
+
+
+def _changeable(folder: Path) -> CowtraceError:
+    return CowtraceError(
+        f"other users can exchange files in {printable(str(folder))}",
+        hint="use a folder that only you can change: see XDG_CACHE_HOME",
+    )
 
 
 def _foreign(path: Path, here: Path, what: str) -> CowtraceError:

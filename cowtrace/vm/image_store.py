@@ -11,24 +11,32 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from cowtrace import cache
+from cowtrace.files import own_folder
 from cowtrace.vm import VmError
 
 _STAGING = ".building-"
+_ENTRY = re.compile(r"(kernel|root|box-root)-([\w.+~-]+-)?[0-9a-f]{16}")
 _STALE_SECONDS = 14 * 24 * 3600  # an entry of an older definition is removed when unused for longer
 
 
 def folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """The folder of all images: $XDG_CACHE_HOME/cowtrace/vm, or ~/.cache/cowtrace/vm."""
-    base = environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification: a relative path there is invalid, to be ignored.
-    cache = Path(base) if base.startswith("/") else Path.home() / ".cache"
-    return cache / "cowtrace" / "vm"
+    """The folder of all images: $XDG_CACHE_HOME/cowtrace/vm, or ~/.cache/cowtrace/vm.
+
+    Raises CowtraceError where another user can change it, as by `sudo -E`.
+    """
+    place = cache.folder(environ, "vm")
+    with contextlib.suppress(OSError):  # it is not there yet
+        own_folder(place)
+    return place
 
 
 def key(*parts: str) -> str:
@@ -48,8 +56,10 @@ def locked(store: Path, say: Callable[[str], None]) -> Iterator[int]:
     write into the next one. Calls `say` when it waits for another build.
     """
     try:
-        store.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(store / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        own_folder(store, make=True)
+        # Private: whoever may open it may lock it.
+        descriptor = os.open(store / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        os.fchmod(descriptor, 0o600)
     except OSError as error:
         raise VmError(
             f"the cache folder {store} cannot be written: {error.strerror}",
@@ -93,11 +103,16 @@ def remove(tree: Path) -> None:
 
 
 def clean(store: Path, keep: frozenset[str]) -> None:
-    """Remove what a killed build left, and entries not in `keep` that were unused for long."""
+    """Remove what a killed build left, and entries not in `keep` that were unused for long.
+
+    Folders with names of cowtrace's only: others, and what links lead to, stay.
+    """
     for entry in store.iterdir():
-        old = time.time() - entry.stat().st_mtime > _STALE_SECONDS
-        unused = old and entry.is_dir() and entry.name not in keep
-        if unused or entry.name.startswith(_STAGING):
+        status = entry.lstat()
+        if not stat.S_ISDIR(status.st_mode) or entry.name in keep:
+            continue
+        old = time.time() - status.st_mtime > _STALE_SECONDS
+        if entry.name.startswith(_STAGING) or (old and _ENTRY.fullmatch(entry.name)):
             remove(entry)
 
 

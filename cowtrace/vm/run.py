@@ -10,11 +10,11 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cowtrace import files
 from cowtrace.errors import EXIT_NO_VM, CowtraceError
 from cowtrace.text import printable
 from cowtrace.vm import (
@@ -63,7 +63,7 @@ def run(
     image_store.used(place)
     terminal = all(os.isatty(number) for number in (0, 1, 2))
     size = os.get_terminal_size(1) if os.isatty(1) else None
-    with tempfile.TemporaryDirectory(prefix="cowtrace-vm-") as scratch:
+    with files.scratch() as scratch:
         disk, console = Path(scratch, "disk.tar"), Path(scratch, "console.log")
         compiled = Path(scratch, "programs.tar")
         env = tree.environment(kernel, os.environ, size)

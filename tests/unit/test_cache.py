@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import stat
 from pathlib import Path
 from types import SimpleNamespace
@@ -89,15 +91,88 @@ def test_a_folder_that_cannot_be_written_is_no_error(
 
 def test_those_unused_for_longest_go() -> None:
     most = cache._MOST_FILES
-    for number in range(most + 8):
-        cache.write(f"{number}", DATA)
-        os.utime(cache.folder() / f"{number}", (number, number))
-    assert cache.read("8") == DATA  # used again
-    cache.write("last", DATA)
+    names = [f"{number:064x}" for number in range(most + 9)]
+    for number, name in enumerate(names[:-1]):
+        cache.write(name, DATA)
+        os.utime(cache.folder() / name, (number, number))
+    assert cache.read(names[8]) == DATA  # used again
+    cache.write(names[-1], DATA)
     left = {path.name for path in cache.folder().iterdir()}
     assert len(left) == most
-    assert {"8", f"{most + 7}", "last"} <= left
-    assert "9" not in left
+    assert {names[8], *names[-2:]} <= left
+    assert names[9] not in left
+
+
+def test_what_is_not_cowtraces_stays() -> None:
+    stored()
+    others = {f"photo {number}" for number in range(2 * cache._MOST_FILES)}
+    for name in others:
+        (cache.folder() / name).touch()
+    cache.write("0" * 64, DATA)
+    assert others <= {path.name for path in cache.folder().iterdir()}
+
+
+def theirs(path: Path, mode: int = 0o755) -> None:
+    """Give a folder to another user, as `sudo -E` finds one in that user's home."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder to another user")
+    path.mkdir(mode=mode, exist_ok=True)
+    path.chmod(mode)
+    os.chown(path, 65534, 65534)
+
+
+def test_a_folder_of_another_user_is_neither_read_nor_written_nor_pruned(tmp_path: Path) -> None:
+    stored()
+    before = sorted(tmp_path.rglob("*"))
+    theirs(tmp_path)
+    assert cache.read("key") is None
+    cache.write("other", DATA)
+    cache.forget("key")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("place", [".", "cowtrace", "cowtrace/programs"])
+def test_a_folder_that_another_user_can_change_is_none(place: str, tmp_path: Path) -> None:
+    stored()
+    (tmp_path / place).chmod(0o777)
+    assert cache.read("key") is None
+    (tmp_path / place).chmod(0o755)
+    assert cache.read("key") == DATA
+
+
+def test_a_link_of_another_user_leads_nowhere(tmp_path: Path) -> None:
+    stored()
+    (tmp_path / "cowtrace").rename(tmp_path / "elsewhere")
+    (tmp_path / "cowtrace").symlink_to(tmp_path / "elsewhere")
+    assert cache.read("key") == DATA  # one's own
+    if os.geteuid() == 0:
+        os.lchown(tmp_path / "cowtrace", 65534, 65534)
+        assert cache.read("key") is None
+        cache.write("other", DATA)
+        assert not (tmp_path / "elsewhere" / "programs" / "other").exists()
+
+
+def test_nothing_is_created_in_a_folder_of_another_user(tmp_path: Path) -> None:
+    theirs(tmp_path)
+    cache.write("key", DATA)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_the_users_private_group_is_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the umask is 002."""
+    stored()
+    tmp_path.chmod(0o775)
+    user = SimpleNamespace(pw_name="me", pw_dir="/")
+    groups = [SimpleNamespace(gr_name="me", gr_mem=[]), SimpleNamespace(gr_name="we", gr_mem=[])]
+    groups.append(SimpleNamespace(gr_name="me", gr_mem=["me", "you"]))
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: user)
+    found = []
+    for group in groups:
+        monkeypatch.setattr(grp, "getgrgid", lambda _, group=group: group)
+        found.append(cache.read("key"))
+    assert found == [DATA, None, None]
 
 
 def test_a_key_depends_on_every_part_and_where_it_ends() -> None:

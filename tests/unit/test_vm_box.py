@@ -84,7 +84,7 @@ def test_the_box_is_the_root_image_with_what_libvirt_wants_to_know() -> None:
 def test_everyone_can_read_what_is_published(tmp_path: Path) -> None:
     publish()
     for path in (tmp_path / "boxes").rglob("*"):
-        wanted = 0o755 if path.is_dir() else 0o644
+        wanted = 0o755 if path.is_dir() else 0o600 if path.name == "lock" else 0o644
         assert stat.S_IMODE(path.stat().st_mode) == wanted, path
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import pwd
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -40,7 +40,8 @@ def entries() -> list[str]:
 
 def test_the_cache_folder_follows_xdg() -> None:
     assert image_store.folder({"XDG_CACHE_HOME": "/x"}) == Path("/x/cowtrace/vm")
-    assert image_store.folder({"XDG_CACHE_HOME": "relative"}) == Path.home() / ".cache/cowtrace/vm"
+    home = Path(pwd.getpwuid(os.geteuid()).pw_dir)  # not $HOME, which sudo can leave as it was
+    assert image_store.folder({"XDG_CACHE_HOME": "relative"}) == home / ".cache/cowtrace/vm"
 
 
 def test_the_key_changes_with_each_part_and_its_place() -> None:
@@ -103,14 +104,23 @@ def test_a_killed_build_leaves_nothing_that_is_taken_for_real() -> None:
     assert not entries()
 
 
-def test_only_old_unused_entries_of_other_definitions_are_cleaned() -> None:
-    for name in ("current", "recent", "forgotten"):
-        (image_store.folder() / name).mkdir()
-    long_ago = time.time() - 100 * 24 * 3600
-    for name in ("current", "forgotten"):
-        os.utime(image_store.folder() / name, (long_ago, long_ago))
-    image_store.clean(image_store.folder(), frozenset({"current"}))
-    assert entries() == ["current", "recent"]
+def test_only_old_unused_entries_of_other_definitions_are_cleaned(tmp_path: Path) -> None:
+    key, top = "0123456789abcdef", image_store.folder()
+    current, recent, old = f"kernel-6.1-{key}", f"root-{key}", f"kernel-6.12-{'0' * 16}"
+    others = ("photos", "kernel-6.12", ".config")  # of whoever keeps more in there
+    for name in (current, recent, old, f"root-arm64-{key}", *others):
+        (top / name).mkdir()
+        (top / name / "file").touch()
+        os.utime(top / name, (0, 0))
+    os.utime(top / recent)
+    (tmp_path / "elsewhere").mkdir()
+    os.utime(tmp_path / "elsewhere", (0, 0))
+    (top / f"box-root-{key}").symlink_to(tmp_path / "elsewhere")
+    (top / ".building-link").symlink_to(tmp_path / "elsewhere")
+    image_store.clean(top, frozenset({current}))
+    links = (f"box-root-{key}", ".building-link")
+    assert entries() == sorted((current, recent, *others, *links))
+    assert (tmp_path / "elsewhere").exists()
 
 
 def test_two_builds_do_not_overlap() -> None:

@@ -264,6 +264,20 @@ def test_what_qemu_says_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert "COWTRACE_ACCEL=tcg" in stalled.hint
 
 
+def test_images_in_a_folder_of_another_user_are_refused(tmp_path: Path) -> None:
+    """As `sudo -E` or `su` could find them."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder to another user")
+    store = tmp_path / "cowtrace" / "vm"
+    store.mkdir(parents=True)
+    os.chown(tmp_path, 65534, 65534)
+    for command in (["list"], ["run", "6.12", "true"], ["build", "6.12"]):
+        result = CliRunner().invoke(main, ["vm", *command], env={"XDG_CACHE_HOME": str(tmp_path)})
+        assert result.exit_code == 1, result.output
+        assert "other users can exchange files in" in result.output
+    assert not list(store.iterdir())
+
+
 def test_the_list_needs_no_root_and_fits(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["vm", "list"], env={"XDG_CACHE_HOME": str(tmp_path)})
     assert result.exit_code == 0
