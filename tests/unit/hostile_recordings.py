@@ -205,9 +205,9 @@ def definitions_without_end(path: Path) -> None:
 
 
 @hostile
-def rows_in_the_millions(path: Path) -> None:
+def rows_in_great_number(path: Path) -> None:
     changed(path, f"{ENDLESS} INSERT INTO process SELECT 9 + i, 1, 1, 'x', NULL, 0, NULL, NULL "
-            "FROM n LIMIT 400000")  # fmt: skip
+            "FROM n LIMIT 100000")  # fmt: skip
 
 
 @hostile
