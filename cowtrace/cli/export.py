@@ -157,6 +157,19 @@ def unit() -> None:
 
 
 @export.command(
+    epilog="\b\nExample:\n  podman run --rm cowtrace export seccomp > cowtrace-seccomp.json"
+)
+def seccomp() -> None:
+    """Print a seccomp profile for containers.
+
+    podman and docker take it: --security-opt seccomp=cowtrace-seccomp.json
+    """
+    from cowtrace.tracer.container_profile import profile
+
+    click.echo(json.dumps(profile(), indent=1))
+
+
+@export.command(
     epilog="\b\nExamples:\n  cowtrace export schema > cowtrace.schema.json\n"
     "  cowtrace export schema maps"
 )

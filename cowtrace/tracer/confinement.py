@@ -26,7 +26,7 @@ _READ_ONLY = Call("openat", 2, (0,), os.O_ACCMODE | os.O_CREAT | os.O_TRUNC)
 # Threads and processes, but no namespaces: in one of its own this process had every capability.
 # What clone3() does is behind a pointer; where it fails, the C library calls clone().
 _NEW_NAMESPACES = 0x7E020080  # CLONE_NEW*
-_CLONE = Call("clone", 0, (0,), _NEW_NAMESPACES)
+CLONE = Call("clone", 0, (0,), _NEW_NAMESPACES)
 # Of terminals without TIOCSTI, which types into the user's shell: TCGETS to TCSETSF, TIOCGPGRP,
 # TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX, TCGETS2 to TCSETSF2.
 _IOCTL = Call(
@@ -34,7 +34,7 @@ _IOCTL = Call(
     (0x5401, 0x5402, 0x5403, 0x5404, 0x540F, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451,
      0x802C542A, 0x402C542B, 0x402C542C, 0x402C542D),
 )  # fmt: skip
-_FILES = (
+FILES = (
     "read", "readv", "pread64", "preadv", "write", "writev", "pwrite64", "lseek", "close",
     "close_range", "dup", "dup2", "dup3", "fcntl", "flock", "fsync", "fdatasync", "ftruncate",
     "fstat", "stat", "lstat", "newfstatat", "statx", "statfs", "fstatfs", "access", "faccessat",
@@ -42,7 +42,7 @@ _FILES = (
     "ppoll", "select", "pselect6", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait",
     "eventfd2",
 )  # fmt: skip
-_PROCESS = (
+PROCESS = (
     "mmap", "munmap", "mprotect", "mremap", "madvise", "brk", "membarrier", "futex", "rseq",
     "set_robust_list", "set_tid_address", "arch_prctl", "exit", "exit_group", "wait4", "waitid",
     "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "rt_sigtimedwait", "rt_sigpending",
@@ -54,9 +54,10 @@ _PROCESS = (
     "sched_setscheduler", "sched_get_priority_max",
 )  # fmt: skip
 # To replace a file beside which a new one was written, and to end SQLite's write-ahead log.
-_OUTPUT = ("rename", "renameat", "renameat2", "unlink", "unlinkat", "fchown")
-# To start the symbolizer again, and what it needs to enter its own sandbox.
-_START = (
+OUTPUT = ("rename", "renameat", "renameat2", "unlink", "unlinkat", "fchown")
+# To start the symbolizer again, and what it needs to enter its own sandbox. Its standard streams
+# must be open already: DEVNULL is opened for writing. openat2() hides its flags behind a pointer.
+START = (
     "vfork", "fork", "execve", "setsid", "socketpair", "sendmsg", "recvmsg", "setsockopt",
     "getsockopt", "getsockname", "getpeername", "prctl", "capget", "capset", "seccomp", "setrlimit",
     "memfd_create",
@@ -65,7 +66,7 @@ _START = (
 _PUBLISH = ("memfd_create", "sendmsg")
 # To serve at a socket that listens already: this makes no connection of its own. PR_SET_PDEATHSIG
 # has the kernel end it with its parent.
-_SERVE = (
+SERVE = (
     "accept", "accept4", "shutdown", "getsockname", "getpeername", "setsockopt", "getsockopt",
     "socketpair", "sendto", "recvfrom", "sendmsg", "recvmsg", Call("prctl", 0, (1,)),
 )  # fmt: skip
@@ -95,11 +96,11 @@ def confine(map_fd: int, needs: Needs, *, names_stacks: bool, names_mappings: bo
         resource.setrlimit(resource.RLIMIT_RTPRIO, (1, 1))
     sandbox.limit({resource.RLIMIT_CORE: 0})
     sandbox.keep_capabilities(kept)
-    calls: list[str | Call] = [_BPF, _READ_ONLY, _CLONE, _IOCTL, *_FILES, *_PROCESS]
+    calls: list[str | Call] = [_BPF, _READ_ONLY, CLONE, _IOCTL, *FILES, *PROCESS]
     if needs.output:
-        calls += _OUTPUT
+        calls += OUTPUT
     if names_stacks:
-        calls += _START
+        calls += START
     if needs.publishes:
         calls += _PUBLISH
     sandbox.filter_calls(calls, sandbox.ALLOW, otherwise=_REFUSED)
@@ -107,10 +108,10 @@ def confine(map_fd: int, needs: Needs, *, names_stacks: bool, names_mappings: bo
 
 def confine_server() -> None:
     """For a process that serves pages and has no probes. Raises CowtraceError."""
-    own = [name for name in (*_FILES, *_PROCESS) if name not in _TO_OTHERS]
+    own = [name for name in (*FILES, *PROCESS) if name not in _TO_OTHERS]
     sandbox.limit({resource.RLIMIT_CORE: 0})
     sandbox.keep_capabilities(())
-    calls: list[str | Call] = [_READ_ONLY, _CLONE, _IOCTL, *own, *_SERVE]
+    calls: list[str | Call] = [_READ_ONLY, CLONE, _IOCTL, *own, *SERVE]
     sandbox.filter_calls(calls, sandbox.ALLOW, otherwise=_REFUSED)
 
 

@@ -1,0 +1,21 @@
+"""The process that removes kprobe events from tracefs; here, an ordinary file stands for that."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cowtrace.tracer.kprobes import _sweeper
+
+
+def test_the_sweeper_removes_this_process_events_without_any_capability(tmp_path: Path) -> None:
+    events = tmp_path / "kprobe_events"
+    own = f"kprobes/r_do_wp_page_bcc_{os.getpid()}"
+    events.write_text(f"r1024:{own} do_wp_page\np:kprobes/p_other_bcc_{os.getpid()}1 other\n")
+    running = _sweeper(events)
+    status = Path(f"/proc/{running.pid}/status").read_text()
+    for name in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
+        assert f"\n{name}:\t{'0' * 16}\n" in status
+    assert "\nNoNewPrivs:\t1\n" in status
+    running.communicate()  # as when the tracer closes, or ends
+    assert set(events.read_text().splitlines()[2:]) == {f"-:{own}"}
