@@ -1,18 +1,50 @@
-"""Start cowtrace's own modules as processes of their own."""
+"""Start programs of the system, and cowtrace's own modules as processes of their own.
+
+None comes from a place that another user can change: by `sudo -E` or `su`, PATH, PYTHONPATH and the
+current folder are another user's.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+from cowtrace.errors import CowtraceError
+from cowtrace.files import own_folder
+
 _ROOT = Path(__file__).resolve().parents[1]
-# Isolated (-I): no module of the current folder, of PYTHONPATH or of the user's own is imported.
-_START = (
-    "import runpy, sys; sys.path.append({root!r}); runpy.run_module({module!r}, None, '__main__')"
+_START = (  # alter_sys: what pickles a class looks for it in sys.modules
+    "import runpy, sys; sys.path.append({root!r}); "
+    "runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
 )
+_SYSTEM = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")  # a plain user's PATH may lack the first
 
 
 def command(module: str, *arguments: str) -> list[str]:
     """The command that runs a module of this package in an isolated Python."""
-    start = _START.format(root=str(_ROOT), module=module)
-    return [sys.executable, "-I", "-c", start, *arguments]
+    return python(_START.format(root=str(_ROOT), module=module), *arguments)
+
+
+def python(code: str, *arguments: str) -> list[str]:
+    """The command that runs code in an isolated Python.
+
+    It imports no module of the current folder, of PYTHONPATH or of the user's own.
+    """
+    return [sys.executable, "-I", "-c", code, *arguments]
+
+
+def search_path() -> str:
+    """PATH without the folders that are relative, or that another user can change."""
+    folders = []
+    for folder in (*os.environ.get("PATH", "").split(os.pathsep), *_SYSTEM):
+        with suppress(OSError, CowtraceError):
+            if folder.startswith("/") and own_folder(Path(folder)):
+                folders.append(folder)
+    return os.pathsep.join(dict.fromkeys(folders))
+
+
+def environment(**more: str) -> dict[str, str]:
+    """For a program of the system: it and its children are found by `search_path`."""
+    return {**os.environ, "PATH": search_path(), **more}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import statistics
 import subprocess
-import sys
 import time
 
+from cowtrace import child
 from cowtrace.analysis.cost import Cost
 from cowtrace.cli.attach import attach
 from cowtrace.errors import CowtraceError
@@ -86,7 +86,11 @@ def _run() -> tuple[int, float]:
     Of its rounds, the 10th percentile counts: those that no other work interrupted.
     """
     ended = subprocess.run(
-        [sys.executable, "-c", _WORK], capture_output=True, text=True, timeout=_PATIENCE_SECONDS
+        child.python(_WORK),
+        env=child.environment(),
+        capture_output=True,
+        text=True,
+        timeout=_PATIENCE_SECONDS,
     )
     if ended.returncode:
         raise CowtraceError(

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import enum
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-import cowtrace
+from cowtrace import child
 from cowtrace.demo.forked_processes import Answer
 from cowtrace.errors import EXIT_USAGE, CowtraceError
 from cowtrace.model import COPIES, FaultKind, Snapshot
@@ -107,14 +104,10 @@ class Stage:
         backing, pages, untouched = Backing.ANONYMOUS, self._pages, self._pages // 4
         if on_shared:
             backing, pages, untouched = Backing.SHARED_ANONYMOUS, self._pages // 10, 0
-        package = str(Path(cowtrace.__path__[0]).parent)
-        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH", ""))))
+        settings = backing.value, str(pages), str(untouched)
         return subprocess.Popen(
-            [
-                *(sys.executable, "-m", "cowtrace.demo.forked_processes"),
-                *(backing.value, str(pages), str(untouched)),
-            ],
-            env={**os.environ, "PYTHONPATH": path},
+            child.command("cowtrace.demo.forked_processes", *settings),
+            env=child.environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -11,6 +11,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+from cowtrace import child
 from cowtrace.kernel.hooks import Hook
 from cowtrace.sandbox import keep_capabilities
 
@@ -82,6 +83,7 @@ def _sweeper(events: Path) -> subprocess.Popen[bytes]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        env=child.environment(),
         preexec_fn=lambda: keep_capabilities(()),
     )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 
+from cowtrace import child
 from cowtrace.errors import EXIT_MISMATCH, EXIT_NO_VM, CowtraceError
 from cowtrace.verify.check import Check, from_dict
 from cowtrace.vm import VmError, build, host_programs
@@ -23,8 +23,8 @@ def checks_on(kernel: str, arguments: Sequence[str]) -> Iterator[Check]:
 
     The images must be built. Raises CowtraceError when the VM or the command in it fails.
     """
-    command = [sys.executable, "-m", "cowtrace", "vm", "run", "--timeout", str(_LIMIT_SECONDS)]
-    command += [kernel, "--", "cowtrace", "verify", "--json", *arguments]
+    command = child.command("cowtrace", "vm", "run", "--timeout", str(_LIMIT_SECONDS), kernel)
+    command += ["--", "cowtrace", "verify", "--json", *arguments]
     made = 0
     with (
         tempfile.TemporaryFile("w+", errors="replace") as errors,
@@ -34,6 +34,7 @@ def checks_on(kernel: str, arguments: Sequence[str]) -> Iterator[Check]:
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
+            env=child.environment(),
             start_new_session=True,  # Ctrl-C comes once: from here
         ) as process,
     ):

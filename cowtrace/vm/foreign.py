@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,10 +39,10 @@ def runnable(debian: str) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         if not (BINFMT / "register").exists():
             mount = ["mount", "-t", "binfmt_misc", "binfmt_misc", str(BINFMT)]
-            ended = subprocess.run(mount, capture_output=True, text=True)
+            ended = host_programs.quietly(*mount)
             if ended.returncode:
-                raise _refused("another architecture", ended.stderr.strip())
-            stack.callback(subprocess.run, ["umount", str(BINFMT)])
+                raise _refused("another architecture", os.fsdecode(ended.stderr).strip())
+            stack.callback(host_programs.quietly, "umount", str(BINFMT))
         entry = BINFMT / f"cowtrace-{debian}"
         try:
             if entry.exists():  # left by a killed build
@@ -74,7 +73,7 @@ def _interpreter(debian: str) -> str:
 def _runs(debian: str) -> bool:
     """True if it is registered already, or the processor can run it."""
     try:
-        return subprocess.run(["arch-test", debian], capture_output=True).returncode == 0
+        return host_programs.quietly("arch-test", debian).returncode == 0
     except FileNotFoundError:
         return False
 

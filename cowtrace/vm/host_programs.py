@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from cowtrace import child
 from cowtrace.vm import VmError
 
 PACKAGES = {
@@ -23,8 +24,7 @@ PACKAGES = {
     "qemu-img": "qemu-utils",
     "vagrant": "vagrant-libvirt libvirt-daemon-system",
 }
-# A plain user's PATH may lack the sbin folders; mke2fs is in one.
-_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+_PATH = child.search_path()
 
 
 def find(name: str) -> str:
@@ -36,10 +36,20 @@ def find(name: str) -> str:
     )
 
 
+def environment() -> dict[str, str]:
+    """With the PATH that finds them."""
+    return os.environ | {"PATH": _PATH}
+
+
+def quietly(*argv: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a program to its end. Raises FileNotFoundError if it is not installed."""
+    return subprocess.run(argv, env=environment(), capture_output=True, check=False)
+
+
 def output(*argv: str) -> str:
     """What a program writes to stdout; empty if it is not installed."""
     try:
-        return os.fsdecode(subprocess.run(argv, capture_output=True, check=False).stdout)
+        return os.fsdecode(quietly(*argv).stdout)
     except FileNotFoundError:
         return ""
 
@@ -55,7 +65,7 @@ def isolated(argv: Sequence[str]) -> list[str]:
     The command unchanged if this system refuses namespaces: then it cannot mount anything either.
     """
     unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    possible = subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode == 0
+    possible = quietly(*unshare, "true").returncode == 0
     return [*unshare, *argv] if possible else list(argv)
 
 
@@ -87,7 +97,7 @@ def run(
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            env=os.environ | {"PATH": _PATH, "LC_ALL": "C.UTF-8"} | dict(env or {}),
+            env=environment() | {"LC_ALL": "C.UTF-8"} | dict(env or {}),
             pass_fds=keep_open,
         ) as process,
     ):

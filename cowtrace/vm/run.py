@@ -125,6 +125,7 @@ def _boot(
             inherited.append(descriptor)
         process = subprocess.Popen(
             host_programs.tied(qemu.command_line(program, machine)),
+            env=host_programs.environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -9,10 +9,10 @@ interpreter.
 
 from __future__ import annotations
 
-import sys
 from contextlib import closing
 from importlib import import_module
 
+from cowtrace import child
 from cowtrace.errors import CowtraceError
 from cowtrace.workloads import settings
 from cowtrace.workloads.features import EXIT_UNSUPPORTED, Unsupported
@@ -44,9 +44,14 @@ def run(name: str, pages: int) -> Outcome:
     check_pages(find(name), pages)
     import subprocess  # not needed by the interpreter that it starts
 
-    command = [sys.executable, "-m", "cowtrace.workloads", name, "--pages", str(pages)]
+    arguments = name, "--pages", str(pages)
     with settings.delay_accounting():
-        ended = subprocess.run(command, capture_output=True, text=True)
+        ended = subprocess.run(
+            child.command("cowtrace.workloads", *arguments),
+            env=child.environment(),
+            capture_output=True,
+            text=True,
+        )
     if ended.returncode == 0:
         return outcome_from_json(ended.stdout)
     message, _, hint = ended.stderr.strip().rpartition("\n")
@@ -55,5 +60,5 @@ def run(name: str, pages: int) -> Outcome:
         raise Unsupported(message, hint=hint)
     raise CowtraceError(
         f"workload {name} failed: {message or ended.returncode}",
-        hint=hint or f"run it alone: {' '.join(command)}",
+        hint=hint or f"run it alone: python3 -m cowtrace.workloads {' '.join(arguments)}",
     )

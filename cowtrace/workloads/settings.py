@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
+from cowtrace import child
 from cowtrace.workloads.features import Unsupported
 
 _RESTORE = 'while [ $# -gt 1 ]; do printf %s "$2" >"$1"; shift 2; done'
@@ -31,6 +32,7 @@ def restored_by(script: str, *arguments: str, locks: Iterable[int] = ()) -> Iter
         stderr=subprocess.DEVNULL,
         start_new_session=True,
         cwd="/",
+        env=child.environment(),
         pass_fds=tuple(locks),
     )
     for lock in locks:
@@ -154,11 +156,8 @@ def memory_cgroup() -> Iterator[tuple[Path, str]]:
 
 def run(*command: str) -> None:
     """Run a program of the system; raises Unsupported when it fails, or is not installed."""
-    path = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
     try:
-        ended = subprocess.run(
-            command, env={**os.environ, "PATH": path}, capture_output=True, text=True
-        )
+        ended = subprocess.run(command, env=child.environment(), capture_output=True, text=True)
     except FileNotFoundError as error:
         raise Unsupported(f"there is no program {command[0]}") from error
     if ended.returncode:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import venv
+from collections.abc import Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 
 import cowtrace
+from cowtrace import child
+from cowtrace.workloads import settings
+from cowtrace.workloads.features import Unsupported
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("bpf", "vagrant")
+# Imported early or by name by some program in Python; usercustomize by each that is not isolated.
+HOSTILE = ("click", "rich", "json", "re", "cowtrace", "sitecustomize", "usercustomize")
 
 
 def run(*command: str | Path) -> str:
@@ -69,7 +78,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python.parent
 
 
-def test_console_script_tells_the_version(installed: Path) -> None:
+def test_script_tells_the_version(installed: Path) -> None:
     assert cowtrace.__version__ in run(installed / "cowtrace", "--version")
     assert cowtrace.__version__ in run(installed / "python", "-m", "cowtrace", "--version")
 
@@ -81,3 +90,89 @@ def test_every_file_is_found_in_the_wheel(installed: Path, name: str) -> None:
     assert shipped.is_relative_to(installed.parent)
 
     assert contents(shipped) == contents(ROOT / name)
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Path:
+    """A folder of modules, each of which leaves a mark when it is imported, as root would."""
+    for name in HOSTILE:
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'mark')!r}, 'w')\n")
+    return tmp_path
+
+
+def environments(hostile: Path) -> dict[str, dict[str, str]]:
+    """As `sudo -E` and `su` keep them."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    site = hostile / "home" / ".local" / "lib" / version / "site-packages"
+    site.parent.mkdir(parents=True)
+    site.symlink_to(hostile)
+    return {
+        "the current folder": {},
+        "PYTHONPATH": {"PYTHONPATH": str(hostile)},
+        "an empty PYTHONPATH": {"PYTHONPATH": ":"},
+        "the user's packages": {"HOME": str(hostile / "home")},
+        "PYTHONUSERBASE": {"PYTHONUSERBASE": str(hostile / "home" / ".local")},
+        "PYTHONSTARTUP": {"PYTHONSTARTUP": str(hostile / "re.py"), "PYTHONINSPECT": "1"},
+    }
+
+
+def quietly(command: Sequence[str | Path], **options: Any) -> subprocess.CompletedProcess[str]:
+    nothing = subprocess.DEVNULL
+    return subprocess.run(command, stdin=nothing, capture_output=True, text=True, **options)
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_the_script_imports_nothing_of_others(installed: Path, hostile: Path, link: bool) -> None:
+    script = installed / "cowtrace"
+    (hostile / "python3").write_text("#!/bin/sh\ntouch mark\n")
+    (hostile / "python3").chmod(0o755)
+    if link:  # as pipx makes one, and whoever wants it in PATH
+        (hostile / "bin").mkdir()
+        (hostile / "bin" / "cowtrace").symlink_to(script)
+        script = hostile / "bin" / "cowtrace"
+    for name, environ in environments(hostile).items():
+        environ = os.environ | {"PATH": f"{hostile}:/usr/bin:/bin"} | environ
+        for arguments, code in ((["--version"], 0), (["report", "x.cow"], 1)):
+            ended = quietly([script, *arguments], cwd=hostile, env=environ)
+            assert ended.returncode == code, ended.stderr
+            assert "cowtrace" in ended.stdout + ended.stderr
+            assert not (hostile / "mark").exists(), name
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "from cowtrace import workloads; workloads.run('fork-child-writes', 23)",
+        "from cowtrace.cli import cost; cost._run()",
+        "from cowtrace.demo.acts import Stage; Stage(None, 100)._start_player(False).communicate()",
+        "import subprocess; from cowtrace import child\n"
+        "subprocess.run(child.command('cowtrace', '--version'))",
+    ],
+)
+def test_what_it_starts_imports_nothing_of_others(start: str, hostile: Path) -> None:
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{start}"
+    for name, environ in environments(hostile).items():
+        python = [sys.executable, "-I", "-c", code]
+        ended = quietly(python, cwd=hostile, env=os.environ | environ)
+        assert ended.returncode == 0, ended.stderr
+        assert not (hostile / "mark").exists(), name
+
+
+def test_programs_of_the_system_are_not_another_users(
+    hostile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("sh", "mkswap", "true"):
+        (hostile / name).write_text(f"#!/bin/sh\necho >{hostile}/mark\n")
+        (hostile / name).chmod(0o755)
+    hostile.chmod(0o777)  # others can put programs there
+    monkeypatch.chdir(hostile)
+    monkeypatch.setenv("PATH", f"{hostile}:.::/usr/bin:{hostile}/none:/bin")
+    assert child.search_path().split(":")[0] == "/usr/bin"
+    with settings.restored_by("true"):
+        pass
+    with suppress(Unsupported):
+        settings.run("mkswap", "--version")
+    assert subprocess.run(["true"], env=child.environment()).returncode == 0
+    assert not (hostile / "mark").exists()
+    hostile.chmod(0o755)  # one's own
+    assert child.search_path().split(":")[0] == str(hostile)

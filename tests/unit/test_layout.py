@@ -157,6 +157,40 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     circles.prepare()  # raises CycleError, which names the circle
 
 
+def test_one_module_starts_python() -> None:
+    """Isolated: else it imports from the current folder, which can be another user's."""
+    naming = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if "sys.executable" in path.read_text()
+    }
+    assert naming == {"child.py"}
+
+
+def test_programs_are_found_by_a_path_of_ones_own() -> None:
+    """None is started without an environment: see child.environment()."""
+    without = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("subprocess.Popen", "subprocess.run")
+        and "env" not in {each.arg for each in node.keywords}
+    }
+    assert without == set()
+
+
+def test_the_environment_is_not_changed() -> None:
+    """What cowtrace needs in it, such as BCC_KERNEL_SOURCE, is not for the traced command."""
+    change = re.compile(r"os\.environ(\[[^]]*\] *=[^=]|\.(update|setdefault))|putenv")
+    changing = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if change.search(path.read_text())
+    }
+    assert changing == set()
+
+
 def test_no_registry_is_named() -> None:
     naming = {
         str(path): found.group()

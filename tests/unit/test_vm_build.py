@@ -213,7 +213,7 @@ def test_a_manifest_of_before_there_were_tools_in_it(tmp_path: Path) -> None:
 
 def test_the_tools_are_those_that_this_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all("=" in tool for tool in manifest.tools())
-    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(host_programs, "_PATH", "/nowhere")
     assert manifest.tools() == ()
 
 
@@ -323,7 +323,7 @@ def test_the_mirror_is_the_hosts_or_the_environments() -> None:
 
 
 def test_no_mirror_is_an_expected_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(host_programs, "_PATH", "/nowhere")
     with pytest.raises(CowtraceError, match="names no Debian mirror"):
         debian.mirror({})
 
