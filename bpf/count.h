@@ -37,7 +37,7 @@ INLINE void add_to_counter(u32 counter, u64 by)
 	u64 *count = counters.lookup(&counter);
 
 	if (count)
-		*count += by;
+		atomic_add(count, by);	/* a thread can be preempted in a program */
 }
 
 INLINE void count_loss(u32 loss)

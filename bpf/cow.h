@@ -195,10 +195,12 @@ enum counter {
 	LOSS_SUMS_FULL,		/* no room in fault_sums: a fault not counted */
 	LOSS_PAGE_FAULTS_FULL,	/* no room in page_faults: a page fault not counted */
 	LOSS_PROCESSES_FULL,	/* no room in processes: a name or parent unknown */
+	LOSS_FILTER_FULL,	/* no room in wanted: a descendant whose faults are not counted */
 	LOSS_DETAILS_FULL,	/* no room in details: a fault counted, but not in detail */
 	LOSS_MAPPINGS_FULL,	/* no room in mappings: a mapping without its name */
 	LOSS_STACKS_FULL,	/* no room in stacks, or unreadable: a copy without its stack */
 	LOSS_GENERATIONS_FULL,	/* no room in generations: a fork not noted */
+	LOSS_FORK_NOT_FOUND,	/* too many later forks have ended: attributed to no fork */
 	LOSS_EVENTS_DROPPED,	/* no room in the ring buffer: a fault counted, but not shown */
 	LOSS_SAMPLES_DROPPED,	/* no room in the ring buffer: a sample dropped */
 	COUNT_PID_REUSED,	/* a pid was reused before its last counts were read */

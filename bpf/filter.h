@@ -6,7 +6,8 @@
 #include "count.h"
 
 #ifdef WANTED
-BPF_HASH(wanted, u32, u32, MAX_PROCESSES);	/* tgids; when full, LOSS_PROCESSES_FULL */
+/* By tgid: start_ns, 0 if user space added it. When it is full, LOSS_FILTER_FULL. */
+BPF_HASH(wanted, u32, u64, MAX_WANTED);
 
 INLINE int pid_is_wanted(u32 tgid)
 {
@@ -14,19 +15,34 @@ INLINE int pid_is_wanted(u32 tgid)
 }
 
 /* A process forks: with FOLLOW, its child is wanted if the parent is. */
-INLINE void inherit_wanted(u32 parent, u32 child)
+INLINE void inherit_wanted(u32 parent, u32 child, u64 start_ns)
 {
 	wanted.delete(&child);	/* of an earlier process with that pid */
 #ifdef FOLLOW
-	u32 one = 1;
-
-	if (wanted.lookup(&parent) && wanted.update(&child, &one))
-		count_loss(LOSS_PROCESSES_FULL);
+	if (wanted.lookup(&parent) && wanted.update(&child, &start_ns))
+		count_loss(LOSS_FILTER_FULL);
 #endif
+}
+
+/*
+ * sched:sched_process_free(task): a process that has ended takes no room. Not at
+ * its exit, after which it can still fault. By now another process can have its pid.
+ */
+RAW_TRACEPOINT_PROBE(sched_process_free)
+{
+	u64 task = ctx->args[0];
+	u32 tgid = read_kernel_u32(task, TASK_TGID);
+	u64 *start_ns = wanted.lookup(&tgid);
+
+	if (!start_ns || tgid != read_kernel_u32(task, TASK_PID))
+		return 0;
+	if (!*start_ns || *start_ns == read_kernel_u64(task, TASK_START_BOOTTIME))
+		wanted.delete(&tgid);
+	return 0;
 }
 #else
 INLINE int pid_is_wanted(u32 tgid) { return 1; }
-INLINE void inherit_wanted(u32 parent, u32 child) {}
+INLINE void inherit_wanted(u32 parent, u32 child, u64 start_ns) {}
 #endif
 
 #ifdef CGROUP

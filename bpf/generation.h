@@ -34,6 +34,8 @@ INLINE u32 latest_shared_fork(u32 number)
 			return number;
 		number = generation->previous;
 	}
+	if (number)
+		count_loss(LOSS_FORK_NOT_FOUND);
 	return 0;
 }
 

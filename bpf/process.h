@@ -16,13 +16,13 @@ RAW_TRACEPOINT_PROBE(sched_process_fork)
 	if (tgid != read_kernel_u32(child, TASK_PID))
 		return 0;	/* a thread */
 	process.parent = read_kernel_u32(parent, TASK_TGID);
-	inherit_wanted(process.parent, tgid);
+	process.start_ns = read_kernel_u64(child, TASK_START_BOOTTIME);
+	inherit_wanted(process.parent, tgid, process.start_ns);
 	if (!is_wanted(process.parent))
 		return 0;
 	last = processes.lookup(&tgid);
 	if (last && last->exited)
 		add_to_counter(COUNT_PID_REUSED, 1);
-	process.start_ns = read_kernel_u64(child, TASK_START_BOOTTIME);
 	bpf_probe_read_kernel(process.comm, sizeof(process.comm),
 			      (void *)(child + TASK_COMM));
 	begin_generation(parent, child, &process);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -129,10 +130,20 @@ class Choice:
         return replace(process, rows=rows, unseen=process.unseen | frozenset(FaultKind) - kept)
 
 
-def family(now: Snapshot, pid: int) -> Snapshot:
-    """Keep a process and all its descendants."""
-    pids = now.families([pid])
-    return now.only(process for process in now.processes if process.pid in pids)
+def command_filter(cgroup: Path | None = None) -> Filter:
+    """Count a command that is not started yet: it will be a child of this process."""
+    return Filter(pids=(os.getpid(),), follow=True, cgroup=cgroup)
+
+
+def command_alone(now: Snapshot, pid: int) -> Snapshot:
+    """Leave out this process and its helpers: its children, except the command.
+
+    A process whose parent is unknown stays: the kernel's filter followed it from the command.
+    """
+    own = os.getpid()
+    helpers = (p.pid for p in now.processes if p.parent == own and p.pid != pid)
+    left_out = {own} | now.families(helpers)
+    return now.only(process for process in now.processes if process.pid not in left_out)
 
 
 def families(now: Snapshot, pids: Collection[int]) -> Snapshot:

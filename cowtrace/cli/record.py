@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shlex
 import time
 from dataclasses import replace
@@ -14,7 +13,7 @@ import click
 from cowtrace import __version__, proc
 from cowtrace.cli import launch
 from cowtrace.cli.attach import attach
-from cowtrace.cli.choice import Choice, family, process_options
+from cowtrace.cli.choice import Choice, command_alone, command_filter, process_options
 from cowtrace.cli.command_user import User, user_option
 from cowtrace.cli.live import ENDING, ticks
 from cowtrace.cli.options import attach_option, notice, notices_option, usage_error
@@ -115,7 +114,7 @@ def record(
 
             def look() -> None:
                 if not recorder.full:
-                    recorder.add(family(live.snapshot(), pid))
+                    recorder.add(command_alone(live.snapshot(), pid))
 
             with recorder:
                 code = launch.follow(pid, signals, interval, look, recorder)
@@ -143,7 +142,5 @@ def record(
 def _only(choice: Choice, command: bool) -> Filter:
     """Always record descendants with their ancestors: a copy involves both."""
     if command:
-        # The command is not started yet. It will be a child of this process, and this process
-        # is removed from each snapshot.
-        return Filter(pids=(os.getpid(),), follow=True, cgroup=choice.cgroup)
+        return command_filter(choice.cgroup)
     return replace(choice.in_kernel(), follow=bool(choice.pids))

@@ -12,7 +12,7 @@ import click
 from cowtrace.analysis.processes import DEFAULT_ROWS, Frame, rows
 from cowtrace.cli import launch
 from cowtrace.cli.attach import LATENCY, attach
-from cowtrace.cli.choice import family
+from cowtrace.cli.choice import command_alone, command_filter
 from cowtrace.cli.command_user import User, user_option
 from cowtrace.cli.options import Form, attach_option, form_options, latency_option, verbose_option
 from cowtrace.cli.signals import held
@@ -73,7 +73,9 @@ def run(
     with private_file(output) if output else nullcontext(default) as out:
         details = LATENCY if latency else frozenset()
         with (
-            attach(plan, verbose=verbose, page_faults=verbose, details=details) as counts,
+            attach(
+                plan, verbose=verbose, page_faults=verbose, details=details, only=command_filter()
+            ) as counts,
             held(*launch.HELD) as signals,
             ExitStack() as stack,
         ):
@@ -100,7 +102,7 @@ def run(
                 nonlocal before
                 whole = counts.snapshot()
                 places.look(whole)
-                now = family(whole, pid)
+                now = command_alone(whole, pid)
                 where = places.of_pids(now, (process.pid for process in now.processes))
                 if live:
                     found = rows(now, before, limit=DEFAULT_ROWS)
@@ -113,7 +115,7 @@ def run(
             took = time.monotonic() - started
             last = counts.snapshot()
             places.look(last)
-            now = family(last, pid)
+            now = command_alone(last, pid)
         if form == "json":
             objects.write(out, now, None, places.of, latency=latency)
         elif form == "csv":

@@ -136,7 +136,7 @@ def _write(out: TextIO, form: str, now: Snapshot, root: Node, limit: int, *, sam
         how = "estimated from samples" if sampled else "every copy"
         subtitle = (
             f"{numbers.count(root.faults)} copies ({how}), plan {now.plan}, kernel {now.kernel}, "
-            f"lost {now.completeness.lost:,}"
+            f"lost {now.completeness.lost:,}, in details {now.completeness.lost_details:,}"
         )
         flamegraph.write(out, root, title, subtitle)
     else:

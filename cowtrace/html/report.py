@@ -54,6 +54,7 @@ def document(recording: Recording, name: str) -> str:
 def _cards(recording: Recording) -> Iterator[str]:
     now = recording.last
     lost, unclassified = now.completeness.lost, now.unclassified
+    partly = now.completeness.lost_details
     live = [g.worst_case_bytes for g in now.generations if g.ended_ns is None]
     may_come = sum(b for b in live if b is not None) if None not in live else None
     for value, words, style in (
@@ -61,6 +62,7 @@ def _cards(recording: Recording) -> Iterator[str]:
         (count(len(now.generations)), "forks", ""),
         (size(may_come, " "), "may still be copied, at most", ""),
         (count(lost), "faults lost", "bad" if lost else "good"),
+        *([(count(partly), "lost in details", "bad")] if partly else ()),
         (count(unclassified), "unclassified", "bad" if unclassified else "good"),
     ):
         yield f'<div class="card {style}"><b>{value}</b><span>{words}</span></div>'
@@ -178,7 +180,8 @@ def _completeness(recording: Recording) -> str:
     unseen = ", ".join(kind.label for kind in sorted(recording.last.unseen))
     return (
         "<section id='completeness'><h2>How complete it is</h2><ul>"
-        f"<li>Lost: {done.lost:,} faults{f' ({causes})' if causes else ''}.</li>"
+        f"<li>Lost: {done.lost:,} faults, {done.lost_details:,} in details"
+        f"{f' ({causes})' if causes else ''}.</li>"
         f"<li>Unclassified: {recording.last.unclassified:,} faults.</li>"
         + (f"<li>This plan cannot see: {unseen}.</li>" if unseen else "")
         + f"<li>{escape(ending(recording))}</li></ul></section>"

@@ -55,6 +55,7 @@ TRACEPOINTS = (
     "sched_process_fork",
     "sched_process_exit",
     "sched_process_exec",
+    "sched_process_free",
     "task_rename",
 )
 

@@ -17,7 +17,12 @@ from cowtrace.model import FaultKind
 PlanName = Literal["fentry", "kprobe", "tracepoint"]
 PLAN_NAMES: tuple[PlanName, ...] = ("fentry", "kprobe", "tracepoint")
 
-_PROCESS_TRACEPOINTS = ("sched_process_fork", "sched_process_exit", "task_rename")
+_PROCESS_TRACEPOINTS = (
+    "sched_process_fork",
+    "sched_process_exit",
+    "sched_process_free",
+    "task_rename",
+)
 _FAULT_TRACEPOINTS = ("page_fault_user", "page_fault_kernel")
 _DETAIL_MACROS: dict[str, str] = {
     "generation": "GENERATIONS",

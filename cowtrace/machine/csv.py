@@ -1,9 +1,9 @@
 """Write the rows of a JSON object as CSV, for a spreadsheet.
 
-The columns are the fields of a row, named as in --json, after three fields of the whole object:
-`now_ns` (its `at_ns`), `lost`, `unclassified`. A missing value is empty, never 0. A list or an
-object is JSON. Characters that act on a terminal are escaped, so that a row is a line. A text that
-a spreadsheet would read as a formula gets an apostrophe before it.
+The columns are the fields of a row, named as in --json, after four fields of the whole object:
+`now_ns` (its `at_ns`), `lost`, `lost_details`, `unclassified`. A missing value is empty, never 0. A
+list or an object is JSON. Characters that act on a terminal are escaped, so that a row is a line. A
+text that a spreadsheet would read as a formula gets an apostrophe before it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from cowtrace.text import printable
 
-_HEAD = {"now_ns": "at_ns", "lost": "lost", "unclassified": "unclassified"}
+_HEAD = {"now_ns": "at_ns"} | {name: name for name in ("lost", "lost_details", "unclassified")}
 _FORMULA = (*"=+-@", *"\uff1d\uff0b\uff0d\uff20")  # and their wide forms
 _LEFT_OUT = {"rows"}  # lists that would need a table of their own
 

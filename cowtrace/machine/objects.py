@@ -53,6 +53,7 @@ def head(now: Snapshot) -> dict[str, Any]:
         **fields(now, "at_ns", "attached_ns", "plan", "kernel", "page_bytes"),
         "unseen": [_field(kind) for kind in sorted(now.unseen)],
         "lost": done.lost,
+        "lost_details": done.lost_details,
         "lost_by_cause": dict(done.detail),
         "unclassified": now.unclassified,
     }

@@ -111,6 +111,8 @@ class Metrics:
         done = now.completeness
         yield _counter("cowtrace_lost_faults", "Faults known to have been missed: 0 in a "
                        "complete trace.", (), [((), done.lost)])  # fmt: skip
+        yield _counter("cowtrace_lost_details", "Faults or forks missing in details, as of "
+                       "forks.", (), [((), done.lost_details)])  # fmt: skip
         yield _counter("cowtrace_unclassified_faults",
                        "Faults whose page-table entry was gone before it could be read.",
                        (), [((), self._unclassified)])  # fmt: skip

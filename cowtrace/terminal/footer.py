@@ -14,13 +14,8 @@ from cowtrace.text import UNKNOWN_CGROUP, fit, fit_end, printable
 _MOST = 5  # containers
 
 
-def trust(
-    snapshot: Snapshot, shown: str, *, exited: bool = False, of_details: bool = False
-) -> Text:
-    """State the plan, the kernel, the time, `shown`, and what was lost or cannot be seen.
-
-    `of_details`: also name causes that lose details but no fault, as a stack that was not kept.
-    """
+def trust(snapshot: Snapshot, shown: str, *, exited: bool = False) -> Text:
+    """State the plan, the kernel, the time, `shown`, and what was lost or cannot be seen."""
     seconds = (snapshot.at_ns - snapshot.attached_ns) / 1e9
     text = Text(style="dim")
     text.append(
@@ -30,7 +25,10 @@ def trust(
     text.append(f"unclassified {snapshot.unclassified:,}", _alarm(snapshot.unclassified))
     text.append(", ")
     text.append(f"lost {done.lost:,}", _alarm(done.lost))
-    if done.detail and (done.lost or of_details):
+    if done.lost_details:
+        text.append(", ")
+        text.append(f"lost in details {done.lost_details:,}", _alarm(done.lost_details))
+    if done.detail:
         text.append(" (" + ", ".join(f"{cause} {lost:,}" for cause, lost in done.detail) + ")")
     if snapshot.unseen:
         unseen = ", ".join(kind.label for kind in sorted(snapshot.unseen))

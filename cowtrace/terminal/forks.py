@@ -32,7 +32,7 @@ def view(now: Snapshot, rows: tuple[ForkRow, ...], limit: int, places: Mapping[i
         living = sum(row.generation.ended_ns is None for row in rows)
         exited = any(row.generation.ended_by is Ending.EXIT for row in rows[:shown])
         text = f"{min(shown, len(rows)):,} of {len(rows):,} forks, {living:,} alive"
-        footer = trust(now, text, exited=exited, of_details=True)
+        footer = trust(now, text, exited=exited)
         return Group(lines, *inside, Text(_SOUND if rows else _NONE, "dim"), footer)
 
     return View(min(limit, len(rows)), draw)

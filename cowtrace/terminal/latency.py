@@ -29,7 +29,7 @@ def view(now: Snapshot) -> View:
         if found and rows >= len(buckets) + len(found):
             parts += [Text(), _histograms(found, buckets), Text()]
         shown = f"{sum(timing.faults for timing in found):,} faults timed"
-        return Group(*parts, Text(_EXPLAINED, "dim"), trust(now, shown, of_details=True))
+        return Group(*parts, Text(_EXPLAINED, "dim"), trust(now, shown))
 
     return View(len(buckets) + len(found), draw)
 

@@ -95,7 +95,7 @@ def _footer(now: Snapshot, rows: tuple[MappingRow, ...], shown: int, *, one: boo
         process = now.processes[0]
         of += f" of {process.pid} {fit(printable(process.comm), 15)}"
         of += EXITED if exited else ""
-    text = trust(now, of, exited=exited, of_details=True)
+    text = trust(now, of, exited=exited)
     if any(row.huge for row in rows[:shown]):
         text.append("; +thp, +hugetlb: huge pages were hit")
     if any(row.label is None for row in rows[:shown]):

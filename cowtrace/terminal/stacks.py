@@ -47,7 +47,7 @@ def _columns(root: Node, width: int) -> list[Column[Function]]:
 
 
 def _footer(now: Snapshot, root: Node, shown: int, of: int, sampled: bool) -> Text:
-    text = trust(now, f"{shown:,} of {of:,} functions", of_details=True)
+    text = trust(now, f"{shown:,} of {of:,} functions")
     text.append(f"\n{size(root.total_bytes, ' ')} in {count(root.faults)} copies")
     if sampled:
         text.append(", estimated from samples")

@@ -18,6 +18,7 @@ __all__ = ["MAX_PROCESSES", "MAX_ROWS", "Needs", "Tracer", "attach"]
 
 MAX_ROWS = 1 << 17  # of fault_sums: process x kind x source x origin
 MAX_PROCESSES = 1 << 15
+MAX_WANTED = 1 << 15  # living processes that a filter follows
 # Maps of bpf/detail.h, made only when they are requested.
 _DETAIL_SIZES = {
     "MAX_DETAILS": 1 << 16,
@@ -106,7 +107,7 @@ def attach(
 def _attach_one(plan: ProbePlan | NoPlan, facts: KernelFacts, only: Filter) -> Tracer:
     if isinstance(plan, NoPlan):
         raise Refused(f"the {plan.name} plan cannot run here: {'; '.join(plan.reasons)}")
-    sizes = {"MAX_ROWS": MAX_ROWS, "MAX_PROCESSES": MAX_PROCESSES}
+    sizes = {"MAX_ROWS": MAX_ROWS, "MAX_PROCESSES": MAX_PROCESSES, "MAX_WANTED": MAX_WANTED}
     loaded = load(plan, sizes | _DETAIL_SIZES)
     try:
         only.seed(loaded.maps)

@@ -32,11 +32,12 @@ class Filter:
         self._add(maps["wanted"], self.pids)
         if self.follow:
             # The fork tracepoint adds a child whose parent is in the map by then. After a second
-            # look, no child can be missing.
+            # look, no child can be missing. This process has only helpers so far.
+            others = [pid for pid in self.pids if pid != os.getpid()]
             for _ in range(2):
-                self._add(maps["wanted"], descendants(self.pids))
+                self._add(maps["wanted"], descendants(others))
 
     @staticmethod
     def _add(fd: int, pids: Iterable[int]) -> None:
         for pid in pids:
-            bpf_maps.write_element(fd, pid, abi.U32.pack(1))
+            bpf_maps.write_element(fd, pid, abi.U64.pack(0))

@@ -14,18 +14,29 @@ COUNTERS = (
     "sums full",
     "page faults full",
     "processes full",
+    "filter full",
     "details full",
     "mappings full",
     "stacks full",
     "generations full",
+    "fork not found",
     "events dropped",
     "samples dropped",
     "pid reused",
     "checked",
     "check failed",
 )
-# A copy-on-write fault that was not counted, or not counted right.
-LOST = ("return missed", "entry missed", "slot taken", "sums full", "check failed")
+# A copy-on-write fault that was not counted, or not counted right. Without its name and parent, a
+# process is not found; one that the filter lacks is lost with all its faults.
+LOST = (
+    "return missed",
+    "entry missed",
+    "slot taken",
+    "sums full",
+    "processes full",
+    "filter full",
+    "check failed",
+)
 # Runs that the kernel skipped: of programs that count a fault alone, and of entries of pairs.
 SKIPPED_PROGRAMS, SKIPPED_ENTRIES = "program busy", "entry skipped"
 NO_COUNTS: Mapping[str, int] = {}

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import ctypes
-import mmap
 import os
 import pty
 import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from command import COWTRACE, PATIENCE, eventually
+from writers import NS_LAST_PID, PAGES, cause, copied, parent_of_writers, region_tracer
 
-from cowtrace import tracer
 from cowtrace.kernel.libbpf import libbpf
-from cowtrace.model import Snapshot
 from cowtrace.tracer.filter import Filter
-from cowtrace.workloads.region import REGION_END, REGION_START
 
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("can_trace")]
 
-PAGE = mmap.PAGESIZE
-PAGES = 127
-NS_LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
 ENDINGS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 # What a shell runs in the background ignores SIGINT, and passes that on.
 HEARING = ("env", "--default-signal=INT")
@@ -100,24 +93,6 @@ def test_two_tracers_count_the_same() -> None:
             assert copied(snapshot, child) == PAGES
 
 
-def test_faults_that_a_full_map_dropped_are_counted_and_the_rest_is_right(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    room, writers = 4, 509
-    monkeypatch.setattr(tracer, "MAX_ROWS", room)
-    with region_tracer() as live:
-        with parent_of_writers() as write:
-            children = [write(PAGES) for _ in range(writers)]
-        snapshot = live.snapshot()
-    assert len(set(children)) == writers
-    counts = [copied(snapshot, child) for child in children]
-    assert max(counts) == PAGES  # never more
-    assert 0 < sum(counts) < writers * PAGES
-    # The tracepoint plan counts a copy as re-marked first, and may have lost that as well.
-    missing = writers * PAGES - sum(counts)
-    assert missing <= cause(snapshot, "sums full") <= 2 * writers * PAGES - sum(counts)
-
-
 def test_a_process_that_is_killed_in_the_middle_of_its_faults() -> None:
     with region_tracer() as live, parent_of_writers() as write:
         for moment in (0.0, 0.001, 0.003):
@@ -160,60 +135,6 @@ def test_with_little_memory_it_runs_or_reports_an_error(mebibytes: int) -> None:
     )
     assert ended.returncode == 0 or len(ended.stderr.splitlines()) <= 3, ended.stderr
     assert "Traceback" not in ended.stderr
-
-
-@contextmanager
-def region_tracer(only: Filter = tracer.NO_FILTER) -> Iterator[tracer.Tracer]:
-    with tracer.attach("auto", region=(REGION_START, REGION_END), only=only) as live:
-        yield live
-
-
-@contextmanager
-def parent_of_writers() -> Iterator[Callable[..., int]]:
-    """A function that forks a child, which writes so many pages shared with this process.
-
-    It returns the child's pid when that has ended. `pid`: the one that it should have;
-    `kill_after`: seconds after which it is killed, perhaps in the middle of a fault.
-    """
-    memory = ctypes.CDLL(None, use_errno=True)
-    memory.mmap.restype = ctypes.c_void_p
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x100000  # MAP_FIXED_NOREPLACE
-    size = PAGES * PAGE
-    at = memory.mmap(
-        ctypes.c_void_p(REGION_START), ctypes.c_size_t(size), 3, flags, -1, ctypes.c_long(0)
-    )
-    assert at == REGION_START
-    memory.madvise(ctypes.c_void_p(at), ctypes.c_size_t(size), 15)  # MADV_NOHUGEPAGE
-    ctypes.memset(at, 1, size)
-
-    def write(pages: int, *, pid: int | None = None, kill_after: float | None = None) -> int:
-        if pid is not None:
-            NS_LAST_PID.write_text(f"{pid - 1}")
-        child = os.fork()
-        if not child:
-            for page in range(pages):
-                ctypes.memset(at + page * PAGE, 2, 1)
-            os._exit(0)
-        if kill_after is not None:
-            time.sleep(kill_after)
-            os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        return child
-
-    try:
-        yield write
-    finally:
-        memory.munmap(ctypes.c_void_p(at), ctypes.c_size_t(size))
-
-
-def copied(snapshot: Snapshot, pid: int) -> int:
-    process = snapshot.process(pid)
-    return process.copied_bytes // PAGE if process else 0
-
-
-def cause(snapshot: Snapshot, name: str) -> int:
-    """Faults lost by that cause."""
-    return dict(snapshot.completeness.detail).get(name, 0)
 
 
 def programs_of(pid: int) -> set[int]:

@@ -42,7 +42,7 @@ def test_promtool_takes_the_rules(tmp_path: Path) -> None:
     (tmp_path / "alerts.yml").write_text(printed("rules"))
     checked = promtool("check", "rules", "alerts.yml", folder=tmp_path)
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert "SUCCESS: 6 rules found" in checked.stdout
+    assert "SUCCESS: 7 rules found" in checked.stdout
 
 
 def test_they_fire_when_they_should(tmp_path: Path) -> None:
@@ -52,13 +52,20 @@ def test_they_fire_when_they_should(tmp_path: Path) -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_a_loss_fires_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("metric", "alert"),
+    [
+        ("cowtrace_lost_faults_total", "CowtraceLosesFaults"),
+        ("cowtrace_lost_details_total", "CowtraceLosesDetails"),
+    ],
+)
+def test_a_loss_fires_at_once(tmp_path: Path, metric: str, alert: str) -> None:
     (tmp_path / "alerts.yml").write_text(printed("rules"))
     (tmp_path / "tests.yml").write_text(
         "rule_files: [alerts.yml]\ntests:\n- interval: 1m\n  input_series:\n"
-        "  - {series: 'cowtrace_lost_faults_total{instance=\"i\"}', values: '0+0x10 23+0x9'}\n"
+        f"  - {{series: '{metric}{{instance=\"i\"}}', values: '0+0x10 23+0x9'}}\n"
         "  promql_expr_test:\n"
-        "  - expr: count(ALERTS{alertname='CowtraceLosesFaults', alertstate='firing'})\n"
+        f"  - expr: count(ALERTS{{alertname='{alert}', alertstate='firing'}})\n"
         "    eval_time: 12m\n"
         "    exp_samples: [{value: 1}]\n"
     )

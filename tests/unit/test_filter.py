@@ -47,10 +47,10 @@ def test_descendants_that_live_already_are_told_with_follow(written: list[tuple[
         assert child.stdout is not None
         grandchild = int(child.stdout.readline())
         try:
-            Filter(pids=(os.getpid(),), follow=True).seed(FDS)
+            Filter(pids=(child.pid,), follow=True).seed(FDS)
         finally:
             os.kill(grandchild, 9)
-    assert {(30, os.getpid()), (30, child.pid), (30, grandchild)} <= set(written)
+    assert {(30, child.pid), (30, grandchild)} == set(written)
 
 
 def test_a_cgroup_that_is_not_there(tmp_path: Path) -> None:
@@ -70,3 +70,11 @@ def test_children_that_are_forked_during_the_first_look_are_found_by_the_second(
     monkeypatch.setattr(filter_module, "descendants", lambda pids: next(looks))
     Filter(pids=(7,), follow=True).seed(FDS)
     assert {pid for _, pid in written} == {7, 8, 9}
+
+
+def test_helpers_of_this_process_are_not_counted(
+    monkeypatch: pytest.MonkeyPatch, written: list[tuple[int, int]]
+) -> None:
+    monkeypatch.setattr(filter_module, "descendants", lambda pids: {8} if pids else set())
+    Filter(pids=(os.getpid(),), follow=True).seed(FDS)
+    assert written == [(30, os.getpid())]

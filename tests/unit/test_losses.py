@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from cowtrace.model import DETAIL_LOSSES
 from cowtrace.tracer.abi import signed
-from cowtrace.tracer.losses import COUNTERS, completeness
+from cowtrace.tracer.losses import COUNTERS, LOST, completeness
 
 NAMES = (*COUNTERS, "program busy", "entry skipped")
 NONE = [0] * len(NAMES)
@@ -26,10 +27,16 @@ def test_losses_count_from_the_baseline() -> None:
     assert found.detail == (("sums full", 3),)
 
 
-def test_a_page_fault_total_lost_is_shown_but_is_no_lost_fault() -> None:
-    found = completeness(counters(page_faults_full=2), NONE)
-    assert found.lost == 0
-    assert found.detail == (("page faults full", 2),)
+@pytest.mark.parametrize("cause", sorted(DETAIL_LOSSES))
+def test_a_loss_in_details_is_no_lost_fault(cause: str) -> None:
+    found = completeness(counters(**{cause.replace(" ", "_"): 2}), NONE)
+    assert (found.lost, found.lost_details) == (0, 2)
+    assert found.detail == ((cause, 2),)
+
+
+def test_every_counter_is_a_loss_of_one_kind_or_none() -> None:
+    assert set(COUNTERS) - set(LOST) - DETAIL_LOSSES == {"pid reused", "checked"}
+    assert not DETAIL_LOSSES & set(LOST)
 
 
 def test_a_skipped_program_is_a_lost_fault() -> None:
@@ -60,8 +67,6 @@ def test_a_sum_modulo_2_to_the_64_may_be_negative() -> None:
     assert signed(23) == 23
 
 
-@pytest.mark.parametrize(
-    "cause", ["return missed", "entry missed", "slot taken", "sums full", "check failed"]
-)
+@pytest.mark.parametrize("cause", LOST)
 def test_each_way_to_miss_a_fault_is_lost(cause: str) -> None:
     assert completeness(counters(**{cause.replace(" ", "_"): 1}), NONE).lost == 1

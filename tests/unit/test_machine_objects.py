@@ -124,6 +124,7 @@ def test_fields() -> None:
         "page_bytes": 4096,
         "unseen": ["shared"],
         "lost": 0,
+        "lost_details": 0,
         "lost_by_cause": {},
         "unclassified": 0,
         "processes": [
@@ -185,8 +186,9 @@ def test_each_line_is_flushed() -> None:
 
 
 def test_lost_is_what_is_counted_as_lost_and_not_the_number_of_causes() -> None:
-    lossy = Completeness(0, (("processes full", 5), ("samples dropped", 7)))
+    lossy = Completeness(0, (("pid reused", 5), ("samples dropped", 7), ("stacks full", 2)))
     assert line(snapshot(completeness=lossy))["lost"] == 0
+    assert line(snapshot(completeness=lossy))["lost_details"] == 9
     assert line(snapshot(completeness=Completeness(23, (("slot taken", 23),))))["lost"] == 23
 
 

@@ -81,6 +81,7 @@ pages of 4,096 bytes
 
 10. Is the trace complete?
     lost                                       0                 exact
+    lost in details                            0                 exact
     unclassified                               0                 exact
     The recording ended as it was meant to.
 """

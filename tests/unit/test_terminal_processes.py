@@ -98,6 +98,12 @@ def test_losses_are_shown_by_cause() -> None:
     assert shown == "unclassified 3, lost 12 (return missed 5, sums full 7)"
 
 
+def test_losses_in_details_are_shown_also_where_no_fault_is_lost() -> None:
+    lossy = Completeness(0, (("stacks full", 5), ("pid reused", 7)))
+    shown = text(Frame(snapshot(completeness=lossy), (), 0)).splitlines()[-1]
+    assert shown == "unclassified 0, lost 0, lost in details 5 (stacks full 5, pid reused 7)"
+
+
 def test_no_process_leaves_head_and_footer() -> None:
     assert len(text(frame(QUIET)).splitlines()) == 3
 

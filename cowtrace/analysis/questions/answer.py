@@ -71,23 +71,24 @@ def amount(value: float | None, unit: Unit) -> str:
     return brief(value) if unit is Unit.NS else count(round(value))
 
 
-def quality(recording: Recording, *kinds: FaultKind) -> Quality:
-    """How far to trust the counts of these kinds together."""
+def quality(recording: Recording, *kinds: FaultKind, details: bool = False) -> Quality:
+    """How far to trust the counts of these kinds together, or `details`: sums over detail rows."""
     now = recording.last
     if now.unseen.issuperset(kinds):
         return Quality.NOT_SEEN
     # kernel/plan.py: this plan also counts threads that race for a page, and spurious faults.
     bounded = {FaultKind.COPIED, FaultKind.REUSED}
     above = now.plan == "tracepoint" and bool(bounded & set(kinds))
-    if now.completeness.lost or now.unclassified:
+    done = now.completeness
+    if done.lost or now.unclassified or (details and done.lost_details):
         # With that plan, a copy whose allocation was missed is also counted as reused.
         return Quality.INCOMPLETE if above else Quality.LOWER_BOUND
     return Quality.UPPER_BOUND if above else Quality.EXACT
 
 
-def copies(recording: Recording) -> Quality:
-    """How far to trust copied bytes."""
-    return quality(recording, *COPIES)
+def copies(recording: Recording, *, details: bool = False) -> Quality:
+    """How far to trust copied bytes, or sums of them over detail rows."""
+    return quality(recording, *COPIES, details=details)
 
 
 def copied_bytes(recording: Recording) -> int:

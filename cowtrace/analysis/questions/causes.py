@@ -16,6 +16,7 @@ from cowtrace.analysis.questions.answer import (
     Unit,
     copies,
     largest,
+    quality,
     unrecorded,
 )
 from cowtrace.analysis.stacks import NO_STACK, Node, functions, leaves, stack_tree
@@ -47,7 +48,7 @@ def by_mapping(recording: Recording, most: int | None = MOST) -> Answer:
     for row in recording.last.details:
         if row.kind in COPIES:
             sums[mapping_name(label(row.mapping) if row.mapping else None)] += row.bytes
-    found = largest(sums, most, copies(recording), "{:,} others")
+    found = largest(sums, most, copies(recording, details=True), "{:,} others")
     return Answer(3, question, tuple(found), None if found else "Nothing was copied.")
 
 
@@ -109,7 +110,8 @@ def latency(recording: Recording) -> Answer:
         if timing.kind not in _TIMED or not timing.faults:
             continue
         name = f"{timing.side}, {timing.kind.label}"
-        found.append(Measure(f"{name}, in all", timing.ns, Unit.NS, Quality.EXACT, timing.faults))
+        accuracy = quality(recording, timing.kind, details=True)
+        found.append(Measure(f"{name}, in all", timing.ns, Unit.NS, accuracy, timing.faults))
         for share in (0.5, 0.99):
             below = float(timing.below_ns(share) or 0)  # known: it has faults
             bound = f"{name}, p{share * 100:.0f}"

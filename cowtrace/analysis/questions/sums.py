@@ -56,7 +56,7 @@ def by_whom(recording: Recording) -> Answer:
     if missing := unrecorded(recording, "generation", _PARENTS, _CHILDREN):
         return Answer(2, question, missing)
     now = recording.last
-    accuracy = copies(recording)
+    accuracy = copies(recording, details=True)
     parents = sum(g.parent_copied_bytes for g in now.generations)
     children = sum(g.child_copied_bytes for g in now.generations)
     others = max(0, copied_bytes(recording) - parents - children)
@@ -108,7 +108,9 @@ def risk(recording: Recording) -> Answer:
     if len(known) < len(live):  # without one, the sum is no bound
         unknown = Measure(name, None, Unit.BYTES, Quality.NOT_RECORDED)
         return Answer(9, question, (so_far, unknown, *system))
-    worst = Measure(name, sum(known), Unit.BYTES, Quality.UPPER_BOUND)
+    # Without a fork that found no room, the sum is no bound.
+    bound = Quality.INCOMPLETE if recording.last.completeness.lost_details else Quality.UPPER_BOUND
+    worst = Measure(name, sum(known), Unit.BYTES, bound)
     note = f"{_forks(live) if live else 'No fork'} still shared at the end."
     if system and live and sum(known) <= (system[0].value or 0):
         note += " What may come fits into the memory available."
@@ -128,8 +130,10 @@ def _available(recording: Recording) -> Iterator[Measure]:
 def trust(recording: Recording) -> Answer:
     """10: what was lost, or could not be classified."""
     now = recording.last
-    counts = [("lost", now.completeness.lost), ("unclassified", now.unclassified)]
-    counts += [(f"cause: {printable(cause)}", n) for cause, n in now.completeness.detail]
+    done = now.completeness
+    counts = [("lost", done.lost), ("lost in details", done.lost_details)]
+    counts.append(("unclassified", now.unclassified))
+    counts += [(f"cause: {printable(cause)}", n) for cause, n in done.detail]
     found = tuple(Measure(name, n, Unit.FAULTS, Quality.EXACT) for name, n in counts)
     return Answer(10, "Is the trace complete?", found, ending(recording))
 
