@@ -10,7 +10,7 @@ struct wp_result {
 	u64 vma;	/* struct vm_area_struct * */
 	u64 vm_flags;
 	u64 address;
-	u64 before;	/* the page-table entry that faulted */
+	u64 before;	/* the page-table entry that faulted, as by present_pte() */
 	u64 after;	/* the entry now; equal to `before` when the page table itself is gone */
 	u64 page;	/* struct page * of the old frame if it changed; NULL for the zero page */
 	u32 ret;	/* vm_fault_t */
@@ -34,10 +34,10 @@ INLINE void read_wp(struct wp_result *wp, u64 vmf)
 
 	wp->vma = load_kernel_u64(fault, VMF_VMA);
 	wp->address = load_kernel_u64(fault, VMF_ADDRESS);
-	wp->before = load_kernel_u64(fault, VMF_ORIG_PTE);
+	wp->before = present_pte(load_kernel_u64(fault, VMF_ORIG_PTE));
 	wp->flags = load_kernel_u32(fault, VMF_FLAGS);
 	wp->vm_flags = load_kernel_u64(kernel_pointer(wp->vma), VMA_FLAGS);
-	wp->after = pte ? load_kernel_u64(kernel_pointer(pte), 0) : wp->before;
+	wp->after = pte ? present_pte(load_kernel_u64(kernel_pointer(pte), 0)) : wp->before;
 	wp->page = same_frame(wp) ? 0 : read_kernel_u64(vmf, VMF_PAGE);
 }
 

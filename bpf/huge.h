@@ -13,6 +13,13 @@
 
 INFLIGHT(huge_inflight);
 
+INLINE u64 read_entry(u64 at)
+{
+	u64 entry = read_kernel_u64(at, 0);
+
+	return present_huge(entry);
+}
+
 /* Like classify_wp(), for an entry that maps a whole huge page. */
 INLINE u8 classify_huge(u64 before, u64 after, u32 ret, u64 vm_flags)
 {
@@ -79,9 +86,9 @@ int hugetlb_wp_enter(struct pt_regs *ctx)
 	slot->address = read_kernel_u64(vmf, VMF_ADDRESS);
 	slot->entry = read_kernel_u64(vmf, VMF_PTE);
 	slot->flags = read_kernel_u32(vmf, VMF_FLAGS);
-	if (!(read_kernel_u64(vmf, VMF_ORIG_PTE) & PTE_PRESENT))
+	if (!(present_huge(read_kernel_u64(vmf, VMF_ORIG_PTE)) & PTE_PRESENT))
 		slot->flags |= FIRST_TOUCH;
-	slot->before = read_kernel_u64(slot->entry, 0);
+	slot->before = read_entry(slot->entry);
 #else			/* hugetlb_cow or hugetlb_wp(mm, vma, address, ptep, ...) */
 	slot->vma = PT_REGS_PARM2(ctx);
 	slot->address = PT_REGS_PARM3(ctx);
@@ -92,7 +99,7 @@ int hugetlb_wp_enter(struct pt_regs *ctx)
 	slot->flags = FAULT_FLAG_USER;	/* an assumption: the arguments do not show the writer */
 #endif
 	/* They do not show what was mapped either: a page that was only read counts as one, too. */
-	slot->before = read_kernel_u64(slot->entry, 0);
+	slot->before = read_entry(slot->entry);
 	if (!pte_dirty(slot->before))
 		slot->flags |= FIRST_TOUCH;
 #endif
@@ -109,7 +116,7 @@ int hugetlb_wp_return(struct pt_regs *ctx)
 	if (!slot || !match_return(slot, tid) || !in_region(slot->address))
 		return 0;
 	vma = slot->vma;
-	kind = classify_huge(slot->before, read_kernel_u64(slot->entry, 0), ret,
+	kind = classify_huge(slot->before, read_entry(slot->entry), ret,
 			     read_kernel_u64(vma, VMA_FLAGS));
 	if (kind != REUSED || !(slot->flags & FIRST_TOUCH))
 		count_huge(ctx, slot, vma, slot->address, kind, SOURCE_HUGETLB, hugetlb_bytes(vma));
@@ -140,7 +147,7 @@ int do_huge_pmd_wp_page_enter(struct pt_regs *ctx)
 	slot->vmf = vmf;
 	slot->flags = read_kernel_u32(vmf, VMF_FLAGS);
 	slot->entry = read_kernel_u64(vmf, VMF_PMD);
-	slot->before = read_kernel_u64(slot->entry, 0);
+	slot->before = read_entry(slot->entry);
 	return 0;
 }
 
@@ -160,7 +167,7 @@ int do_huge_pmd_wp_page_return(struct pt_regs *ctx)
 	if (ret & VM_FAULT_FALLBACK || !in_region(read_kernel_u64(slot->vmf, VMF_ADDRESS)))
 		return 0;
 	vma = read_kernel_u64(slot->vmf, VMF_VMA);
-	kind = classify_huge(slot->before, read_kernel_u64(slot->entry, 0), ret,
+	kind = classify_huge(slot->before, read_entry(slot->entry), ret,
 			     read_kernel_u64(vma, VMA_FLAGS));
 	if (kind == COPIED && is_huge_zero(slot->before))
 		kind = ZERO_FILLED;

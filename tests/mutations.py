@@ -112,6 +112,13 @@ OF_PATHS = (
         "shared-file-writeback",
     ),
     Mutation(
+        "an entry without access rights is taken for one of a swapped page",
+        "arch.h",
+        "((pte) >> 8 & ~(pte) & 1)",
+        "0ULL",
+        "remote-prot-none",
+    ),
+    Mutation(
         "the copy of a huge page is a small one",
         "huge.h",
         "return (u64)PAGE_SIZE << read_kernel_u32(hstate, HSTATE_ORDER);",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections import Counter
 
-from cowtrace.model import Source
-from cowtrace.workloads import calls, settings
+from cowtrace.model import Origin, Source
+from cowtrace.workloads import calls, features, settings
 from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.oracles.proc_files import vmstat_grows
-from cowtrace.workloads.outcome import copied, parent
+from cowtrace.workloads.outcome import Expected, copied, parent
 from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, PARENT, Writer
 
@@ -39,6 +39,44 @@ def ksm_write(me: Writer) -> None:
     with vmstat_grows(me.evidence, "cow_ksm", me.region.pages):
         me.write(PARENT)
     me.expect(PARENT)
+
+
+def _unmerged(pages: int) -> tuple[Expected, ...]:
+    """Unmerging is a remote write fault of the process's own until break_ksm() walks page tables.
+
+    "mm/ksm: convert break_ksm() to use walk_page_range_vma()" (6.2), folio_walk_start() since 6.12.
+    """
+    walks = any(map(features.has_function, ("break_ksm_pmd_entry", "folio_walk_start")))
+    if walks:
+        return (parent(copied(pages, Source.KSM, Origin.UNSHARE)),)
+    # 6.1 finds no page where nobody may access it, and leaves it merged: "mm/gup: replace FOLL_NUMA
+    # by gup_can_follow_protnone()". It is the first kernel with mm_mt.
+    if features.has_type("mm_mt"):
+        return (parent(),)
+    return (parent(copied(pages, Source.KSM, Origin.REMOTE, actor="parent")),)
+
+
+@workload(
+    _unmerged,
+    least=2,
+    needs=lambda pages: settings.changed(_SCANNING),
+    group="KSM",
+    claim="the kernel copies merged pages that are unmerged, also where nobody may access them",
+    unseen_by={"tracepoint": "no exception is raised when the kernel makes the fault"},
+)
+def ksm_unmerge_prot_none(me: Writer) -> None:
+    """merged pages become PROT_NONE, then MADV_UNMERGEABLE: the kernel copies each"""
+    me.region.fill(BEFORE)
+    me.populate(BEFORE)
+    start, size = me.region.start, me.region.size_bytes
+    calls.madvise(start, size, calls.MADV_MERGEABLE)
+    _wait_until_merged(me)
+    settings.write(f"{_SYSFS}/run", "0")
+    with me.watch(protected=False):  # what is left merged did not fault
+        calls.mprotect(start, size, calls.PROT_NONE)
+        calls.madvise(start, size, calls.MADV_UNMERGEABLE)
+    calls.mprotect(start, size, calls.PROT_READ | calls.PROT_WRITE)
+    me.expect(BEFORE)
 
 
 def _wait_until_merged(me: Writer) -> None:

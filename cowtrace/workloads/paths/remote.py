@@ -47,19 +47,28 @@ def remote_vm_writev(me: Writer) -> None:
 @_by_parent(claim="a write to /proc/PID/mem copies, and is attributed to the memory's owner")
 def remote_proc_mem(me: Writer) -> None:
     """the parent writes a byte of every page of the child by /proc/PID/mem: copied"""
-    value = bytes([CHILD])
+    _written_by_parent(me, _write_proc_mem)
 
-    def write(pid: int, region: Region) -> None:
-        memory = os.open(f"/proc/{pid}/mem", os.O_RDWR)
-        for address in region.addresses:
-            os.pwrite(memory, value, address)
-        os.close(memory)
 
-    _written_by_parent(me, write)
+@_by_parent(claim="a write to memory that its owner may not access (PROT_NONE) copies as any other")
+def remote_prot_none(me: Writer) -> None:
+    """the parent writes the child's pages by /proc/PID/mem while they are PROT_NONE: copied"""
+    _written_by_parent(me, _write_proc_mem, accessible=False)
+
+
+def _write_proc_mem(pid: int, region: Region) -> None:
+    memory = os.open(f"/proc/{pid}/mem", os.O_RDWR)
+    for address in region.addresses:
+        os.pwrite(memory, bytes([CHILD]), address)
+    os.close(memory)
 
 
 def _written_by_parent(
-    me: Writer, write: Callable[[int, Region], None], *, counted: bool = True
+    me: Writer,
+    write: Callable[[int, Region], None],
+    *,
+    counted: bool = True,
+    accessible: bool = True,
 ) -> None:
     """Write the child's pages by a function of its PID; note the kernel's counts of the writer.
 
@@ -67,6 +76,8 @@ def _written_by_parent(
     """
     me.populate(BEFORE)
     with me.fork() as other:
+        if not accessible:
+            other.do(_protect, calls.PROT_NONE)
         before = other.do(Writer.entries)
         mine, theirs = os.getpid(), other.pid
         if counted:
@@ -74,8 +85,14 @@ def _written_by_parent(
         else:
             write(theirs, me.region)
         other.do(Writer.note_changes, before)
+        if not accessible:
+            other.do(_protect, calls.PROT_READ | calls.PROT_WRITE)
         other.do(Writer.expect, CHILD)
         me.expect(BEFORE)
+
+
+def _protect(me: Writer, protection: int) -> None:
+    calls.mprotect(me.region.start, me.region.size_bytes, protection)
 
 
 def _note_counts(me: Writer, write: Callable[[Region], None]) -> None:
