@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Count write faults on pages mapped by one huge entry: hugetlb, and transparent
- * huge pages that are not split. They are rare, one fault for megabytes: the
- * kprobe and the fentry plan both use kprobes for them.
+ * huge pages that are not split. The fentry plan uses BPF trampolines where these
+ * functions have any, else kprobes, as the kprobe plan does: kernel/hooks.py.
  */
 #ifndef HUGE_H
 #define HUGE_H
@@ -12,6 +12,15 @@
 #include "pair.h"
 
 INFLIGHT(huge_inflight);
+
+INLINE int match_huge_return(struct inflight *slot, u32 tid)
+{
+	if (match_return(slot, tid))
+		return 1;
+	if (!slot->tid)
+		count_loss(LOSS_ENTRY_MISSED);
+	return 0;
+}
 
 INLINE u64 read_entry(u64 at)
 {
@@ -65,7 +74,21 @@ INLINE u64 hugetlb_bytes(u64 vma)
 	return (u64)PAGE_SIZE << read_kernel_u32(hstate, HSTATE_ORDER);
 }
 
+#ifdef HUGETLB_FENTRY	/* the number of the function's arguments */
+#define hugetlb_argument(n) ctx[n - 1]
+#define HUGETLB_RESULT ctx[HUGETLB_FENTRY]
+#else
+#define hugetlb_argument(n) PT_REGS_PARM##n(ctx)
+#define HUGETLB_RESULT PT_REGS_RC(ctx)
+#endif
+
+#if !defined(HUGETLB_FENTRY)
 int hugetlb_wp_enter(struct pt_regs *ctx)
+#elif HUGETLB_WP == 2
+KFUNC_PROBE(hugetlb_cow)
+#else
+KFUNC_PROBE(hugetlb_wp)
+#endif
 {
 	u32 tid = current_tid(), index = tid & (SLOTS - 1);
 	struct inflight *slot = huge_inflight.lookup(&index);
@@ -78,9 +101,9 @@ int hugetlb_wp_enter(struct pt_regs *ctx)
 	note_entry(slot, tid);
 #if HUGETLB_WP == 1 || HUGETLB_WP == 4
 #if HUGETLB_WP == 1	/* hugetlb_wp(vmf) */
-	vmf = PT_REGS_PARM1(ctx);
+	vmf = hugetlb_argument(1);
 #else			/* hugetlb_wp(pagecache_folio, vmf) */
-	vmf = PT_REGS_PARM2(ctx);
+	vmf = hugetlb_argument(2);
 #endif
 	slot->vma = read_kernel_u64(vmf, VMF_VMA);
 	slot->address = read_kernel_u64(vmf, VMF_ADDRESS);
@@ -90,11 +113,11 @@ int hugetlb_wp_enter(struct pt_regs *ctx)
 		slot->flags |= FIRST_TOUCH;
 	slot->before = read_entry(slot->entry);
 #else			/* hugetlb_cow or hugetlb_wp(mm, vma, address, ptep, ...) */
-	slot->vma = PT_REGS_PARM2(ctx);
-	slot->address = PT_REGS_PARM3(ctx);
-	slot->entry = PT_REGS_PARM4(ctx);
+	slot->vma = hugetlb_argument(2);
+	slot->address = hugetlb_argument(3);
+	slot->entry = hugetlb_argument(4);
 #if HUGETLB_WP == 3	/* the fifth is flags */
-	slot->flags = PT_REGS_PARM5(ctx);
+	slot->flags = hugetlb_argument(5);
 #else
 	slot->flags = FAULT_FLAG_USER;	/* an assumption: the arguments do not show the writer */
 #endif
@@ -106,14 +129,20 @@ int hugetlb_wp_enter(struct pt_regs *ctx)
 	return 0;
 }
 
+#if !defined(HUGETLB_FENTRY)
 int hugetlb_wp_return(struct pt_regs *ctx)
+#elif HUGETLB_WP == 2
+KRETFUNC_PROBE(hugetlb_cow)
+#else
+KRETFUNC_PROBE(hugetlb_wp)
+#endif
 {
-	u32 tid = current_tid(), index = tid & (SLOTS - 1), ret = PT_REGS_RC(ctx);
+	u32 tid = current_tid(), index = tid & (SLOTS - 1), ret = HUGETLB_RESULT;
 	struct inflight *slot = huge_inflight.lookup(&index);
 	u64 vma;
 	u8 kind;
 
-	if (!slot || !match_return(slot, tid) || !in_region(slot->address))
+	if (!slot || !match_huge_return(slot, tid) || !in_region(slot->address))
 		return 0;
 	vma = slot->vma;
 	kind = classify_huge(slot->before, read_entry(slot->entry), ret,
@@ -124,22 +153,34 @@ int hugetlb_wp_return(struct pt_regs *ctx)
 }
 #endif /* HUGETLB_WP */
 
-#ifdef VMF_PMD
+#ifdef HUGE_PMD
 /* True if a huge entry maps the huge zero page. */
 INLINE int is_huge_zero(u64 pmd)
 {
 #ifdef HUGE_ZERO_PFN	/* address of the kernel's variable */
 	return (pmd & HUGE_FRAME_MASK) >> PAGE_SHIFT == read_kernel_u64(HUGE_ZERO_PFN, 0);
 #else
-	return 0;
+	/*
+	 * Without CAP_SYSLOG it is hidden. No other huge page gets a new frame as a whole
+	 * since "thp: change CoW semantics for anon-THP" (5.8).
+	 */
+	return 1;
 #endif
 }
 
+#ifdef HUGE_PMD_FENTRY	/* the number of the function's arguments */
+KFUNC_PROBE(do_huge_pmd_wp_page)
+#else
 int do_huge_pmd_wp_page_enter(struct pt_regs *ctx)
+#endif
 {
 	u32 tid = current_tid(), index = tid & (SLOTS - 1);
 	struct inflight *slot = huge_inflight.lookup(&index);
+#ifdef HUGE_PMD_FENTRY
+	u64 vmf = ctx[0];
+#else
 	u64 vmf = PT_REGS_PARM1(ctx);
+#endif
 
 	if (!slot)
 		return 0;
@@ -155,14 +196,23 @@ int do_huge_pmd_wp_page_enter(struct pt_regs *ctx)
  * VM_FAULT_FALLBACK: the kernel split the huge entry into small ones; the fault
  * continues in do_wp_page() and is counted there.
  */
+#ifdef HUGE_PMD_FENTRY
+KRETFUNC_PROBE(do_huge_pmd_wp_page)
+#else
 int do_huge_pmd_wp_page_return(struct pt_regs *ctx)
+#endif
 {
-	u32 tid = current_tid(), index = tid & (SLOTS - 1), ret = PT_REGS_RC(ctx);
+#ifdef HUGE_PMD_FENTRY
+	u32 ret = ctx[HUGE_PMD_FENTRY];
+#else
+	u32 ret = PT_REGS_RC(ctx);
+#endif
+	u32 tid = current_tid(), index = tid & (SLOTS - 1);
 	struct inflight *slot = huge_inflight.lookup(&index);
 	u64 vma;
 	u8 kind;
 
-	if (!slot || !match_return(slot, tid))
+	if (!slot || !match_huge_return(slot, tid))
 		return 0;
 	if (ret & VM_FAULT_FALLBACK || !in_region(read_kernel_u64(slot->vmf, VMF_ADDRESS)))
 		return 0;
@@ -175,6 +225,6 @@ int do_huge_pmd_wp_page_return(struct pt_regs *ctx)
 		   PMD_SIZE);
 	return 0;
 }
-#endif /* VMF_PMD */
+#endif /* HUGE_PMD */
 
 #endif /* HUGE_H */

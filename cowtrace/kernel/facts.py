@@ -15,7 +15,7 @@ from cowtrace.kernel.kallsyms import symbols
 from cowtrace.kernel.libbpf import libbpf
 from cowtrace.kernel.members import MEMBERS
 from cowtrace.kernel.preemption import preemptible
-from cowtrace.kernel.trial_programs import Cast, fexit_refused, rdonly_cast
+from cowtrace.kernel.trial_programs import Cast, fexit_refused, kprobes_refused, rdonly_cast
 
 # Macro of bpf/*.h: its enum, and its value where it was still a #define (5.10), or None.
 ENUMERATORS: Mapping[str, tuple[str, int | None]] = {
@@ -46,6 +46,7 @@ FUNCTIONS = (
     "page_add_new_anon_rmap",
     "handle_mm_fault",
 )
+TRAMPOLINES = ("do_huge_pmd_wp_page", "hugetlb_wp", "hugetlb_cow")  # optional in the fentry plan
 VARIABLES = ("huge_zero_pfn", "__per_cpu_offset")
 
 TRACEPOINTS = (
@@ -72,8 +73,9 @@ class KernelFacts:
     parameters: Mapping[str, tuple[str, ...]]  # function -> names, if BTF has it
     symbols: Mapping[str, int]  # FUNCTIONS and VARIABLES in /proc/kallsyms: address
     tracepoints: frozenset[str]  # those of TRACEPOINTS that are compiled in
-    kprobes: bool  # CONFIG_KPROBES
+    kprobes_refused: str | None  # why kprobes cannot be opened; None if they can
     fexit_refused: str | None  # why BPF trampolines do not work; None if they do
+    trampolines: frozenset[str]  # those of TRAMPOLINES that fexit programs attach to
     cast: Cast | None  # bpf_rdonly_cast(), if programs can call it
     preemptible: bool  # threads can be preempted in the kernel, so in BPF trampolines
     pid_max: int
@@ -84,6 +86,7 @@ def kernel_facts() -> KernelFacts:
     """Of the running kernel. Raises CowtraceError if it has no BTF, or libbpf is missing."""
     btf = vmlinux()
     uname = os.uname()
+    refused = fexit_refused(btf, "do_wp_page")
     return KernelFacts(
         release=uname.release,
         machine=uname.machine,
@@ -93,14 +96,19 @@ def kernel_facts() -> KernelFacts:
         parameters={f: p for f in FUNCTIONS if (p := btf.parameters(f)) is not None},
         symbols=symbols((*FUNCTIONS, *VARIABLES)),
         tracepoints=frozenset(t for t in TRACEPOINTS if btf.has_tracepoint(t)),
-        # The perf event source by which kprobes are opened: no tracefs needed.
-        kprobes=Path("/sys/bus/event_source/devices/kprobe").exists(),
-        fexit_refused=fexit_refused(btf, "do_wp_page"),
+        kprobes_refused=kprobes_refused(),
+        fexit_refused=refused,
+        trampolines=frozenset() if refused else _trampolines(btf),
         cast=rdonly_cast(btf),
         preemptible=preemptible(),
         pid_max=int(Path("/proc/sys/kernel/pid_max").read_text()),
         cpus=libbpf().libbpf_num_possible_cpus(),
     )
+
+
+def _trampolines(btf: Btf) -> frozenset[str]:
+    """Not of a function with more than six arguments before 6.6, or with a struct before 6.1."""
+    return frozenset(name for name in TRAMPOLINES if fexit_refused(btf, name) is None)
 
 
 def _offsets(btf: Btf) -> dict[str, int]:

@@ -15,6 +15,7 @@ _HUGETLB_SHAPES = {
     ("mm", "vma", "address", "ptep", "flags"): 3,
     ("pagecache_folio", "vmf"): 4,  # 6.10 on; not in 6.12.117
 }
+_OF_HUGETLB_COW = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +57,33 @@ def wp_page_copy(facts: KernelFacts) -> Part:
     return Part((Hook("kprobe", "wp_page_copy", "wp_page_copy_enter"),), {"CROSS_CHECK": 1})
 
 
-def huge_pages(facts: KernelFacts) -> Part:
-    """Count faults on huge entries: hugetlb, and transparent huge pages that are not split."""
-    if not facts.kprobes:
-        return NOTHING
+def huge_pages(name: str, facts: KernelFacts) -> Part:
+    """Count faults on huge entries: hugetlb, and transparent huge pages that are not split.
+
+    The fentry plan attaches trampolines by the functions' names, else kprobes: these need
+    CAP_SYS_ADMIN where kernel.perf_event_paranoid is 3, as on Debian.
+    """
     hooks: tuple[Hook, ...] = ()
-    defines = {"HUGE_PAGES": 1}
-    if "do_huge_pmd_wp_page" in facts.symbols and "VMF_PMD" in facts.offsets:
-        hooks += pair("do_huge_pmd_wp_page")
-        if address := facts.symbols.get("huge_zero_pfn"):
+    defines: dict[str, int] = {}
+    thp, hugetlb = "do_huge_pmd_wp_page", _hugetlb(facts)
+    if thp in facts.symbols and "VMF_PMD" in facts.offsets:
+        if name == "fentry" and thp in facts.trampolines:
+            defines |= {"HUGE_PMD": 1, "HUGE_PMD_FENTRY": len(facts.parameters[thp])}
+        elif facts.kprobes_refused is None:
+            defines["HUGE_PMD"] = 1
+            hooks += pair(thp)
+        if "HUGE_PMD" in defines and (address := facts.symbols.get("huge_zero_pfn")):
             defines["HUGE_ZERO_PFN"] = address
-    hugetlb = _hugetlb(facts)
     if hugetlb:
-        function, defines["HUGETLB_WP"] = hugetlb
-        hooks += pair(function, "hugetlb_wp")
-    return Part(hooks, defines) if hooks else NOTHING
+        function, shape = hugetlb
+        # bpf/huge.h names the function by its shape.
+        named = function == ("hugetlb_cow" if shape == _OF_HUGETLB_COW else "hugetlb_wp")
+        if name == "fentry" and function in facts.trampolines and named:
+            defines |= {"HUGETLB_WP": shape, "HUGETLB_FENTRY": len(facts.parameters[function])}
+        elif facts.kprobes_refused is None:
+            defines["HUGETLB_WP"] = shape
+            hooks += pair(function, "hugetlb_wp")
+    return Part(hooks, {"HUGE_PAGES": 1, **defines}) if defines else NOTHING
 
 
 def _hugetlb(facts: KernelFacts) -> tuple[str, int] | None:
@@ -104,7 +117,7 @@ def fork_copies(facts: KernelFacts) -> Part:
         (f for f in ("folio_add_new_anon_rmap", "page_add_new_anon_rmap") if f in facts.symbols),
         None,
     )
-    if not facts.kprobes or rmap is None or "copy_page_range" not in facts.symbols:
+    if facts.kprobes_refused or rmap is None or "copy_page_range" not in facts.symbols:
         return NOTHING
     hooks = (*pair("copy_page_range"), Hook("kprobe", rmap, "add_new_anon_rmap_enter"))
     return Part(hooks, {"FORK_COPIES": 1})

@@ -45,7 +45,12 @@ def limits(
             "before Linux 6.7, these losses are not counted"
         )
     if "HUGETLB_WP" not in defines and name != "tracepoint":
-        spots.append("copies of hugetlb pages are not seen")
+        spots.append("copies of hugetlb pages are not seen" + _without_kprobes(name, facts))
+    if "HUGE_PMD" not in defines and name != "tracepoint":
+        spots.append(
+            "writes that re-mark or fill a transparent huge page as a whole are not seen"
+            + _without_kprobes(name, facts)
+        )
     if "FORK_COPIES" not in defines:
         spots.append("pages that fork itself copies, because they are pinned, are not seen")
     in_parts = "GENERATIONS" in defines and "PERCPU_COUNTER_BYTES" in defines
@@ -59,3 +64,8 @@ def limits(
             "the same moment, a copy may count as reused"
         )
     return frozenset(unseen), tuple(spots)
+
+
+def _without_kprobes(name: str, facts: KernelFacts) -> str:
+    """What would show it: kprobes, where trampolines cannot and only root may open kprobes."""
+    return f": {facts.kprobes_refused}" if name == "fentry" and facts.kprobes_refused else ""

@@ -155,7 +155,7 @@ def _parts(
         parts.append(hooks.latency(name, facts))
     if name == "tracepoint":
         return parts
-    parts.append(hooks.huge_pages(facts))
+    parts.append(hooks.huge_pages(name, facts))
     if options.fork_copies:
         parts.append(hooks.fork_copies(facts))
     if name == "kprobe":
@@ -169,8 +169,8 @@ def _missing(name: PlanName, facts: KernelFacts) -> list[str]:
     reasons = []
     if facts.machine not in ARCHES:
         reasons.append(f"page-table layout of {facts.machine} is not known to cowtrace")
-    if name == "kprobe" and not facts.kprobes:
-        reasons.append("kernel built without CONFIG_KPROBES")
+    if name == "kprobe" and facts.kprobes_refused:
+        reasons.append(facts.kprobes_refused)
     if name == "fentry" and facts.fexit_refused:
         reasons.append(facts.fexit_refused)
     members = TASK.keys() | (VM_FAULT if name != "tracepoint" else {}).keys()

@@ -123,8 +123,8 @@ def _offers(facts: KernelFacts) -> Iterator[Requirement]:
     )
     yield Requirement(
         "kprobes",
-        facts.kprobes,
-        "CONFIG_KPROBES" if facts.kprobes else "kernel built without CONFIG_KPROBES",
+        facts.kprobes_refused is None,
+        facts.kprobes_refused or "CONFIG_KPROBES",
         "no kprobe plan",
         "",
     )

@@ -6,17 +6,23 @@ where the kernel refuses to load an fexit program.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
+import struct
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 from cowtrace.kernel import programs
 from cowtrace.kernel.btf import Btf
 from cowtrace.kernel.programs import instruction, try_program
+from cowtrace.libc import libc
 
 _MOVE, _CALL, _EXIT = 0xB7, 0x85, 0x95
 _RETURN_0 = instruction(_MOVE, to=0) + instruction(_EXIT)
+_NR_PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}
+_PERF_ATTR_BYTES, _PERF_FLAG_FD_CLOEXEC = 72, 8  # PERF_ATTR_SIZE_VER1
 _KFUNC = 2  # BPF_PSEUDO_KFUNC_CALL, as source register of _CALL
 
 
@@ -49,6 +55,28 @@ def rdonly_cast(btf: Btf) -> Cast | None:
     except OSError:
         return None
     return Cast(function, words)
+
+
+def kprobes_refused() -> str | None:
+    """Why a kprobe cannot be opened; None if it can.
+
+    By an event of a function that does not exist: permissions are checked before its name.
+    """
+    try:
+        # The perf event source by which kprobes are opened: no tracefs needed.
+        kind = int(Path("/sys/bus/event_source/devices/kprobe/type").read_text())
+    except OSError:
+        return "kernel built without CONFIG_KPROBES"
+    name = ctypes.create_string_buffer(b"cowtrace_no_function")
+    event = struct.pack("<II48xQQ", kind, _PERF_ATTR_BYTES, ctypes.addressof(name), 0)
+    number = _NR_PERF_EVENT_OPEN[os.uname().machine]
+    fd = libc().syscall(number, event, -1, 0, -1, _PERF_FLAG_FD_CLOEXEC)
+    error = ctypes.get_errno()
+    if fd >= 0:
+        os.close(fd)
+    elif error in (errno.EACCES, errno.EPERM):
+        return f"opening a kprobe: {os.strerror(error)} (sysctl kernel.perf_event_paranoid)"
+    return None
 
 
 def fexit_refused(btf: Btf, function: str) -> str | None:

@@ -8,37 +8,19 @@ import shutil
 import signal
 import subprocess
 import sys
-import urllib.request
 from importlib import resources
 from pathlib import Path
 
 import pytest
 from command import PATIENCE, eventually
-from sources import writes
+from nobody import PAGES, WORK, as_nobody, copies, page
 
 from cowtrace.errors import EXIT_NO_PLAN
 
 pytestmark = pytest.mark.host
 
-PAGES = 509
 UNIT = resources.files("cowtrace.prometheus") / "cowtrace-exporter.service"
 CAP_BPF = 1 << 39
-# As the unit has it, where this kernel knows it (6.3): PR_SET_MDWE. Then the command line.
-START = """
-import ctypes, sys
-ctypes.CDLL(None).prctl(65, 1, 0, 0, 0)
-from cowtrace.cli import main
-main(sys.argv[1:], prog_name="cowtrace")
-"""
-WORK = f"""
-{writes(PAGES)}
-ctypes.CDLL(None).prctl(15, b"cow-nobody")
-child = os.fork()
-if not child:
-    write()
-    os._exit(0)
-os.waitpid(child, 0)
-"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,16 +31,6 @@ def can_be_another_user(can_trace: None) -> None:
     imported = subprocess.run(as_nobody("--version"), capture_output=True, text=True)
     if imported.returncode:
         pytest.skip(f"user nobody cannot read the checkout or the Python: {imported.stderr[-200:]}")
-
-
-def as_nobody(*arguments: str, capabilities: str = ",+bpf,+perfmon") -> list[str]:
-    """The command line of cowtrace, by a user with these capabilities and no others."""
-    sets = [f"--{name}=-all{capabilities}" for name in ("inh-caps", "bounding-set")]
-    if capabilities:
-        sets.append(f"--ambient-caps=-all{capabilities}")
-    user = ["--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--no-new-privs"]
-    return ["setpriv", *user, *sets, "env", "HOME=/nonexistent", "XDG_CACHE_HOME=/dev/null",
-            sys.executable, "-c", START, *arguments]  # fmt: skip
 
 
 def test_top() -> None:
@@ -147,17 +119,6 @@ def calls(word: str) -> set[str]:
     )
     words = re.findall(r"^ +([@\w-]+)$", shown.stdout, re.MULTILINE)
     return {call for each in words for call in calls(each)}
-
-
-def page(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
-        return str(answer.read().decode())
-
-
-def copies(page: str) -> float:
-    """Of WORK, on the exporter's page."""
-    mine = r'^cowtrace_faults_total{.*"cow-nobody",kind="copied".* (\S+)$'
-    return sum(map(float, re.findall(mine, page, re.MULTILINE)))
 
 
 def test_without_both_capabilities_it_is_refused_in_two_lines() -> None:

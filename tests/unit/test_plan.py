@@ -40,13 +40,17 @@ COMPLETE = KernelFacts(
     parameters=dict.fromkeys(FUNCTIONS, ("vmf",)),
     symbols={name: 0xFFFFFFFF81000000 + i for i, name in enumerate((*FUNCTIONS, *VARIABLES))},
     tracepoints=frozenset(TRACEPOINTS),
-    kprobes=True,
+    kprobes_refused=None,
     fexit_refused=None,
+    trampolines=frozenset(),
     cast=None,
     preemptible=False,
     pid_max=32768,
     cpus=2,
 )
+
+
+REFUSED = "opening a kprobe: Permission denied"
 
 
 def plan(name: PlanName, facts: KernelFacts = COMPLETE, options: Options = NO_OPTIONS) -> ProbePlan:
@@ -98,7 +102,7 @@ def test_wp_page_copy_is_checked_only_on_request_and_where_it_exists() -> None:
 @pytest.mark.parametrize(
     ("name", "lacking", "reason"),
     [
-        ("kprobe", {"kprobes": False}, "CONFIG_KPROBES"),
+        ("kprobe", {"kprobes_refused": "opening: EACCES"}, "opening: EACCES"),
         ("fentry", {"fexit_refused": "loading: EPERM"}, "loading: EPERM"),
         ("kprobe", {"symbols": {"finish_fault": 1}}, "no function do_wp_page()"),
         ("fentry", {"tracepoints": frozenset()}, "no tracepoint sched_process_fork"),
@@ -115,7 +119,7 @@ def test_each_lack_is_named(name: PlanName, lacking: dict[str, object], reason: 
 
 def test_the_tracepoint_plan_needs_no_vm_fault() -> None:
     offsets = {m: o for m, o in COMPLETE.offsets.items() if not m.startswith("VMF_")}
-    plan("tracepoint", replace(COMPLETE, offsets=offsets, kprobes=False))
+    plan("tracepoint", replace(COMPLETE, offsets=offsets, kprobes_refused=REFUSED))
 
 
 @pytest.mark.parametrize("name", ["fentry", "kprobe"])
@@ -180,9 +184,35 @@ def test_what_fork_copies_is_counted_on_request() -> None:
 
 
 def test_without_kprobes_the_fentry_plan_has_no_hooks_but_its_own() -> None:
-    found = plan("fentry", replace(COMPLETE, kprobes=False), Options(fork_copies=True))
+    found = plan("fentry", replace(COMPLETE, kprobes_refused=REFUSED), Options(fork_copies=True))
     assert found.hooks == ()
     assert "HUGE_PAGES" not in found.defines
+    missing = [spot for spot in found.blind_spots if spot.endswith(REFUSED)]
+    assert len(missing) == 2  # hugetlb, transparent huge pages
+    assert all("not seen" in spot for spot in missing)
+
+
+@pytest.mark.parametrize("refused", [None, "opening a kprobe: EACCES"])
+def test_huge_pages_are_watched_by_trampolines_where_they_can_be(refused: str | None) -> None:
+    both = frozenset({"do_huge_pmd_wp_page", "hugetlb_wp"})
+    facts = replace(COMPLETE, trampolines=both, kprobes_refused=refused)
+    found = plan("fentry", facts)
+    assert found.hooks == ()
+    assert (found.defines["HUGE_PMD_FENTRY"], found.defines["HUGETLB_FENTRY"]) == (1, 1)
+    assert not any("huge" in spot for spot in found.blind_spots)
+    if refused is None:
+        assert "HUGETLB_FENTRY" not in plan("kprobe", facts).defines
+
+
+def test_a_function_without_a_trampoline_is_watched_by_kprobes() -> None:
+    # hugetlb_wp() of 6.1 has seven arguments.
+    facts = replace(COMPLETE, trampolines=frozenset({"do_huge_pmd_wp_page"}))
+    assert plan("fentry", facts).hooks == pair("hugetlb_wp")
+    found = plan("fentry", replace(facts, kprobes_refused=REFUSED))
+    assert found.hooks == ()
+    assert [spot for spot in found.blind_spots if REFUSED in spot] == [
+        f"copies of hugetlb pages are not seen: {REFUSED}"
+    ]
 
 
 def test_auto_takes_the_cheapest_plan_that_loses_nothing() -> None:
