@@ -112,7 +112,7 @@ struct detail_sum {
 
 #define STACK_DEPTH 64
 
-/* Value of stacks; the key is a hash of the addresses. */
+/* Value of stacks; the key is a hash of the addresses, see stack.h. */
 struct stack {
 	u64 addresses[STACK_DEPTH];	/* innermost first; 0 after the last */
 };

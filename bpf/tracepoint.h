@@ -77,7 +77,7 @@ INLINE u64 note_stack_before_fault(void *ctx, u32 tgid, u64 error_code, u8 origi
 {
 	if (origin == ORIGIN_USER && error_code & PF_WRITE && error_code & PF_PROT &&
 	    is_wanted(tgid))
-		return note_stack(ctx, BPF_F_USER_STACK);
+		return note_stack(ctx, BPF_F_USER_STACK, tgid);
 	return 0;
 }
 #else

@@ -16,6 +16,7 @@ from cowtrace.kernel.facts import TRAMPOLINES
 from cowtrace.kernel.plan import ProbePlan
 from cowtrace.kernel.statistics import run_time, skipped_runs
 from cowtrace.shipped import bpf_dir
+from cowtrace.tracer import bpf_maps
 from cowtrace.tracer.bytecode import Bytecode, with_maps
 from cowtrace.tracer.compiler import CompileError, bpf_text, compile_source
 from cowtrace.tracer.kprobes import Kprobes
@@ -75,6 +76,8 @@ class Loaded:
         try:
             for spec in bytecode.maps:
                 self.maps[spec.name] = programs.create_map(spec)
+            if "stack_secret" in self.maps:  # before any program runs: see bpf/stack.h
+                bpf_maps.write_element(self.maps["stack_secret"], 0, os.urandom(24))
             fds = list(self.maps.values())
             for name, code in bytecode.programs:
                 self._load(name, with_maps(code, fds.__getitem__))
