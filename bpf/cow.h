@@ -204,6 +204,8 @@ enum counter {
 	LOSS_EVENTS_DROPPED,	/* no room in the ring buffer: a fault counted, but not shown */
 	LOSS_SAMPLES_DROPPED,	/* no room in the ring buffer: a sample dropped */
 	COUNT_PID_REUSED,	/* a pid was reused before its last counts were read */
+	COUNT_OUTSIDE_FAULTS,	/* tracepoint plan: pages allocated there, see tracepoint.h */
+	COUNT_ZEROED_OUTSIDE_FAULTS,	/* likewise: pages of zeroes */
 	COUNT_CHECKED,		/* faults compared with calls of wp_page_copy(): cross_check */
 	COUNT_CHECK_FAILED,	/* of these, call and frame number disagreed: miscounted */
 	COUNTERS,

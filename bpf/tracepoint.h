@@ -11,7 +11,7 @@
 #include "vma.h"
 
 enum pending_class {
-	NOTHING,	/* a read, or already resolved */
+	NOTHING,	/* a read, not wanted, or already resolved */
 	WRITE_PROTECT,	/* counts as REUSED until a page is allocated */
 	MISSING,	/* a write to a page that is not present */
 };
@@ -103,11 +103,11 @@ INLINE void fault_begins(void *ctx, u64 address, u64 regs, u64 error_code, u8 or
 		return;
 	pending->tid = tid;
 	pending->class = NOTHING;
+	pending->regs = regs;
+	pending->ip = read_kernel_u64(regs, REGS_IP);
 	if (!(error_code & PF_WRITE) || !in_region(address) || !is_wanted(key.tgid))
 		return;
 	pending->address = address;
-	pending->regs = regs;
-	pending->ip = read_kernel_u64(regs, REGS_IP);
 	pending->origin = origin;
 	keep_user_stack(pending, user_stack);
 	pending->class = error_code & PF_PROT ? WRITE_PROTECT : MISSING;
@@ -145,6 +145,19 @@ INLINE int is_private_file(u64 address)
 #endif
 }
 
+/*
+ * A page for user memory that a thread allocates outside any fault. When the kernel
+ * makes a fault inside a system call (mlock, madvise, mremap), no exception is raised.
+ * A copy takes such a page, and so does the page cache; the zero page gives way to a
+ * page of zeroes, and so does nothing (the first touch): upper bounds of what this plan
+ * does not see. In any address: REGION_START does not matter.
+ */
+INLINE void count_outside_faults(u64 page, u64 gfp)
+{
+	if (page && read_kernel_u64(bpf_get_current_task(), TASK_MM) && is_wanted(current_tgid()))
+		count_loss(gfp & GFP_ZERO ? COUNT_ZEROED_OUTSIDE_FAULTS : COUNT_OUTSIDE_FAULTS);
+}
+
 /* kmem:mm_page_alloc(page, order, gfp_flags, migratetype) */
 RAW_TRACEPOINT_PROBE(mm_page_alloc)
 {
@@ -154,14 +167,16 @@ RAW_TRACEPOINT_PROBE(mm_page_alloc)
 	u32 order = ctx->args[1];
 	struct fault_key key = {};
 
-	if (!pending || pending->tid != tid || pending->class == NOTHING)
-		return 0;
-	if (order || !(gfp & GFP_MOVABLE))
+	if (!pending || order || !(gfp & GFP_MOVABLE))
 		return 0;	/* a page table, not user memory */
-	if (!inside_fault(pending, (u64)ctx)) {	/* ctx is on the stack */
-		pending->class = NOTHING;
+	if (pending->tid != tid || !inside_fault(pending, (u64)ctx)) {	/* ctx is on the stack */
+		if (pending->tid == tid)
+			pending->class = NOTHING;
+		count_outside_faults(page, gfp);
 		return 0;
 	}
+	if (pending->class == NOTHING)
+		return 0;
 	key.tgid = current_tgid();
 	key.origin = pending->origin;
 	if (pending->class == WRITE_PROTECT) {

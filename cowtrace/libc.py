@@ -17,6 +17,7 @@ def libc() -> ctypes.CDLL:
     library.mmap.argtypes = [pointer, size, number, number, number, long]
     for name in ("madvise", "mprotect", "msync"):
         getattr(library, name).argtypes = [pointer, size, number]
+    library.mlock.argtypes = [pointer, size]
     library.ptrace.argtypes = [long, long, pointer, pointer]
     library.ptrace.restype = long
     library.clone.argtypes = [pointer, pointer, number, pointer]

@@ -135,6 +135,8 @@ def unknown_place(process: Process) -> Place:
     return UNKNOWN_PLACE
 
 
+# No losses: pages that processes allocated outside faults, and pages of zeroes among them.
+OUTSIDE_FAULTS = ("outside faults", "zeroed outside faults")
 # Causes by which tables of mappings, stacks, forks, durations, single faults, or totals of all page
 # faults show too little; tracer/losses.py names all causes.
 DETAIL_LOSSES = frozenset(
@@ -158,6 +160,11 @@ class Completeness:
     lost: int  # missed faults: 0 in a complete trace
     detail: tuple[tuple[str, int], ...]  # the losses by cause, those above 0
     checked: int = 0  # faults whose classification wp_page_copy() confirmed (cross_check)
+
+    @property
+    def causes(self) -> tuple[tuple[str, int], ...]:
+        """`detail` without OUTSIDE_FAULTS."""
+        return tuple(each for each in self.detail if each[0] not in OUTSIDE_FAULTS)
 
     @property
     def lost_details(self) -> int:
@@ -327,6 +334,16 @@ class Snapshot:
         while new := {p.pid for p in self.processes if p.parent in family} - family:
             family |= new
         return family
+
+    @property
+    def in_system_calls(self) -> tuple[int, int] | None:
+        """Upper bounds of the copies and zero-fills that the kernel made inside system calls of all
+        traced processes, which the tracepoint plan does not see; None: the plan sees them.
+        """
+        if self.plan != "tracepoint":
+            return None
+        copied, zero_filled = (dict(self.completeness.detail).get(c, 0) for c in OUTSIDE_FAULTS)
+        return copied, zero_filled
 
     def only(self, keep: Iterable[Process]) -> Snapshot:
         """The same moment, with only these processes, their details and their generations."""

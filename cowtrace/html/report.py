@@ -176,7 +176,7 @@ def _answer(answer: Answer) -> str:
 
 def _completeness(recording: Recording) -> str:
     done = recording.last.completeness
-    causes = ", ".join(f"{escape(printable(cause))} {n:,}" for cause, n in done.detail)
+    causes = ", ".join(f"{escape(printable(cause))} {n:,}" for cause, n in done.causes)
     unseen = ", ".join(kind.label for kind in sorted(recording.last.unseen))
     return (
         "<section id='completeness'><h2>How complete it is</h2><ul>"

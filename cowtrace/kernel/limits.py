@@ -24,7 +24,9 @@ def limits(
             "writes to shared mappings are not distinguished: those that re-mark count as reused",
             "reused is an upper bound: it includes spurious and retried faults",
             "copied is an upper bound when threads race for a page: it includes the losers' copies",
-            "faults made by another process (ptrace, process_vm_writev) are not seen",
+            "faults that the kernel makes inside a system call are not seen: populate, mlock, "
+            "madvise, mremap, userfaultfd's ioctls, KSM's unmerging, another process's write "
+            "(ptrace, process_vm_writev, /proc/PID/mem); an upper bound stands below each table",
             "copies of hugetlb pages, huge pages of zeroes, and faults that userfaultfd handles "
             "count as reused",
             "pages copied because they are pinned for reading are not seen",

@@ -48,13 +48,15 @@ def as_object(
 
 def head(now: Snapshot) -> dict[str, Any]:
     """The fields that describe the whole trace."""
-    done = now.completeness
+    done, outside = now.completeness, now.in_system_calls
     return {
         **fields(now, "at_ns", "attached_ns", "plan", "kernel", "page_bytes"),
         "unseen": [_field(kind) for kind in sorted(now.unseen)],
         "lost": done.lost,
         "lost_details": done.lost_details,
-        "lost_by_cause": dict(done.detail),
+        "lost_by_cause": dict(done.causes),
+        "in_system_calls_at_most": outside
+        and dict(zip(("copied", "zero_filled"), outside, strict=True)),
         "unclassified": now.unclassified,
     }
 

@@ -116,7 +116,7 @@ class Metrics:
         yield _counter("cowtrace_unclassified_faults",
                        "Faults whose page-table entry was gone before it could be read.",
                        (), [((), self._unclassified)])  # fmt: skip
-        causes = [((cause,), number) for cause, number in done.detail]
+        causes = [((cause,), number) for cause, number in done.causes]
         yield _counter("cowtrace_losses", "All losses by cause; not each is a fault missed.",
                        ("cause",), causes)  # fmt: skip
         unseen = [((kind.label,), kind in now.unseen) for kind in FaultKind]

@@ -28,8 +28,13 @@ def trust(snapshot: Snapshot, shown: str, *, exited: bool = False) -> Text:
     if done.lost_details:
         text.append(", ")
         text.append(f"lost in details {done.lost_details:,}", _alarm(done.lost_details))
-    if done.detail:
-        text.append(" (" + ", ".join(f"{cause} {lost:,}" for cause, lost in done.detail) + ")")
+    if done.causes:
+        text.append(" (" + ", ".join(f"{cause} {lost:,}" for cause, lost in done.causes) + ")")
+    if (outside := snapshot.in_system_calls) and any(outside):
+        copied, zero_filled = outside
+        text.append(
+            f"; not seen, in system calls: at most {copied:,} copied, {zero_filled:,} zero-filled"
+        )
     if snapshot.unseen:
         unseen = ", ".join(kind.label for kind in sorted(snapshot.unseen))
         text.append(f"; - not seen by this plan: {unseen}")

@@ -23,6 +23,8 @@ COUNTERS = (
     "events dropped",
     "samples dropped",
     "pid reused",
+    "outside faults",
+    "zeroed outside faults",
     "checked",
     "check failed",
 )

@@ -41,6 +41,10 @@ def mprotect(start: int, size: int, protection: int) -> None:
     checked(_libc.mprotect(start, size, protection))
 
 
+def mlock(start: int, size: int) -> None:
+    checked(_libc.mlock(start, size))
+
+
 def msync(start: int, size: int) -> None:
     """Write back and wait (MS_SYNC)."""
     checked(_libc.msync(start, size, 4))

@@ -58,7 +58,7 @@ def test_details_add_up_to_the_counts(traced: Traced) -> None:
     outcome, _, snapshots = traced
     for plan, snapshot in snapshots.items():
         assert problems(outcome, snapshot) == [], plan
-        assert snapshot.completeness.detail == (), plan
+        assert snapshot.completeness.causes == (), plan
 
 
 def test_the_childs_copies_are_attributed_to_its_generation(traced: Traced) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cowtrace.model import DETAIL_LOSSES
+from cowtrace.model import DETAIL_LOSSES, OUTSIDE_FAULTS
 from cowtrace.tracer.abi import signed
 from cowtrace.tracer.losses import COUNTERS, LOST, completeness
 
@@ -35,7 +35,7 @@ def test_a_loss_in_details_is_no_lost_fault(cause: str) -> None:
 
 
 def test_every_counter_is_a_loss_of_one_kind_or_none() -> None:
-    assert set(COUNTERS) - set(LOST) - DETAIL_LOSSES == {"pid reused", "checked"}
+    assert set(COUNTERS) - set(LOST) - DETAIL_LOSSES == {"pid reused", *OUTSIDE_FAULTS, "checked"}
     assert not DETAIL_LOSSES & set(LOST)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -126,6 +127,7 @@ def test_fields() -> None:
         "lost": 0,
         "lost_details": 0,
         "lost_by_cause": {},
+        "in_system_calls_at_most": None,
         "unclassified": 0,
         "processes": [
             {
@@ -190,6 +192,15 @@ def test_lost_is_what_is_counted_as_lost_and_not_the_number_of_causes() -> None:
     assert line(snapshot(completeness=lossy))["lost"] == 0
     assert line(snapshot(completeness=lossy))["lost_details"] == 9
     assert line(snapshot(completeness=Completeness(23, (("slot taken", 23),))))["lost"] == 23
+
+
+def test_what_the_tracepoint_plan_does_not_see_is_bounded_and_missing_for_others() -> None:
+    outside = Completeness(0, (("outside faults", 5), ("zeroed outside faults", 7)))
+    now = snapshot(completeness=outside)
+    assert line(now)["in_system_calls_at_most"] is None
+    found = line(replace(now, plan="tracepoint"))
+    assert found["in_system_calls_at_most"] == {"copied": 5, "zero_filled": 7}
+    assert found["lost_by_cause"] == {}
 
 
 def test_a_rate_is_that_of_the_process_and_not_of_its_pid() -> None:

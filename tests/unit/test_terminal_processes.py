@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -102,6 +103,13 @@ def test_losses_in_details_are_shown_also_where_no_fault_is_lost() -> None:
     lossy = Completeness(0, (("stacks full", 5), ("pid reused", 7)))
     shown = text(Frame(snapshot(completeness=lossy), (), 0)).splitlines()[-1]
     assert shown == "unclassified 0, lost 0, lost in details 5 (stacks full 5, pid reused 7)"
+
+
+def test_what_the_tracepoint_plan_does_not_see_stands_below_the_table() -> None:
+    now = snapshot(completeness=Completeness(0, (("outside faults", 1234),)))
+    assert "system calls" not in text(Frame(now, (), 0))
+    shown = " ".join(text(Frame(replace(now, plan="tracepoint"), (), 0)).split())
+    assert shown.endswith("not seen, in system calls: at most 1,234 copied, 0 zero-filled")
 
 
 def test_no_process_leaves_head_and_footer() -> None:

@@ -133,8 +133,12 @@ def trust(recording: Recording) -> Answer:
     done = now.completeness
     counts = [("lost", done.lost), ("lost in details", done.lost_details)]
     counts.append(("unclassified", now.unclassified))
-    counts += [(f"cause: {printable(cause)}", n) for cause, n in done.detail]
+    counts += [(f"cause: {printable(cause)}", n) for cause, n in done.causes]
     found = tuple(Measure(name, n, Unit.FAULTS, Quality.EXACT) for name, n in counts)
+    if outside := now.in_system_calls:
+        names = ("copied in system calls, not seen", "zero-filled there, not seen")
+        pairs = zip(names, outside, strict=True)
+        found += tuple(Measure(name, n, Unit.FAULTS, Quality.UPPER_BOUND) for name, n in pairs)
     return Answer(10, "Is the trace complete?", found, ending(recording))
 
 

@@ -115,6 +115,25 @@ def kernel_read(me: Writer) -> None:
     me.child_writes(_read_file)
 
 
+@workload(
+    lambda pages: (parent(), child(copied(pages, origin=Origin.KERNEL))),
+    group="kernel mode",
+    claim="mlock(2) of pages that fork made shared copies them, in one system call",
+    unseen_by={"tracepoint": "no exception is raised when the kernel makes the fault"},
+)
+def kernel_mlock(me: Writer) -> None:
+    """the child locks its pages in memory by one system call: each is copied"""
+    me.populate(BEFORE)
+    with me.fork() as other:
+        other.do(_lock)
+        other.do(Writer.expect, BEFORE)
+        me.expect(BEFORE)
+
+
+def _lock(me: Writer) -> None:
+    me.act(lambda region: calls.mlock(region.start, region.size_bytes))
+
+
 def _read_file(me: Writer) -> None:
     file = os.memfd_create("cowtrace")
     os.write(file, bytes([CHILD]) * me.region.size_bytes)
