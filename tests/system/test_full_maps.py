@@ -49,7 +49,7 @@ for writer in range({WRITERS}):
 def test_sums(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracer, "MAX_ROWS", ROOM)
     writers = 509
-    with region_tracer() as live:
+    with region_tracer(OWN) as live:
         with parent_of_writers() as write:
             children = [write(PAGES) for _ in range(writers)]
         snapshot = live.snapshot()
