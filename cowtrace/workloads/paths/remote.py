@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from cowtrace.model import Origin
@@ -29,11 +30,9 @@ def remote_ptrace(me: Writer) -> None:
     """the parent pokes a word into every page of the child by ptrace: copied"""
 
     def poke(pid: int, region: Region) -> None:
-        calls.ptrace(calls.PTRACE_ATTACH, pid)
-        os.waitpid(pid, 0)
-        for address in region.addresses:
-            calls.ptrace(calls.PTRACE_POKEDATA, pid, address, CHILD * 0x0101010101010101)
-        calls.ptrace(calls.PTRACE_DETACH, pid)
+        with _traced(pid):
+            for address in region.addresses:
+                calls.ptrace(calls.PTRACE_POKEDATA, pid, address, CHILD * 0x0101010101010101)
 
     _written_by_parent(me, poke, counted=False)  # no process can rehearse it on itself
 
@@ -52,8 +51,22 @@ def remote_proc_mem(me: Writer) -> None:
 
 @_by_parent(claim="a write to memory that its owner may not access (PROT_NONE) copies as any other")
 def remote_prot_none(me: Writer) -> None:
-    """the parent writes the child's pages by /proc/PID/mem while they are PROT_NONE: copied"""
-    _written_by_parent(me, _write_proc_mem, accessible=False)
+    """the parent, its debugger, writes the child's pages while they are PROT_NONE: copied"""
+
+    def write(pid: int, region: Region) -> None:
+        # "proc: add config & param to block forcing mem writes" (6.12): 7.2 allows it to debuggers.
+        with _traced(pid):
+            _write_proc_mem(pid, region)
+
+    _written_by_parent(me, write, counted=False, accessible=False)
+
+
+@contextmanager
+def _traced(pid: int) -> Iterator[None]:
+    calls.ptrace(calls.PTRACE_ATTACH, pid)
+    os.waitpid(pid, 0)
+    yield
+    calls.ptrace(calls.PTRACE_DETACH, pid)
 
 
 def _write_proc_mem(pid: int, region: Region) -> None:
