@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -182,3 +184,33 @@ def test_details(
     if shown not in (of_forks, sampled):
         assert figure + cause(done, words) >= TRUTH
     assert done.completeness.lost_details >= cause(done, words)
+
+
+def test_a_copy_of_which_the_fork_is_too_far_back() -> None:
+    later = 40  # forks, which all end before the copies; the search takes 32
+    with tracer.attach(
+        region=(REGION_START, REGION_END), only=OWN, details=frozenset({"generation"})
+    ) as live:
+        with parent_of_writers():
+            children = [sleeping_child() for _ in range(1 + later)]
+            for child in children[:0:-1]:
+                end(child)
+            for page in range(PAGES):
+                ctypes.memset(REGION_START + page * PAGE, 3, 1)
+            end(children[0])
+        done = live.snapshot()
+    assert copied(done, os.getpid()) == PAGES
+    missing = PAGES - sum(each.parent_copied_bytes for each in done.generations) // PAGE
+    assert 0 < missing <= done.completeness.lost_details
+    assert cause(done, "fork not found") >= missing
+
+
+def sleeping_child() -> int:
+    if not (child := os.fork()):
+        signal.pause()
+    return child
+
+
+def end(child: int) -> None:
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
