@@ -22,11 +22,9 @@ from rich.cells import cell_len
 from cowtrace import cli, errors, text, tracer
 from cowtrace.cli import cgroups
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
-from cowtrace.kernel import kallsyms
 from cowtrace.symbolizer.mapped_file import MappedFile
 from cowtrace.symbolizer.memory_map import MemoryMap
 from cowtrace.symbolizer.perf_map import PerfMap
-from cowtrace.tracer.bytecode import Bytecode
 
 CODES = {value for name, value in vars(errors).items() if name.startswith("EXIT_")} | {0}
 # Commands that attach before they do anything else; here none can be attached.
@@ -46,24 +44,6 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recording") / "whole.cow"
     write(path)
     return path
-
-
-@fuzzed
-@given(
-    st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=8)),
-             max_size=9),
-    st.floats(0, 1),
-)  # fmt: skip
-def test_a_recording_of_other_bytes(
-    recording: Path, changes: list[tuple[float, bytes]], kept: float
-) -> None:
-    data = bytearray(whole(recording))
-    for where, what in changes:
-        at = int(where * len(data))
-        data[at : at + len(what)] = what
-    damaged = recording.with_name("damaged.cow")
-    damaged.write_bytes(data[: int(kept * len(data))] if kept < 0.2 else data)
-    answered_or_refused(damaged)
 
 
 @fuzzed
@@ -132,21 +112,6 @@ def test_mounts(content: str) -> None:
         assert isinstance(root, Path)
     for root in cgroups._roots(f"36 35 98:0 /r {content} rw - cgroup2 none rw\n"):
         assert isinstance(root, Path)
-
-
-@fuzzed
-@given(st.binary())
-def test_kallsyms(content: bytes) -> None:
-    path = scratch() / "kallsyms"
-    path.write_bytes(b"ffffffff81000000 T do_wp_page\n" + content)
-    assert kallsyms.read_kallsyms(("do_wp_page",), path)["do_wp_page"] >= 0
-
-
-@fuzzed
-@given(st.binary())
-def test_kept_programs(content: bytes) -> None:
-    with suppress(LookupError, TypeError, ValueError):  # then it is compiled again
-        Bytecode.from_bytes(content)
 
 
 @fuzzed
