@@ -14,7 +14,7 @@ from typing import Any
 
 from cowtrace import sandbox
 from cowtrace.libc import libc
-from cowtrace.symbolizer import messages
+from cowtrace.symbolizer import mapped_file, messages
 from cowtrace.symbolizer.demangle import cxx
 from cowtrace.symbolizer.kernel_symbols import KernelSymbols
 from cowtrace.symbolizer.libdw import libdw
@@ -27,7 +27,8 @@ from cowtrace.symbolizer.unwind import Dump, Unwinder
 _MOST_PROCESSES = 64
 _MOST_UNWINDERS = 32
 _MOST_RESIDENT_BYTES = 44 << 20  # then everything is forgotten
-_MOST_DATA_BYTES = 256 << 20  # libelf maps files privately: they count, too
+_MOST_DATA_BYTES = 1 << 30
+_MOST_MAPPED_BYTES = _MOST_DATA_BYTES // 2  # of files; then everything is forgotten, too
 _MOST_FILES = 2048
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
@@ -35,7 +36,19 @@ _PYTHON = "py::"  # of CPython's perf trampolines
 
 # Memory, and descriptors that it has: it opens none.
 _SYSTEM_CALLS = (
-    *("read", "pread64", "recvmsg", "sendmsg", "lseek", "fstat", "newfstatat", "close", "dup"),
+    *(
+        "read",
+        "pread64",
+        "write",
+        "writev",
+        "recvmsg",
+        "sendmsg",
+        "lseek",
+        "fstat",
+        "newfstatat",
+        "close",
+        "dup",
+    ),
     *("fcntl", "mmap", "munmap", "mremap", "mprotect", "madvise", "brk", "futex"),
     *("rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "exit_group"),
 )
@@ -87,6 +100,7 @@ class Symbolizer:
         self._processes.clear()
         self._perf_maps.close()
         self._files.close()
+        mapped_file.mapped_bytes = 0
 
     def _owner(self, family: list[Identity], living: int | None) -> int | None:
         """Whose memory names the frames: the nearest living process, else the nearest known."""
@@ -170,7 +184,11 @@ def serve(tracer: socket.socket) -> None:
         while True:
             request, payload, _ = messages.receive(tracer)
             messages.send(tracer, {"frames": symbolizer.answer(request, payload)})
-            if _resident_pages(statm) > _MOST_RESIDENT_BYTES // _PAGE_BYTES:
+            resident_bytes = _resident_pages(statm) * _PAGE_BYTES
+            if (
+                resident_bytes > _MOST_RESIDENT_BYTES
+                or mapped_file.mapped_bytes > _MOST_MAPPED_BYTES
+            ):
                 symbolizer.forget()
                 libc().malloc_trim(0)
 

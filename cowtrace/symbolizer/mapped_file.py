@@ -20,6 +20,9 @@ _PT_LOAD = 1
 _MOST_NAMES = 1 << 16
 _NAME_CHARACTERS = 1000
 
+# By libdw since the last time that everything was closed: private mappings, which count as data.
+mapped_bytes = 0
+
 # Opens the debug file of a build ID, which is in hexadecimal; None: there is none.
 DebugFile = Callable[[str], int | None]
 
@@ -56,7 +59,9 @@ class MappedFile:
         return self._names[offset]
 
     def report_to(self, dwfl: int, bias: int) -> None:
-        """Add the file to libdw's view of a process."""
+        """Add the file to libdw's view of a process, which maps it."""
+        global mapped_bytes
+        mapped_bytes += os.fstat(self._fd).st_size
         # libdw closes the descriptor that it is given, unless it refuses the file.
         fd = os.dup(self._fd)
         if not libdw.libdw().dwfl_report_elf(dwfl, b"", b"", fd, bias, True):

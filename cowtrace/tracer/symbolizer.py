@@ -79,7 +79,8 @@ class Symbolizer:
     def kernel_stack(self, addresses: Sequence[int]) -> Stack:
         """Frames of the kernel's code."""
         request = {"family": None, "addresses": list(addresses)}
-        return self._named(request, b"", addresses, _PATIENT_SECONDS, self._kernel_file)
+        stack, _ = self._named(request, b"", _PATIENT_SECONDS, self._kernel_file)
+        return stack or _unnamed(addresses)
 
     def user_stack(
         self,
@@ -102,14 +103,13 @@ class Symbolizer:
             "addresses": list(addresses),
         }  # fmt: skip
         began = time.monotonic()
-        failures = self.causes.total()
         files = _Files(family, living, self._user)
-        stack = self._named(request, dump or b"", otherwise, _SECONDS, files)
+        stack, failed = self._named(request, dump or b"", _SECONDS, files)
         self._left -= time.monotonic() - began
-        if self.causes.total() > failures:
+        if failed:
             self._given_up.add(owner)
             self._strikes[user] += 1
-        return stack
+        return stack or _unnamed(otherwise)
 
     def close(self) -> None:
         """Idempotent."""
@@ -132,21 +132,28 @@ class Symbolizer:
         self,
         request: dict[str, Any],
         dump: bytes,
-        otherwise: Sequence[int],
         seconds: float,
         files: Callable[[Sequence[Any]], int | None],
-    ) -> Stack:
-        """What the child answers; if it does not, frames without names."""
-        try:
-            reply = self._ask(request, dump, seconds, files)
-            return tuple(_frame(each) for each in reply["frames"])
-        except _Failed as error:
-            cause = str(error)
-        except (OSError, EOFError, KeyError, TypeError, ValueError):
-            cause = DIED
-        self.causes[cause] += 1
-        self._end()
-        return _unnamed(otherwise)
+    ) -> tuple[Stack | None, bool]:
+        """What the child answers, None if it does not; and whether this request is the reason.
+
+        A child that answered others before may have been harmed by one of them: then a new one
+        is asked.
+        """
+        for _ in range(2):
+            is_new = self._socket is None
+            try:
+                reply = self._ask(request, dump, seconds, files)
+                return tuple(_frame(each) for each in reply["frames"]), False
+            except _Failed as error:
+                cause = str(error)
+            except (OSError, EOFError, KeyError, TypeError, ValueError):
+                cause = DIED
+            self.causes[cause] += 1
+            self._end()
+            if is_new or cause != DIED:
+                return None, True
+        return None, True
 
     def _ask(
         self,

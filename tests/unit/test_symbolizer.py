@@ -80,10 +80,18 @@ def test_the_child_can_do_nothing_else(named: Symbolizer) -> None:
     }  # fmt: skip
 
 
-def test_when_it_dies_the_process_is_given_up_and_another_is_named(named: Symbolizer) -> None:
-    symbol(named, 16)
-    os.kill(child(named), signal.SIGKILL)
-    assert symbol(named, address_of("getppid")) == (UNKNOWN, "")
+def dies(named: Symbolizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each child ends at its first request."""
+    code = "import socket; s = socket.socket(fileno=0); s.send(b'\\2\\0\\0\\0{}'); s.recv(1 << 20)"
+    monkeypatch.setattr(module, "command", lambda name: [sys.executable, "-c", code])
+
+
+def test_a_process_that_ends_it_is_given_up_and_another_is_named(
+    named: Symbolizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        dies(named, patch)
+        assert symbol(named, address_of("getppid")) == (UNKNOWN, "")
     assert named.causes == {DIED: 1}
     assert symbol(named, address_of("getppid")) == (UNKNOWN, "")  # it may do so again
     assert named.causes == {DIED: 1, REFUSED: 1}
@@ -91,14 +99,20 @@ def test_when_it_dies_the_process_is_given_up_and_another_is_named(named: Symbol
     assert symbol(named, address_of("getppid"), other) == ("getppid", "libc.so.6")
 
 
-def test_a_user_whose_processes_end_it_often_is_not_named(named: Symbolizer) -> None:
-    for start in range(module._STRIKES):
-        symbol(named, 16, (os.getpid(), 2 * start))  # starts it
-        os.kill(child(named), signal.SIGKILL)
-        symbol(named, 16, (os.getpid(), 2 * start + 1))
-    assert named.causes == {DIED: module._STRIKES}
-    symbol(named, 16, (os.getpid(), 99))
-    assert named.causes[REFUSED] == 1
+def test_one_that_another_has_harmed_is_replaced(named: Symbolizer) -> None:
+    symbol(named, 16)
+    os.kill(child(named), signal.SIGKILL)
+    assert symbol(named, address_of("getppid")) == ("getppid", "libc.so.6")
+    assert named.causes == {DIED: 1}
+
+
+def test_a_user_whose_processes_end_it_often_is_not_named(
+    named: Symbolizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dies(named, monkeypatch)
+    for start in range(module._STRIKES + 2):
+        symbol(named, 16, (os.getpid(), start))
+    assert named.causes == {DIED: module._STRIKES, REFUSED: 2}
 
 
 def test_when_it_stops_it_is_ended(named: Symbolizer, monkeypatch: pytest.MonkeyPatch) -> None:
