@@ -6,12 +6,13 @@ FILE    ?=
 KERNELS ?= 5.10 6.1 6.12 7.2
 SECTIONS ?=
 CASES   ?= 100000
-MINUTES ?= 30
+MINUTES ?=
+NAMES   ?=
 BIN     := .venv/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo check test test-host test-vm test-all box vagrant-test reproducible deb deb-test container container-test bench soak fuzz pictures unit lint clean
+.PHONY: help install demo check test test-host test-vm test-all box vagrant-test reproducible deb deb-test container container-test bench soak attack fuzz pictures unit lint clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -62,7 +63,10 @@ bench: install ## What tracing costs, next to bpftrace; SECTIONS="native startup
 	@.ci/bench $(SECTIONS)
 
 soak: install ## Processes without end for MINUTES=30; KERNEL=6.12: in the VM
-	@.ci/soak $(MINUTES) $(KERNEL)
+	@.ci/soak $(or $(MINUTES),30) $(KERNEL)
+
+attack: install ## Attack as an ordinary user for MINUTES=10; NAMES=storm: those
+	@.ci/attack $(or $(MINUTES),10) $(NAMES)
 
 pictures: install ## Draw the README's pictures from a trace of real processes
 	@.ci/pictures
