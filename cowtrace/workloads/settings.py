@@ -62,8 +62,12 @@ def changed(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def _locked(path: str) -> int:
+    """Root's locks are files that only root may open: whoever may read a setting may lock it."""
+    flags = os.O_RDONLY | os.O_CLOEXEC
+    if os.geteuid() == 0 and path.startswith(("/proc/", "/sys/")):
+        path, flags = f"/run/cowtrace{path.replace('/', '-')}.lock", flags | os.O_CREAT
     try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        file = os.open(path, flags | os.O_NOFOLLOW, 0o600)
         fcntl.flock(file, fcntl.LOCK_EX)
     except OSError as error:
         raise Unsupported(f"{path}: {error.strerror}") from error
@@ -107,8 +111,12 @@ def swap(size_bytes: int) -> Iterator[None]:
 
 @contextmanager
 def _file_swap(size_bytes: int) -> Iterator[None]:
-    path = f"/var/tmp/cowtrace-swap-{os.getpid()}"
-    with restored_by('swapoff "$1"; rm "$1"', path):
+    import tempfile  # slow to import, and few need it
+
+    # Not in a folder of all users: what they put there under its name would be turned off.
+    folder = tempfile.mkdtemp(prefix="cowtrace-swap-", dir="/var/tmp")
+    path = f"{folder}/swap"
+    with restored_by('swapoff "$1"; rm -r "$2"', path, folder):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         for _ in range(0, size_bytes, 1 << 20):  # a swap file must not have holes
             os.write(file, bytes(1 << 20))

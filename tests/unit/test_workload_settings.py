@@ -140,3 +140,61 @@ def guardians(*, ignoring: int) -> list[int]:
             if b"read -r _" in Path("/proc", pid, "cmdline").read_bytes():
                 found += [int(pid)] * (ignored >> ignoring - 1 & 1)
     return found
+
+
+def test_a_lock_that_another_user_holds_stops_nobody() -> None:
+    """Everybody may read a setting of the kernel, and lock what may be read."""
+    path = Path("/proc/sys/vm/overcommit_memory")
+    if os.geteuid() != 0 or not os.access(path, os.W_OK):
+        pytest.skip("only root can write it, and start a process of another user")
+    hold = (
+        f"import fcntl; file = open({str(path)!r})\n"
+        "fcntl.flock(file, fcntl.LOCK_EX); print(flush=True); input()"
+    )
+    with subprocess.Popen(
+        ["/usr/bin/python3", "-I", "-c", hold], user=65534, group=65534, extra_groups=[],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as holder:  # fmt: skip
+        assert holder.stdout
+        assert holder.stdout.readline() == "\n"
+        with late(), settings.changed({str(path): path.read_text().strip()}):
+            pass
+        holder.communicate("\n")
+
+
+@contextmanager
+def late() -> Iterator[None]:
+    """Raise TimeoutError after a while."""
+
+    def alarm(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, alarm)
+    signal.alarm(20)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_the_swap_file_is_out_of_others_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link that they guess the name of would lead swapoff to the system's own."""
+    planted = Path(f"/var/tmp/cowtrace-swap-{os.getpid()}")
+    planted.symlink_to(tmp_path / "swap")
+    ran: list[tuple[str, ...]] = []
+    monkeypatch.setattr(settings, "run", lambda *command: ran.append(command))
+    try:
+        with settings._file_swap(1 << 20):
+            path = Path(ran[-1][-1])
+            assert path.stat().st_size == 1 << 20
+            assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (
+                0o600,
+                0o700,
+            )
+        assert not path.parent.exists()
+        assert planted.is_symlink()
+    finally:
+        planted.unlink(missing_ok=True)
