@@ -58,7 +58,7 @@ def start(
             return os.posix_spawn(
                 program,
                 tuple(command),
-                os.environ | (environment(user) if user else {}),
+                _given() | (environment(user) if user else {}),
                 file_actions=redirect,
                 setsigmask=held.mask_before,
                 setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
@@ -112,6 +112,13 @@ def follow(
         elif from_process(info):
             with suppress(ProcessLookupError):
                 os.kill(pid, info.si_signo)
+
+
+def _given() -> dict[str, str]:
+    """The environment that cowtrace was started with: in a C locale Python adds LC_CTYPE."""
+    began = Path("/proc/self/environ").read_bytes().split(b"\0")
+    added = set() if any(each.startswith(b"LC_CTYPE=") for each in began) else {"LC_CTYPE"}
+    return {name: value for name, value in os.environ.items() if name not in added}
 
 
 def _not_executable(command: str, why: str) -> CowtraceError:

@@ -121,3 +121,17 @@ def left_over(before: Container[int]) -> dict[int, dict[str, Any]]:
         for number, program in programs().items()
         if number not in before and not program.get("pids")
     }
+
+
+def test_a_command_has_the_environment_that_cowtrace_was_given() -> None:
+    """Also where cowtrace compiles, for which the compiler wants variables of its own."""
+    environ = {"PATH": "/usr/bin:/bin", "XDG_CACHE_HOME": "/dev/null", "MINE": "a b"}
+    ended = subprocess.run(
+        [*COWTRACE, "run", "-q", "-o", "/dev/null", "--", "env", "-0"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert dict(each.split("=", 1) for each in ended.stdout.split("\0")[:-1]) == environ
