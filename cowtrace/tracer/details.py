@@ -5,6 +5,7 @@ Names are resolved when first seen: a process may have ended by the next round.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +21,7 @@ _NOTHING = abi.DetailSum(0, 0, 0)
 # A traced process can make mappings and stacks without end. Of the sums beyond these, mapping and
 # stack are unknown.
 _MOST_OF_A_PROCESS = 1 << 14
+_PATH_SECONDS = 1.0  # of a round, to ask for whole paths; of other files, the last part is known
 _MOST = 1 << 16
 
 
@@ -45,6 +47,7 @@ class DetailLedger:
         self._accounts: dict[int, _Account] = {}
         self._ended: list[DetailRow] = []
         self._kept = 0  # sums of all processes
+        self._path_seconds = _PATH_SECONDS
         self.folded = 0  # sums that lost their mapping and stack
         self.generations = Generations(page_bytes)
 
@@ -52,6 +55,7 @@ class DetailLedger:
         """Add one round."""
         if raw.details is None:
             return
+        self._path_seconds = _PATH_SECONDS
         self.generations.update(raw.details.generations)
         for key, counted in raw.details.sums.items():
             if key.kind in COPIES:
@@ -112,7 +116,11 @@ class DetailLedger:
         found = raw.details.mappings.get((key.tgid, key.mapping))
         seen = account.mappings.get(key.mapping)
         if found and (seen is None or seen[0] != found):
-            account.mappings[key.mapping] = (found, as_mapping(key.tgid, key.mapping, found))
+            began = time.monotonic()
+            whole_path = self._path_seconds > 0
+            named = as_mapping(key.tgid, key.mapping, found, whole_path=whole_path)
+            self._path_seconds -= time.monotonic() - began
+            account.mappings[key.mapping] = (found, named)
             account.rows.clear()
         for number, owner in ((key.user_stack, key.tgid), (key.kernel_stack, None)):
             if number and number not in account.stacks:
@@ -142,10 +150,10 @@ class DetailLedger:
         )
 
 
-def as_mapping(pid: int, start: int, raw: abi.Mapping) -> model.Mapping:
+def as_mapping(pid: int, start: int, raw: abi.Mapping, *, whole_path: bool = True) -> model.Mapping:
     """struct mapping of bpf/cow.h as a value; a file's whole path while the process lives."""
     name = raw.name.partition(b"\0")[0]
-    if raw.type in (MappingType.FILE, MappingType.HUGETLB):
+    if whole_path and raw.type in (MappingType.FILE, MappingType.HUGETLB):
         path = in_time(partial(mapped_path, pid, start, raw.end))
         if path and path.removesuffix(b" (deleted)").endswith(name):
             name = path

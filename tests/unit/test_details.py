@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
 import pytest
 
@@ -152,3 +153,24 @@ def test_mappings_without_end_take_bounded_memory(monkeypatch: pytest.MonkeyPatc
     # Of process 1 the fourth mapping is one too many, of process 2 the second: five are kept.
     assert len(book.rows()) == 6
     assert book.folded == 2
+
+
+def test_paths_of_mappings_without_end_take_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def slow(call: Callable[[], bytes]) -> bytes:
+        asked.append(1)
+        time.sleep(0.02)
+        return b"/whole/libfoo.so"
+
+    monkeypatch.setattr(details, "in_time", slow)
+    monkeypatch.setattr(details, "_PATH_SECONDS", 0.05)
+    book = DetailLedger(PAGE, no_stack)
+    file = abi.Mapping(0x2000, 0, 5, 0, MappingType.FILE, b"libfoo.so")
+    for round_ in range(2):
+        keys = [key(mapping=1000 * round_ + at) for at in range(50)]
+        book.add(counts(dict.fromkeys(keys, (1, PAGE, 0)), {(GONE, k.mapping): file for k in keys}))
+    assert len(asked) == 6
+    names = [row.mapping.name for row in book.rows() if row.mapping]
+    assert names.count("/whole/libfoo.so") == 6
+    assert names.count("libfoo.so") == 94
