@@ -36,7 +36,7 @@ _IOCTL = Call(
 )  # fmt: skip
 FILES = (
     "read", "readv", "pread64", "preadv", "write", "writev", "pwrite64", "lseek", "close",
-    "close_range", "dup", "dup2", "dup3", "fcntl", "flock", "fsync", "fdatasync", "ftruncate",
+    "close_range", "dup", "dup2", "dup3", "flock", "fsync", "fdatasync", "ftruncate",
     "fstat", "stat", "lstat", "newfstatat", "statx", "statfs", "fstatfs", "access", "faccessat",
     "faccessat2", "readlink", "readlinkat", "getdents64", "getcwd", "pipe", "pipe2", "poll",
     "ppoll", "select", "pselect6", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait",
@@ -46,13 +46,17 @@ PROCESS = (
     "mmap", "munmap", "mprotect", "mremap", "madvise", "brk", "membarrier", "futex", "rseq",
     "set_robust_list", "set_tid_address", "arch_prctl", "exit", "exit_group", "wait4", "waitid",
     "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "rt_sigtimedwait", "rt_sigpending",
-    "sigaltstack", "restart_syscall", "kill", "tgkill", "getpid", "gettid", "getppid", "getpgrp",
+    "sigaltstack", "restart_syscall", "getpid", "gettid", "getppid", "getpgrp",
     "getpgid", "getsid", "getuid", "geteuid", "getgid", "getegid", "getresuid", "getresgid",
-    "getgroups", "getrusage", "getrlimit", "prlimit64", "sysinfo", "uname", "getrandom",
+    "getgroups", "getrusage", "getrlimit", "sysinfo", "uname", "getrandom",
     "clock_gettime", "clock_getres", "clock_nanosleep", "nanosleep", "gettimeofday", "time",
     "sched_yield", "sched_getaffinity", "sched_getscheduler", "sched_getparam",
-    "sched_setscheduler", "sched_get_priority_max",
+    "sched_get_priority_max",
 )  # fmt: skip
+# What root could do to other processes of root without any capability, done to itself. Of fcntl():
+# neither F_SETOWN nor F_SETSIG, which have the kernel send a signal.
+_FCNTL = Call("fcntl", 1, (*range(8), *range(36, 39), *range(1030, 1035)))
+_ITSELF = (Call("prlimit64", 0, (0,)), Call("sched_setscheduler", 0, (0,)), _FCNTL)
 # To replace a file beside which a new one was written, and to end SQLite's write-ahead log.
 OUTPUT = ("rename", "renameat", "renameat2", "unlink", "unlinkat", "fchown")
 # To start the symbolizer again, and what it needs to enter its own sandbox. Its standard streams
@@ -70,7 +74,7 @@ SERVE = (
     "accept", "accept4", "shutdown", "getsockname", "getpeername", "setsockopt", "getsockopt",
     "socketpair", "sendto", "recvfrom", "sendmsg", "recvmsg", Call("prctl", 0, (1,)),
 )  # fmt: skip
-_TO_OTHERS = {"kill", "tgkill", "sched_setscheduler", "flock", "ftruncate"}
+_NOT_SERVED = {"flock", "ftruncate"}
 # As if the kernel did not have it: libraries then take an older call.
 _REFUSED = sandbox.fail(errno.ENOSYS)
 # Of other users' processes: maps, map_files, files that are mapped, perf maps.
@@ -96,7 +100,11 @@ def confine(map_fd: int, needs: Needs, *, names_stacks: bool, names_mappings: bo
         resource.setrlimit(resource.RLIMIT_RTPRIO, (1, 1))
     sandbox.limit({resource.RLIMIT_CORE: 0})
     sandbox.keep_capabilities(kept)
-    calls: list[str | Call] = [_BPF, _READ_ONLY, CLONE, _IOCTL, *FILES, *PROCESS]
+    own = os.getpid()
+    calls: list[str | Call] = [_BPF, _READ_ONLY, CLONE, _IOCTL, *FILES, *PROCESS, *_ITSELF]
+    calls.append(Call("tgkill", 0, (own,)))
+    ends_children = needs.command or needs.publishes or names_stacks
+    calls.append("kill" if ends_children else Call("kill", 0, (own,)))
     if needs.output:
         calls += OUTPUT
     if names_stacks:
@@ -108,10 +116,10 @@ def confine(map_fd: int, needs: Needs, *, names_stacks: bool, names_mappings: bo
 
 def confine_server() -> None:
     """For a process that serves pages and has no probes. Raises CowtraceError."""
-    own = [name for name in (*FILES, *PROCESS) if name not in _TO_OTHERS]
+    own = [name for name in (*FILES, *PROCESS) if name not in _NOT_SERVED]
     sandbox.limit({resource.RLIMIT_CORE: 0})
     sandbox.keep_capabilities(())
-    calls: list[str | Call] = [_READ_ONLY, CLONE, _IOCTL, *own, *SERVE]
+    calls: list[str | Call] = [_READ_ONLY, CLONE, _IOCTL, _FCNTL, _ITSELF[0], *own, *SERVE]
     sandbox.filter_calls(calls, sandbox.ALLOW, otherwise=_REFUSED)
 
 

@@ -17,7 +17,8 @@ from cowtrace.tracer.confinement import CLONE, FILES, OUTPUT, PROCESS, SERVE, ST
 _ARCHITECTURES = ("SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64")
 # To compile, load and attach programs, to keep them, and to start a command.
 _ATTACH: tuple[str | Call, ...] = (
-    "bpf", "perf_event_open", "open", "openat", "ioctl", "mkdir", "mkdirat", "utimensat", "chmod",
+    "bpf", "perf_event_open", "open", "openat", "ioctl", "fcntl", "kill", "tgkill", "prlimit64",
+    "sched_setscheduler", "mkdir", "mkdirat", "utimensat", "chmod",
     "fchmod", "fchmodat", "umask", "chdir", "fchdir", "getxattr", "fadvise64", "fallocate",
     "mincore", "copy_file_range", "sendfile", "sched_setaffinity", "setpgid", "rt_sigsuspend",
     "pause", "alarm", "getpriority",

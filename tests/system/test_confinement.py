@@ -334,6 +334,25 @@ def test_while_its_command_runs_it_holds_one_capability_more(name: str, tmp_path
         assert running.wait(PATIENCE) == 128 + signal.SIGTERM
 
 
+@pytest.mark.parametrize(
+    "line", ["run -q -o {} -- true", "record -o {} -- true", "stacks --format folded -o {} 0.3 1"]
+)
+def test_a_file_is_written_into_a_folder_of_the_user_who_ran_sudo(
+    line: str, tmp_path: Path
+) -> None:
+    """Putting it into place takes a right that root without capabilities does not have."""
+    folder = tmp_path / "home"
+    folder.mkdir(mode=0o755)
+    shutil.chown(folder, "nobody")
+    file = folder / "written"
+    ended = subprocess.run(
+        [*COWTRACE, *line.format(file).split()], capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert [path.name for path in folder.iterdir()] == ["written"]
+    assert file.stat().st_size
+
+
 def test_the_demo_gives_up_its_privileges() -> None:
     with subprocess.Popen(
         [*COWTRACE, "demo", "--pages", "2003", "--pause", "0.2"],
@@ -347,10 +366,10 @@ def test_the_demo_gives_up_its_privileges() -> None:
 
 # Each as an attacker would that runs code in the confined process; prints what succeeded.
 ATTACKS = r"""
-import ctypes, errno, fcntl, os, platform, signal, subprocess, sys
+import ctypes, errno, fcntl, os, platform, resource, signal, subprocess, sys
 from cowtrace import tracer
 live = tracer.attach(samples=sys.argv[1] == "stacks")
-victim = subprocess.Popen(["sleep", "600"])
+victim = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
 live.confine(tracer.Needs())
 libc = ctypes.CDLL(None, use_errno=True)
 x86 = platform.machine() == "x86_64"
@@ -384,9 +403,16 @@ attacks = {
     "mount": lambda: call(165 if x86 else 40, at, at, 0, 0, 0),
     "io_uring": lambda: call(425, 4, at),
     "kernel module": lambda: call(313 if x86 else 273, 0, at, 0),
+    "own a descriptor's signals": lambda: fcntl.fcntl(0, fcntl.F_SETOWN, victim.pid),
+    "limit a process": lambda: resource.prlimit(victim.pid, resource.RLIMIT_NOFILE, (1, 1)),
+    "make a process real-time": lambda: os.sched_setscheduler(
+        victim.pid, os.SCHED_FIFO, os.sched_param(1)
+    ),
+    "signal a thread": lambda: call(234 if x86 else 131, victim.pid, victim.pid, 9),
     "socket": lambda: call(41 if x86 else 198, 2, 1, 0),
 }
 if sys.argv[1] != "stacks":
+    attacks["signal a process"] = lambda: os.kill(victim.pid, signal.SIGKILL)
     attacks["execute"] = lambda: os.execv("/bin/true", ["true"])
 for name, attack in attacks.items():
     try:
@@ -396,7 +422,8 @@ for name, attack in attacks.items():
         print(name, errno.errorcode[error.errno])
 live.snapshot()
 live.close()
-victim.kill()
+victim.communicate()
+sys.exit(victim.returncode)
 """
 
 
@@ -408,5 +435,5 @@ def test_what_runs_in_a_confined_process_gains_nothing(what: str) -> None:
     )
     assert ended.returncode == 0, ended.stderr
     answers = dict(line.rsplit(" ", 1) for line in ended.stdout.splitlines())
-    assert len(answers) == 23 + (what == "counts")
+    assert len(answers) == 27 + 2 * (what == "counts")
     assert {name: why for name, why in answers.items() if why != "ENOSYS"} == {}
