@@ -84,17 +84,23 @@ def stack_tree(now: Snapshot, rows: Iterable[DetailRow]) -> Node:
     """Build the tree: the root, a node for each process name, then their calls."""
     names = {process.pid: printable(process.comm) for process in now.processes}
     root = Node(Call("all", ""))
+    # One way down the tree for all rows of a stack, which is one object: stacks are deep.
+    alike: dict[tuple[int, int, int], list[DetailRow]] = {}
     for row in rows:
-        if row.bytes <= 0:
-            continue
+        if row.bytes > 0:
+            stack = id(row.user_stack), id(row.kernel_stack)
+            alike.setdefault((row.pid, *stack), []).append(row)
+    for row, *others in alike.values():
+        copied = sum((each.bytes for each in others), row.bytes)
+        faults = sum((each.faults for each in others), row.faults)
         node = root
         process = Call(names.get(row.pid, "?"), "")
         for call in (None, process, *path(row)):
             if call is not None:
                 node = node.children.setdefault(call, Node(call))
-            node.total_bytes += row.bytes
-            node.faults += row.faults
-        node.self_bytes += row.bytes
+            node.total_bytes += copied
+            node.faults += faults
+        node.self_bytes += copied
     return root
 
 

@@ -115,6 +115,14 @@ def stack_too_deep(path: Path) -> None:
 
 
 @hostile
+def deep_stacks_in_many_rows(path: Path) -> None:
+    """The rows name one stack."""
+    changed(path, f"UPDATE stack SET frames = '[{', '.join(['1'] * 256)}]'",
+            f"{ENDLESS} INSERT INTO detail SELECT 900 + i, 1, 1, 'copied', 'anon', 'user', NULL, "
+            "NULL, 1, NULL, NULL, 1, 1, NULL FROM n LIMIT 100000")  # fmt: skip
+
+
+@hostile
 def number_of_many_digits(path: Path) -> None:
     changed(path, f"UPDATE stack SET frames = '[{'1' * 4_000_000}]'")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import itertools
 import os
 import sqlite3
@@ -362,3 +363,31 @@ def test_members_of_equal_numbers_have_words_of_their_own() -> None:
     members = (FaultKind.FILE_COPIED, Source.ANON, Origin.KERNEL, MappingType.HEAP)
     assert len(set(members)) == 1
     assert [tables.stored(each) for each in members] == ["file-copied", "anon", "kernel", "heap"]
+
+
+def test_a_file_system_without_links_holds_a_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As FAT on a USB stick."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "no links")
+
+    monkeypatch.setattr(os, "link", refuse)
+    write(tmp_path / "f", rich_snapshot(1, 2))
+    assert read(tmp_path / "f").closed
+    assert os.listdir(tmp_path) == ["f"]  # noqa: PTH208
+
+
+def test_nothing_is_left_of_a_recording_that_found_no_room_to_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Writer, header: Header) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    here, root = Path.cwd(), Path("/").stat().st_ino
+    monkeypatch.setattr(Writer, "_begin", full)
+    with pytest.raises(NoRoom):
+        Writer(tmp_path / "f", HEADER)
+    assert not list(tmp_path.iterdir())
+    assert (Path.cwd(), Path("/").stat().st_ino) == (here, root)
