@@ -3,8 +3,6 @@
  * The program that BCC compiles. PLAN_KPROBE, PLAN_FENTRY or PLAN_TRACEPOINT
  * chooses how faults are seen; their counts mean the same.
  */
-#include "process.h"
-
 #if defined(PLAN_KPROBE)
 #include "kprobe.h"
 #elif defined(PLAN_FENTRY)
@@ -20,3 +18,4 @@
 #if FORK_COPIES
 #include "fork.h"
 #endif
+#include "process.h"

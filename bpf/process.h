@@ -5,6 +5,7 @@
 
 #include "filter.h"
 #include "generation.h"
+#include "pair.h"
 
 /* sched:sched_process_fork(parent, child) */
 RAW_TRACEPOINT_PROBE(sched_process_fork)
@@ -47,6 +48,36 @@ RAW_TRACEPOINT_PROBE(task_rename)
 	return 0;
 }
 
+/*
+ * A thread that ends is in no fault: where it still holds a slot, a return never came.
+ * Threads that sleep in a fault use up the returns that a kretprobe follows, as with
+ * userfaultfd; whoever faults once then would be missing without a trace.
+ */
+INLINE void expect_no_return(struct inflight *slot, u32 tid)
+{
+	if (slot && match_return(slot, tid))
+		count_loss(LOSS_RETURN_MISSED);
+}
+
+INLINE void thread_ends(u32 tid)
+{
+#if defined(PLAN_KPROBE) || HUGE_PAGES
+	u32 index = tid & (SLOTS - 1);
+	struct inflight *slot;
+#endif
+
+#ifdef PLAN_KPROBE
+	slot = wp_inflight.lookup(&index);
+	expect_no_return(slot, tid);
+	slot = finish_inflight.lookup(&index);
+	expect_no_return(slot, tid);
+#endif
+#if HUGE_PAGES
+	slot = huge_inflight.lookup(&index);
+	expect_no_return(slot, tid);
+#endif
+}
+
 /* sched:sched_process_exit(task), of each thread: the last one ends the process */
 RAW_TRACEPOINT_PROBE(sched_process_exit)
 {
@@ -55,6 +86,7 @@ RAW_TRACEPOINT_PROBE(sched_process_exit)
 	u64 signal = read_kernel_u64(task, TASK_SIGNAL);
 	struct process *process;
 
+	thread_ends(read_kernel_u32(task, TASK_PID));
 	if (read_kernel_u32(signal, SIGNAL_LIVE))
 		return 0;
 	end_generation(tgid, 0);
