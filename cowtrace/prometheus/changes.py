@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from cowtrace.model import FaultKind, Origin, Process, Snapshot, Source
+from cowtrace.model import FaultKind, FaultRow, Origin, Process, Snapshot, Source
 from cowtrace.proc import Places
 from cowtrace.prometheus.bounded_groups import Group, add
 from cowtrace.text import fit, printable
@@ -28,7 +28,7 @@ class Change(NamedTuple):
 @dataclass(slots=True)
 class _Known:
     changed_in: int | None = None  # the process's
-    sums: dict[Kind, tuple[int, int]] = field(default_factory=dict)
+    rows: tuple[FaultRow, ...] = ()  # the process's own: a storm of processes takes no more memory
     cgroup: str = _UNKNOWN
 
 
@@ -59,13 +59,18 @@ class Changes:
     def _changed(self, process: Process, known: _Known) -> Iterator[Change]:
         found = self._places.of(process).cgroup
         known.cgroup = _UNKNOWN if found is None else fit(printable(found), _MOST)
-        sums: dict[Kind, tuple[int, int]] = {}
-        for row in process.rows:
-            add(sums, (row.kind, row.source, row.origin), row.faults, row.bytes)
-        for kind in {**known.sums, **sums}:
+        sums, before = _sums(process.rows), _sums(known.rows)
+        for kind in {**before, **sums}:
             faults, copied = sums.get(kind, (0, 0))
-            had = known.sums.get(kind, (0, 0))
+            had = before.get(kind, (0, 0))
             if (faults, copied) != had:
                 group = printable(process.comm), known.cgroup
                 yield Change(group, kind, faults - had[0], copied - had[1])
-        known.changed_in, known.sums = process.changed_in, sums
+        known.changed_in, known.rows = process.changed_in, process.rows
+
+
+def _sums(rows: Iterable[FaultRow]) -> dict[Kind, tuple[int, int]]:
+    sums: dict[Kind, tuple[int, int]] = {}
+    for row in rows:
+        add(sums, (row.kind, row.source, row.origin), row.faults, row.bytes)
+    return sums

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -34,7 +35,8 @@ class Metrics:
         self._shown: dict[tuple[Group, Kind], tuple[int, int]] = {}
         self._unclassified = 0
         self._looks: deque[tuple[int, dict[int, int]]] = deque(maxlen=WINDOW + 1)
-        self._now: Snapshot | None = None
+        self._now: Snapshot | None = None  # without processes: a storm of them takes much memory
+        self._live: list[tuple[ForkGeneration, Group]] = []
 
     def add(self, now: Snapshot) -> None:
         """Add the next snapshot of the trace."""
@@ -45,14 +47,19 @@ class Metrics:
         )
         if not self._looks or now.at_ns - self._looks[-1][0] >= TREND_NS:
             self._looks.append((now.at_ns, {g.number: g.copied_bytes for g in _live(now)}))
-        self._now = now
+        owners = {process.pid: process for process in now.processes}
+        self._live = []
+        for each in _live(now):
+            owner = owners.get(each.parent) or owners.get(each.child)
+            self._live.append((each, self._changes.group(owner) if owner else ("", "")))
+        self._now = replace(now, processes=(), details=(), generations=())
 
     def collect(self) -> Iterator[Family]:
         """Yield metrics to prometheus_client, which names this method."""
         yield from self._faults()
         now = self._now
         if now is not None:
-            yield from self._forks(now)
+            yield from self._forks()
             yield from self._completeness(now)
             yield _gauge("cowtrace_build_info", "Always 1: version, probe plan and kernel.",
                          ("version", "plan", "kernel"),
@@ -74,12 +81,10 @@ class Metrics:
             labels, [(words, copied) for words, kind, (_, copied) in found if kind[0] in _WRITING],
         )  # fmt: skip
 
-    def _forks(self, now: Snapshot) -> Iterator[Family]:
-        owners = {process.pid: process for process in now.processes}
+    def _forks(self) -> Iterator[Family]:
         sums: dict[str, Counter[Group]] = defaultdict(Counter)
-        for each in _live(now):
-            owner = owners.get(each.parent) or owners.get(each.child)
-            group = self._groups.label(self._changes.group(owner) if owner else ("", ""))
+        for each, owner in self._live:
+            group = self._groups.label(owner)
             sums["live"][group] += 1
             looks = [
                 (at, copied[each.number]) for at, copied in self._looks if each.number in copied

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import os
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -161,12 +164,93 @@ def test_a_flood_of_connections_delays_no_scrape() -> None:
                 with contextlib.suppress(OSError):
                     took.append(seconds_of_a_scrape(url))
                 time.sleep(0.1)
+            assert all(each.poll() is None for each in flooding), "no flood"
         finally:
             for each in flooding:
                 each.kill()
         assert len(took) >= 19  # one may be lost on its way
         assert sorted(took)[-2] < 2 * PATIENT, took
         assert resident_bytes(url) < 200 << 20
+
+
+# Sends wrong passwords, or handshakes, as fast as it can.
+GUESSING = """
+import base64, contextlib, socket, ssl, sys
+context = ssl._create_unverified_context()
+number = 0
+while True:
+    number += 1
+    with contextlib.suppress(OSError):
+        with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=9) as plain:
+            with context.wrap_socket(plain) as asking:
+                if number % 2:
+                    given = base64.b64encode(b"ada:%d" % number).decode()
+                    asking.sendall(b"GET / HTTP/1.1\\r\\nAuthorization: Basic ")
+                    asking.sendall(given.encode() + b"\\r\\n\\r\\n")
+                if number % 3:
+                    asking.recv(99)
+"""
+
+
+def test_wrong_passwords_and_handshakes_delay_no_scrape(tmp_path: Path) -> None:
+    bcrypt = pytest.importorskip("bcrypt", reason="the extra cowtrace[prometheus] is missing")
+    pytest.importorskip("yaml", reason="the extra cowtrace[prometheus] is missing")
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed: apt install openssl")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout",
+         "key.pem", "-out", "cert.pem", "-subj", "/CN=localhost"],
+        cwd=tmp_path, check=True, capture_output=True,
+    )  # fmt: skip
+
+    def configure(password: str) -> None:
+        hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(10)).decode()
+        (tmp_path / "web.new").write_text(
+            "tls_server_config: {cert_file: cert.pem, key_file: key.pem}\n"
+            f"basic_auth_users: {{ada: {hashed}}}\n"
+        )
+        (tmp_path / "web.new").replace(tmp_path / "web.yml")
+
+    def scrape(password: str) -> int:
+        given = base64.b64encode(f"ada:{password}".encode()).decode()
+        asked = urllib.request.Request(url, headers={"Authorization": f"Basic {given}"})
+        with contextlib.suppress(OSError):
+            try:
+                trusting = ssl._create_unverified_context()
+                answer = urllib.request.urlopen(asked, timeout=PATIENCE, context=trusting)
+                return int(answer.status)
+            except urllib.error.HTTPError as error:
+                return error.code
+        return 0
+
+    configure("before")
+    with (
+        exported("--web-config", str(tmp_path / "web.yml")) as url,
+        contextlib.ExitStack() as stack,
+    ):
+        assert scrape("before") == 200
+        flooding = [
+            stack.enter_context(
+                subprocess.Popen([sys.executable, "-c", GUESSING, *map(str, where(url))])
+            )
+            for _ in range(3)
+        ]
+        try:
+            time.sleep(1)
+            took, answers = [], []
+            for _ in range(20):
+                began = time.monotonic()
+                answers.append(scrape("before"))
+                took.append(time.monotonic() - began)
+            assert all(each.poll() is None for each in flooding), "no flood"
+        finally:
+            for each in flooding:
+                each.kill()
+        assert answers.count(200) >= 19, answers
+        assert sorted(took)[-2] < PATIENT, took
+        configure("after")  # read again without a restart
+        assert eventually(lambda: scrape("after") == 200)
+        assert scrape("before") == 401
 
 
 def others(url: str) -> tuple[int, list[int]]:
