@@ -53,12 +53,13 @@ def start(
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # SIG_IGN would reap the command
     redirect = [(os.POSIX_SPAWN_DUP2, 2, 1)] if stdout_to_stderr else []
+    variables = _given() | (environment(user) if user else {})  # before: /proc/self is root's then
     try:
         with acting_as(user) if user else nullcontext():
             return os.posix_spawn(
                 program,
                 tuple(command),
-                _given() | (environment(user) if user else {}),
+                variables,
                 file_actions=redirect,
                 setsigmask=held.mask_before,
                 setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
