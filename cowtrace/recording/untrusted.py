@@ -21,6 +21,7 @@ from cowtrace.recording.tables import definitions
 _MAGIC = b"SQLite format 3\0"
 MOST_BYTES = 4 << 30  # of the file with its WAL
 _TRIES = 20  # a WAL that starts anew while it is copied: at most once an interval
+_GROWTH_BYTES = 64 << 20  # while it is copied
 _WAL_HEAD_BYTES = 32  # has salts that change when a WAL starts anew
 _ROW_BYTES = 4  # that each row takes at least
 _STEPS = 10_000  # of SQLite's virtual machine, between two looks at the bounds
@@ -108,11 +109,11 @@ def _copied(path: Path, copy: Path) -> int:
             wal = _wal(wal_path, os.fstat(file).st_uid, stack)
             before = _head(wal)
             pairs = [(file, copy)] + ([(wal, Path(f"{copy}-wal"))] if wal else [])
-            size = sum(os.fstat(each).st_size for each, _ in pairs)
+            room = size = sum(os.fstat(each).st_size for each, _ in pairs)
             if size > MOST_BYTES:
                 raise NotSafe(f"it has {size:,} bytes, more than cowtrace reads")
             for source, target in pairs:
-                _copy(source, target)
+                room -= _copy(source, target, room + _GROWTH_BYTES)
             if before == _head(_wal(wal_path, os.fstat(file).st_uid, stack)):
                 return size
         Path(f"{copy}-wal").unlink(missing_ok=True)
@@ -147,9 +148,9 @@ def _head(wal: int | None) -> bytes | None:
     return None if wal is None else os.pread(wal, _WAL_HEAD_BYTES, 0)
 
 
-def _copy(source: int, target: Path) -> None:
-    """Copy the data, and leave out the holes."""
-    size, at = os.fstat(source).st_size, 0
+def _copy(source: int, target: Path, most: int) -> int:
+    """Copy the data, and leave out the holes; return the size, which may have grown a bit."""
+    size, at = min(os.fstat(source).st_size, most), 0
     with target.open("wb") as file:
         file.truncate(size)
         while at < size:
@@ -159,5 +160,6 @@ def _copy(source: int, target: Path) -> None:
                 break
             end = os.lseek(source, at, os.SEEK_HOLE)
             file.seek(at)
-            while at < end and (data := os.pread(source, min(1 << 20, end - at), at)):
+            while at < min(end, size) and (data := os.pread(source, min(1 << 20, end - at), at)):
                 at += file.write(data)
+    return size

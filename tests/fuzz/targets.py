@@ -58,6 +58,14 @@ def recording(data: bytes) -> None:
 
 
 @target
+def wal(data: bytes) -> None:
+    """Beside a whole recording, which it changes."""
+    put(gzip.decompress((CORPUS / "recording" / "schema-2.gz").read_bytes()), "with")
+    put(data, "with-wal")
+    answered_or_refused(scratch() / "with")
+
+
+@target
 def btf(data: bytes) -> None:
     """The kernel's own bytes, through libbpf: what is looked up in them is not trusted twice."""
     types = Btf(put(data))
