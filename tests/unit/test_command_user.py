@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from test_run import cowtrace
 
 from cowtrace.cli import main
 from cowtrace.cli.command_user import User, acting_as, environment, find
@@ -51,6 +52,14 @@ def test_record_without_a_command_has_no_user(monkeypatch: pytest.MonkeyPatch) -
 def test_a_user_without_a_shell_has_the_default_one() -> None:
     user = User("x", 1, 1, (1,), "/x", "")
     assert environment(user) == {"HOME": "/x", "SHELL": "/bin/sh", "USER": "x", "LOGNAME": "x"}
+
+
+@as_root
+def test_the_command_starts_as_that_user() -> None:
+    look = "id -un; echo $USER $LOGNAME $HOME $SHELL"
+    ended = cowtrace("-q", "--user", "nobody", "--", "sh", "-c", look)
+    entry = pwd.getpwnam("nobody")
+    assert ended.stdout == f"nobody\nnobody nobody {entry.pw_dir} {entry.pw_shell}\n", ended.stderr
 
 
 @as_root
