@@ -113,16 +113,17 @@ def _keep_serving(
 def _serve(
     listener: socket.socket, loopback: str | None, web: Reloading | None, channel: socket.socket
 ) -> None:
-    unprotected, page = WebConfig(), _received(channel)
+    def received() -> bytes:
+        page = _received(channel)
+        return page + generate_latest(_State(web)) if web else page
+
+    unprotected, page = WebConfig(), received()
 
     def take() -> None:
         nonlocal page
-        page = _received(channel)
+        page = received()  # one for all clients, however slow they read it
 
-    def shown() -> bytes:
-        return page + generate_latest(_State(web)) if web else page
-
-    server = Server(listener, lambda: web.current if web else unprotected, shown, loopback)
+    server = Server(listener, lambda: web.current if web else unprotected, lambda: page, loopback)
     server.on_readable(channel, take)
     with web.refreshed() if web else nullcontext():
         server.run()

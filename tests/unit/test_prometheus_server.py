@@ -16,8 +16,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from click.testing import CliRunner
+from hypothesis import strategies
 
 pytest.importorskip("yaml", reason="the extra cowtrace[prometheus] is not installed")
 pytest.importorskip("bcrypt", reason="the extra cowtrace[prometheus] is not installed")
@@ -473,6 +475,21 @@ def test_hosts_that_are_not(host: str) -> None:
 def test_a_server_for_other_machines_has_any_name() -> None:
     with served("0.0.0.0") as port:
         assert raw(port, b"GET /metrics HTTP/1.1\r\nHost: it.example\r\n\r\n")[0] == 200
+
+
+@hypothesis.given(
+    strategies.one_of(
+        strategies.binary(max_size=300),
+        strategies.text("GET /:HTPs1.\r\n \t\0é", max_size=80).map(str.encode),
+    )
+)
+def test_whatever_is_sent_is_parsed_or_refused(sent: bytes) -> None:
+    found = parse(sent + b"\r\n\r\n")
+    fields = found.fields if found else {"host": sent.decode("latin-1")}
+    names_this_machine(fields.get("host"), ("me",))
+    for kind in ("", "Basic "):
+        given = credentials(kind + sent.decode("latin-1"))
+        assert given is None or given.name == given.name.encode().decode()
 
 
 def test_a_head_is_parsed() -> None:
