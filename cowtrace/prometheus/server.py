@@ -26,6 +26,7 @@ _HEAD_SECONDS = 5.0  # from the connection to the end of the request's head, wit
 _ANSWER_SECONDS = 10.0  # from there to the end of the answer, with checking a password
 _HEAD_BYTES = 8192
 _CHUNK_BYTES = 1 << 16  # what a client that does not read makes us keep
+_SEND_BYTES = 1 << 17  # what the kernel keeps of it besides
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 Page = Callable[[], bytes]
@@ -62,7 +63,7 @@ def listening(host: str, port: int) -> socket.socket:
     """A socket that listens there. Raises CowtraceError."""
     family = socket.AF_INET6 if not host or ":" in host else socket.AF_INET
     try:
-        return socket.create_server(
+        listener = socket.create_server(
             (host, port), family=family, backlog=MOST, dualstack_ipv6=not host
         )
     except OSError as error:
@@ -71,6 +72,9 @@ def listening(host: str, port: int) -> socket.socket:
             f"cannot listen at {printable(shown)}: {error.strerror}",
             hint="is another exporter running? choose another one: --listen HOST:PORT",
         ) from None
+    # Of each connection: the kernel takes 4 MiB else for a client that does not read.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)
+    return listener
 
 
 class Server:

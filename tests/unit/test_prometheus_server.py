@@ -190,7 +190,7 @@ def test_a_client_that_does_not_read_is_ended_and_costs_little(
         with contextlib.suppress(ConnectionResetError):
             while part := deaf[0].recv(1 << 20):
                 got += len(part)
-        assert got < len(large)
+        assert got < 2 << 20  # in the kernel's memory; by default it lets that grow to 4 MiB
 
 
 def resident_bytes() -> int:
