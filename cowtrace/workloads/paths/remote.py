@@ -51,7 +51,7 @@ def remote_proc_mem(me: Writer) -> None:
 
 @_by_parent(claim="a write to memory that its owner may not access (PROT_NONE) copies as any other")
 def remote_prot_none(me: Writer) -> None:
-    """the parent, its debugger, writes the child's pages while they are PROT_NONE: copied"""
+    """the parent, its debugger, writes the child's PROT_NONE pages: copied"""
 
     def write(pid: int, region: Region) -> None:
         # "proc: add config & param to block forcing mem writes" (6.12): 7.2 allows it to debuggers.
