@@ -79,6 +79,8 @@ def mapping_rows(
         process = processes.get(key[0])
         unseen = process.unseen if process else now.unseen
         been = earlier[key].bytes if key in earlier else 0
+        if not key[0]:  # the sums of ended processes grow by what was counted before
+            been = counted.bytes
         seen = not unseen.issuperset(COPIES)
         rate = max(0, counted.bytes - been) / seconds if seconds > 0 else None
         found.append(

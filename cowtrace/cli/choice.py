@@ -84,6 +84,11 @@ class Choice:
         """The processes that -p names."""
         return tuple(pid for pid, _ in self.names)
 
+    @property
+    def is_everything(self) -> bool:
+        """No process is chosen by its PID or name: what the kernel's filter counts is all shown."""
+        return not self.names and self.comm is None
+
     def in_kernel(self) -> Filter:
         """The part that the probes apply, where skipping a fault is cheapest."""
         return Filter(pids=self.pids, follow=self.follow, cgroup=self.cgroup)

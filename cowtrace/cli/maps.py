@@ -65,4 +65,4 @@ def watch(
         )
 
     traced = attach(plan, details=frozenset({"mapping"}), only=choice.in_kernel())
-    live.watch(traced, refresh, "mappings", output)
+    live.watch(traced, refresh, "mappings", output, fold=choice.is_everything)

@@ -127,6 +127,8 @@ def record(
                 for _ in ticks(signals, interval, count):
                     at = time.monotonic()
                     recorder.add(choice.with_descendants(live.snapshot()))
+                    if choice.is_everything:  # else ended ancestors tell who belongs to -p
+                        live.forget_ended()
                     gone = choice.pids and not any(map(proc.runs, choice.pids))
                     # Not by count alone: on a busy system an interval takes longer. The snapshot's
                     # time decides: where writing one lasts beyond the end, another follows.

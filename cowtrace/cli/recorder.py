@@ -66,6 +66,6 @@ class Recorder:
         if now is None:
             return "nothing"
         seconds = (now.at_ns - now.attached_ns) / 1e9
-        copied = size(sum(process.copied_bytes for process in now.processes))
-        plural = "es" * (len(now.processes) != 1)
-        return f"{seconds:,.1f} s of {len(now.processes):,} process{plural}, {copied} copied"
+        count, copied = self._file.processes, size(self._file.copied_bytes)
+        plural = "es" * (count != 1)
+        return f"{seconds:,.1f} s of {count:,} process{plural}, {copied} copied"

@@ -91,7 +91,7 @@ def top(
     traced = attach(
         plan, verbose=verbose, page_faults=verbose, details=details, only=choice.in_kernel()
     )
-    live.watch(traced, refresh, "processes", output)
+    live.watch(traced, refresh, "processes", output, fold=choice.is_everything)
 
 
 def _watch_cgroups(choice: Choice, plan: str, output: Output, limit: int, sort: str) -> None:

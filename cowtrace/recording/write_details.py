@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Set
 
 from cowtrace.model import DetailRow, ForkGeneration, Mapping, Snapshot, Stack, StackFrame
 from cowtrace.recording.tables import put, values, word_of
 
 _Key = tuple[object, ...]  # columns of the table detail, from sampled to latency
 _Sums = tuple[int, int, int | None]  # faults, bytes, ns
+_MOST_IDS = 1 << 15  # that are kept of a table
 _MAPPING = 6  # its index in a key
 
 
@@ -22,10 +24,13 @@ class DetailWriter:
         self._generations: dict[int, ForkGeneration] = {}
         self._ids: dict[str, dict[object, int]] = defaultdict(dict)  # by table and value
         self._keys: dict[int, tuple[DetailRow, _Key]] = {}  # by id() of a row that is still shown
-        self._written: dict[_Key, tuple[int, _Sums]] = {}
+        self._written: dict[_Key, tuple[int, _Sums]] = {}  # of rows that are still shown
+        self._last: Counter[str] = Counter()  # ids, by table
 
     def add(self, now: Snapshot) -> None:
         """Write the forks, details and samples of one snapshot."""
+        shown = {generation.number for generation in now.generations}
+        self._generations = {n: g for n, g in self._generations.items() if n in shown}
         for generation in now.generations:
             if self._generations.get(generation.number) is not generation:
                 self._generations[generation.number] = generation
@@ -45,9 +50,15 @@ class DetailWriter:
                 ns = before[2] if row.ns is None else (before[2] or 0) + row.ns
                 sums[key] = before[0] + row.faults, before[1] + row.bytes, ns
         self._keys = keys
+        self._forget_ids(now)
+        # What is no longer shown has ended. If its key comes back, that is another row.
+        self._written = {key: one for key, one in self._written.items() if key in sums}
         for key, total in sums.items():
-            number, written = self._written.get(key, (len(self._written) + 1, None))
+            number, written = self._written.get(key, (0, None))
             if total != written:
+                if not number:
+                    self._last["detail"] += 1
+                    number = self._last["detail"]
                 self._written[key] = number, total
                 columns = (number, *key[:_MAPPING], mappings[key], *key[_MAPPING + 1 :], *total)
                 put(self._database, "detail", columns, ("mapping", "faults", "bytes", "ns"))
@@ -59,6 +70,19 @@ class DetailWriter:
         words = word_of(row.kind), word_of(row.source), word_of(row.origin)
         return (sampled, row.pid, *words, row.generation, start, *stacks, row.latency)
 
+    def _forget_ids(self, now: Snapshot) -> None:
+        """Where there are too many, keep those of what is shown: others may be written twice."""
+        rows = (*now.details, *now.samples)
+        if len(self._ids["mapping"]) > _MOST_IDS + len(rows):
+            self._keep("mapping", {row.mapping for row in rows})
+        if max(len(self._ids["stack"]), len(self._ids["frame"])) > _MOST_IDS + len(rows):
+            self._keep("stack", {stack for r in rows for stack in (r.user_stack, r.kernel_stack)})
+            self._keep("frame", set())
+
+    def _keep(self, table: str, shown: Set[object]) -> None:
+        ids = self._ids[table]
+        self._ids[table] = {value: ids[value] for value in ids.keys() & shown}
+
     def _id(self, table: str, value: Mapping | Stack | StackFrame | None) -> int | None:
         """The id of a value, which is written to its table once."""
         if value is None:
@@ -69,6 +93,7 @@ class DetailWriter:
                 columns: list[object] = [json.dumps([self._id("frame", each) for each in value])]
             else:
                 columns = values(value)
-            ids[value] = len(ids) + 1
+            self._last[table] += 1
+            ids[value] = self._last[table]
             put(self._database, table, (ids[value], *columns))
         return ids[value]

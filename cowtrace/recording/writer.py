@@ -5,13 +5,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from cowtrace.errors import EXIT_NO_ROOM, CowtraceError
 from cowtrace.model import (
     FaultKind,
-    FaultRow,
     Origin,
     PlaceOf,
     Process,
@@ -25,7 +24,17 @@ from cowtrace.recording.tables import APPLICATION_ID, SCHEMA, VERSION, insert, p
 from cowtrace.recording.write_details import DetailWriter
 from cowtrace.text import printable
 
-_Series = tuple[int, FaultKind, Source, Origin, int | None]  # the process's id, a row without sums
+_Series = tuple[FaultKind, Source, Origin, int | None]  # a row without sums
+
+
+@dataclass(slots=True)
+class _Written:
+    """What the file has of a process."""
+
+    number: int  # its id
+    changed_in: int | None = None
+    copied_bytes: int = 0
+    series: dict[_Series, tuple[int, int, int]] = field(default_factory=dict)  # id, faults, bytes
 
 
 class NoRoom(CowtraceError):
@@ -47,9 +56,10 @@ class Writer:
         self._path = path
         self._place = RecordingPlace(path, force=force)
         self._closed = False
-        self._processes: dict[tuple[int, int | None], tuple[int, int]] = {}  # id, changed_in
-        self._series: dict[_Series, int] = {}
-        self._sums: dict[int, tuple[int, int]] = {}  # by series
+        self._written: dict[tuple[int, int | None], _Written] = {}  # by identity
+        self._last_series = 0
+        self.processes = 0  # recorded so far
+        self.copied_bytes = 0  # by them
         try:
             with self._place.private() as file:
                 self._database = sqlite3.connect(file, isolation_level=None)
@@ -78,6 +88,7 @@ class Writer:
                 faults = [(interval, *change) for change in changes]
                 self._database.executemany(insert("fault", 4), faults)
                 self._details.add(now)
+                self._forget(now)
         except sqlite3.OperationalError as error:
             self.close(ended=f"no room: {error}")
             raise NoRoom(self._path) from None
@@ -111,26 +122,34 @@ class Writer:
 
     def _changes(self, process: Process, place_of: PlaceOf) -> Iterable[tuple[int, int, int]]:
         """Yield (series, faults, bytes) of one process since the previous interval."""
-        number, changed_in = self._processes.get(process.identity, (len(self._processes) + 1, None))
-        if changed_in == process.changed_in:
+        written = self._written.get(process.identity)
+        if written is None:
+            self.processes += 1
+            written = self._written[process.identity] = _Written(self.processes)
+        if written.changed_in == process.changed_in:
             return
-        self._processes[process.identity] = number, process.changed_in
+        self.copied_bytes += process.copied_bytes - written.copied_bytes
+        written.changed_in, written.copied_bytes = process.changed_in, process.copied_bytes
+        number = written.number
         place = place_of(process)
         known = number, process.pid, process.start_ns  # these never change
         changing = process.comm, process.parent, process.exited, place.nspid, place.cgroup
         update = "comm", "parent", "exited", "nspid", "cgroup"
         put(self._database, "process", (*known, *map(stored, changing)), update)
         for row in process.rows:
-            series = self._series_id(number, row)
-            before = self._sums.get(series, (0, 0))
-            self._sums[series] = row.faults, row.bytes
-            if (row.faults, row.bytes) != before:
+            key = row.kind, row.source, row.origin, row.actor
+            if key not in written.series:
+                self._last_series += 1
+                written.series[key] = self._last_series, 0, 0
+                words = word_of(row.kind), word_of(row.source), word_of(row.origin)
+                put(self._database, "series", (self._last_series, number, *words, row.actor))
+            series, *before = written.series[key]
+            written.series[key] = series, row.faults, row.bytes
+            if [row.faults, row.bytes] != before:
                 yield series, row.faults - before[0], row.bytes - before[1]
 
-    def _series_id(self, process: int, row: FaultRow) -> int:
-        key = process, row.kind, row.source, row.origin, row.actor
-        if key not in self._series:
-            self._series[key] = len(self._series) + 1
-            words = word_of(row.kind), word_of(row.source), word_of(row.origin)
-            put(self._database, "series", (self._series[key], process, *words, row.actor))
-        return self._series[key]
+    def _forget(self, now: Snapshot) -> None:
+        """Processes that the tracer has forgotten, since they ended, do not come back."""
+        if len(self._written) > len(now.processes):
+            current = {process.identity for process in now.processes}
+            self._written = {key: self._written[key] for key in self._written.keys() & current}

@@ -13,6 +13,7 @@ from functools import partial
 from cowtrace import model
 from cowtrace.model import COPIES, DetailRow, FaultKind, MappingType, Origin, Source, Stack
 from cowtrace.tracer import abi
+from cowtrace.tracer.folding import fold_rows
 from cowtrace.tracer.generations import Generations
 from cowtrace.tracer.process_files import in_time, mapped_path
 from cowtrace.tracer.rounds import Round
@@ -89,6 +90,12 @@ class DetailLedger:
             for key in [key for key in account.sums if key.generation in gone]:
                 del account.sums[key]
                 account.rows.pop(key, None)
+        self._kept = sum(len(account.sums) for account in self._accounts.values())
+
+    def fold_ended(self, most: int) -> None:
+        """Keep the largest sums of ended processes; of the others, process and mapping are lost."""
+        self._ended, folded = fold_rows(self._ended, most)
+        self.folded += folded
         self._kept = sum(len(account.sums) for account in self._accounts.values())
 
     def rows(self) -> tuple[DetailRow, ...]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from cowtrace.kernel.plan import ProbePlan
 from cowtrace.model import FaultKind, FaultRow, Origin, PageFaults, Process, Source
 from cowtrace.tracer import abi
+from cowtrace.tracer.folding import fold_processes
 from cowtrace.tracer.rounds import Round
 
 _UNKNOWN = abi.Process(0, 0, 0, 0, 0, b"")
@@ -77,6 +78,10 @@ class Ledger:
     def forget_ended(self) -> None:
         """Leave ended processes out from now on."""
         self._ended.clear()
+
+    def fold_ended(self, most: int) -> None:
+        """Keep the largest ended processes by themselves, the sums of the others in one."""
+        self._ended = fold_processes(self._ended, most)
 
     def _open(self, tgid: int) -> _Account:
         """A new account; an earlier process of that pid has ended."""

@@ -95,6 +95,14 @@ class Tracer:
         self._ledger.forget_ended()
         self._details.forget_ended()
 
+    def fold_ended(self, most: int) -> None:
+        """Keep at most twice as many ended processes; a process of PID 0 has the others' sums.
+
+        Only what a snapshot has shown is folded, so that it has no rate.
+        """
+        self._ledger.fold_ended(most)
+        self._details.fold_ended(most)
+
     def bpf_cost(self) -> tuple[int, int] | None:
         """(ns, runs) of all programs, while BPF statistics are on; None: this kernel has none."""
         return self._loaded.cost()

@@ -62,8 +62,12 @@ class Result:
 class Session:
     """The victim, the commands, an attacker. A context manager."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, patience: float = 1.0) -> None:
+        """`patience`: how many times as long an answer may take, where others keep CPUs busy."""
         self.folder = folder
+        self._silent_seconds = SILENT_SECONDS * patience
+        self._scrape_seconds = SCRAPE_SECONDS * patience
+        self._compared_seconds = COMPARED_SECONDS * patience
         self.out, self.bin, self.secret = (folder / name for name in ("out", "bin", "secret"))
         self._stack = ExitStack()
         self._commands: list[Command] = []
@@ -189,7 +193,7 @@ class Session:
                     f"{command.name} ended with {code}: {command.errors()[-300:]!r}"
                 )
                 found.add(command)
-            elif silent > SILENT_SECONDS:
+            elif silent > self._silent_seconds:
                 result.problems.append(f"{command.name} has not answered for {silent:.1f} s")
                 found.add(command)
             elif command.peak_mb > MOST_MB * 8:
@@ -210,7 +214,7 @@ class Session:
         waiting = [command for command in self._commands if command not in failed]
         found: set[Command] = set()
         differed: dict[Command, int] = {}
-        deadline = time.monotonic() + COMPARED_SECONDS
+        deadline = time.monotonic() + self._compared_seconds
         while waiting and time.monotonic() < deadline:
             bad = self._watch(result, failed | found)
             found |= bad
@@ -228,7 +232,7 @@ class Session:
         for command in waiting:
             if command not in found:
                 result.problems.append(
-                    f"{command.name} says nothing new in {COMPARED_SECONDS:.0f} s"
+                    f"{command.name} says nothing new in {self._compared_seconds:.0f} s"
                 )
                 found.add(command)
         for command in self._commands:
@@ -238,7 +242,7 @@ class Session:
                 )
             if isinstance(command, Exporter):
                 result.slowest_scrape = command.slowest_seconds
-                if command.slowest_seconds > SCRAPE_SECONDS:
+                if command.slowest_seconds > self._scrape_seconds:
                     result.problems.append(f"a scrape took {command.slowest_seconds:.1f} s")
                 if command.refused:
                     result.problems.append(f"{command.refused} scrapes were not answered")

@@ -8,13 +8,26 @@ from pathlib import Path
 import pytest
 from attack import surroundings
 from attack.attacker import Attacker, NoCompiler, compiled
-from attack.catalogue import ATTACKS
+from attack.catalogue import ATTACKS, Attack
 from attack.session import Session
 
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("can_trace")]
 
 GROUPS = 5
-SECONDS = 3.0  # each
+SECONDS = 2.0  # each
+PATIENCE = 5.0  # other tests run at the same time
+# What they make without end is bounded, but not yet within the time and memory that are promised.
+HEAVY = {
+    "fork storm",
+    "renaming fork storm",
+    "2,000 zombies",
+    "4,000 threads, renaming",
+    "65,000 mappings with long names",
+    "ELF: 2,097,152 symbols",
+    "perf map: 64 MiB, growing",
+    "perf map: 4 million lines",
+    "perf map: one line of 60 MB",
+}
 
 
 @pytest.fixture
@@ -26,19 +39,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-@pytest.mark.xfail(
-    reason="expected until top, maps and record bound what they keep of processes that ended",
-    strict=False,
-)
-def test_commands_live_answer_and_count_right_beside_every_attack(folder: Path) -> None:
+def problems(folder: Path, groups: list[tuple[Attack, ...]]) -> list[str]:
     try:
-        with Session(folder) as session:
-            results = [session.run(ATTACKS[turn::GROUPS], SECONDS) for turn in range(GROUPS)]
+        with Session(folder, patience=PATIENCE) as session:
+            results = [session.run(group, SECONDS) for group in groups]
             results.append(session.end())
     except NoCompiler as error:
         pytest.skip(str(error))
-    assert [problem for result in results for problem in result.problems] == []
     assert all(result.copies for result in results[:-1])
+    return [problem for result in results for problem in result.problems]
+
+
+def test_commands_live_answer_and_count_right_beside_attacks(folder: Path) -> None:
+    chosen = tuple(attack for attack in ATTACKS if attack.name not in HEAVY)
+    assert problems(folder, [chosen[turn::GROUPS] for turn in range(GROUPS)]) == []
+
+
+@pytest.mark.xfail(reason="record and maps fall behind a storm of forks", strict=False)
+def test_commands_live_answer_and_count_right_beside_storms(folder: Path) -> None:
+    chosen = tuple(attack for attack in ATTACKS if attack.name in HEAVY)
+    assert len(chosen) == len(HEAVY)
+    assert problems(folder, [chosen]) == []
 
 
 @pytest.fixture

@@ -194,6 +194,12 @@ class FakeTracer:
     def confine(self, needs: Needs) -> None:
         """Nothing: tests that follow need their privileges."""
 
+    def fold_ended(self, most: int) -> None:
+        """Nothing: the snapshots are given."""
+
+    def forget_ended(self) -> None:
+        """Nothing: the snapshots are given."""
+
     def events(self, timeout_seconds: float) -> Iterator[Event]:
         return iter(self.batches.pop(0) if self.batches else ())
 

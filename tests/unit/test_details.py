@@ -143,6 +143,15 @@ def test_what_counted_to_forks_and_processes_that_ended_can_be_forgotten() -> No
     assert [(row.generation, row.faults) for row in book.rows()] == [(2, 24)]
 
 
+def test_details_of_ended_processes_can_be_folded() -> None:
+    book = DetailLedger(PAGE, no_stack)
+    book.add(counts({key(pid=GONE + pid): (pid, pid * PAGE, 0) for pid in range(1, 8)}))
+    book.close([GONE + pid for pid in range(1, 8)])
+    book.fold_ended(2)
+    assert [(row.pid, row.faults) for row in book.rows()] == [(0, 15), (GONE + 6, 6), (GONE + 7, 7)]
+    assert book.folded == 5
+
+
 def test_mappings_without_end_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(details, "_MOST_OF_A_PROCESS", 3)
     monkeypatch.setattr(details, "_MOST", 5)

@@ -152,6 +152,18 @@ def test_what_has_ended_can_be_forgotten_once_it_was_shown() -> None:
     assert [(p.pid, p.faults) for p in book.processes()] == [(8, 2)]
 
 
+def test_what_has_ended_can_be_folded() -> None:
+    book = ledger()
+    for pid in range(7, 17):
+        ended = {pid: abi.Process(1, 1, pid, 0, 0, b"short")}
+        sums = {ANON_COPY._replace(tgid=pid): (pid, pid * 4096)}
+        book.add(counts(sums, ended))
+        book.add(counts({}, ended))
+    book.fold_ended(3)
+    assert [p.pid for p in book.processes()] == [0, 14, 15, 16]
+    assert sum(p.faults for p in book.processes()) == sum(range(7, 17))
+
+
 def test_the_kernel_takes_back_below_0_modulo_2_to_the_64() -> None:
     key = ANON_COPY._replace(kind=FaultKind.REUSED)
     book = ledger()

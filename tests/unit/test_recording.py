@@ -28,7 +28,7 @@ from cowtrace.model import (
     Snapshot,
     Source,
 )
-from cowtrace.recording import Header, checks, tables
+from cowtrace.recording import Header, checks, tables, write_details
 from cowtrace.recording.reader import read
 from cowtrace.recording.tables import VERSION
 from cowtrace.recording.write_details import DetailWriter
@@ -391,3 +391,37 @@ def test_nothing_is_left_of_a_recording_that_found_no_room_to_begin(
         Writer(tmp_path / "f", HEADER)
     assert not list(tmp_path.iterdir())
     assert (Path.cwd(), Path("/").stat().st_ino) == (here, root)
+
+
+def test_what_the_tracer_has_forgotten_stays_in_the_file(tmp_path: Path) -> None:
+    def shown(start_ns: int, faults: int, at: float) -> Snapshot:
+        one = process(7, "short", row(FaultKind.COPIED, faults), exited=True, start_ns=start_ns)
+        heap = detail(7, faults=faults, mapping=mapping(type=MappingType.HEAP))
+        return replace(snapshot(one, at=at), details=(heap,))
+
+    file = write(
+        tmp_path / "x.cow", shown(1, 23, 1), shown(1, 23, 2), snapshot(at=3), shown(2, 11, 4)
+    )
+    assert (file.processes, file.copied_bytes) == (2, 34 * 4096)
+    last = read(tmp_path / "x.cow").last
+    assert sorted(process.faults for process in last.processes) == [11, 23]
+    assert sum(row.faults for row in last.details) == 34
+
+
+def test_values_without_end_take_bounded_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write_details, "_MOST_IDS", 4)
+
+    def shown(turn: int) -> Snapshot:
+        heap = mapping(type=MappingType.HEAP, start=turn << 20)
+        stack = calls(f"f{turn}", "main")
+        always = detail(1, faults=turn, mapping=mapping(), user_stack=calls("gc"))
+        rows = always, detail(2, faults=turn, mapping=heap, user_stack=stack)
+        return replace(snapshot(at=turn), samples=rows)
+
+    file = write(tmp_path / "x.cow", *map(shown, range(1, 24)))
+    assert all(len(ids) <= 2 * 4 + 4 for ids in file._details._ids.values())
+    last = read(tmp_path / "x.cow").last
+    assert sum(row.faults for row in last.samples if row.pid == 1) == 23
+    assert sum(row.faults for row in last.samples if row.pid == 2) == sum(range(1, 24))
