@@ -134,7 +134,8 @@ class Maps(Command):
     def _of(self, said: dict[str, Any]) -> Counted:
         mine = [m for m in said["mappings"] if m["pid"] == self.victim]
         region = sum(m["copied"] for m in mine if m["start"] == REGION_START)
-        return Counted(said["at_ns"], region, sum(m["copied"] for m in mine), said["lost"])
+        lost = said["lost"] + (said["lost_details"] or 0)
+        return Counted(said["at_ns"], region, sum(m["copied"] for m in mine), lost)
 
 
 class Stacks(Command):
@@ -175,7 +176,8 @@ class Record(Command):
         with self._database() as database:
             database.execute("BEGIN")
             at_ns, lost = database.execute(
-                "SELECT at_ns, lost FROM interval ORDER BY id DESC LIMIT 1"
+                "SELECT at_ns, (SELECT coalesce(sum(count), 0) FROM loss)"
+                " FROM interval ORDER BY id DESC LIMIT 1"
             ).fetchone()
             (region,) = database.execute(
                 "SELECT sum(faults) FROM detail JOIN mapping ON mapping.id = detail.mapping"
