@@ -21,7 +21,7 @@ from cowtrace.recording.reader import read
 from cowtrace.recording.writer import Writer
 
 NOBODY = 65534
-SECONDS = 3.0
+SECONDS = 1.0
 PYTHON = "/usr/bin/python3"  # that of the test can be in a folder that others may not enter
 
 # Exchanges what is in `folder`, or itself, for a link to the victim's, or creates files beside.

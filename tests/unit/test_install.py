@@ -143,7 +143,8 @@ def test_the_script_imports_nothing_of_others(installed: Path, hostile: Path, li
     "start",
     [
         "from cowtrace import workloads; workloads.run('fork-child-writes', 23)",
-        "from cowtrace.cli import cost; cost._run()",
+        "from cowtrace.cli import cost; cost._WORK = 'import json; print([1, [1.0] * 9])'\n"
+        "cost._run()",
         "from cowtrace.demo.acts import Stage; Stage(None, 100)._start_player(False).communicate()",
         "import subprocess; from cowtrace import child\n"
         "subprocess.run(child.command('cowtrace', '--version'))",
