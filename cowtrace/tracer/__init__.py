@@ -52,8 +52,9 @@ def attach(
         cross_check: compare each copy with wp_page_copy(), where that exists (kprobe plan).
         fork_copies: count pages that fork itself copies because they are pinned: a probe on every
             new anonymous page.
-        details: by what Snapshot.details sums faults: plan.DETAILS. A detail that the plan does
-            not support is absent from `Tracer.probe_plan.details`, and None in the rows.
+        details: by what Snapshot.details sums faults: plan.DETAILS. With `generation` alone, only
+            Snapshot.generations is filled. A detail that the plan does not support is absent from
+            `Tracer.probe_plan.details`, and None in the rows.
         samples: also sample copies with their user stack, in Snapshot.samples. These stacks are
             unwound by DWARF tables, for programs without the frame pointers that `stack` needs.
             Every copy is sampled while there are few, and fewer the more there are.

@@ -37,14 +37,20 @@ class _Account:
 
 
 class DetailLedger:
-    """The detail sums of all processes. `stack` names one: (id, pid, processes) -> frames."""
+    """The detail sums of all processes. `stack` names one: (id, pid, processes) -> frames.
+
+    `generations_alone`: keep what forks copied, and no rows.
+    """
 
     def __init__(
         self,
         page_bytes: int,
         stack: Callable[[int, int | None, Mapping[int, abi.Process]], Stack | None],
+        *,
+        generations_alone: bool = False,
     ) -> None:
         self._stack = stack
+        self._generations_alone = generations_alone
         self._accounts: dict[int, _Account] = {}
         self._ended: list[DetailRow] = []
         self._kept = 0  # sums of all processes
@@ -61,6 +67,8 @@ class DetailLedger:
         for key, counted in raw.details.sums.items():
             if key.kind in COPIES:
                 self.generations.add_copied(key.generation, key.tgid, counted.bytes)
+            if self._generations_alone:
+                continue
             account = self._accounts.setdefault(key.tgid, _Account())
             if key not in account.sums:
                 key = self._bounded(account, key)

@@ -37,7 +37,9 @@ class Tracer:
         self._ledger = Ledger(plan, page_faults=totals)
         self._symbolizer = Symbolizer(kernel="kernel-stack" in plan.details)
         self._symbols = symbols = Symbols(self._rounds.stack, self._symbolizer)
-        self._details = DetailLedger(facts.page_bytes, symbols.stack)
+        self._details = DetailLedger(
+            facts.page_bytes, symbols.stack, generations_alone=plan.details <= {"generation"}
+        )
         self._events: Events | None = None
         if "EVENTS" in plan.defines:
             self._events = Events(loaded.maps["events"], self._mapping)

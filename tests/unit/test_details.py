@@ -183,3 +183,12 @@ def test_paths_of_mappings_without_end_take_bounded_time(monkeypatch: pytest.Mon
     names = [row.mapping.name for row in book.rows() if row.mapping]
     assert names.count("/whole/libfoo.so") == 6
     assert names.count("libfoo.so") == 94
+
+
+def test_generations_alone_take_no_rows() -> None:
+    book = DetailLedger(PAGE, no_stack, generations_alone=True)
+    made = abi.Generation(GONE, GONE + 1, 1, 0, 9, 0, 0)
+    book.add(counts({key(pid=GONE, generation=4): (2, 2 * PAGE, 0)}, {}, {4: made}))
+    assert book.rows() == ()
+    (fork,) = book.generations.all()
+    assert fork.parent_copied_bytes == 2 * PAGE
