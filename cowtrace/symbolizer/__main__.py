@@ -26,7 +26,7 @@ from cowtrace.symbolizer.unwind import Dump, Unwinder
 
 _MOST_PROCESSES = 64
 _MOST_UNWINDERS = 32
-_MOST_RESIDENT_BYTES = 44 << 20  # then everything is forgotten
+_MOST_RESIDENT_BYTES = 32 << 20  # then everything is forgotten
 _MOST_DATA_BYTES = 1 << 30
 _MOST_MAPPED_BYTES = _MOST_DATA_BYTES // 2  # of files; then everything is forgotten, too
 _MOST_FILES = 2048

@@ -23,7 +23,7 @@ _NOTHING = abi.DetailSum(0, 0, 0)
 # stack are unknown.
 _MOST_OF_A_PROCESS = 1 << 14
 _PATH_SECONDS = 1.0  # of a round, to ask for whole paths; of other files, the last part is known
-_MOST = 1 << 16
+_MOST = 1 << 15
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from cowtrace.tracer.ring import Ring
 from cowtrace.tracer.stack_symbols import REST, Symbols
 
 _BATCH = 32  # records of 16 KiB
-_MOST_ROWS = 1 << 14  # then the rest is one row for each kind, source and origin
+_MOST_ROWS = 1 << 13  # then the rest is one row for each kind, source and origin
 
 _Key = tuple[int, int | None, int, int, int, model.Mapping | None, Stack]
 

@@ -179,10 +179,11 @@ def test_paths_of_mappings_without_end_take_bounded_time(monkeypatch: pytest.Mon
     for round_ in range(2):
         keys = [key(mapping=1000 * round_ + at) for at in range(50)]
         book.add(counts(dict.fromkeys(keys, (1, PAGE, 0)), {(GONE, k.mapping): file for k in keys}))
-    assert len(asked) == 6
+    # Fewer where sleeping takes longer; in each round at least one.
+    assert 2 <= len(asked) <= 6
     names = [row.mapping.name for row in book.rows() if row.mapping]
-    assert names.count("/whole/libfoo.so") == 6
-    assert names.count("libfoo.so") == 94
+    assert names.count("/whole/libfoo.so") == len(asked)
+    assert names.count("libfoo.so") == 100 - len(asked)
 
 
 def test_generations_alone_take_no_rows() -> None:
