@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import socket
 import struct
 import tempfile
 from collections.abc import Callable, Iterator
@@ -26,8 +27,12 @@ from cowtrace.cli import cgroups
 from cowtrace.errors import CowtraceError
 from cowtrace.kernel import kallsyms as kernel_symbols
 from cowtrace.kernel.btf import Btf
+from cowtrace.symbolizer import messages
+from cowtrace.symbolizer.mapped_file import MappedFile
+from cowtrace.symbolizer.memory_map import MemoryMap
 from cowtrace.symbolizer.perf_map import PerfMap
 from cowtrace.tracer.bytecode import Bytecode, with_kfuncs, with_maps
+from cowtrace.tracer.symbolizer import Symbolizer
 from cowtrace.workloads.oracles.proc_files import smaps_sizes
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -84,6 +89,44 @@ def perf_map(data: bytes) -> None:
     for address in (0, 0x7F00, 1 << 63):
         found.name(address)
     found.close()
+
+
+@target
+def elf(data: bytes) -> None:
+    """The head of a mapped file; libdw reads the rest, in a process that may end of it."""
+    fd = os.open(put(data), os.O_RDONLY)
+    with suppress(ValueError, OSError):  # no ELF file
+        found = MappedFile(fd, lambda build_id: None)
+        for offset in (0, 0x1000, 1 << 62):
+            address = found.virtual_address(offset)
+            assert address is None or address >= 0
+        found.close()
+
+
+@target
+def maps(data: bytes) -> None:
+    """/proc/PID/maps, whose paths the process chose."""
+    found = MemoryMap(data)
+    for address in (0, 0x7F0000001000, 1 << 63):
+        mapping = found.at(address)
+        assert mapping is None or mapping.start <= address < mapping.end
+
+
+@target
+def answers(data: bytes) -> None:
+    """What a symbolizer that was taken over sends: one message after the other."""
+    ours, theirs = messages.pair()
+    taken_over = Symbolizer()
+    taken_over._socket = ours
+    for message in data.split(b"\n")[:20]:
+        with suppress(OSError):  # a full socket
+            theirs.send(len(message).to_bytes(4, "little") + message, socket.MSG_DONTWAIT)
+    theirs.shutdown(socket.SHUT_WR)
+    with mock.patch.object(taken_over, "_start", side_effect=OSError):
+        stack = taken_over.user_stack([16, 23], ((os.getpid(), 1),), 0)
+    assert all(isinstance(f.symbol, str) and isinstance(f.address, int) for f in stack)
+    taken_over.close()
+    theirs.close()
 
 
 @target
