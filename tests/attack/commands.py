@@ -21,7 +21,6 @@ from command import COWTRACE, eventually
 
 REGION_START = 0x2000_0000_0000
 HOSTILE = re.compile(r"PWNED|[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what no output may have
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 ENDS_SECONDS = 10.0  # after SIGTERM, on a machine that others keep busy as well
 
 
@@ -77,7 +76,7 @@ class Command:
         """Note its memory, together with its children's."""
         self.tree = {self.process.pid, *_descendants(self.process.pid)}
         if self.answered:
-            self.peak_mb = max(self.peak_mb, sum(map(_resident_mb, self.tree)))
+            self.peak_mb = max(self.peak_mb, sum(map(_proportional_mb, self.tree)))
 
     def end(self) -> list[str]:
         """End it by SIGTERM; returns what was wrong about that."""
@@ -259,9 +258,11 @@ def _descendants(pid: int) -> set[int]:
     return found
 
 
-def _resident_mb(pid: int) -> float:
-    with contextlib.suppress(OSError):
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE / 1e6
+def _proportional_mb(pid: int) -> float:
+    """Its memory, of pages that are mapped more than once a part: sums count none twice."""
+    with contextlib.suppress(OSError, IndexError):
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        return int(rollup.partition("\nPss:")[2].split()[0]) * 1024 / 1e6
     return 0.0
 
 
