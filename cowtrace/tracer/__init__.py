@@ -88,7 +88,9 @@ def attach(
     refusals: list[CowtraceError] = []
     for name in names:
         try:
-            tracer = _attach_one(probe_plan(name, facts, options), facts, only)
+            tracer = _attach_one(
+                probe_plan(name, facts, options), facts, only, details <= {"generation"}
+            )
         except Refused as error:
             refusals.append(error)
             say(str(error))
@@ -105,7 +107,9 @@ def attach(
     )
 
 
-def _attach_one(plan: ProbePlan | NoPlan, facts: KernelFacts, only: Filter) -> Tracer:
+def _attach_one(
+    plan: ProbePlan | NoPlan, facts: KernelFacts, only: Filter, generations_alone: bool
+) -> Tracer:
     if isinstance(plan, NoPlan):
         raise Refused(f"the {plan.name} plan cannot run here: {'; '.join(plan.reasons)}")
     sizes = {"MAX_ROWS": MAX_ROWS, "MAX_PROCESSES": MAX_PROCESSES, "MAX_WANTED": MAX_WANTED}
@@ -115,4 +119,4 @@ def _attach_one(plan: ProbePlan | NoPlan, facts: KernelFacts, only: Filter) -> T
     except BaseException:
         loaded.close()
         raise
-    return Tracer(plan, facts, loaded)
+    return Tracer(plan, facts, loaded, generations_alone=generations_alone)

@@ -25,7 +25,9 @@ from cowtrace.tracer.symbolizer import Symbolizer
 class Tracer:
     """Probes attached to the whole system. A context manager; `close` leaves nothing loaded."""
 
-    def __init__(self, plan: ProbePlan, facts: KernelFacts, loaded: Loaded) -> None:
+    def __init__(
+        self, plan: ProbePlan, facts: KernelFacts, loaded: Loaded, *, generations_alone: bool
+    ) -> None:
         self.plan = plan.name
         self.probe_plan = plan
         self._facts = facts
@@ -38,7 +40,7 @@ class Tracer:
         self._symbolizer = Symbolizer(kernel="kernel-stack" in plan.details)
         self._symbols = symbols = Symbols(self._rounds.stack, self._symbolizer)
         self._details = DetailLedger(
-            facts.page_bytes, symbols.stack, generations_alone=plan.details <= {"generation"}
+            facts.page_bytes, symbols.stack, generations_alone=generations_alone
         )
         self._events: Events | None = None
         if "EVENTS" in plan.defines:
