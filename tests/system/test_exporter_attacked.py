@@ -31,7 +31,6 @@ from system.test_exporter import PAGES, expect, exported, go, page, total, worki
 
 pytestmark = [
     pytest.mark.host,
-    pytest.mark.vm,
     pytest.mark.usefixtures("can_trace"),
     pytest.mark.spread("6.12"),
 ]
@@ -266,6 +265,7 @@ def parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
+@pytest.mark.vm
 def test_what_reads_requests_holds_no_privileges() -> None:
     with exported() as url:
         page(url)
@@ -279,6 +279,7 @@ def test_what_reads_requests_holds_no_privileges() -> None:
             assert not any("bpf" in each for each in opened), opened
 
 
+@pytest.mark.vm
 def test_a_server_that_ends_is_started_again() -> None:
     with exported("--interval", "0.5") as url:
         page(url)
@@ -294,6 +295,7 @@ def test_a_server_that_ends_is_started_again() -> None:
         assert others(url)[1][-1] != server
 
 
+@pytest.mark.vm
 def test_a_server_that_hangs_does_not_hang_the_tracer() -> None:
     with exported("--interval", "0.1") as url:
         exporter, (*_, server) = others(url)
@@ -309,6 +311,7 @@ def test_a_server_that_hangs_does_not_hang_the_tracer() -> None:
         assert eventually(lambda: total(url, "cowtrace_snapshot_timestamp_seconds") > stopped)
 
 
+@pytest.mark.vm
 def test_a_tracer_that_is_killed_leaves_no_server() -> None:
     command = [*COWTRACE, "export", "prometheus", "--listen", "127.0.0.1:0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
