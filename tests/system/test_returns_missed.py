@@ -22,7 +22,8 @@ from cowtrace.workloads.region import scratch_region
 pytestmark = pytest.mark.vm
 
 WRITERS = 23
-SLOT = abi.Layout[int](itemgetter(0), struct.Struct("<40xI4x"))  # tid of struct inflight
+# The tid of struct inflight.
+SLOT: abi.Layout[int] = abi.Layout(itemgetter(0), struct.Struct("<40xI4x"))
 
 
 def test_no_slot_waits_for_the_return_of_a_thread_that_has_ended(
