@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from importlib import import_module
+from types import ModuleType
 
 import click
 from click.shell_completion import CompletionItem
@@ -56,6 +57,18 @@ Example:
 """
 
 
+def _imported(name: str) -> ModuleType:
+    """Import a module. Ctrl-C meanwhile ends the process: an exception would leave a traceback."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:
+        return import_module(name)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        return import_module(name)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class LazyGroup(click.Group):
     """Finds its commands in cowtrace.cli.NAME, and turns expected failures into exit codes."""
 
@@ -65,7 +78,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(import_module(f"cowtrace.cli.{cmd_name}"), cmd_name)
+        command = getattr(_imported(f"cowtrace.cli.{cmd_name}"), cmd_name)
         assert isinstance(command, click.Command)
         return command
 
