@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 from functools import cache
+
+_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 
 
 @cache
@@ -33,3 +36,10 @@ def checked(result: int, wanted: int | None = None) -> int:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     return result
+
+
+def end_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends; end it if that has happened."""
+    checked(libc().prctl(_PR_SET_PDEATHSIG, *map(ctypes.c_ulong, (signal.SIGKILL, 0, 0, 0))))
+    if os.getppid() != parent:
+        os._exit(1)

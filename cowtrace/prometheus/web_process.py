@@ -14,18 +14,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from ctypes import c_ulong
 
 from prometheus_client import generate_latest
 
 from cowtrace.errors import CowtraceError
-from cowtrace.libc import libc
+from cowtrace.libc import end_with
 from cowtrace.prometheus.metrics import Family, web_config
 from cowtrace.prometheus.reloading import Reloading
 from cowtrace.prometheus.server import Server
 from cowtrace.prometheus.webconfig import WebConfig
 
-_PR_SET_PDEATHSIG = 1
 _AGAIN_SECONDS = 1.0  # after a server that ended
 
 
@@ -69,7 +67,7 @@ def served(
     if not process:
         try:
             ours.close()
-            _ends_with(tracer)
+            end_with(tracer)
             _keep_serving(listener, loopback, web, theirs, confine)
         finally:
             os._exit(1)
@@ -100,7 +98,7 @@ def _keep_serving(
         child = os.fork()
         if not child:
             try:
-                _ends_with(parent)
+                end_with(parent)
                 _serve(listener, loopback, web, channel)
             except Exception as error:
                 sys.stderr.write(f"cowtrace: the server of the metrics failed: {error!r}\n")
@@ -147,10 +145,3 @@ class _State:
 
     def collect(self) -> Iterator[Family]:
         yield web_config(self._web.good)
-
-
-def _ends_with(parent: int) -> None:
-    """Have the kernel end this process when its parent ends."""
-    libc().prctl(_PR_SET_PDEATHSIG, *map(c_ulong, (signal.SIGKILL, 0, 0, 0)))
-    if os.getppid() != parent:
-        os._exit(1)

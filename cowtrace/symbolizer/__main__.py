@@ -1,19 +1,22 @@
-"""Answer the tracer's requests until it is gone. Its standard input is the socket."""
+"""Answer the tracer's requests until it is gone. Its standard input is the socket.
+
+The argument is the tracer's PID.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import resource
-import signal
 import socket
+import sys
 from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from cowtrace import sandbox
-from cowtrace.libc import libc
+from cowtrace.libc import end_with, libc
 from cowtrace.symbolizer import mapped_file, messages
 from cowtrace.symbolizer.demangle import cxx
 from cowtrace.symbolizer.kernel_symbols import KernelSymbols
@@ -30,7 +33,6 @@ _MOST_RESIDENT_BYTES = 32 << 20  # then everything is forgotten
 _MOST_DATA_BYTES = 1 << 30
 _MOST_MAPPED_BYTES = _MOST_DATA_BYTES // 2  # of files; then everything is forgotten, too
 _MOST_FILES = 2048
-_PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 _PYTHON = "py::"  # of CPython's perf trampolines
 
@@ -170,7 +172,7 @@ def serve(tracer: socket.socket) -> None:
     statm = os.open("/proc/self/statm", os.O_RDONLY)
     libdw()
     cxx()
-    libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # also when it is stuck
+    end_with(int(sys.argv[1]))  # also when it is stuck
     sandbox.enter(
         _SYSTEM_CALLS,
         {

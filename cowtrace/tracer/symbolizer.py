@@ -193,7 +193,7 @@ class Symbolizer:
         with theirs, Path(os.devnull).open("rb") as null:
             # A session of its own: Ctrl-C and the signals of a terminal do not reach it.
             self._child = subprocess.Popen(
-                command("cowtrace.symbolizer"),
+                command("cowtrace.symbolizer", str(os.getpid())),
                 stdin=theirs.fileno(),
                 stdout=null,
                 stderr=null,

@@ -83,7 +83,7 @@ def test_the_child_can_do_nothing_else(named: Symbolizer) -> None:
 def dies(named: Symbolizer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each child ends at its first request."""
     code = "import socket; s = socket.socket(fileno=0); s.send(b'\\2\\0\\0\\0{}'); s.recv(1 << 20)"
-    monkeypatch.setattr(module, "command", lambda name: [sys.executable, "-c", code])
+    monkeypatch.setattr(module, "command", lambda *_: [sys.executable, "-c", code])
 
 
 def test_a_process_that_ends_it_is_given_up_and_another_is_named(
@@ -146,7 +146,7 @@ def test_a_child_that_was_taken_over_can_only_lie(
         "import socket; s = socket.socket(fileno=0)\n"
         f"s.send({ready!r})\nwhile s.recv(1 << 20): s.send({answer!r})"
     )
-    monkeypatch.setattr(module, "command", lambda name: [sys.executable, "-c", code])
+    monkeypatch.setattr(module, "command", lambda *_: [sys.executable, "-c", code])
     monkeypatch.setattr(module, "_SECONDS", 0.5)
     assert symbol(named, address_of("getppid")) == (UNKNOWN, "")
     assert named.causes.total() == 1
