@@ -98,13 +98,13 @@ class DetailLedger:
             for key in [key for key in account.sums if key.generation in gone]:
                 del account.sums[key]
                 account.rows.pop(key, None)
-        self._kept = sum(len(account.sums) for account in self._accounts.values())
+        self._recount()
 
     def fold_ended(self, most: int) -> None:
         """Keep the largest sums of ended processes; of the others, process and mapping are lost."""
         self._ended, folded = fold_rows(self._ended, most)
         self.folded += folded
-        self._kept = sum(len(account.sums) for account in self._accounts.values())
+        self._recount()
 
     def rows(self) -> tuple[DetailRow, ...]:
         """Sums since attach; those of ended processes first."""
@@ -116,6 +116,10 @@ class DetailLedger:
         account = self._accounts.get(pid)
         seen = account.mappings.get(start) if account else None
         return seen[1] if seen else None
+
+    def _recount(self) -> None:
+        """Those of ended processes no longer count."""
+        self._kept = sum(len(account.sums) for account in self._accounts.values())
 
     def _bounded(self, account: _Account, key: abi.DetailKey) -> abi.DetailKey:
         """A new key, without mapping and stack if there are too many."""
