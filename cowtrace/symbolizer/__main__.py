@@ -23,7 +23,8 @@ from cowtrace.symbolizer.kernel_symbols import KernelSymbols
 from cowtrace.symbolizer.libdw import libdw
 from cowtrace.symbolizer.mapped_file import MappedFile
 from cowtrace.symbolizer.memory_map import VDSO, MemoryMap, read_maps
-from cowtrace.symbolizer.perf_map import Identity, PerfMaps
+from cowtrace.symbolizer.messages import Identity
+from cowtrace.symbolizer.perf_map import PerfMaps
 from cowtrace.symbolizer.traced_process import Files, TracedProcess
 from cowtrace.symbolizer.unwind import Dump, Unwinder
 

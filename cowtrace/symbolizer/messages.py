@@ -14,6 +14,8 @@ from typing import Any
 MOST_BYTES = 1 << 17  # of a message; a Unix socket takes about 200 kB
 MOST_FRAMES = 128
 
+Identity = tuple[int, int]  # of a process: pid, and when it was started
+
 
 def pair() -> tuple[socket.socket, socket.socket]:
     """Two connected sockets that keep messages apart."""

@@ -8,13 +8,12 @@ from bisect import bisect_right
 from collections import OrderedDict
 from contextlib import suppress
 
+from cowtrace.symbolizer.messages import Identity
 from cowtrace.symbolizer.traced_process import Open
 
 _MOST_BYTES = 32 << 20  # read of one file
 _CHUNK = 1 << 20
 _MOST_MAPS = 64
-
-Identity = tuple[int, int]  # of a process: pid, and when it was started
 
 
 class PerfMaps:

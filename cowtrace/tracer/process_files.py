@@ -10,13 +10,14 @@ import os
 import signal
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cowtrace.proc import nspid
+from cowtrace.symbolizer.messages import Identity
 
 _SECONDS = 1.0  # to open a file
 _MOST_STUCK = 8  # threads that wait for a file system; then none is asked any more
@@ -84,6 +85,34 @@ def in_time(call: Callable[[], T]) -> T | None:
 def maps(pid: int) -> int:
     """/proc/PID/maps, open. Raises OSError."""
     return os.open(f"/proc/{pid}/maps", _READ)
+
+
+class RequestedFiles:
+    """Opens what the symbolizer asks for while it names a stack of one process."""
+
+    def __init__(
+        self,
+        family: Sequence[Identity],
+        living: int | None,
+        user: Callable[[int], int | None],
+    ) -> None:
+        self._family = family
+        self._living = None if living is None else family[living][0]
+        self._user = user
+
+    def __call__(self, wanted: Sequence[Any]) -> int | None:
+        """A descriptor, or None. Raises OSError, and others if the request makes no sense."""
+        kind, *which = wanted
+        if kind == "perf-map":
+            pid = self._family[which[0]][0]
+            return perf_map(pid, self._user(pid))
+        if kind == "debug-file":
+            return debug_file(*which)
+        if self._living is None:
+            return None
+        if kind == "maps":
+            return maps(self._living)
+        return mapped_file(self._living, *which)
 
 
 def rest() -> None:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from cowtrace.model import Stack, StackFrame
+from cowtrace.symbolizer.messages import Identity
 from cowtrace.tracer import abi
-from cowtrace.tracer.symbolizer import Identity, Symbolizer
+from cowtrace.tracer.symbolizer import Symbolizer
 
 _MOST_ANCESTORS = 16  # whose symbols name a child's frames
 _MOST_FRAMES = 1 << 17  # of different stacks; a traced process can make stacks without end

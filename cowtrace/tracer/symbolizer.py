@@ -21,8 +21,9 @@ from cowtrace.child import command
 from cowtrace.kernel import arch
 from cowtrace.model import Stack, StackFrame
 from cowtrace.symbolizer import messages
+from cowtrace.symbolizer.messages import Identity
 from cowtrace.tracer import process_files
-from cowtrace.tracer.process_files import in_time
+from cowtrace.tracer.process_files import RequestedFiles, in_time
 
 UNKNOWN = "[unknown]"
 _SECONDS = 3.0  # for one stack
@@ -39,8 +40,6 @@ _INSTRUCTION_POINTER = arch.this().dwarf_order[-1]  # its index in struct pt_reg
 DIED, SLOW, LARGE, REFUSED = (
     "symbolizer ended", "symbolizer too slow", "symbolizer too large", "stacks not named"
 )  # fmt: skip
-
-Identity = tuple[int, int]  # pid, and when it was started
 
 
 class _Failed(Exception):
@@ -103,7 +102,7 @@ class Symbolizer:
             "addresses": list(addresses),
         }  # fmt: skip
         began = time.monotonic()
-        files = _Files(family, living, self._user)
+        files = RequestedFiles(family, living, self._user)
         stack, failed = self._named(request, dump or b"", _SECONDS, files)
         self._left -= time.monotonic() - began
         if failed:
@@ -219,34 +218,6 @@ class Symbolizer:
             return self._users.get(pid)
         self._users[pid] = user
         return user
-
-
-class _Files:
-    """Opens what the symbolizer asks for while it names a stack of one process."""
-
-    def __init__(
-        self,
-        family: Sequence[Identity],
-        living: int | None,
-        user: Callable[[int], int | None],
-    ) -> None:
-        self._family = family
-        self._living = None if living is None else family[living][0]
-        self._user = user
-
-    def __call__(self, wanted: Sequence[Any]) -> int | None:
-        """A descriptor, or None. Raises OSError, and others if the request makes no sense."""
-        kind, *which = wanted
-        if kind == "perf-map":
-            pid = self._family[which[0]][0]
-            return process_files.perf_map(pid, self._user(pid))
-        if kind == "debug-file":
-            return process_files.debug_file(*which)
-        if self._living is None:
-            return None
-        if kind == "maps":
-            return process_files.maps(self._living)
-        return process_files.mapped_file(self._living, *which)
 
 
 def _frame(reply: Sequence[Any]) -> StackFrame:
