@@ -1,7 +1,8 @@
 """Open files of traced processes for the symbolizer. Neither a name nor a file is trusted.
 
-Only regular files are opened, without following links, except those of the kernel in /proc. A
-file system of a traced process can stop whoever looks at it: that is given up after some seconds.
+Only regular files are opened, without following links, except those of the kernel in /proc.
+A file system of a traced process can block a process that looks at it: such a look is given up
+after a second.
 """
 
 from __future__ import annotations

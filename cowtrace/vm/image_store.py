@@ -57,7 +57,7 @@ def locked(store: Path, say: Callable[[str], None]) -> Iterator[int]:
     """
     try:
         own_folder(store, make=True)
-        # Private: whoever may open it may lock it.
+        # Private: a user who can open it can lock it.
         descriptor = os.open(store / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         os.fchmod(descriptor, 0o600)
     except OSError as error:

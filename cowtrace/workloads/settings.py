@@ -62,7 +62,7 @@ def changed(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def _locked(path: str) -> int:
-    """Root's locks are files that only root may open: whoever may read a setting may lock it."""
+    """Root locks files that only root can open: any user who can read a setting can lock it."""
     flags = os.O_RDONLY | os.O_CLOEXEC
     if os.geteuid() == 0 and path.startswith(("/proc/", "/sys/")):
         path, flags = f"/run/cowtrace{path.replace('/', '-')}.lock", flags | os.O_CREAT

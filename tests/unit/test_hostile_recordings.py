@@ -1,4 +1,4 @@
-"""No recording, whoever made it, hangs `report`, fills the memory, or ends in a traceback."""
+"""No recording, however crafted, hangs `report`, fills the memory, or ends in a traceback."""
 
 from __future__ import annotations
 

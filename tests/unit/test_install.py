@@ -126,7 +126,7 @@ def test_the_script_imports_nothing_of_others(installed: Path, hostile: Path, li
     script = installed / "cowtrace"
     (hostile / "python3").write_text("#!/bin/sh\ntouch mark\n")
     (hostile / "python3").chmod(0o755)
-    if link:  # as pipx makes one, and whoever wants it in PATH
+    if link:  # as pipx makes one, and users who want it in PATH
         (hostile / "bin").mkdir()
         (hostile / "bin" / "cowtrace").symlink_to(script)
         script = hostile / "bin" / "cowtrace"

@@ -134,7 +134,7 @@ def test_a_client_that_says_nothing_holds_up_nobody() -> None:
 
 
 def test_many_clients_that_say_nothing_hold_up_nobody() -> None:
-    """Slowloris: whoever comes next ends the oldest of them."""
+    """Slowloris: the next client ends the oldest of them."""
     with served() as port, contextlib.ExitStack() as stack:
         silent = [
             stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
