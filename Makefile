@@ -23,7 +23,7 @@ install: ## Install what is missing: Debian packages through apt, .venv/
 demo: install ## Fork and its copies, live, on this kernel; KERNEL=6.12 in the VM
 	@.ci/demo $(KERNEL)
 
-check: lint unit ## lint and unit: what every commit passes, within a minute
+check: lint unit ## lint and unit: what every commit passes, in about a minute
 
 test: install ## Unit tests, this kernel's, then in the VM KERNELS="5.10 6.1"
 	@.ci/test $(KERNELS)
