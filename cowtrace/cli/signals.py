@@ -1,8 +1,8 @@
 """Block signals and take them one at a time between two refreshes.
 
 A handler could run in the middle of a redraw or of reading a map; a blocked signal cannot. Its
-siginfo also shows whether the terminal or another process sent it. A refresh that does not return
-would never take one: then a thread ends the process.
+siginfo also shows whether the terminal or another process sent it. A refresh that is stuck would
+never take one: then a thread ends the process.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from cowtrace import heartbeat
 
 _ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
 _LOOK_SECONDS = 1.0
@@ -45,14 +47,15 @@ class Held:
         return info if info and info.si_signo in self.signals else None
 
     def _end_if_stuck(self) -> None:
-        """End the process when a signal that should end it is not taken for long."""
+        """End the process when a signal that should end it waits, and nothing goes on, for long."""
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        waits, since = self._waits, 0.0
+        before, since = (0, 0), 0.0
         while True:
             time.sleep(_LOOK_SECONDS)
             pending = signal.sigpending() & self.signals & _ENDING
-            if not pending or waits != self._waits:
-                waits, since = self._waits, time.monotonic()
+            now = self._waits, heartbeat.steps
+            if not pending or now != before:
+                before, since = now, time.monotonic()
             elif time.monotonic() - since > _STUCK_SECONDS:
                 _end(signal.Signals(min(pending)), self.command)
 
@@ -63,7 +66,7 @@ def _end(received: signal.Signals, command: int | None) -> None:
     shown = "\x1b[?25h\r\n" if os.isatty(2) else ""  # the cursor, which a live table hides
     os.write(
         2,
-        f"{shown}cowtrace: {received.name} ended it in {where}, which did not return for "
+        f"{shown}cowtrace: {received.name} ended it in {where}, where nothing went on for "
         f"{_STUCK_SECONDS:.0f} s\nHint: what it had not written yet is missing; report this with "
         "`cowtrace doctor`\n".encode(),
     )

@@ -17,6 +17,7 @@ from pathlib import Path
 from sys import intern
 from typing import Any
 
+from cowtrace import heartbeat
 from cowtrace.child import command
 from cowtrace.kernel import arch
 from cowtrace.model import Stack, StackFrame
@@ -28,7 +29,10 @@ from cowtrace.tracer.process_files import RequestedFiles, in_time
 UNKNOWN = "[unknown]"
 _SECONDS = 3.0  # for one stack
 _PATIENT_SECONDS = 60.0  # for what is not hostile: its start, and the kernel's symbols
-_ROUND_SECONDS = 6.0  # for all stacks of a round; the rest stays unnamed
+# For all stacks of a round; the rest stays unnamed. A slow or busy machine needs longer: as many
+# times longer as the symbolizer's own start, in which nothing hostile is read.
+_ROUND_SECONDS = 6.0
+_ROUND_STARTS = 30
 _MOST_BYTES = 56 << 20  # of its memory
 _MOST_OPENS = 512  # for one stack
 _STRIKES = 8  # of one user's processes, before none of that user's is named
@@ -58,6 +62,7 @@ class Symbolizer:
         self._child: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._round = 0
+        self._round_seconds = _ROUND_SECONDS
         self._left = _ROUND_SECONDS
         self._given_up: set[Identity] = set()
         self._strikes: Counter[int | None] = Counter()
@@ -68,7 +73,7 @@ class Symbolizer:
     def new_round(self) -> None:
         """Read the mappings of each process again."""
         self._round += 1
-        self._left = _ROUND_SECONDS
+        self._left = self._round_seconds
         if time.monotonic() - self._forgave > _FORGIVEN_SECONDS:
             self._forgave = time.monotonic()
             self._given_up.clear()
@@ -143,6 +148,7 @@ class Symbolizer:
             is_new = self._socket is None
             try:
                 reply = self._ask(request, dump, seconds, files)
+                heartbeat.step()
                 return tuple(_frame(each) for each in reply["frames"]), False
             except _Failed as error:
                 cause = str(error)
@@ -187,6 +193,7 @@ class Symbolizer:
         raise _Failed(SLOW)
 
     def _start(self) -> socket.socket:
+        began = time.monotonic()
         ours, theirs = messages.pair()
         # For reading alone: once confined, this process may open nothing for writing.
         with theirs, Path(os.devnull).open("rb") as null:
@@ -200,7 +207,10 @@ class Symbolizer:
                 start_new_session=True,
             )
         self._socket = ours
-        self._receive(ours, time.monotonic() + _PATIENT_SECONDS)  # it is ready
+        self._receive(ours, began + _PATIENT_SECONDS)  # it is ready
+        seconds = max(_ROUND_SECONDS, _ROUND_STARTS * (time.monotonic() - began))
+        self._left += seconds - self._round_seconds
+        self._round_seconds = seconds
         return ours
 
     def _kernel_file(self, _wanted: Sequence[Any]) -> int:

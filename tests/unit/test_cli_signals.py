@@ -145,6 +145,23 @@ print("the end")
 """
 
 
-def test_signals_that_are_taken_in_time_end_nothing() -> None:
-    ended = subprocess.run([sys.executable, "-c", TAKEN], capture_output=True, text=True)
+GOES_ON = """
+import signal, time
+from cowtrace import heartbeat
+from cowtrace.cli import signals
+signals._LOOK_SECONDS, signals._STUCK_SECONDS = 0.01, 0.3
+with signals.held(signal.SIGTERM) as held:
+    held.wait(0)
+    signal.raise_signal(signal.SIGTERM)
+    for _ in range(20):
+        time.sleep(0.05)
+        heartbeat.step()
+    assert held.wait(None)
+print("the end")
+"""
+
+
+@pytest.mark.parametrize("code", [TAKEN, GOES_ON], ids=["taken", "goes on"])
+def test_signals_that_are_taken_in_time_end_nothing(code: str) -> None:
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "the end\n", "")

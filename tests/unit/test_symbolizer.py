@@ -133,6 +133,17 @@ def test_a_round_has_an_end(named: Symbolizer) -> None:
     assert symbol(named, address_of("getppid")) == ("getppid", "libc.so.6")
 
 
+def test_a_slow_machine_gets_longer_rounds(
+    named: Symbolizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_ROUND_SECONDS", 0.0)
+    named._left = named._round_seconds = 1e-9
+    for _ in range(3):
+        assert symbol(named, address_of("getppid")) == ("getppid", "libc.so.6")
+    named.new_round()
+    assert named._left == named._round_seconds > 0.1
+
+
 @pytest.mark.parametrize(
     "answer",
     [b"", b"x", b"\2\0\0\0[]", b"\2\0\0\0{}", b'\x0c\0\0\0{"frames":1}', b"\xff" * 99,
