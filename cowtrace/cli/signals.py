@@ -17,11 +17,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cowtrace import heartbeat
-
 _ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
 _LOOK_SECONDS = 1.0
-_STUCK_SECONDS = 8.0
+_STUCK_SECONDS = 8.0  # without any CPU time
+_MOST_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -47,27 +46,30 @@ class Held:
         return info if info and info.si_signo in self.signals else None
 
     def _end_if_stuck(self) -> None:
-        """End the process when a signal that should end it waits, and nothing goes on, for long."""
+        """End the process when a signal that should end it is not taken for long."""
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        before, since = (0, 0), 0.0
+        clock = time.pthread_getcpuclockid(threading.main_thread().ident or 0)
+        waits, since, used, idle_since = 0, 0.0, 0.0, 0.0
         while True:
             time.sleep(_LOOK_SECONDS)
+            now = time.monotonic()
+            if used != (used := time.clock_gettime(clock)):
+                idle_since = now
             pending = signal.sigpending() & self.signals & _ENDING
-            now = self._waits, heartbeat.steps
-            if not pending or now != before:
-                before, since = now, time.monotonic()
-            elif time.monotonic() - since > _STUCK_SECONDS:
-                _end(signal.Signals(min(pending)), self.command)
+            if not pending or waits != self._waits:
+                waits, since, idle_since = self._waits, now, now
+            elif now - idle_since > _STUCK_SECONDS or now - since > _MOST_SECONDS:
+                _end(signal.Signals(min(pending)), now - since, self.command)
 
 
-def _end(received: signal.Signals, command: int | None) -> None:
+def _end(received: signal.Signals, waited_seconds: float, command: int | None) -> None:
     frame = sys._current_frames()[threading.main_thread().ident or 0]
     where = f"{frame.f_code.co_name}() of {Path(frame.f_code.co_filename).name}"
     shown = "\x1b[?25h\r\n" if os.isatty(2) else ""  # the cursor, which a live table hides
     os.write(
         2,
-        f"{shown}cowtrace: {received.name} ended it in {where}, where nothing went on for "
-        f"{_STUCK_SECONDS:.0f} s\nHint: what it had not written yet is missing; report this with "
+        f"{shown}cowtrace: {received.name} ended it in {where}, which did not return for "
+        f"{waited_seconds:.0f} s\nHint: what it had not written yet is missing; report this with "
         "`cowtrace doctor`\n".encode(),
     )
     if command is not None:

@@ -14,8 +14,6 @@ from enum import Enum
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from cowtrace import heartbeat
-
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -106,7 +104,6 @@ def put(
 ) -> None:
     """Insert a row; `update`: columns to change if the table has it already."""
     database.execute(insert(table, len(row), update), row)
-    heartbeat.step()
 
 
 @cache

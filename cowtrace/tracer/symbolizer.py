@@ -17,7 +17,6 @@ from pathlib import Path
 from sys import intern
 from typing import Any
 
-from cowtrace import heartbeat
 from cowtrace.child import command
 from cowtrace.kernel import arch
 from cowtrace.model import Stack, StackFrame
@@ -148,7 +147,6 @@ class Symbolizer:
             is_new = self._socket is None
             try:
                 reply = self._ask(request, dump, seconds, files)
-                heartbeat.step()
                 return tuple(_frame(each) for each in reply["frames"]), False
             except _Failed as error:
                 cause = str(error)

@@ -42,6 +42,8 @@ class Tracer:
         self._details = DetailLedger(
             facts.page_bytes, symbols.stack, generations_alone=generations_alone
         )
+        # Of events and samples, until a snapshot has them.
+        self._new_mappings: dict[tuple[int, int], tuple[abi.Mapping, model.Mapping]] = {}
         self._events: Events | None = None
         if "EVENTS" in plan.defines:
             self._events = Events(loaded.maps["events"], self._mapping)
@@ -64,6 +66,7 @@ class Tracer:
         self._details.add(raw)
         if self._samples:
             self._samples.read(raw.processes)
+        self._new_mappings.clear()
         ended = self._ledger.add(raw)
         self._rounds.forget(ended)
         if raw.details is not None:
@@ -147,7 +150,9 @@ class Tracer:
         if seen := self._details.mapping(pid, start):
             return seen
         found = self._rounds.mapping(pid, start)
-        return as_mapping(pid, start, found) if found else None
+        if found and self._new_mappings.get((pid, start), (None,))[0] != found:
+            self._new_mappings[pid, start] = found, as_mapping(pid, start, found)
+        return self._new_mappings[pid, start][1] if found else None
 
     def _unnamed(self) -> dict[str, int]:
         folded = self._symbols.folded + (self._samples.folded if self._samples else 0)
