@@ -77,6 +77,9 @@ class PageFaults:
     write_protect: int  # of both: a write to a page that is present
 
 
+ENDED_PID = 0  # of a process that stands for ended ones; none that faults has this PID
+
+
 @dataclass(frozen=True, slots=True)
 class Process:
     """One process (the kernel's thread group) and its copy-on-write faults since attach."""

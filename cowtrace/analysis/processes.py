@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cowtrace.model import COPIES, FaultKind, Place, Process, Snapshot
+from cowtrace.model import COPIES, ENDED_PID, FaultKind, Place, Process, Snapshot
 
 SORT_KEYS = ("rate", "bytes", "faults", "copied", "zero", "reused", "shared", "pid", "comm")
 DEFAULT_ROWS = 20
@@ -63,6 +63,10 @@ def per_second(now: Snapshot, before: Snapshot | None) -> Rates:
     pids = {process.pid for process in changed}
     was = before.processes if before and pids else ()
     earlier = {p.identity: p.copied_bytes for p in was if p.pid in pids}
+    if ENDED_PID in pids:  # what has moved into it since was counted before
+        left = {process.identity for process in now.processes}
+        moved = sum(p.copied_bytes for p in was if p.identity not in left)
+        earlier[ENDED_PID, None] = earlier.get((ENDED_PID, None), 0) + moved
     return {
         p.identity: max(0, p.copied_bytes - earlier.get(p.identity, 0)) / seconds for p in changed
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -15,6 +16,7 @@ from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.plan import Detail
 
 _PATIENCE_SECONDS = 2.0
+_COLLECTED = 100_000  # objects that were made since the last search for garbage
 LATENCY: frozenset[Detail] = frozenset({"generation", "latency"})  # what --latency takes
 
 # How an error names a detail that the plan does not support.
@@ -43,6 +45,10 @@ def attach(
     sandbox.require()  # for Tracer.confine(), which may follow when a command already runs
     with waiting("compiling and attaching the probes"):
         live = tracer.attach(plan, notice=notice if verbose else None, details=details, **options)
+    # A snapshot is many objects, and no garbage: by default, a storm of processes has them searched
+    # for garbage again and again within one round, which takes longer than the round.
+    gc.freeze()
+    gc.set_threshold(_COLLECTED, 50, 1000)
     if not optional and (missing := sorted(details - live.probe_plan.details)):
         live.close()
         raise CowtraceError(

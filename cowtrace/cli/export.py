@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import time
 from collections.abc import Iterator
@@ -206,15 +205,11 @@ class _Watched:
         from prometheus_client import generate_latest
 
         self._began, began = time.time(), time.monotonic()
-        # A storm of forks makes so many objects that collecting them, several times within one
-        # round, takes longer than the round. None is garbage.
-        gc.disable()
         snapshot = self._live.snapshot()
         self._metrics.add(self._choice.with_descendants(snapshot))
         self._live.forget_ended()
         self._took = time.monotonic() - began
         self._pages.publish(generate_latest(self))  # type: ignore[arg-type]
-        gc.enable()
         self._crowded = len(snapshot.processes) > _CROWD
 
     def look_if_crowded(self) -> None:

@@ -30,7 +30,8 @@ def maps(choice: Choice, addresses: bool, sort: str, limit: int, plan: str, outp
 
     Every INTERVAL seconds (1 by default), COUNT times (until interrupted by default); sums
     since the start, /S is bytes copied per second in the last interval. Mappings with the same
-    name and segment (SEG, as in /proc/PID/maps) are one row. Rows of exited processes stay.
+    name and segment (SEG, as in /proc/PID/maps) are one row. Rows of exited processes stay;
+    of too many, the smallest become one, [ended].
 
     \b
     [heap], [stack]  of the main thread
@@ -64,5 +65,7 @@ def watch(
             lambda: detail_objects.mappings(rows),
         )
 
-    traced = attach(plan, details=frozenset({"mapping"}), only=choice.in_kernel())
+    traced = attach(
+        plan, details=frozenset({"mapping"}), only=choice.in_kernel(), fold=choice.is_everything
+    )
     live.watch(traced, refresh, "mappings", output, fold=choice.is_everything)

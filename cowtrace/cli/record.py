@@ -88,7 +88,7 @@ def record(
     samples = set() if no_stacks else {"samples"}
     tracing = attach(
         plan, verbose=verbose, details=frozenset(details), optional=True, samples=not no_stacks,
-        only=_only(choice, bool(command)),
+        only=_only(choice, bool(command)), fold=choice.is_everything and not command,
     )  # fmt: skip
     with tracing as live, held(*(launch.HELD if command else ENDING)) as signals:
         began = live.snapshot()

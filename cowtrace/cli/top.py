@@ -89,8 +89,9 @@ def top(
 
     details = LATENCY if latency else frozenset()
     traced = attach(
-        plan, verbose=verbose, page_faults=verbose, details=details, only=choice.in_kernel()
-    )
+        plan, verbose=verbose, page_faults=verbose, details=details, only=choice.in_kernel(),
+        fold=choice.is_everything,
+    )  # fmt: skip
     live.watch(traced, refresh, "processes", output, fold=choice.is_everything)
 
 

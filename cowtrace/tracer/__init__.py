@@ -41,6 +41,7 @@ def attach(
     samples: bool = False,
     events: bool = False,
     only: Filter = NO_FILTER,
+    fold: bool = False,
     notice: Callable[[str], None] | None = None,
 ) -> Tracer:
     """Attach a plan; `auto` test-loads them, cheapest first, and takes the first that loads.
@@ -60,6 +61,8 @@ def attach(
             Every copy is sampled while there are few, and fewer the more there are.
         events: also report each fault alone: `Tracer.events`.
         only: which processes to count.
+        fold: of many processes that come and go between two snapshots, sum up all but the largest
+            in one process of PID 0.
         notice: is called with a sentence for each plan that was refused, and for the one taken.
 
     Raises:
@@ -89,7 +92,7 @@ def attach(
     for name in names:
         try:
             tracer = _attach_one(
-                probe_plan(name, facts, options), facts, only, details <= {"generation"}
+                probe_plan(name, facts, options), facts, only, details <= {"generation"}, fold
             )
         except Refused as error:
             refusals.append(error)
@@ -108,7 +111,7 @@ def attach(
 
 
 def _attach_one(
-    plan: ProbePlan | NoPlan, facts: KernelFacts, only: Filter, generations_alone: bool
+    plan: ProbePlan | NoPlan, facts: KernelFacts, only: Filter, generations_alone: bool, fold: bool
 ) -> Tracer:
     if isinstance(plan, NoPlan):
         raise Refused(f"the {plan.name} plan cannot run here: {'; '.join(plan.reasons)}")
@@ -119,4 +122,4 @@ def _attach_one(
     except BaseException:
         loaded.close()
         raise
-    return Tracer(plan, facts, loaded, generations_alone=generations_alone)
+    return Tracer(plan, facts, loaded, generations_alone=generations_alone, fold=fold)

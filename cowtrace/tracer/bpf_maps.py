@@ -19,23 +19,27 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-def read_hash(
+def read_hash(fd: int, key: Layout[K], value: Layout[V]) -> list[tuple[K, V]]:
+    """Every element of a hash that is not per-CPU."""
+    return [item for batch in read_batches(fd, key, value) for item in batch]
+
+
+def read_batches(
     fd: int, key: Layout[K], value: Layout[V], *, per_cpu: bool = False
-) -> list[tuple[K, V]]:
-    """Every element of a hash: (key, value), summed over CPUs.
+) -> Iterator[list[tuple[K, V]]]:
+    """Some elements of a hash after the other: (key, value), summed over CPUs.
 
     A sum wraps at 64 bits: one CPU may take back what another one counted.
-    Elements that come or go meanwhile may be missing; one that stays is read once.
+    Elements that come or go meanwhile may be missing; one that stays is read once. What was read
+    may be removed before the next batch.
     """
     cpus = libbpf().libbpf_num_possible_cpus() if per_cpu else 1
     size = cpus * (_padded(value.struct).size if per_cpu else value.size)
-    found: list[tuple[K, V]] = []
     for keys, values in _batches(fd, key.size, size):
         each: Iterable[V] = value.iter_unpack(values)
         if per_cpu:
             each = (sum_cpus(values[at : at + size], value) for at in range(0, len(values), size))
-        found.extend(zip(key.iter_unpack(keys), each, strict=True))
-    return found
+        yield list(zip(key.iter_unpack(keys), each, strict=True))
 
 
 def read_array(fd: int, length: int, value: Layout[V]) -> list[V]:

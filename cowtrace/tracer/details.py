@@ -70,6 +70,7 @@ class DetailLedger:
             if self._generations_alone:
                 continue
             account = self._accounts.setdefault(key.tgid, _Account())
+            key = key._replace(half=0)  # the same row, whichever half counted it
             if key not in account.sums:
                 key = self._bounded(account, key)
             before = account.sums.get(key, _NOTHING)
@@ -104,6 +105,7 @@ class DetailLedger:
         """Keep the largest sums of ended processes; of the others, process and mapping are lost."""
         self._ended, folded = fold_rows(self._ended, most)
         self.folded += folded
+        self.generations.fold_ended(most)
         self._recount()
 
     def rows(self) -> tuple[DetailRow, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,16 @@ from cowtrace.model import Ending, ForkGeneration
 from cowtrace.tracer import abi
 
 _UNKNOWN_PAGES = (1 << 64) - 1
+
+
+def linked(roots: Iterable[int], previous: Mapping[int, int]) -> set[int]:
+    """These forks and those before each, as far as they are known: copies may be theirs."""
+    found: set[int] = set()
+    for number in roots:
+        while number in previous and number not in found:
+            found.add(number)
+            number = previous[number]
+    return found
 
 
 @dataclass(slots=True)
@@ -68,14 +79,10 @@ class Generations:
         One whose child has ended may still link its parent to an earlier fork, and one whose
         child has exited gets counts until the process is forgotten.
         """
-        linked = {entry.previous for entry in self._open.values()}
-        for info in processes.values():
-            linked |= {info.created_by, info.last_fork}
-        gone = [
-            number
-            for number, entry in self._open.items()
-            if entry.shown.ended_ns is not None and number not in linked
-        ]
+        roots = [n for info in processes.values() for n in (info.created_by, info.last_fork)]
+        roots += [number for number, entry in self._open.items() if entry.shown.ended_ns is None]
+        needed = linked(roots, {number: entry.previous for number, entry in self._open.items()})
+        gone = sorted(self._open.keys() - needed)
         for number in gone:
             self._closed.append(self._open.pop(number).shown)
         return gone
@@ -88,6 +95,19 @@ class Generations:
             del self._numbers[number]
         self._shown = None
         return gone
+
+    def fold_ended(self, most: int) -> None:
+        """Of the closed ones, keep those that copied most: at most twice as many."""
+        if len(self._closed) > 2 * most:
+            kept = heapq.nlargest(most, self._closed, key=lambda g: g.copied_bytes)
+            self._closed = sorted(kept, key=lambda g: g.number)
+            numbers = {generation.number for generation in kept}
+            self._numbers = {
+                raw: number
+                for raw, number in self._numbers.items()
+                if raw in self._open or number in numbers
+            }
+            self._shown = None
 
     def all(self) -> tuple[ForkGeneration, ...]:
         """By number; the same tuple as long as nothing has changed."""

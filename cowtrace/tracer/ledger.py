@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from operator import add
 from typing import NamedTuple
 
 from cowtrace.kernel.plan import ProbePlan
-from cowtrace.model import FaultKind, FaultRow, Origin, PageFaults, Process, Source
+from cowtrace.model import ENDED_PID, FaultKind, FaultRow, Origin, PageFaults, Process, Source
 from cowtrace.tracer import abi
-from cowtrace.tracer.folding import fold_processes
+from cowtrace.tracer.folding import parted
 from cowtrace.tracer.rounds import Round
 
 _UNKNOWN = abi.Process(0, 0, 0, 0, 0, b"")
+_ENDED = abi.Process(0, 1, 0, 0, 0, b"[ended]")  # it stands for many
 _NO_PAGE_FAULTS = abi.PageFaultSum(0, 0, 0)
 
 
@@ -32,6 +34,13 @@ class _Account:
     rows: dict[_Row, tuple[int, int]] = field(default_factory=dict)
     page_faults: abi.PageFaultSum = _NO_PAGE_FAULTS
     process: Process | None = None  # as of the last change; None: it has changed since
+
+    def add(self, row: _Row, faults: int, copied: int) -> None:
+        before = self.rows.get(row, (0, 0))
+        self.rows[row] = (before[0] + faults, before[1] + copied)
+
+    def add_page_faults(self, counted: Iterable[int]) -> None:
+        self.page_faults = abi.PageFaultSum(*map(add, self.page_faults, counted))
 
 
 class Ledger:
@@ -62,13 +71,16 @@ class Ledger:
             account = self._accounts.get(tgid) or self._open(tgid)
             account.process = None
             for row, (faults, copied) in rows.items():
-                before = account.rows.get(row, (0, 0))
-                account.rows[row] = (before[0] + faults, before[1] + copied)
+                account.add(row, faults, copied)
         for tgid, counted in (raw.page_faults or {}).items():
             account = self._accounts.get(tgid) or self._open(tgid)
             account.process = None
-            account.page_faults = abi.PageFaultSum(*map(add, account.page_faults, counted))
+            account.add_page_faults(counted)
         return self._close_ended(raw)
+
+    def living(self) -> Container[int]:
+        """Pids of processes that have not ended, as far as is known."""
+        return self._accounts.keys()
 
     def processes(self) -> tuple[Process, ...]:
         """Ended processes, in the order of their ends, then living ones, by pid."""
@@ -81,13 +93,22 @@ class Ledger:
 
     def fold_ended(self, most: int) -> None:
         """Keep the largest ended processes by themselves, the sums of the others in one."""
-        self._ended = fold_processes(self._ended, most)
+        self._ended, others = parted(self._ended, most, lambda process: process.faults)
+        if others:
+            account = self._accounts.get(ENDED_PID) or self._open(ENDED_PID)
+            account.process = None
+        for process in others:
+            for row in process.rows:
+                key = _Row(row.kind, row.source, row.origin, 0)
+                account.add(key, row.faults, row.bytes)
+            if each := process.page_faults:
+                account.add_page_faults((each.user, each.kernel, each.write_protect))
 
     def _open(self, tgid: int) -> _Account:
         """A new account; an earlier process of that pid has ended."""
         if tgid in self._accounts:
             self._end(tgid)
-        self._accounts[tgid] = account = _Account()
+        self._accounts[tgid] = account = _Account(_UNKNOWN if tgid else _ENDED)
         return account
 
     def _end(self, tgid: int) -> abi.Process:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from cowtrace.libc import libc
 from cowtrace.tracer import abi, bpf_maps
+from cowtrace.tracer.brief import BriefProcesses
 from cowtrace.tracer.losses import COUNTERS
 
 _NR_MEMBARRIER = {"x86_64": 324, "aarch64": 283}
@@ -50,32 +51,52 @@ class Round:
     page_faults: Mapping[int, abi.PageFaultSum] | None  # by tgid; None: not counted
     processes: Mapping[int, abi.Process]  # by tgid
     details: Details | None = None  # None: not requested
+    brief: Mapping[int, abi.Process] = field(default_factory=dict)  # those that are summed up
 
 
 class Rounds:
     """Reads round after round. `maps`: file descriptors by name."""
 
     def __init__(
-        self, maps: Mapping[str, int], *, cells: int, page_faults: bool, details: bool = False
+        self,
+        maps: Mapping[str, int],
+        *,
+        cells: int,
+        page_faults: bool,
+        details: bool = False,
+        brief: BriefProcesses | None = None,
     ) -> None:
         self._maps = maps
         self._cells = cells  # a round; 0 when they are not used
         self._page_faults = page_faults
         self._details = details
+        self._brief = brief
         self._round = 0
 
-    def read(self) -> Round:
-        """End the round; return what it counted, and all processes of the map."""
+    def read(self, known: Container[int] = ()) -> Round:
+        """End the round; return what it counted, and all processes of the map.
+
+        With `brief`, all but those that are brief. `known`: those of earlier rounds.
+        """
         self._round += 1
         ended = self._round & 0xFFFFFFFF  # as current_round() in bpf/count.h: from 1
         bpf_maps.write_element(self._maps["rounds"], 0, abi.U32.pack(ended))
         _wait_for_programs()
-        sums = self._sums(ended)
-        totals = self._totals(ended & 1) if self._page_faults else None
-        details = self._read_details(ended & 1) if self._details else None
-        # The processes last: then none is missing that a fork or a sum refers to.
+        # What the ended round counted refers to none that is younger, and neither do these forks.
+        forks = self._forks() if self._details else {}
         processes = dict(bpf_maps.read_hash(self._maps["processes"], abi.U32, abi.PROCESS))
-        return Round(sums, totals, processes, details)
+        sums = self._sums(ended)
+        brief = self._brief
+        if brief:
+            brief.choose(processes, sums, known)
+            sums = brief.sums(sums)
+        totals = self._totals(ended & 1) if self._page_faults else None
+        details = self._read_details(ended & 1, forks) if self._details else None
+        if not brief:
+            return Round(sums, totals, processes, details)
+        self.forget(brief.before)
+        left = {tgid: info for tgid, info in processes.items() if tgid not in brief.pids}
+        return Round(sums, totals, left, details, brief.before | brief.ended)
 
     def counters(self) -> tuple[int, ...]:
         """`enum counter` since loading."""
@@ -110,14 +131,18 @@ class Rounds:
         """Remove generations, by the number that the kernel side gave them."""
         bpf_maps.delete(self._maps["generations"], [abi.U32.pack(number) for number in numbers])
 
+    def _forks(self) -> dict[int, abi.Generation]:
+        return dict(bpf_maps.read_hash(self._maps["generations"], abi.U32, abi.GENERATION))
+
     def _take(
         self, name: str, key: abi.Layout[_K], value: abi.Layout[_V], half: int, **how: bool
-    ) -> list[tuple[_K, _V]]:
-        """Remove and return the elements of the ended round, whose parity is `half`."""
+    ) -> Iterator[tuple[_K, _V]]:
+        """Remove and yield the elements of the ended round, whose parity is `half`."""
         fd = self._maps[name]
-        ended = [item for item in bpf_maps.read_hash(fd, key, value, **how) if item[0].half == half]
-        bpf_maps.delete(fd, [key.pack(*element) for element, _ in ended])
-        return ended
+        for batch in bpf_maps.read_batches(fd, key, value, **how):
+            ended = [item for item in batch if item[0].half == half]
+            bpf_maps.delete(fd, [key.pack(*element) for element, _ in ended])
+            yield from ended
 
     def _sums(self, ended: int) -> dict[abi.FaultKey, abi.FaultSum]:
         half = ended & 1
@@ -134,20 +159,30 @@ class Rounds:
         found = self._take(
             "page_faults", abi.PAGE_FAULT_KEY, abi.PAGE_FAULT_SUM, half, per_cpu=True
         )
-        return {key.tgid: value for key, value in found}
+        totals = ((key.tgid, counted) for key, counted in found)
+        return self._brief.totals(totals) if self._brief else dict(totals)
 
-    def _read_details(self, half: int) -> Details:
-        sums = self._take("details", abi.DETAIL_KEY, abi.DETAIL_SUM, half)
-        mappings = []
+    def _read_details(self, half: int, forks: dict[int, abi.Generation]) -> Details:
+        found = self._take("details", abi.DETAIL_KEY, abi.DETAIL_SUM, half)
+        if not self._brief:
+            return Details(dict(found), dict(self._mappings()), forks)
+        forks, unused = self._brief.forks(forks)
+        sums = self._brief.details(found)
+        mappings, gone = {}, []
+        for key, mapping in self._mappings():
+            if key[0] in self._brief.before:
+                gone.append(key)
+            elif key[0] not in self._brief.pids:
+                mappings[key] = mapping
+        self.forget_mappings(gone)
+        self.forget_generations(unused)
+        return Details(sums, mappings, forks)
+
+    def _mappings(self) -> Iterator[tuple[tuple[int, int], abi.Mapping]]:
         with suppress(KeyError):  # mappings were not requested
-            mappings = bpf_maps.read_hash(self._maps["mappings"], abi.MAPPING_KEY, abi.MAPPING)
-        return Details(
-            sums={key._replace(half=0): value for key, value in sums},
-            mappings={(key.tgid, key.start): value for key, value in mappings},
-            generations=dict(
-                bpf_maps.read_hash(self._maps["generations"], abi.U32, abi.GENERATION)
-            ),
-        )
+            fd = self._maps["mappings"]
+            for batch in bpf_maps.read_batches(fd, abi.MAPPING_KEY, abi.MAPPING):
+                yield from (((key.tgid, key.start), value) for key, value in batch)
 
 
 def _wait_for_programs() -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 
 from cowtrace import model
-from cowtrace.model import DetailRow, FaultKind, Origin, Source, Stack
+from cowtrace.model import ENDED_PID, DetailRow, FaultKind, Origin, Source, Stack
 from cowtrace.tracer import abi
 from cowtrace.tracer.ring import Ring
 from cowtrace.tracer.stack_symbols import REST, Symbols
@@ -35,11 +35,11 @@ class Samples:
         self._rows: dict[_Key, DetailRow] = {}
         self.folded = 0  # samples in those rows
 
-    def read(self, processes: Mapping[int, abi.Process]) -> None:
-        """Add the samples that have arrived."""
+    def read(self, processes: Mapping[int, abi.Process], brief: Container[int] = ()) -> None:
+        """Add the samples that have arrived; those of brief processes to PID 0."""
         while batch := self._ring.poll(0):
             for record in batch:
-                self._add(record, processes)
+                self._add(record, processes, brief)
 
     def rows(self) -> tuple[DetailRow, ...]:
         """Estimates: `faults` and `bytes` are those that the samples stand for."""
@@ -49,16 +49,20 @@ class Samples:
         """Idempotent."""
         self._ring.close()
 
-    def _add(self, record: bytes, processes: Mapping[int, abi.Process]) -> None:
+    def _add(
+        self, record: bytes, processes: Mapping[int, abi.Process], brief: Container[int] = ()
+    ) -> None:
         sample = abi.SAMPLE.unpack(record)
         pid, rest = sample.tgid, record[abi.SAMPLE.size :]
         stack_bytes = rest[abi.REGS.size :][: sample.dump_bytes]
         stack = self._symbols.unwound(abi.REGS.unpack(rest), stack_bytes, pid, processes)
         generation = self._generation(sample.generation)
         mapping = self._mapping(pid, sample.mapping) if sample.mapping else None
+        if pid in brief:
+            pid, generation, mapping = ENDED_PID, None, None
         key: _Key = pid, generation, sample.kind, sample.source, sample.origin, mapping, stack
         if len(self._rows) >= _MOST_ROWS and key not in self._rows:
-            pid, generation, mapping, stack = 0, None, None, REST
+            pid, generation, mapping, stack = ENDED_PID, None, None, REST
             key = pid, generation, sample.kind, sample.source, sample.origin, mapping, stack
             self.folded += 1
         faults = sample.faults + (self._rows[key].faults if key in self._rows else 0)

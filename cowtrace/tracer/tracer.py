@@ -10,6 +10,7 @@ from cowtrace.kernel.facts import KernelFacts
 from cowtrace.kernel.plan import ProbePlan
 from cowtrace.model import Event, Snapshot
 from cowtrace.tracer import abi, process_files
+from cowtrace.tracer.brief import BriefProcesses
 from cowtrace.tracer.confinement import Needs, confine
 from cowtrace.tracer.details import DetailLedger, as_mapping
 from cowtrace.tracer.events import Events
@@ -26,7 +27,13 @@ class Tracer:
     """Probes attached to the whole system. A context manager; `close` leaves nothing loaded."""
 
     def __init__(
-        self, plan: ProbePlan, facts: KernelFacts, loaded: Loaded, *, generations_alone: bool
+        self,
+        plan: ProbePlan,
+        facts: KernelFacts,
+        loaded: Loaded,
+        *,
+        generations_alone: bool,
+        fold: bool = False,
     ) -> None:
         self.plan = plan.name
         self.probe_plan = plan
@@ -35,7 +42,10 @@ class Tracer:
         totals = "PAGE_FAULTS" in plan.defines
         cells = plan.defines.get("CELLS", 0)
         details = "DETAILS" in plan.defines
-        self._rounds = Rounds(loaded.maps, cells=cells, page_faults=totals, details=details)
+        self._brief = BriefProcesses() if fold else None
+        self._rounds = Rounds(
+            loaded.maps, cells=cells, page_faults=totals, details=details, brief=self._brief
+        )
         self._ledger = Ledger(plan, page_faults=totals)
         self._symbolizer = Symbolizer(kernel="kernel-stack" in plan.details)
         self._symbols = symbols = Symbols(self._rounds.stack, self._symbolizer)
@@ -60,12 +70,13 @@ class Tracer:
 
         Ends a round of counting, which takes an RCU grace period: some 10 ms of sleep.
         """
-        raw = self._rounds.read()
+        raw = self._rounds.read(self._ledger.living())
         # Not at the end: naming addresses takes time, and faults meanwhile are not in the round.
         at_ns = time.monotonic_ns()
         self._details.add(raw)
         if self._samples:
-            self._samples.read(raw.processes)
+            processes = {**raw.processes, **raw.brief} if raw.brief else raw.processes
+            self._samples.read(processes, raw.brief)
         self._new_mappings.clear()
         ended = self._ledger.add(raw)
         self._rounds.forget(ended)
@@ -158,7 +169,7 @@ class Tracer:
         folded = self._symbols.folded + (self._samples.folded if self._samples else 0)
         return self._symbolizer.causes | {
             "stacks folded": folded,
-            "details folded": self._details.folded,
+            "details folded": self._details.folded + (self._brief.folded if self._brief else 0),
         }
 
     def _counters(self) -> tuple[int, ...]:

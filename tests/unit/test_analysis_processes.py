@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from snapshots import PAGE, detail, fork, process, row, snapshot
 
 from cowtrace.analysis.processes import SORT_KEYS, per_second, rows
-from cowtrace.model import FaultKind, Process
+from cowtrace.model import ENDED_PID, FaultKind, Process
 
 
 def copying(pid: int, pages: int, **fields: object) -> Process:
@@ -22,6 +22,12 @@ def test_a_rate_is_that_of_what_changed() -> None:
     now = snapshot(same, copying(2, 30), copying(3, 5), at=3)
     rates = per_second(now, snapshot(same, busy, at=1))
     assert rates == {(2, None): 7 * PAGE / 2, (3, None): 5 * PAGE / 2}
+
+
+def test_what_ended_before_adds_to_the_sum_of_ended_ones_without_a_rate() -> None:
+    before = snapshot(copying(ENDED_PID, 5), copying(8, 11), copying(9, 23), at=1)
+    now = snapshot(copying(ENDED_PID, 5 + 11 + 7), copying(9, 23), at=2)
+    assert per_second(now, before)[ENDED_PID, None] == 7 * PAGE
 
 
 def test_a_pid_that_came_back_has_a_rate_of_its_own() -> None:

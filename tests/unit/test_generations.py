@@ -80,10 +80,22 @@ def test_an_ended_one_is_kept_as_long_as_something_leads_through_it() -> None:
     book.update(forks)
     assert book.close({7: process(last_fork=6)}) == []  # the parent leads to 6
     assert book.close({9: process(created_by=6)}) == []  # the child is not forgotten yet
-    assert book.close({}) == [6]
-    assert book.close({}) == [5]
+    assert book.close({}) == [5, 6]
     assert [g.number for g in book.all()] == [1, 2]
     assert book.number(5) is not None
+
+
+def test_of_many_closed_ones_those_that_copied_most_stay() -> None:
+    book = Generations(PAGE)
+    book.update({n: fork(child=n, at=n, ended=500) for n in range(10, 17)})
+    for number in range(10, 17):
+        book.add_copied(number, number, number % 4 * PAGE)
+    assert len(book.close({})) == 7
+    book.fold_ended(4)
+    assert len(book.all()) == 7
+    book.fold_ended(3)
+    assert [g.child for g in book.all()] == [10, 11, 15]  # 2, 3 and 3 pages
+    assert (book.number(12), book.number(15)) == (None, 6)
 
 
 @given(st.lists(st.integers(-50, 50), max_size=20))

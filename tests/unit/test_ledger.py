@@ -153,15 +153,25 @@ def test_what_has_ended_can_be_forgotten_once_it_was_shown() -> None:
 
 
 def test_what_has_ended_can_be_folded() -> None:
-    book = ledger()
+    book = ledger(page_faults=True)
     for pid in range(7, 17):
         ended = {pid: abi.Process(1, 1, pid, 0, 0, b"short")}
-        sums = {ANON_COPY._replace(tgid=pid): (pid, pid * 4096)}
-        book.add(counts(sums, ended))
+        remote = ANON_COPY._replace(tgid=pid, actor=9, origin=Origin.REMOTE)
+        sums = {ANON_COPY._replace(tgid=pid): (pid, pid * 4096), remote: (1, 4096)}
+        book.add(counts(sums, ended, {pid: (pid, 1, pid)}))
         book.add(counts({}, ended))
+    few = book.processes()
+    book.fold_ended(5)
+    assert book.processes() == few
     book.fold_ended(3)
-    assert [p.pid for p in book.processes()] == [0, 14, 15, 16]
-    assert sum(p.faults for p in book.processes()) == sum(range(7, 17))
+    *kept, rest = book.processes()
+    assert [p.pid for p in kept] == [14, 15, 16]
+    assert (rest.pid, rest.comm, rest.exited) == (0, "[ended]", True)
+    assert (rest.faults, rest.copied_bytes) == (70 + 7, 77 * 4096)
+    assert rest.page_faults == PageFaults(70, 7, 70)
+    assert {row.actor for row in rest.rows} == {None}
+    book.add(counts({ANON_COPY._replace(tgid=0): (5, 5 * 4096)}, {}))
+    assert [(p.pid, p.faults) for p in book.processes()][-1] == (0, 82)
 
 
 def test_the_kernel_takes_back_below_0_modulo_2_to_the_64() -> None:

@@ -46,9 +46,10 @@ def bare(losses: tuple[int, ...], baseline: tuple[int, ...]) -> Tracer:
     tracer.plan = "kprobe"
     tracer.probe_plan = Mock(unseen=frozenset())
     tracer._facts = SimpleNamespace(release="6.12", page_bytes=4096)  # type: ignore[assignment]
-    raw = Mock(details=None, processes={})
-    tracer._rounds = Mock(counters=lambda: losses, read=lambda: raw)
+    raw = Mock(details=None, processes={}, brief={})
+    tracer._rounds = Mock(counters=lambda: losses, read=lambda known: raw)
     tracer._loaded = Mock(skipped_runs=lambda: (0, 0))
+    tracer._new_mappings = {}
     tracer._details, tracer._ledger, tracer._samples = Mock(), Mock(), None
     tracer._unnamed = dict  # type: ignore[method-assign]
     tracer._attached_ns, tracer._baseline = 0, (*baseline, 0, 0)
@@ -94,7 +95,7 @@ def test_the_round_is_32_bits_and_its_cells_are_those_of_its_parity(
         return []
 
     monkeypatch.setattr(bpf_maps, "write_element", lambda fd, at, value: written.append(value))
-    monkeypatch.setattr(bpf_maps, "read_hash", lambda *_, **how: [])
+    monkeypatch.setattr(bpf_maps, "read_batches", lambda *_, **how: [])
     monkeypatch.setattr(bpf_maps, "delete", lambda fd, keys: None)
     monkeypatch.setattr(bpf_maps, "read_parts", read_parts)
     rounds = Rounds(defaultdict(int), cells=64, page_faults=False)
