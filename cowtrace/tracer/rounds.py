@@ -82,7 +82,7 @@ class Rounds:
         ended = self._round & 0xFFFFFFFF  # as current_round() in bpf/count.h: from 1
         bpf_maps.write_element(self._maps["rounds"], 0, abi.U32.pack(ended))
         _wait_for_programs()
-        # What the ended round counted refers to none that is younger, and neither do these forks.
+        # Neither the ended round nor these forks refer to a process that is younger.
         forks = self._forks() if self._details else {}
         processes = dict(bpf_maps.read_hash(self._maps["processes"], abi.U32, abi.PROCESS))
         sums = self._sums(ended)
