@@ -45,6 +45,10 @@ def attach(plan: str = "auto", **options: Any) -> LoggedTracer:
     return LoggedTracer()
 
 
-if __name__ == "__main__":
+def run() -> None:
     cowtrace.tracer.attach = attach  # type: ignore[assignment]
     main(prog_name="cowtrace")
+
+
+if __name__ == "__main__":
+    run()

@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import warm
 from hostile_recordings import HOSTILE
 from made_recordings import HEADER, write
 from snapshots import process, row, snapshot
 
+from cowtrace.__main__ import main
 from cowtrace.errors import CowtraceError
 from cowtrace.model import FaultKind
 from cowtrace.recording import untrusted
@@ -35,19 +37,9 @@ ANSWERED = {
 
 def report(path: Path, scratch: Path) -> subprocess.CompletedProcess[str]:
     """`cowtrace report`, with a bound on its memory and on its time."""
-
-    def bounded() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY_BYTES, MOST_MEMORY_BYTES))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 20, 64 << 20))
-
-    return subprocess.run(
-        [sys.executable, "-m", "cowtrace", "report", path],
-        env=os.environ | {"TMPDIR": str(scratch)},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        preexec_fn=bounded,
-    )
+    limits = {resource.RLIMIT_AS: MOST_MEMORY_BYTES, resource.RLIMIT_FSIZE: 64 << 20}
+    environ = {"TMPDIR": str(scratch)}
+    return warm.run(main, "report", path, env=environ, limits=limits, timeout=SECONDS)
 
 
 @pytest.mark.parametrize("name", HOSTILE)

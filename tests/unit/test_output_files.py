@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import faked
 import pytest
+import warm
 from click.testing import CliRunner, Result
 from made_recordings import HEADER, write
 from snapshots import FakeTracer, snapshot
-from test_top import FAKED
 from test_verify_command import run as run_verify
 
 import cowtrace.tracer
@@ -49,10 +48,8 @@ def commands(tmp_path: Path, patch: pytest.MonkeyPatch) -> dict[str, Command]:
         """A process of its own: `run` takes the signals of a whole process."""
 
         def run(name: str) -> Ended:
-            ended = subprocess.run(
-                [sys.executable, FAKED, *before, name, "--", "true"], capture_output=True
-            )
-            return Ended(ended.returncode, (ended.stdout + ended.stderr).decode())
+            ended = warm.run(faked.run, *before, name, "--", "true")
+            return Ended(ended.returncode, ended.stdout + ended.stderr)
 
         return run
 

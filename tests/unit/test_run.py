@@ -12,7 +12,9 @@ import termios
 from collections.abc import Sequence
 from pathlib import Path
 
+import faked
 import pytest
+import warm
 from snapshots import process, row, snapshot
 from test_top import FAKED, read_all
 
@@ -25,13 +27,7 @@ GLIBC_OWN = 3 << 31  # signals 32 and 33: posix_spawn(3) ignores them, nobody el
 def cowtrace(
     *arguments: str, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, FAKED, "run", *arguments],
-        env={**os.environ, **(env or {})},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    return warm.run(faked.run, "run", *arguments, env=env)
 
 
 @pytest.mark.parametrize(
@@ -122,8 +118,10 @@ def test_the_command_starts_when_the_probes_are_attached(tmp_path: Path) -> None
 
 def test_signals_begin_as_they_were() -> None:
     script = "grep -E 'Sig(Blk|Ign)' /proc/self/status; ps -o pgid= -p $$ -p $PPID"
-    traced = cowtrace("--", "sh", "-c", script).stdout.split()
-    plain = subprocess.run(["sh", "-c", script], capture_output=True, text=True).stdout.split()
+    traced, plain = (
+        subprocess.run([*before, "sh", "-c", script], capture_output=True, text=True).stdout.split()
+        for before in ([sys.executable, FAKED, "run", "--"], [])
+    )
     assert [int(mask, 16) & ~GLIBC_OWN for mask in traced[1:4:2]] == [
         int(mask, 16) & ~GLIBC_OWN for mask in plain[1:4:2]
     ]
@@ -182,7 +180,7 @@ def test_on_a_terminal_the_command_writes_above_the_table(lines: int, drawn: boo
     main_end, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (lines, 80))
     running = subprocess.Popen(
-        [sys.executable, FAKED, "run", "--interval", "0.1", "--", "sh", "-c", "sleep 0.6; echo hi"],
+        [sys.executable, FAKED, "run", "--interval", "0.1", "--", "sh", "-c", "sleep 0.4; echo hi"],
         env={**os.environ, "TERM": "xterm"},
         stdin=terminal,
         stdout=terminal,
