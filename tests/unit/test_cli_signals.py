@@ -48,13 +48,13 @@ def test_a_stop_past_the_deadline_is_no_signal() -> None:
         "from cowtrace.cli.signals import held\n"
         "with held(signal.SIGINT) as signals:\n"
         "    print('ready', flush=True)\n"
-        "    print(signals.wait(time.monotonic() + 0.5))\n"
+        "    print(signals.wait(time.monotonic() + 0.3))\n"
     )
     waiting = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert waiting.stdout
     assert waiting.stdout.readline() == "ready\n"
     waiting.send_signal(signal.SIGSTOP)
-    time.sleep(0.8)
+    time.sleep(0.5)
     waiting.send_signal(signal.SIGCONT)
     assert waiting.communicate(timeout=30)[0] == "None\n"
 
@@ -104,7 +104,7 @@ def test_a_late_refresh_does_not_move_those_after_it(monkeypatch: pytest.MonkeyP
 STUCK = """
 import ctypes, signal
 from cowtrace.cli import signals
-signals._LOOK_SECONDS, signals._STUCK_SECONDS, signals._MOST_SECONDS = 0.1, 0.5, 1.0
+signals._LOOK_SECONDS, signals._STUCK_SECONDS, signals._MOST_SECONDS = 0.05, 0.2, 0.5
 with signals.held(signal.SIGTERM, signal.SIGINT) as held:
     held.wait(0)
     def read_everything():
@@ -138,7 +138,7 @@ from cowtrace.cli import signals
 signals._LOOK_SECONDS, signals._STUCK_SECONDS = 0.01, 0.3
 with signals.held(signal.SIGTERM) as held:
     held.wait(0)
-    for _ in range(20):
+    for _ in range(12):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.05)
         assert held.wait(None)
@@ -153,7 +153,7 @@ signals._LOOK_SECONDS, signals._STUCK_SECONDS = 0.01, 0.3
 with signals.held(signal.SIGTERM) as held:
     held.wait(0)
     signal.raise_signal(signal.SIGTERM)
-    while time.thread_time() < 1.5:
+    while time.thread_time() < 0.7:
         pass
     assert held.wait(None)
 print("the end")

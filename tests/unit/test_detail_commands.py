@@ -13,7 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import faked
 import pytest
+import warm
 from click.testing import CliRunner, Result
 from snapshots import PAGE, FakeTracer, calls, detail, fork, mapping, process, row, snapshot
 from test_top import FAKED
@@ -248,24 +250,16 @@ def test_kinds_in_the_table_of_processes(cowtrace: Command) -> None:
 
 
 def test_run_with_latency() -> None:
-    ran = subprocess.run(
-        [sys.executable, FAKED, "run", "--latency", "--", "true"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    ran = warm.run(faked.run, "run", "--latency", "--", "true")
+    assert ran.returncode == 0
     assert "KIND         SIDE " in ran.stderr
     assert ran.stderr.splitlines()[-1] == "unclassified 0, lost 0"
-    told = subprocess.run(
-        [sys.executable, FAKED, "run", "--latency", "--json", "--", "true"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    told = warm.run(faked.run, "run", "--latency", "--json", "--", "true")
+    assert told.returncode == 0
     assert json.loads(told.stdout)["latency"] == []
 
 
-@pytest.mark.parametrize("command", [["forks", "0.3"], ["maps", "0.3"], ["stacks", "0.3"]])
+@pytest.mark.parametrize("command", [["forks", "0.1"], ["maps", "0.1"], ["stacks", "0.1"]])
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_with_the_last_table(command: list[str], end: signal.Signals) -> None:
     with subprocess.Popen(

@@ -123,7 +123,7 @@ def test_json_lines(top: Top) -> None:
 def test_a_signal_ends_it_with_the_last_table(end: signal.Signals, tmp_path: Path) -> None:
     log = tmp_path / "log"
     running = subprocess.Popen(
-        [sys.executable, FAKED, "top", "0.5"],
+        [sys.executable, FAKED, "top", "0.1"],
         env={**os.environ, "FAKED_LOG": str(log)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
