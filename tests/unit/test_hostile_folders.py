@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sqlite3
 import stat
 import subprocess
@@ -21,15 +22,15 @@ from cowtrace.recording.reader import read
 from cowtrace.recording.writer import Writer
 
 NOBODY = 65534
-SECONDS = 1.0
+SECONDS = 0.5
 PYTHON = "/usr/bin/python3"  # that of the test can be in a folder that others may not enter
 
 # Exchanges what is in `folder`, or itself, for a link to the victim's, or creates files beside.
-# Says how often, when its stdin ends.
+# Says on stderr when it first did; how often, when its stdin ends.
 RACER = r"""
 import ctypes, os, select, stat, sys
 exchange = lambda a, b: ctypes.CDLL(None).renameat2(-100, a.encode(), -100, b.encode(), 2) == 0
-attack, victim, done, round = sys.argv[1], sys.argv[2], 0, 0
+attack, victim, done, round, said = *sys.argv[1:], 0, 0, 0
 os.umask(0)
 lstat = os.lstat
 os.symlink(victim if attack == "the folder" else victim + "/made", "link")
@@ -55,6 +56,8 @@ while round % 64 or not select.select([0], [], [], 0)[0]:
                 done += 1
     except OSError:
         pass
+    if done and not said:
+        said = os.write(2, b"done")
 print(done)
 """
 ATTACKS = ("the folder", "the file", "its private name", "files beside")
@@ -73,16 +76,19 @@ class Folders:
         os.chown(self.attackers / "folder", NOBODY, NOBODY)
 
     @contextmanager
-    def attacked(self, how: str) -> Iterator[None]:
+    def attacked(self, how: str) -> Iterator[Callable[[], bool]]:
+        """Yield what says whether anything was exchanged or created yet."""
         command = [PYTHON, "-I", "-S", "-c", RACER, how, str(self.victims)]
         with subprocess.Popen(
             command, cwd=self.attackers, user=NOBODY, group=NOBODY, extra_groups=[],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         ) as racer:  # fmt: skip
             try:
                 assert racer.stdout
+                assert racer.stderr
+                said = racer.stderr.fileno()
                 racer.stdout.readline()
-                yield
+                yield lambda: bool(select.select([said], [], [], 0)[0])
                 done, _ = racer.communicate()
                 assert int(done)
             finally:
@@ -118,9 +124,9 @@ def test_nothing_is_written_elsewhere_nor_to_what_is_anothers(
     cwd, root = Path.cwd(), Path("/").stat()
     tries, folder = 0, folders.attackers / "folder"
     before = folders.victims.stat().st_mtime_ns
-    with folders.attacked(how):
+    with folders.attacked(how) as some:
         end = time.monotonic() + SECONDS
-        while time.monotonic() < end or tries < 23:  # on a busy machine, few
+        while time.monotonic() < end or tries < 23 or not some():  # on a busy machine, few
             tries += 1
             with suppress(CowtraceError, sqlite3.Error):
                 act(folder / (f"x{tries}" if how == "the folder" else "x"))
