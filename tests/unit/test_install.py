@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import textwrap
 import venv
 from collections.abc import Sequence
 from contextlib import suppress
@@ -151,12 +152,19 @@ def test_the_script_imports_nothing_of_others(installed: Path, hostile: Path, li
     ],
 )
 def test_what_it_starts_imports_nothing_of_others(start: str, hostile: Path) -> None:
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{start}"
-    for name, environ in environments(hostile).items():
-        python = [sys.executable, "-I", "-c", code]
-        ended = quietly(python, cwd=hostile, env=os.environ | environ)
-        assert ended.returncode == 0, ended.stderr
-        assert not (hostile / "mark").exists(), name
+    """In each of the environments in turn: the process that starts it is isolated from them."""
+    code = (
+        f"import os, sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        f"before = dict(os.environ)\n"
+        f"for name, environ in {environments(hostile)!r}.items():\n"
+        f"    os.environ.clear(), os.environ.update(before | environ)\n"
+        f"{textwrap.indent(start, '    ')}\n"
+        f"    assert not os.path.exists('mark'), name\n"
+        f"print('the end')"
+    )
+    ended = quietly([sys.executable, "-I", "-c", code], cwd=hostile)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.endswith("the end\n")
 
 
 def test_programs_of_the_system_are_not_another_users(

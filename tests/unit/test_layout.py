@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -42,9 +43,19 @@ def tracked() -> list[Path]:
     return [Path(name) for name in listing.stdout.split("\0") if name]
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_bytes())
+
+
+@cache
+def walked(path: Path) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(parsed(path)))
+
+
 def imports(path: Path) -> Iterator[str]:
     """Top-level names of all that a module imports, at its head or inside a function."""
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in walked(path):
         if isinstance(node, ast.Import):
             yield from (name.name.partition(".")[0] for name in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -116,7 +127,7 @@ def dependencies(path: Path, named: dict[str, Path], *, at_run_time: bool = Fals
     `at_run_time`: without those that only a type checker imports.
     """
     found: set[str] = set()
-    rest: list[ast.AST] = [ast.parse(path.read_bytes())]
+    rest: list[ast.AST] = [parsed(path)]
     while rest:
         node = rest.pop()
         if at_run_time and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
@@ -172,7 +183,7 @@ def test_programs_are_found_by_a_path_of_ones_own() -> None:
     without = {
         str(path.relative_to(PACKAGE))
         for path in PACKAGE.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_bytes()))
+        for node in walked(path)
         if isinstance(node, ast.Call)
         and ast.unparse(node.func) in ("subprocess.Popen", "subprocess.run")
         and "env" not in {each.arg for each in node.keywords}

@@ -109,7 +109,7 @@ def test_an_ended_fork_has_no_trend() -> None:
 
 def test_whoever_forks_on_and_on_does_not_end_the_tracer() -> None:
     """Each child forks the next one: deeper than Python's own stack."""
-    depth = 5009
+    depth = 1511
     now = at(3, *(fork(n, n, n + 1, at=1 + n / 1e5, ended=2) for n in range(1, depth + 1)))
     lines = tree(fork_rows([now], None))
     assert [line.pid for line in lines] == list(range(1, depth + 2))
