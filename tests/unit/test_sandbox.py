@@ -124,6 +124,7 @@ def test_a_process_with_a_second_thread_is_refused() -> None:
         "import threading\n"
         "wait = threading.Event()\n"
         "threading.Thread(target=wait.wait, daemon=True).start()\n"
+        "sandbox._PATIENCE_SECONDS = 0.1\n"
         "try:\n    sandbox.keep_capabilities(())\n"
         "except Exception as error:\n    print(error)"
     )
