@@ -74,8 +74,9 @@ pictures: install ## Draw the README's pictures from a trace of real processes
 fuzz: install ## Fuzz every parser with CASES=100000 inputs each
 	@.ci/fuzz $(CASES)
 
+# One worker more than there are CPUs: some tests wait for a signal or for a deadline.
 unit: install ## The tests that need no root, no BCC and no kernel
-	$(BIN)/python -m pytest tests/unit -q -n auto --dist worksteal
+	$(BIN)/python -m pytest tests/unit -q -n $$(($$(nproc) + 1)) --dist worksteal
 
 lint: install ## ruff and mypy --strict
 	$(BIN)/ruff check
