@@ -37,6 +37,5 @@ def latency(choice: Choice, plan: str, output: Output) -> None:
         chosen = choice.of(now)
         return Refresh(chosen, lambda: view(chosen), lambda: latency_of(chosen))
 
-    fold = choice.is_everything
-    live = attach(plan, details=LATENCY, only=choice.in_kernel(), fold=fold)
-    watch(live, refresh, "latency", output, fold=fold)
+    live = attach(plan, details=LATENCY, only=choice.in_kernel())
+    watch(live, refresh, "latency", output)

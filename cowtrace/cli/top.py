@@ -88,11 +88,12 @@ def top(
         return Refresh(chosen, lambda: view(frame()), as_object)
 
     details = LATENCY if latency else frozenset()
+    fold = choice.is_everything and not latency  # what is summed up has no side of a fork
     traced = attach(
         plan, verbose=verbose, page_faults=verbose, details=details, only=choice.in_kernel(),
-        fold=choice.is_everything,
+        fold=fold,
     )  # fmt: skip
-    live.watch(traced, refresh, "processes", output, fold=choice.is_everything)
+    live.watch(traced, refresh, "processes", output, fold=fold)
 
 
 def _watch_cgroups(choice: Choice, plan: str, output: Output, limit: int, sort: str) -> None:

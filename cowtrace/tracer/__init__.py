@@ -54,8 +54,9 @@ def attach(
         fork_copies: count pages that fork itself copies because they are pinned: a probe on every
             new anonymous page.
         details: by what Snapshot.details sums faults: plan.DETAILS. With `generation` alone, only
-            Snapshot.generations is filled. A detail that the plan does not support is absent from
-            `Tracer.probe_plan.details`, and None in the rows.
+            Snapshot.generations is filled; without it, forks that have ended are not in it. A
+            detail that the plan does not support is absent from `Tracer.probe_plan.details`, and
+            None in the rows.
         samples: also sample copies with their user stack, in Snapshot.samples. These stacks are
             unwound by DWARF tables, for programs without the frame pointers that `stack` needs.
             Every copy is sampled while there are few, and fewer the more there are.
@@ -69,6 +70,7 @@ def attach(
         CowtraceError: with EXIT_NO_PLAN, when the plan cannot run here.
     """
     require_privileges()
+    by_fork = "generation" in details
     say = notice or (lambda sentence: None)
     if events:
         details |= {"mapping"}
@@ -92,8 +94,9 @@ def attach(
     for name in names:
         try:
             tracer = _attach_one(
-                probe_plan(name, facts, options), facts, only, details <= {"generation"}, fold
-            )
+                probe_plan(name, facts, options), facts, only,
+                by_fork=by_fork, generations_alone=details <= {"generation"}, fold=fold,
+            )  # fmt: skip
         except Refused as error:
             refusals.append(error)
             say(str(error))
@@ -111,7 +114,7 @@ def attach(
 
 
 def _attach_one(
-    plan: ProbePlan | NoPlan, facts: KernelFacts, only: Filter, generations_alone: bool, fold: bool
+    plan: ProbePlan | NoPlan, facts: KernelFacts, only: Filter, **options: bool
 ) -> Tracer:
     if isinstance(plan, NoPlan):
         raise Refused(f"the {plan.name} plan cannot run here: {'; '.join(plan.reasons)}")
@@ -122,4 +125,4 @@ def _attach_one(
     except BaseException:
         loaded.close()
         raise
-    return Tracer(plan, facts, loaded, generations_alone=generations_alone, fold=fold)
+    return Tracer(plan, facts, loaded, **options)

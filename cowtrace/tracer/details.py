@@ -6,7 +6,7 @@ Names are resolved when first seen: a process may have ended by the next round.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -39,7 +39,8 @@ class _Account:
 class DetailLedger:
     """The detail sums of all processes. `stack` names one: (id, pid, processes) -> frames.
 
-    `generations_alone`: keep what forks copied, and no rows.
+    `by_fork`: rows of different forks stay apart. A server that forks for days has many, so they
+    are one where nobody asked. `generations_alone`: keep what forks copied, and no rows.
     """
 
     def __init__(
@@ -47,12 +48,15 @@ class DetailLedger:
         page_bytes: int,
         stack: Callable[[int, int | None, Mapping[int, abi.Process]], Stack | None],
         *,
+        by_fork: bool = True,
         generations_alone: bool = False,
     ) -> None:
         self._stack = stack
+        self._by_fork = by_fork
         self._generations_alone = generations_alone
         self._accounts: dict[int, _Account] = {}
         self._ended: list[DetailRow] = []
+        self._unused: Set[tuple[int, int]] = set()  # mappings that were only read once
         self._kept = 0  # sums of all processes
         self._path_seconds = _PATH_SECONDS
         self.folded = 0  # sums that lost their mapping and stack
@@ -70,7 +74,8 @@ class DetailLedger:
             if self._generations_alone:
                 continue
             account = self._accounts.setdefault(key.tgid, _Account())
-            key = key._replace(half=0)  # the same row, whichever half counted it
+            # The same row, whichever half counted it.
+            key = key._replace(half=0, generation=key.generation if self._by_fork else 0)
             if key not in account.sums:
                 key = self._bounded(account, key)
             before = account.sums.get(key, _NOTHING)
@@ -82,14 +87,24 @@ class DetailLedger:
             self._refer(account, key, raw)
             account.rows.pop(key, None)
 
-    def close(self, processes: Iterable[int]) -> list[tuple[int, int]]:
-        """End processes; returns (tgid, start) of their mappings, which may be forgotten."""
-        forgotten = []
+    def close(self, processes: Iterable[int]) -> None:
+        """End processes."""
         for pid in processes:
             if account := self._accounts.pop(pid, None):
                 self._ended += self._rows(account)
-                forgotten += [(pid, start) for start in account.mappings]
-        return forgotten
+        if not self._by_fork:
+            self.generations.forget_ended()
+
+    def needless(self, mappings: Mapping[tuple[int, int], abi.Mapping]) -> set[tuple[int, int]]:
+        """Those that the kernel side may forget: known here, or unused for a round.
+
+        One that is used again is noted again. Else its map would fill up in the course of time.
+        """
+        found = {
+            key for key, raw in mappings.items() if key in self._unused or raw == self._known(*key)
+        }
+        self._unused = mappings.keys() - found
+        return found
 
     def forget_ended(self) -> None:
         """Leave out what is attributed to ended processes and forks from now on."""
@@ -105,7 +120,6 @@ class DetailLedger:
         """Keep the largest sums of ended processes; of the others, process and mapping are lost."""
         self._ended, folded = fold_rows(self._ended, most)
         self.folded += folded
-        self.generations.fold_ended(most)
         self._recount()
 
     def rows(self) -> tuple[DetailRow, ...]:
@@ -118,6 +132,10 @@ class DetailLedger:
         account = self._accounts.get(pid)
         seen = account.mappings.get(start) if account else None
         return seen[1] if seen else None
+
+    def _known(self, pid: int, start: int) -> abi.Mapping | None:
+        account = self._accounts.get(pid)
+        return account.mappings[start][0] if account and start in account.mappings else None
 
     def _recount(self) -> None:
         """Those of ended processes no longer count."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -95,19 +94,6 @@ class Generations:
             del self._numbers[number]
         self._shown = None
         return gone
-
-    def fold_ended(self, most: int) -> None:
-        """Of the closed ones, keep those that copied most: at most twice as many."""
-        if len(self._closed) > 2 * most:
-            kept = heapq.nlargest(most, self._closed, key=lambda g: g.copied_bytes)
-            self._closed = sorted(kept, key=lambda g: g.number)
-            numbers = {generation.number for generation in kept}
-            self._numbers = {
-                raw: number
-                for raw, number in self._numbers.items()
-                if raw in self._open or number in numbers
-            }
-            self._shown = None
 
     def all(self) -> tuple[ForkGeneration, ...]:
         """By number; the same tuple as long as nothing has changed."""

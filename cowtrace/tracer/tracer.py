@@ -32,6 +32,7 @@ class Tracer:
         facts: KernelFacts,
         loaded: Loaded,
         *,
+        by_fork: bool,
         generations_alone: bool,
         fold: bool = False,
     ) -> None:
@@ -50,7 +51,7 @@ class Tracer:
         self._symbolizer = Symbolizer(kernel="kernel-stack" in plan.details)
         self._symbols = symbols = Symbols(self._rounds.stack, self._symbolizer)
         self._details = DetailLedger(
-            facts.page_bytes, symbols.stack, generations_alone=generations_alone
+            facts.page_bytes, symbols.stack, by_fork=by_fork, generations_alone=generations_alone
         )
         # Of events and samples, until a snapshot has them.
         self._new_mappings: dict[tuple[int, int], tuple[abi.Mapping, model.Mapping]] = {}
@@ -59,7 +60,7 @@ class Tracer:
             self._events = Events(loaded.maps["events"], self._mapping)
         self._samples: Samples | None = None
         if "SAMPLES" in plan.defines:
-            number = self._details.generations.number
+            number = self._details.generations.number if by_fork else lambda _: None
             ring = loaded.maps["samples"]
             self._samples = Samples(ring, symbols, self._mapping, number, facts.page_bytes)
         self._attached_ns = time.monotonic_ns()
@@ -154,7 +155,11 @@ class Tracer:
 
     def _forget_details(self, raw: Round, ended: Mapping[int, abi.Process]) -> None:
         left = {pid: info for pid, info in raw.processes.items() if pid not in ended}
-        self._rounds.forget_mappings(self._details.close(ended))
+        assert raw.details
+        mappings = raw.details.mappings
+        gone = self._details.needless(mappings) | {key for key in mappings if key[0] in ended}
+        self._rounds.forget_mappings(gone)
+        self._details.close(ended)
         self._rounds.forget_generations(self._details.generations.close(left))
 
     def _mapping(self, pid: int, start: int) -> model.Mapping | None:

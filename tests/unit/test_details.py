@@ -92,10 +92,10 @@ def test_a_stack_is_named_once_and_kept_when_its_process_is_gone() -> None:
     assert row.faults == 2
 
 
-def test_a_process_that_ended_leaves_its_mappings_to_be_forgotten() -> None:
+def test_the_next_process_of_a_pid_has_mappings_of_its_own() -> None:
     book = DetailLedger(PAGE, no_stack)
     book.add(counts({key(): (1, PAGE, 0)}, {(GONE, 0x1000): HEAP}))
-    assert book.close([GONE, 1]) == [(GONE, 0x1000)]
+    book.close([GONE, 1])
     # the next one of that pid has a mapping of its own at the same place
     book.add(counts({key(): (2, 2 * PAGE, 0)}, {(GONE, 0x1000): HEAP._replace(end=0x2000)}))
     assert [(row.faults, row.mapping.end) for row in book.rows() if row.mapping] == [
@@ -184,6 +184,32 @@ def test_paths_of_mappings_without_end_take_bounded_time(monkeypatch: pytest.Mon
     names = [row.mapping.name for row in book.rows() if row.mapping]
     assert names.count("/whole/libfoo.so") == len(asked)
     assert names.count("libfoo.so") == 100 - len(asked)
+
+
+def test_forks_are_told_apart_where_they_were_asked_for() -> None:
+    sums = {key(generation=number): (1, PAGE, 0) for number in (4, 5)}
+    forks = {n: abi.Generation(GONE, GONE + n, 1, 2, 9, 0, 0) for n in (4, 5)}
+    for by_fork, expected in ((True, [(1, 1), (2, 1)]), (False, [(None, 2)])):
+        book = DetailLedger(PAGE, no_stack, by_fork=by_fork)
+        book.add(counts(sums, {}, forks))
+        assert sorted((row.generation, row.faults) for row in book.rows()) == expected
+        assert book.generations.close({}) == [4, 5]
+        book.close([])
+        assert len(book.generations.all()) == (2 if by_fork else 0)
+
+
+def test_mappings_that_are_known_or_not_used_are_forgotten() -> None:
+    book = DetailLedger(PAGE, no_stack)
+    used, early, grown = ((GONE, at) for at in (0x1000, 0x2000, 0x3000))
+    sums = {key(mapping=used[1]): (1, PAGE, 0), key(mapping=grown[1]): (1, PAGE, 0)}
+    book.add(counts(sums, {used: HEAP, early: HEAP, grown: HEAP}))
+    # One of the next round, whose faults are not read yet; one that changes meanwhile.
+    larger = HEAP._replace(end=0xF000)
+    assert book.needless({used: HEAP, early: HEAP, grown: larger}) == {used}
+    book.add(counts({key(mapping=early[1]): (1, PAGE, 0)}, {early: HEAP, grown: larger}))
+    assert book.needless({early: HEAP, grown: larger}) == {early, grown}
+    assert book.needless({}) == set()
+    assert {row.mapping.start for row in book.rows() if row.mapping} == {0x1000, 0x2000, 0x3000}
 
 
 def test_generations_alone_take_no_rows() -> None:

@@ -85,19 +85,6 @@ def test_an_ended_one_is_kept_as_long_as_something_leads_through_it() -> None:
     assert book.number(5) is not None
 
 
-def test_of_many_closed_ones_those_that_copied_most_stay() -> None:
-    book = Generations(PAGE)
-    book.update({n: fork(child=n, at=n, ended=500) for n in range(10, 17)})
-    for number in range(10, 17):
-        book.add_copied(number, number, number % 4 * PAGE)
-    assert len(book.close({})) == 7
-    book.fold_ended(4)
-    assert len(book.all()) == 7
-    book.fold_ended(3)
-    assert [g.child for g in book.all()] == [10, 11, 15]  # 2, 3 and 3 pages
-    assert (book.number(12), book.number(15)) == (None, 6)
-
-
 @given(st.lists(st.integers(-50, 50), max_size=20))
 def test_what_is_taken_back_is_taken_back(pages: list[int]) -> None:
     book = Generations(PAGE)
