@@ -30,7 +30,7 @@ _SECONDS = 3.0  # for one stack
 _PATIENT_SECONDS = 60.0  # for what is not hostile: its start, and the kernel's symbols
 # For all stacks of a round; the rest stays unnamed. A slow or busy machine needs longer: as many
 # times longer as the symbolizer's own start, in which nothing hostile is read.
-_ROUND_SECONDS = 6.0
+_ROUND_SECONDS = 4.0
 _ROUND_STARTS = 30
 _MOST_BYTES = 56 << 20  # of its memory
 _MOST_OPENS = 512  # for one stack
