@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from cowtrace import guide
 from cowtrace.model import DETAIL_LOSSES, OUTSIDE_FAULTS
 from cowtrace.tracer.abi import signed
-from cowtrace.tracer.losses import COUNTERS, LOST, completeness
+from cowtrace.tracer.losses import COUNTERS, LOST, SKIPPED_PROGRAMS, completeness
+from cowtrace.tracer.symbolizer import DIED, LARGE, REFUSED, SLOW
 
 NAMES = (*COUNTERS, "program busy", "entry skipped")
+NAMING = (DIED, SLOW, LARGE, REFUSED)
 NONE = [0] * len(NAMES)
 
 
@@ -70,3 +75,13 @@ def test_a_sum_modulo_2_to_the_64_may_be_negative() -> None:
 @pytest.mark.parametrize("cause", LOST)
 def test_each_way_to_miss_a_fault_is_lost(cause: str) -> None:
     assert completeness(counters(**{cause.replace(" ", "_"): 1}), NONE).lost == 1
+
+
+def test_the_guide_says_what_each_cause_is_and_what_it_counts_as() -> None:
+    table = guide.page("accuracy").text.partition("| cause |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| ([a-z ,]+) \| [^|]+ \| ?([a-z ]*) ?\|$", table, re.MULTILINE)
+    said = {cause: kind.strip() for causes, kind in rows for cause in causes.split(", ")}
+    counted = dict.fromkeys((*LOST, SKIPPED_PROGRAMS), "lost")
+    counted |= dict.fromkeys(DETAIL_LOSSES, "lost in details")
+    others = {*COUNTERS, *NAMING, "stacks folded", "details folded"} - {"checked"}
+    assert said == dict.fromkeys(others, "") | counted
