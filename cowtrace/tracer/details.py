@@ -24,6 +24,7 @@ _NOTHING = abi.DetailSum(0, 0, 0)
 _MOST_OF_A_PROCESS = 1 << 14
 _PATH_SECONDS = 1.0  # of a round, to ask for whole paths; of other files, the last part is known
 _MOST = 1 << 15
+_MANY = 1 << 13  # then those that do not change can be forgotten, by who has written them down
 
 
 @dataclass(slots=True)
@@ -56,6 +57,7 @@ class DetailLedger:
         self._generations_alone = generations_alone
         self._accounts: dict[int, _Account] = {}
         self._ended: list[DetailRow] = []
+        self._changed: set[abi.DetailKey] = set()  # since what has ended was forgotten
         self._unused: Set[tuple[int, int]] = set()  # mappings that were only read once
         self._kept = 0  # sums of all processes
         self._path_seconds = _PATH_SECONDS
@@ -78,6 +80,7 @@ class DetailLedger:
             key = key._replace(half=0, generation=key.generation if self._by_fork else 0)
             if key not in account.sums:
                 key = self._bounded(account, key)
+            self._changed.add(key)
             before = account.sums.get(key, _NOTHING)
             account.sums[key] = abi.DetailSum(
                 before.faults + abi.signed(counted.faults),
@@ -107,19 +110,29 @@ class DetailLedger:
         return found
 
     def forget_ended(self) -> None:
-        """Leave out what is attributed to ended processes and forks from now on."""
+        """Leave out what is attributed to ended processes and forks from now on.
+
+        And sums that have not changed since, where there are many: they begin anew.
+        """
         self._ended.clear()
         gone = self.generations.forget_ended()
-        for account in self._accounts.values() if gone else ():
-            for key in [key for key in account.sums if key.generation in gone]:
-                del account.sums[key]
-                account.rows.pop(key, None)
+        self._recount()
+        many = self._kept > _MANY
+        for account in self._accounts.values() if gone or many else ():
+            for key in list(account.sums):
+                if key.generation in gone or (many and key not in self._changed):
+                    del account.sums[key]
+                    account.rows.pop(key, None)
+            used = {key.mapping for key in account.sums}
+            account.mappings = {at: one for at, one in account.mappings.items() if at in used}
+        self._changed.clear()
         self._recount()
 
     def fold_ended(self, most: int) -> None:
         """Keep the largest sums of ended processes; of the others, process and mapping are lost."""
         self._ended, folded = fold_rows(self._ended, most)
         self.folded += folded
+        self._changed.clear()
         self._recount()
 
     def rows(self) -> tuple[DetailRow, ...]:

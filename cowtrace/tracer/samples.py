@@ -11,6 +11,7 @@ from cowtrace.tracer.ring import Ring
 from cowtrace.tracer.stack_symbols import REST, Symbols
 
 _BATCH = 32  # records of 16 KiB
+_MANY_ROWS = 1 << 11  # then those that do not change can be forgotten
 _MOST_ROWS = 1 << 13  # then the rest is one row for each kind, source and origin
 
 _Key = tuple[int, int | None, int, int, int, model.Mapping | None, Stack]
@@ -33,6 +34,7 @@ class Samples:
         self._page_bytes = page_bytes
         self._ring = Ring(ring_fd, _BATCH)
         self._rows: dict[_Key, DetailRow] = {}
+        self._changed: set[_Key] = set()  # since the others were forgotten
         self.folded = 0  # samples in those rows
 
     def read(self, processes: Mapping[int, abi.Process], brief: Container[int] = ()) -> None:
@@ -44,6 +46,12 @@ class Samples:
     def rows(self) -> tuple[DetailRow, ...]:
         """Estimates: `faults` and `bytes` are those that the samples stand for."""
         return tuple(self._rows.values())
+
+    def forget_unchanged(self) -> None:
+        """Where there are many, leave out rows that have not changed since; they begin anew."""
+        if len(self._rows) > _MANY_ROWS:
+            self._rows = {key: self._rows[key] for key in self._rows if key in self._changed}
+        self._changed.clear()
 
     def close(self) -> None:
         """Idempotent."""
@@ -65,6 +73,7 @@ class Samples:
             pid, generation, mapping, stack = ENDED_PID, None, None, REST
             key = pid, generation, sample.kind, sample.source, sample.origin, mapping, stack
             self.folded += 1
+        self._changed.add(key)
         faults = sample.faults + (self._rows[key].faults if key in self._rows else 0)
         self._rows[key] = DetailRow(
             pid=pid,

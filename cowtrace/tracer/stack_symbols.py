@@ -56,6 +56,12 @@ class Symbols:
         family, living = self._family(pid, processes)
         return self._once(self._symbolizer.user_stack(registers, family, living, stack))
 
+    def forget(self) -> None:
+        """Where there are many, remember none: those in use may be kept twice."""
+        if self._frames > _MOST_FRAMES // 2:
+            self._stacks.clear()
+            self._frames = 0
+
     def _once(self, stack: Stack) -> Stack:
         """The same stack of before, if there was one; REST when there are too many."""
         if stack not in self._stacks:

@@ -109,10 +109,15 @@ class Tracer:
     def forget_ended(self) -> None:
         """Leave what had ended by the last snapshot out of the next ones.
 
-        For tracers that run for long: without it, memory grows with each process and fork.
+        For tracers that run for long, and write down what a snapshot shows: without it, memory
+        grows with each process and fork. Of details that are many, those that did not change are
+        left out, too: their sums begin anew.
         """
         self._ledger.forget_ended()
         self._details.forget_ended()
+        if self._samples:
+            self._samples.forget_unchanged()
+        self._symbols.forget()
 
     def fold_ended(self, most: int) -> None:
         """Keep at most twice as many ended processes; a process of PID 0 has the others' sums.

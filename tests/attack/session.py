@@ -25,6 +25,7 @@ from cowtrace import cache
 
 PAGES = 509
 SILENT_SECONDS = 6.0  # without an answer: "at least every few seconds"
+TOGETHER = 2.0  # as long, where several attacks share two CPUs with the commands
 SCRAPE_SECONDS = 1.0
 MOST_MB = 120.0
 COMPARED_SECONDS = 15.0  # until each command has answered after the victim's pause
@@ -195,7 +196,7 @@ class Session:
                     f"{command.name} ended with {code}: {command.errors()[-300:]!r}"
                 )
                 found.add(command)
-            elif silent > self._silent_seconds:
+            elif silent > self._silent_seconds * (TOGETHER if " + " in result.attacks else 1):
                 result.problems.append(f"{command.name} has not answered for {silent:.1f} s")
                 found.add(command)
             elif command.peak_mb > MOST_MB * 8:

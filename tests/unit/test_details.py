@@ -143,6 +143,28 @@ def test_what_counted_to_forks_and_processes_that_ended_can_be_forgotten() -> No
     assert [(row.generation, row.faults) for row in book.rows()] == [(2, 24)]
 
 
+def test_of_many_details_those_that_do_not_change_are_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(details, "_MANY", 3)
+    book = DetailLedger(PAGE, no_stack)
+    keys = [key(mapping=at << 12) for at in range(1, 5)]
+    maps = {(GONE, each.mapping): HEAP for each in keys}
+    for some in (keys[:3], keys[:1]):  # not too many yet
+        book.add(counts(dict.fromkeys(some, (1, PAGE, 0)), maps))
+        book.forget_ended()
+    book.add(counts(dict.fromkeys(keys[2:], (1, PAGE, 0)), maps))
+    assert [row.faults for row in book.rows()] == [2, 1, 2, 1]
+    book.forget_ended()
+    assert [row.faults for row in book.rows()] == [2, 1]
+    book.add(counts({keys[0]: (1, PAGE, 0)}, maps))
+    assert [(row.faults, row.mapping is None) for row in book.rows()] == [
+        (2, False),
+        (1, False),
+        (1, False),
+    ]
+
+
 def test_details_of_ended_processes_can_be_folded() -> None:
     book = DetailLedger(PAGE, no_stack)
     book.add(counts({key(pid=GONE + pid): (pid, pid * PAGE, 0) for pid in range(1, 8)}))

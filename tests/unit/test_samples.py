@@ -49,3 +49,16 @@ def test_stacks_without_end_take_bounded_memory(
     assert sum(row.faults for row in read.rows()) == 22
     assert read.rows()[-1].user_stack == REST
     assert read.folded == 6
+
+
+def test_of_many_rows_those_that_do_not_change_are_forgotten(
+    read: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(samples, "_MANY_ROWS", 2)
+    for some in ((1, 2), (2, 3)):
+        for pid in some:
+            read._add(record(pid, 2), {})
+        read.forget_unchanged()
+    assert [(row.pid, row.faults) for row in read.rows()] == [(2, 4), (3, 2)]
+    read._add(record(1, 5), {})
+    assert read.rows()[-1].faults == 5

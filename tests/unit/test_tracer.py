@@ -49,7 +49,7 @@ def bare(losses: tuple[int, ...], baseline: tuple[int, ...]) -> Tracer:
     raw = Mock(details=None, processes={}, brief={})
     tracer._rounds = Mock(counters=lambda: losses, read=lambda known: raw)
     tracer._loaded = Mock(skipped_runs=lambda: (0, 0))
-    tracer._new_mappings = {}
+    tracer._new_mappings, tracer._symbols = {}, Mock()
     tracer._details, tracer._ledger, tracer._samples = Mock(), Mock(), None
     tracer._unnamed = dict  # type: ignore[method-assign]
     tracer._attached_ns, tracer._baseline = 0, (*baseline, 0, 0)
