@@ -12,7 +12,7 @@ from cowtrace.recording.tables import put, values, word_of
 
 _Key = tuple[object, ...]  # columns of the table detail, from sampled to latency
 _Sums = tuple[int, int, int | None]  # faults, bytes, ns
-_MOST_IDS = 1 << 14  # that are kept of a table
+_MOST_IDS = 1 << 13  # that are kept of a table
 _MAPPING = 6  # its index in a key
 
 

@@ -21,10 +21,10 @@ from cowtrace.tracer.rounds import Round
 _NOTHING = abi.DetailSum(0, 0, 0)
 # A traced process can make mappings and stacks without end. Of the sums beyond these, mapping and
 # stack are unknown.
-_MOST_OF_A_PROCESS = 1 << 14
+_MOST_OF_A_PROCESS = 1 << 13
 _PATH_SECONDS = 1.0  # of a round, to ask for whole paths; of other files, the last part is known
-_MOST = 1 << 15
-_MANY = 1 << 13  # then those that do not change can be forgotten, by who has written them down
+_MOST = 1 << 14
+_MANY = 1 << 12  # then those that do not change can be forgotten, by who has written them down
 
 
 @dataclass(slots=True)

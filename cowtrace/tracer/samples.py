@@ -11,7 +11,7 @@ from cowtrace.tracer.ring import Ring
 from cowtrace.tracer.stack_symbols import REST, Symbols
 
 _BATCH = 32  # records of 16 KiB
-_MANY_ROWS = 1 << 11  # then those that do not change can be forgotten
+_MANY_ROWS = 1 << 10  # then those that do not change can be forgotten
 _MOST_ROWS = 1 << 13  # then the rest is one row for each kind, source and origin
 
 _Key = tuple[int, int | None, int, int, int, model.Mapping | None, Stack]
