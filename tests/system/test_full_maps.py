@@ -23,7 +23,12 @@ from cowtrace.tracer import Tracer
 from cowtrace.tracer.filter import Filter
 from cowtrace.workloads.region import REGION_END, REGION_START
 
-pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.usefixtures("can_trace")]
+pytestmark = [
+    pytest.mark.host,
+    pytest.mark.vm,
+    pytest.mark.usefixtures("can_trace"),
+    pytest.mark.spread("6.1"),
+]
 
 WRITERS = 23
 TRUTH = WRITERS * PAGES
