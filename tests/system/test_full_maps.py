@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.host,
     pytest.mark.vm,
     pytest.mark.usefixtures("can_trace"),
-    pytest.mark.spread("6.1"),
+    pytest.mark.spread("7.2"),
 ]
 
 WRITERS = 23
