@@ -7,7 +7,7 @@ fork, and what their parents copied after these forks has no fork.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 from cowtrace.model import ENDED_PID
@@ -88,19 +88,21 @@ class BriefProcesses:
 
     def details(
         self, counted: Iterable[tuple[abi.DetailKey, abi.DetailSum]]
-    ) -> dict[abi.DetailKey, abi.DetailSum]:
+    ) -> Iterator[tuple[abi.DetailKey, abi.DetailSum]]:
         """The sums of details. After `forks`."""
         found: dict[abi.DetailKey, abi.DetailSum] = {}
         for key, value in counted:
             if key.tgid in self.pids:
                 what = key.kind, key.source, key.origin, key.half, key.latency
                 key = abi.DetailKey(0, 0, 0, ENDED_PID, 0, *what)
-                self.folded += 1
             elif key.generation in self._forks:
                 key = key._replace(generation=0)
-                self.folded += 1
+            else:
+                yield key, value
+                continue
+            self.folded += 1
             found[key] = _add(value, found.get(key))
-        return found
+        yield from found.items()
 
 
 def _smallest(brief: list[int], sums: Mapping[abi.FaultKey, abi.FaultSum], few: int) -> set[int]:

@@ -70,7 +70,7 @@ class DetailLedger:
             return
         self._path_seconds = _PATH_SECONDS
         self.generations.update(raw.details.generations)
-        for key, counted in raw.details.sums.items():
+        for key, counted in raw.details.sums:
             if key.kind in COPIES:
                 self.generations.add_copied(key.generation, key.tgid, counted.bytes)
             if self._generations_alone:

@@ -38,7 +38,8 @@ _V = TypeVar("_V")
 class Details:
     """What one round counted in detail, and what its keys refer to, without the stacks."""
 
-    sums: Mapping[abi.DetailKey, abi.DetailSum]  # faults modulo 2**64, see abi.signed
+    # Read as they are asked for, once: a round can have more than fit beside what is kept of them.
+    sums: Iterable[tuple[abi.DetailKey, abi.DetailSum]]  # faults modulo 2**64, see abi.signed
     mappings: Mapping[tuple[int, int], abi.Mapping]  # by tgid, start
     generations: Mapping[int, abi.Generation]  # by the kernel side's number
 
@@ -163,20 +164,20 @@ class Rounds:
         return self._brief.totals(totals) if self._brief else dict(totals)
 
     def _read_details(self, half: int, forks: dict[int, abi.Generation]) -> Details:
-        found = self._take("details", abi.DETAIL_KEY, abi.DETAIL_SUM, half)
-        if not self._brief:
-            return Details(dict(found), dict(self._mappings()), forks)
-        forks, unused = self._brief.forks(forks)
-        sums = self._brief.details(found)
+        sums = self._take("details", abi.DETAIL_KEY, abi.DETAIL_SUM, half)
+        brief = self._brief
+        if not brief:
+            return Details(sums, dict(self._mappings()), forks)
+        forks, unused = brief.forks(forks)
         mappings, gone = {}, []
         for key, mapping in self._mappings():
-            if key[0] in self._brief.before:
+            if key[0] in brief.before:
                 gone.append(key)
-            elif key[0] not in self._brief.pids:
+            elif key[0] not in brief.pids:
                 mappings[key] = mapping
         self.forget_mappings(gone)
         self.forget_generations(unused)
-        return Details(sums, mappings, forks)
+        return Details(brief.details(sums), mappings, forks)
 
     def _mappings(self) -> Iterator[tuple[tuple[int, int], abi.Mapping]]:
         with suppress(KeyError):  # mappings were not requested

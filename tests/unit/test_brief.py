@@ -60,7 +60,7 @@ def test_all_but_the_largest_are_summed_up() -> None:
     sums = brief.sums(counted)
     assert by_pid(sums.items()) == {ENDED_PID: 5 + 2 + 3, 11: 11, 13: 7}
     assert {key.actor for key in sums if key.tgid == ENDED_PID} == {0}
-    found = brief.details(detail(pid, count) for pid, count in faults.items())
+    found = dict(brief.details(detail(pid, count) for pid, count in faults.items()))
     (rest,) = (item for item in found.items() if item[0].tgid == ENDED_PID)
     assert (rest[0].mapping, rest[0].user_stack, rest[0].kernel_stack) == (0, 0, 0)
     assert (rest[0].latency, rest[1]) == (3, abi.DetailSum(10, 10 * 4096, 1000))
@@ -104,7 +104,7 @@ def test_what_the_parent_copied_after_its_fork_has_no_fork() -> None:
     brief.choose(processes, copies({}), known=[PARENT])
     assert brief.forks(forks) == ({5: forks[5]}, set())
     found = brief.details([detail(PARENT, 4, 6), detail(PARENT, 2, 7), detail(PARENT, 1, 5)])
-    assert {(k.generation, k.mapping, v.faults) for k, v in found.items()} == {
+    assert {(k.generation, k.mapping, v.faults) for k, v in found} == {
         (0, 0x1000, 6),
         (5, 0x1000, 1),
     }
@@ -124,5 +124,5 @@ def test_no_round_loses_or_adds_a_fault(rounds: list[dict[int, int]]) -> None:
         brief.choose({pid: ended(number) for pid in faults}, counted, known=range(25, 30))
         sums = brief.sums(counted)
         details = brief.details(detail(pid, count) for pid, count in faults.items())
-        assert by_pid(sums.items()) == by_pid(details.items())
+        assert by_pid(sums.items()) == by_pid(details)
         assert by_pid(sums.items()).total() == sum(faults.values())

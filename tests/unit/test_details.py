@@ -35,7 +35,7 @@ def counts(
     generations: Mapping[int, abi.Generation] | None = None,
 ) -> Round:
     typed = {key: abi.DetailSum(*value) for key, value in sums.items()}
-    return Round({}, None, {}, Details(typed, mappings or {}, generations or {}))
+    return Round({}, None, {}, Details(typed.items(), mappings or {}, generations or {}))
 
 
 def no_stack(number: int, pid: int | None, processes: Mapping[int, abi.Process]) -> Stack | None:

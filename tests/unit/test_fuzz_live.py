@@ -104,7 +104,7 @@ def counted(made: dict[str, Any]) -> Round:
         sums={
             key: abi.DetailSum(each[0], each[1], ns)
             for key, each, ns in zip(made["details"], made["sum"], made["ns"], strict=False)
-        },
+        }.items(),
         mappings={
             (pid, number): each
             for number, (pid, each) in enumerate(zip(made["pids"], made["mappings"], strict=False))
