@@ -104,7 +104,9 @@ class DetailLedger:
         One that is used again is noted again. Else its map would fill up in the course of time.
         """
         found = {
-            key for key, raw in mappings.items() if key in self._unused or raw == self._known(*key)
+            key
+            for key, raw in mappings.items()
+            if key in self._unused or raw == self._seen(*key)[0]
         }
         self._unused = mappings.keys() - found
         return found
@@ -142,13 +144,11 @@ class DetailLedger:
 
     def mapping(self, pid: int, start: int) -> model.Mapping | None:
         """A mapping, as last seen."""
-        account = self._accounts.get(pid)
-        seen = account.mappings.get(start) if account else None
-        return seen[1] if seen else None
+        return self._seen(pid, start)[1]
 
-    def _known(self, pid: int, start: int) -> abi.Mapping | None:
+    def _seen(self, pid: int, start: int) -> tuple[abi.Mapping, model.Mapping] | tuple[None, None]:
         account = self._accounts.get(pid)
-        return account.mappings[start][0] if account and start in account.mappings else None
+        return account.mappings.get(start, (None, None)) if account else (None, None)
 
     def _recount(self) -> None:
         """Those of ended processes no longer count."""
