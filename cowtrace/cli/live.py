@@ -46,15 +46,14 @@ def watch(
     look: bool = False,
     needs: Needs = NOTHING_MORE,
     at_end: Callable[[Snapshot], None] | None = None,
-    fold: bool = False,
 ) -> None:
     """Show `refresh(now, before)` at each interval, until the last one or a signal; detach.
 
     `rows` names the list in the object whose items are the CSV rows. With `look`, also read the
     maps within long intervals: functions of a stack can be named only while its process lives.
     With `at_end`, draw no tables: it gets the last snapshot after the tracer is detached, while
-    signals are still held. With `fold`, of the ended processes only the largest keep a row of
-    their own: a fork storm would fill memory with the others.
+    signals are still held. A tracer that folds keeps a row of their own for the largest of the
+    ended processes only: a fork storm would fill memory with the others.
     """
     stream = out or sys.stdout
     with ExitStack() as stack:
@@ -87,8 +86,7 @@ def watch(
                 stream.write(json.dumps(head(now.snapshot) | now.as_object()) + "\n")
                 stream.flush()
             earlier, before = before, snapshot
-            if fold:
-                live.fold_ended(_MOST_ENDED)
+            live.fold_ended(_MOST_ENDED)
         if now and at_end:
             live.close()
             at_end(now.snapshot)

@@ -68,4 +68,4 @@ def watch(
     traced = attach(
         plan, details=frozenset({"mapping"}), only=choice.in_kernel(), fold=choice.is_everything
     )
-    live.watch(traced, refresh, "mappings", output, fold=choice.is_everything)
+    live.watch(traced, refresh, "mappings", output)

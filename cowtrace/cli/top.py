@@ -93,7 +93,7 @@ def top(
         plan, verbose=verbose, page_faults=verbose, details=details, only=choice.in_kernel(),
         fold=fold,
     )  # fmt: skip
-    live.watch(traced, refresh, "processes", output, fold=fold)
+    live.watch(traced, refresh, "processes", output)
 
 
 def _watch_cgroups(choice: Choice, plan: str, output: Output, limit: int, sort: str) -> None:

@@ -120,12 +120,15 @@ class Tracer:
         self._symbols.forget()
 
     def fold_ended(self, most: int) -> None:
-        """Keep at most twice as many ended processes; a process of PID 0 has the others' sums.
+        """With `attach(fold=True)`, keep at most twice as many ended processes.
+
+        A process of PID 0 has the others' sums.
 
         Only what a snapshot has shown is folded, so that it has no rate.
         """
-        self._ledger.fold_ended(most)
-        self._details.fold_ended(most)
+        if self._brief:
+            self._ledger.fold_ended(most)
+            self._details.fold_ended(most)
 
     def bpf_cost(self) -> tuple[int, int] | None:
         """(ns, runs) of all programs, while BPF statistics are on; None: this kernel has none."""
