@@ -7,6 +7,12 @@
 #include "kernel.h"
 
 /*
+ * Of a map whose size the loader sets (MAP_SIZES in cowtrace/tracer/loader.py): the
+ * programs are the same for all sizes. What finds no room in a map is a loss.
+ */
+#define MAP_SIZE 1
+
+/*
  * Count in rounds. User space starts a new round and waits until no program of
  * the old round is running (an RCU grace period). Then no program adds to the old
  * round's counts: none is lost between reading and deleting them.
@@ -25,10 +31,10 @@ INLINE u32 current_round(void)
  * Preallocated: a fault can happen where no memory can be allocated. When it is
  * full, LOSS_SUMS_FULL counts the faults that are missing.
  */
-BPF_HASH(fault_sums, struct fault_key, struct fault_sum, MAX_ROWS);
+BPF_HASH(fault_sums, struct fault_key, struct fault_sum, MAP_SIZE);
 
 /* Name, parent and exit of each process; when it is full, LOSS_PROCESSES_FULL. */
-BPF_HASH(processes, u32, struct process, MAX_PROCESSES);
+BPF_HASH(processes, u32, struct process, MAP_SIZE);
 
 BPF_PERCPU_ARRAY(counters, u64, COUNTERS);
 

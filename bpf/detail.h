@@ -28,7 +28,7 @@ INLINE void set_place(struct detail_key *key, u32 tgid, u64 vma)
 
 #ifdef DETAILS
 /* Shared by all CPUs: it holds far more keys than any CPU meets. Full: LOSS_DETAILS_FULL. */
-BPF_HASH(details, struct detail_key, struct detail_sum, MAX_DETAILS);
+BPF_HASH(details, struct detail_key, struct detail_sum, MAP_SIZE);
 
 INLINE void add_detail(struct detail_key *key, u64 faults, u64 bytes, u64 ns)
 {
@@ -71,7 +71,7 @@ INLINE void count_detail(void *ctx, struct detail_key *key, const struct fault_k
 #endif
 
 #ifdef EVENTS
-BPF_RINGBUF_OUTPUT(events, EVENT_PAGES);	/* when it is full, LOSS_EVENTS_DROPPED */
+BPF_RINGBUF_OUTPUT(events, MAP_SIZE);	/* when it is full, LOSS_EVENTS_DROPPED */
 
 INLINE void send_event(const struct fault_key *fault, u64 address, u64 mapping, u64 bytes,
 		       u64 ns, u8 undecided)

@@ -7,7 +7,7 @@
 
 #ifdef WANTED
 /* By tgid: start_ns, 0 if user space added it. When it is full, LOSS_FILTER_FULL. */
-BPF_HASH(wanted, u32, u64, MAX_WANTED);
+BPF_HASH(wanted, u32, u64, MAP_SIZE);
 
 INLINE int pid_is_wanted(u32 tgid)
 {

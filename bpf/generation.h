@@ -16,7 +16,7 @@
 #define MM_ANONPAGES 1	/* include/linux/mm_types_task.h */
 
 /* By number. When it is full, LOSS_GENERATIONS_FULL: the fork is not noted. */
-BPF_HASH(generations, u32, struct generation, MAX_PROCESSES);
+BPF_HASH(generations, u32, struct generation, MAP_SIZE);
 BPF_PERCPU_ARRAY(fork_numbers, u32, 1);
 
 /* The latest of fork `number` and its predecessors whose child still runs; 0: none in CHAIN. */

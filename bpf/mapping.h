@@ -8,7 +8,7 @@
 #ifdef MAPPINGS
 
 /* When it is full, LOSS_MAPPINGS_FULL: the address is counted, its name is unknown. */
-BPF_HASH(mappings, struct mapping_key, struct mapping, MAX_MAPPINGS);
+BPF_HASH(mappings, struct mapping_key, struct mapping, MAP_SIZE);
 BPF_ARRAY(no_mapping, struct mapping, 1);	/* zeroes, too many for the stack */
 
 /* The order of show_map_vma() in fs/proc/task_mmu.c. */

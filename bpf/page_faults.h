@@ -21,7 +21,7 @@
 #endif
 
 /* One per process and round. When it is full, LOSS_PAGE_FAULTS_FULL. */
-BPF_PERCPU_HASH(page_faults, struct page_fault_key, struct page_fault_sum, 2 * MAX_PROCESSES);
+BPF_PERCPU_HASH(page_faults, struct page_fault_key, struct page_fault_sum, MAP_SIZE);
 
 INLINE void count_page_fault(u64 error_code, u8 origin)
 {

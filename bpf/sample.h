@@ -14,7 +14,7 @@
 #define THREAD_SIZE	(PAGE_SIZE > 16384 ? PAGE_SIZE : 16384)	/* without KASAN */
 #define REGS_BYTES	(8 * REGS_WORDS)
 
-BPF_RINGBUF_OUTPUT(samples, SAMPLE_PAGES);	/* when it is full, LOSS_SAMPLES_DROPPED */
+BPF_RINGBUF_OUTPUT(samples, MAP_SIZE);	/* when it is full, LOSS_SAMPLES_DROPPED */
 
 /* Of one CPU: in a round, its first SAMPLES_PER_RATE copies are sampled, then every second... */
 struct sampling {

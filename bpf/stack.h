@@ -8,7 +8,7 @@
 #if defined(USER_STACKS) || defined(KERNEL_STACKS)
 
 /* Stacks are never deleted: ids stay valid. When it is full, LOSS_STACKS_FULL. */
-BPF_HASH(stacks, u64, struct stack, MAX_STACKS);
+BPF_HASH(stacks, u64, struct stack, MAP_SIZE);
 
 /*
  * Random numbers from user space. A process chooses its own return addresses: without

@@ -14,19 +14,8 @@ from cowtrace.tracer.filter import Filter
 from cowtrace.tracer.loader import Refused, load
 from cowtrace.tracer.tracer import Tracer
 
-__all__ = ["MAX_PROCESSES", "MAX_ROWS", "Needs", "Tracer", "attach"]
+__all__ = ["Needs", "Tracer", "attach"]
 
-MAX_ROWS = 1 << 17  # of fault_sums: process x kind x source x origin
-MAX_PROCESSES = 1 << 15
-MAX_WANTED = 1 << 15  # living processes that a filter follows
-# Maps of bpf/detail.h, made only when they are requested.
-_DETAIL_SIZES = {
-    "MAX_DETAILS": 1 << 16,
-    "MAX_MAPPINGS": 1 << 15,
-    "MAX_STACKS": 1 << 14,
-    "EVENT_PAGES": 1 << 10,
-    "SAMPLE_PAGES": 1 << 11,
-}
 NO_FILTER = Filter()
 
 
@@ -118,8 +107,7 @@ def _attach_one(
 ) -> Tracer:
     if isinstance(plan, NoPlan):
         raise Refused(f"the {plan.name} plan cannot run here: {'; '.join(plan.reasons)}")
-    sizes = {"MAX_ROWS": MAX_ROWS, "MAX_PROCESSES": MAX_PROCESSES, "MAX_WANTED": MAX_WANTED}
-    loaded = load(plan, sizes | _DETAIL_SIZES)
+    loaded = load(plan)
     try:
         only.seed(loaded.maps)
     except BaseException:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,6 +21,20 @@ from cowtrace.tracer.bytecode import Bytecode, with_maps
 from cowtrace.tracer.compiler import CompileError, bpf_text, compile_source
 from cowtrace.tracer.kprobes import Kprobes
 
+# How much each map has room for: elements, in a ring buffer bytes. Those for details are made only
+# when they are requested. What finds no room is counted as lost.
+MAP_SIZES = {
+    "fault_sums": 1 << 17,  # process x kind x source x origin
+    "processes": 1 << 15,
+    "page_faults": 1 << 16,  # processes, in each of two rounds
+    "wanted": 1 << 15,  # living processes that a filter follows
+    "generations": 1 << 15,
+    "details": 1 << 16,
+    "mappings": 1 << 15,
+    "stacks": 1 << 14,
+    "events": 4 << 20,
+    "samples": 8 << 20,
+}
 _TRACING = {"kfunc": programs.FENTRY, "kretfunc": programs.FEXIT}  # as BCC names them
 
 
@@ -32,9 +46,9 @@ class Refused(CowtraceError):
         super().__init__(message, hint=hint, exit_code=EXIT_NO_PLAN)
 
 
-def load(plan: ProbePlan, options: Mapping[str, int]) -> Loaded:
+def load(plan: ProbePlan) -> Loaded:
     """Compile the plan's programs, if no earlier start did, and attach them. Raises Refused."""
-    flags = [f"-D{name}={value}" for name, value in {**plan.defines, **options}.items()]
+    flags = [f"-D{name}={value}" for name, value in plan.defines.items()]
     sources = [path.read_text() for path in sorted(bpf_dir().rglob("*.[ch]"))]
     key = cache.key(*sources, repr(plan.hooks), _bcc_version(), *flags)
     if loaded := _from_cache(plan, key):
@@ -75,7 +89,8 @@ class Loaded:
         self._kprobes = Kprobes()
         try:
             for spec in bytecode.maps:
-                self.maps[spec.name] = programs.create_map(spec)
+                size = MAP_SIZES.get(spec.name, spec.max_entries)
+                self.maps[spec.name] = programs.create_map(replace(spec, max_entries=size))
             if "stack_secret" in self.maps:  # before any program runs: see bpf/stack.h
                 bpf_maps.write_element(self.maps["stack_secret"], 0, os.urandom(24))
             fds = list(self.maps.values())

@@ -8,7 +8,6 @@ import time
 from cowtrace.kernel.facts import kernel_facts
 from cowtrace.kernel.plan import Options, ProbePlan, preference, probe_plan
 from cowtrace.shipped import bpf_dir
-from cowtrace.tracer import MAX_PROCESSES, MAX_ROWS
 from cowtrace.tracer.compiler import bpf_text
 
 
@@ -17,8 +16,7 @@ def main() -> None:
     facts = kernel_facts()
     plans = (probe_plan(name, facts, Options()) for name in preference(facts))
     plan = next(p for p in plans if isinstance(p, ProbePlan))
-    sizes = {"MAX_ROWS": MAX_ROWS, "MAX_PROCESSES": MAX_PROCESSES}
-    flags = [f"-D{name}={value}".encode() for name, value in {**plan.defines, **sizes}.items()]
+    flags = [f"-D{name}={value}".encode() for name, value in plan.defines.items()]
     os.environ["BCC_KERNEL_SOURCE"] = str(bpf_dir() / "bcc-headers")
     import ctypes
 

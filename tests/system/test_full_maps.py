@@ -21,6 +21,7 @@ from cowtrace.kernel.plan import DETAILS
 from cowtrace.model import FaultKind
 from cowtrace.tracer import Tracer
 from cowtrace.tracer.filter import Filter
+from cowtrace.tracer.loader import MAP_SIZES
 from cowtrace.workloads.region import REGION_END, REGION_START
 
 pytestmark = [
@@ -37,8 +38,8 @@ OWN = Filter(pids=(os.getpid(),), follow=True)
 # The command line, with that much room for processes.
 WITH_ROOM = f"""
 import sys
-from cowtrace import tracer
-tracer.MAX_PROCESSES = {ROOM}
+from cowtrace.tracer import loader
+loader.MAP_SIZES["processes"] = {ROOM}
 from cowtrace.cli import main
 main(sys.argv[1:], prog_name="cowtrace")
 """
@@ -54,7 +55,7 @@ for writer in range({WRITERS}):
 
 
 def test_sums(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracer, "MAX_ROWS", ROOM)
+    monkeypatch.setitem(MAP_SIZES, "fault_sums", ROOM)
     writers = 509
     with region_tracer(OWN) as live:
         with parent_of_writers() as write:
@@ -83,7 +84,7 @@ def test_run_counts_children_whose_parent_is_unknown() -> None:
 
 
 def test_a_descendant_that_the_filter_has_no_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracer, "MAX_WANTED", ROOM)
+    monkeypatch.setitem(MAP_SIZES, "wanted", ROOM)
     with region_tracer(OWN) as live, parent_of_writers() as write:
         sleepers = [subprocess.Popen(["sleep", "60"]) for _ in range(ROOM)]
         child = write(PAGES)
@@ -99,7 +100,7 @@ def test_a_descendant_that_the_filter_has_no_room_for(monkeypatch: pytest.Monkey
 def test_descendants_that_have_ended_take_no_room_in_the_filter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tracer, "MAX_WANTED", 32)
+    monkeypatch.setitem(MAP_SIZES, "wanted", 32)
     with region_tracer(OWN) as live, parent_of_writers() as write:
         children = []
         for _ in range(127):
@@ -147,13 +148,13 @@ def write_protected(live: Tracer) -> int:
 @pytest.mark.parametrize(
     ("small", "room", "shown", "words"),
     [
-        ("MAX_DETAILS", ROOM, in_detail, "details full"),
-        ("MAX_MAPPINGS", ROOM, with_mapping, "mappings full"),
-        ("MAX_STACKS", 1, with_stacks, "stacks full"),
-        ("SAMPLE_PAGES", 8, sampled, "samples dropped"),
-        ("EVENT_PAGES", 1, events, "events dropped"),
-        ("MAX_PROCESSES", ROOM, of_forks, "generations full"),
-        ("MAX_PROCESSES", ROOM, write_protected, "page faults full"),
+        ("details", ROOM, in_detail, "details full"),
+        ("mappings", ROOM, with_mapping, "mappings full"),
+        ("stacks", 1, with_stacks, "stacks full"),
+        ("samples", 8 * PAGE, sampled, "samples dropped"),
+        ("events", PAGE, events, "events dropped"),
+        ("generations", ROOM, of_forks, "generations full"),
+        ("page_faults", ROOM, write_protected, "page faults full"),
     ],
 )
 def test_details(
@@ -163,9 +164,7 @@ def test_details(
     shown: Callable[[Tracer], int],
     words: str,
 ) -> None:
-    monkeypatch.setattr(tracer, "_DETAIL_SIZES", tracer._DETAIL_SIZES | {small: room})
-    if small == "MAX_PROCESSES":
-        monkeypatch.setattr(tracer, small, room)
+    monkeypatch.setitem(MAP_SIZES, small, room)
     with tracer.attach(
         region=(REGION_START, REGION_END),
         only=OWN,

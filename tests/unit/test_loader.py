@@ -159,13 +159,13 @@ def test_what_is_compiled_is_kept_for_the_same_source_hooks_options_and_bcc_only
     monkeypatch.setattr(loader, "bpf_dir", lambda: tmp_path)
     source = tmp_path / "cow.h"
     source.write_text("one")
-    loader.load(PLAN, {})
-    loader.load(PLAN, {})
-    loader.load(PLAN, {"MAX_ROWS": 1})
-    loader.load(ProbePlan("kprobe", (), {}, frozenset(), ()), {})
+    loader.load(PLAN)
+    loader.load(PLAN)
+    loader.load(ProbePlan("kprobe", PLAN.hooks, {"EVENTS": 1}, frozenset(), ()))
+    loader.load(ProbePlan("kprobe", (), {}, frozenset(), ()))
     source.write_text("other")
-    loader.load(PLAN, {})
+    loader.load(PLAN)
     monkeypatch.setattr(loader, "_bcc_version", lambda: "another")
-    loader.load(PLAN, {})
+    loader.load(PLAN)
     assert keys[0] == keys[1]
     assert len(set(keys)) == 5
