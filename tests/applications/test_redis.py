@@ -27,7 +27,7 @@ from cowtrace.model import (
 from cowtrace.workloads import settings
 from cowtrace.workloads.region import HUGE_BYTES, PAGE_BYTES
 
-pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.spread("5.10", "7.2")]
+pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.spread("7.2")]
 
 THP = "/sys/kernel/mm/transparent_hugepage/enabled"
 KEYS = 100_000

@@ -123,6 +123,7 @@ def left_over(before: Container[int]) -> dict[int, dict[str, Any]]:
     }
 
 
+@pytest.mark.spread("6.1")
 def test_a_command_has_the_environment_that_cowtrace_was_given() -> None:
     """Also where cowtrace compiles, for which the compiler wants variables of its own."""
     environ = {"PATH": "/usr/bin:/bin", "XDG_CACHE_HOME": "/dev/null", "MINE": "a b"}

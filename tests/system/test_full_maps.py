@@ -56,7 +56,7 @@ for writer in range({WRITERS}):
 
 def test_sums(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(MAP_SIZES, "fault_sums", ROOM)
-    writers = 509
+    writers = 251
     with region_tracer(OWN) as live:
         with parent_of_writers() as write:
             children = [write(PAGES) for _ in range(writers)]
