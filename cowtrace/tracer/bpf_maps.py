@@ -12,6 +12,7 @@ from typing import TypeVar
 from cowtrace.errors import CowtraceError
 from cowtrace.kernel.libbpf import libbpf
 from cowtrace.tracer.abi import Layout
+from cowtrace.tracer.packed import Packed
 from cowtrace.tracer.realtime import real_time_thread
 
 _BATCH = 4096  # elements a system call
@@ -19,9 +20,13 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-def read_hash(fd: int, key: Layout[K], value: Layout[V]) -> list[tuple[K, V]]:
+def read_hash(fd: int, key: Layout[K], value: Layout[V]) -> Packed[K, V]:
     """Every element of a hash that is not per-CPU."""
-    return [item for batch in read_batches(fd, key, value) for item in batch]
+    raw: dict[K, bytes] = {}
+    for keys, values in _batches(fd, key.size, value.size):
+        each = (values[at : at + value.size] for at in range(0, len(values), value.size))
+        raw.update(zip(key.iter_unpack(keys), each, strict=True))
+    return Packed(value, raw)
 
 
 def read_batches(

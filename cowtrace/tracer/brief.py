@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Container, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from cowtrace.model import ENDED_PID
 from cowtrace.tracer import abi
 from cowtrace.tracer.generations import linked
+from cowtrace.tracer.packed import Packed
 
 FEW = 1024  # in a round, which all stay
+_MANY = 1 << 11  # sums of details that are held back, to yield each once
 
 
 class BriefProcesses:
@@ -25,8 +28,8 @@ class BriefProcesses:
 
     def __init__(self, few: int = FEW) -> None:
         self._few = few
-        self.ended: dict[int, abi.Process] = {}  # in this round
-        self.before: dict[int, abi.Process] = {}  # in the round before: they may be forgotten
+        self.ended = Packed[int, abi.Process](abi.PROCESS, {})  # in this round
+        self.before = self.ended  # in the round before: they may be forgotten
         self.pids: set[int] = set()  # of both
         self._linked: set[int] = set()  # forks that copies can still refer to
         self._forks: set[int] = set()  # those that made these processes, until they are forgotten
@@ -34,24 +37,29 @@ class BriefProcesses:
 
     def choose(
         self,
-        processes: Mapping[int, abi.Process],
+        processes: Packed[int, abi.Process],
         sums: Mapping[abi.FaultKey, abi.FaultSum],
         known: Container[int],
     ) -> None:
         """Those of a round that has ended. `known`: of earlier rounds, which are not brief."""
-        self.before = {
-            tgid: info
+        self.before = self.ended.only(
+            tgid
             for tgid, info in self.ended.items()
             if processes.get(tgid, info).start_ns == info.start_ns
-        }
+        )
         brief = [
             tgid
             for tgid, info in processes.items()
             if info.exited and tgid not in known and tgid not in self.before
         ]
-        self.ended = {tgid: processes[tgid] for tgid in _smallest(brief, sums, self._few)}
+        self.ended = processes.only(_smallest(brief, sums, self._few))
         self.pids = self.before.keys() | self.ended.keys()
-        self._linked = {n for info in processes.values() for n in (info.created_by, info.last_fork)}
+        self._linked = {
+            number
+            for tgid, info in processes.items()
+            if tgid not in self.pids
+            for number in (info.created_by, info.last_fork)
+        }
 
     def sums(
         self, counted: Mapping[abi.FaultKey, abi.FaultSum]
@@ -75,16 +83,13 @@ class BriefProcesses:
             found[tgid] = _add(value, found.get(tgid))
         return found
 
-    def forks(
-        self, forks: Mapping[int, abi.Generation]
-    ) -> tuple[dict[int, abi.Generation], set[int]]:
+    def forks(self, forks: Mapping[int, abi.Generation]) -> tuple[set[int], set[int]]:
         """Those of other processes; those that no copy can be attributed to any more."""
         self._forks &= forks.keys()
         self._forks |= {number for number, fork in forks.items() if fork.child in self.ended}
-        others = {number: fork for number, fork in forks.items() if number not in self._forks}
+        others = forks.keys() - self._forks
         last = {number for number in self._forks if forks[number].child in self.ended}
-        previous = {number: fork.previous for number, fork in forks.items()}
-        return others, self._forks - linked(self._linked | others.keys() | last, previous)
+        return others, self._forks - linked(chain(self._linked, others, last), forks)
 
     def details(
         self, counted: Iterable[tuple[abi.DetailKey, abi.DetailSum]]
@@ -102,6 +107,9 @@ class BriefProcesses:
                 continue
             self.folded += 1
             found[key] = _add(value, found.get(key))
+            if len(found) >= _MANY:
+                yield from found.items()
+                found.clear()
         yield from found.items()
 
 

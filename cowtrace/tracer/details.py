@@ -58,7 +58,7 @@ class DetailLedger:
         self._accounts: dict[int, _Account] = {}
         self._ended: list[DetailRow] = []
         self._changed: set[abi.DetailKey] = set()  # since what has ended was forgotten
-        self._unused: Set[tuple[int, int]] = set()  # mappings that were only read once
+        self._unused: Set[abi.MappingKey] = set()  # mappings that were only read once
         self._kept = 0  # sums of all processes
         self._path_seconds = _PATH_SECONDS
         self.folded = 0  # sums that lost their mapping and stack
@@ -98,7 +98,7 @@ class DetailLedger:
         if not self._by_fork:
             self.generations.forget_ended()
 
-    def needless(self, mappings: Mapping[tuple[int, int], abi.Mapping]) -> set[tuple[int, int]]:
+    def needless(self, mappings: Mapping[abi.MappingKey, abi.Mapping]) -> set[abi.MappingKey]:
         """Those that the kernel side may forget: known here, or unused for a round.
 
         One that is used again is noted again. Else its map would fill up in the course of time.
@@ -106,7 +106,7 @@ class DetailLedger:
         found = {
             key
             for key, raw in mappings.items()
-            if key in self._unused or raw == self._seen(*key)[0]
+            if key in self._unused or raw == self._seen(key.tgid, key.start)[0]
         }
         self._unused = mappings.keys() - found
         return found
@@ -165,7 +165,7 @@ class DetailLedger:
     def _refer(self, account: _Account, key: abi.DetailKey, raw: Round) -> None:
         """Resolve what a key refers to, while the process lives."""
         assert raw.details is not None
-        found = raw.details.mappings.get((key.tgid, key.mapping))
+        found = raw.details.mappings.get(abi.MappingKey(key.mapping, key.tgid))
         seen = account.mappings.get(key.mapping)
         if found and (seen is None or seen[0] != found):
             began = time.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from cowtrace.model import Ending, ForkGeneration
 from cowtrace.tracer import abi
@@ -11,13 +12,18 @@ from cowtrace.tracer import abi
 _UNKNOWN_PAGES = (1 << 64) - 1
 
 
-def linked(roots: Iterable[int], previous: Mapping[int, int]) -> set[int]:
+class _Fork(Protocol):
+    @property
+    def previous(self) -> int: ...
+
+
+def linked(roots: Iterable[int], forks: Mapping[int, _Fork]) -> set[int]:
     """These forks and those before each, as far as they are known: copies may be theirs."""
     found: set[int] = set()
     for number in roots:
-        while number in previous and number not in found:
+        while number in forks and number not in found:
             found.add(number)
-            number = previous[number]
+            number = forks[number].previous
     return found
 
 
@@ -80,7 +86,7 @@ class Generations:
         """
         roots = [n for info in processes.values() for n in (info.created_by, info.last_fork)]
         roots += [number for number, entry in self._open.items() if entry.shown.ended_ns is None]
-        needed = linked(roots, {number: entry.previous for number, entry in self._open.items()})
+        needed = linked(roots, self._open)
         gone = sorted(self._open.keys() - needed)
         for number in gone:
             self._closed.append(self._open.pop(number).shown)

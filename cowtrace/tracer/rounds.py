@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Container, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -16,6 +15,7 @@ from cowtrace.libc import libc
 from cowtrace.tracer import abi, bpf_maps
 from cowtrace.tracer.brief import BriefProcesses
 from cowtrace.tracer.losses import COUNTERS
+from cowtrace.tracer.packed import Packed
 
 _NR_MEMBARRIER = {"x86_64": 324, "aarch64": 283}
 _MEMBARRIER_CMD_GLOBAL = 1  # returns after an RCU grace period
@@ -40,7 +40,7 @@ class Details:
 
     # Read as they are asked for, once: a round can have more than fit beside what is kept of them.
     sums: Iterable[tuple[abi.DetailKey, abi.DetailSum]]  # faults modulo 2**64, see abi.signed
-    mappings: Mapping[tuple[int, int], abi.Mapping]  # by tgid, start
+    mappings: Mapping[abi.MappingKey, abi.Mapping]
     generations: Mapping[int, abi.Generation]  # by the kernel side's number
 
 
@@ -50,9 +50,10 @@ class Round:
 
     sums: Mapping[abi.FaultKey, abi.FaultSum]  # faults modulo 2**64, see abi.signed
     page_faults: Mapping[int, abi.PageFaultSum] | None  # by tgid; None: not counted
-    processes: Mapping[int, abi.Process]  # by tgid
+    processes: Mapping[int, abi.Process]  # by tgid, without those that are brief
     details: Details | None = None  # None: not requested
-    brief: Mapping[int, abi.Process] = field(default_factory=dict)  # those that are summed up
+    everyone: Mapping[int, abi.Process] = field(default_factory=dict)  # with those that are brief
+    brief: Container[int] = ()  # tgids of those that are summed up
 
 
 class Rounds:
@@ -84,20 +85,20 @@ class Rounds:
         bpf_maps.write_element(self._maps["rounds"], 0, abi.U32.pack(ended))
         _wait_for_programs()
         # Neither the ended round nor these forks refer to a process that is younger.
-        forks = self._forks() if self._details else {}
-        processes = dict(bpf_maps.read_hash(self._maps["processes"], abi.U32, abi.PROCESS))
+        forks = self._generations() if self._details else None
+        processes = bpf_maps.read_hash(self._maps["processes"], abi.U32, abi.PROCESS)
         sums = self._sums(ended)
         brief = self._brief
         if brief:
             brief.choose(processes, sums, known)
             sums = brief.sums(sums)
         totals = self._totals(ended & 1) if self._page_faults else None
-        details = self._read_details(ended & 1, forks) if self._details else None
+        details = self._read_details(ended & 1, forks) if forks is not None else None
         if not brief:
-            return Round(sums, totals, processes, details)
+            return Round(sums, totals, processes, details, everyone=processes)
         self.forget(brief.before)
-        left = {tgid: info for tgid, info in processes.items() if tgid not in brief.pids}
-        return Round(sums, totals, left, details, brief.before | brief.ended)
+        left = processes.only(processes.keys() - brief.pids)
+        return Round(sums, totals, left, details, processes, brief.pids)
 
     def counters(self) -> tuple[int, ...]:
         """`enum counter` since loading."""
@@ -122,9 +123,9 @@ class Rounds:
             if now and now.start_ns == ended.start_ns:
                 bpf_maps.delete(fd, [key])
 
-    def forget_mappings(self, keys: Iterable[tuple[int, int]]) -> None:
-        """Remove mappings, by (tgid, start)."""
-        packed = [abi.MAPPING_KEY.pack(start, tgid) for tgid, start in keys]
+    def forget_mappings(self, keys: Iterable[abi.MappingKey]) -> None:
+        """Remove mappings."""
+        packed = [abi.MAPPING_KEY.pack(*key) for key in keys]
         if packed:
             bpf_maps.delete(self._maps["mappings"], packed)
 
@@ -132,8 +133,8 @@ class Rounds:
         """Remove generations, by the number that the kernel side gave them."""
         bpf_maps.delete(self._maps["generations"], [abi.U32.pack(number) for number in numbers])
 
-    def _forks(self) -> dict[int, abi.Generation]:
-        return dict(bpf_maps.read_hash(self._maps["generations"], abi.U32, abi.GENERATION))
+    def _generations(self) -> Packed[int, abi.Generation]:
+        return bpf_maps.read_hash(self._maps["generations"], abi.U32, abi.GENERATION)
 
     def _take(
         self, name: str, key: abi.Layout[_K], value: abi.Layout[_V], half: int, **how: bool
@@ -163,27 +164,22 @@ class Rounds:
         totals = ((key.tgid, counted) for key, counted in found)
         return self._brief.totals(totals) if self._brief else dict(totals)
 
-    def _read_details(self, half: int, forks: dict[int, abi.Generation]) -> Details:
+    def _read_details(self, half: int, forks: Packed[int, abi.Generation]) -> Details:
         sums = self._take("details", abi.DETAIL_KEY, abi.DETAIL_SUM, half)
         brief = self._brief
         if not brief:
-            return Details(sums, dict(self._mappings()), forks)
-        forks, unused = brief.forks(forks)
-        mappings, gone = {}, []
-        for key, mapping in self._mappings():
-            if key[0] in brief.before:
-                gone.append(key)
-            elif key[0] not in brief.pids:
-                mappings[key] = mapping
-        self.forget_mappings(gone)
+            return Details(sums, self._mappings(), forks)
+        others, unused = brief.forks(forks)
+        mappings = self._mappings()
+        self.forget_mappings(key for key in mappings if key.tgid in brief.before)
         self.forget_generations(unused)
-        return Details(brief.details(sums), mappings, forks)
+        left = mappings.only(key for key in mappings if key.tgid not in brief.pids)
+        return Details(brief.details(sums), left, forks.only(others))
 
-    def _mappings(self) -> Iterator[tuple[tuple[int, int], abi.Mapping]]:
-        with suppress(KeyError):  # mappings were not requested
-            fd = self._maps["mappings"]
-            for batch in bpf_maps.read_batches(fd, abi.MAPPING_KEY, abi.MAPPING):
-                yield from (((key.tgid, key.start), value) for key, value in batch)
+    def _mappings(self) -> Packed[abi.MappingKey, abi.Mapping]:
+        if "mappings" not in self._maps:  # they were not requested
+            return Packed(abi.MAPPING, {})
+        return bpf_maps.read_hash(self._maps["mappings"], abi.MAPPING_KEY, abi.MAPPING)
 
 
 def _wait_for_programs() -> None:

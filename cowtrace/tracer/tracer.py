@@ -76,8 +76,7 @@ class Tracer:
         at_ns = time.monotonic_ns()
         self._details.add(raw)
         if self._samples:
-            processes = {**raw.processes, **raw.brief} if raw.brief else raw.processes
-            self._samples.read(processes, raw.brief)
+            self._samples.read(raw.everyone, raw.brief)
         self._new_mappings.clear()
         ended = self._ledger.add(raw)
         self._rounds.forget(ended)
@@ -165,7 +164,7 @@ class Tracer:
         left = {pid: info for pid, info in raw.processes.items() if pid not in ended}
         assert raw.details
         mappings = raw.details.mappings
-        gone = self._details.needless(mappings) | {key for key in mappings if key[0] in ended}
+        gone = self._details.needless(mappings) | {key for key in mappings if key.tgid in ended}
         self._rounds.forget_mappings(gone)
         self._details.close(ended)
         self._rounds.forget_generations(self._details.generations.close(left))

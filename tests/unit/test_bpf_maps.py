@@ -74,7 +74,7 @@ def test_a_bucket_that_holds_more_than_a_batch_is_read_whole(
 ) -> None:
     monkeypatch.setattr(bpf_maps, "libbpf", lambda: FakeMap(3 * bpf_maps._BATCH))
     found = bpf_maps.read_hash(3, abi.U32, abi.U32)
-    assert found == [(at, at + 1) for at in range(3 * bpf_maps._BATCH)]
+    assert found == {at: at + 1 for at in range(3 * bpf_maps._BATCH)}
 
 
 def test_a_map_that_cannot_be_read_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

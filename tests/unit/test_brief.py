@@ -12,13 +12,18 @@ from hypothesis import strategies as st
 from cowtrace.model import ENDED_PID, FaultKind, Origin, Source
 from cowtrace.tracer import abi
 from cowtrace.tracer.brief import BriefProcesses
+from cowtrace.tracer.packed import Packed
 
 PARENT = 3
 SHAREABLE = 509
 
 
 def ended(start_ns: int = 1, created_by: int = 0) -> abi.Process:
-    return abi.Process(PARENT, 1, start_ns, created_by, 0, b"short")
+    return abi.Process(PARENT, 1, start_ns, created_by, 0, b"short".ljust(16, b"\0"))
+
+
+def packed(processes: dict[int, abi.Process]) -> Packed[int, abi.Process]:
+    return Packed(abi.PROCESS, {pid: abi.PROCESS.pack(*info) for pid, info in processes.items()})
 
 
 def copies(faults: dict[int, int]) -> dict[abi.FaultKey, abi.FaultSum]:
@@ -55,7 +60,7 @@ def test_all_but_the_largest_are_summed_up() -> None:
     faults = dict(enumerate((5, 11, 2, 7, 3), start=10))
     counted = copies(faults)
     processes = {pid: ended() for pid in faults}
-    brief.choose(processes, counted, known=())
+    brief.choose(packed(processes), counted, known=())
     assert brief.pids == {10, 12, 14}
     sums = brief.sums(counted)
     assert by_pid(sums.items()) == {ENDED_PID: 5 + 2 + 3, 11: 11, 13: 7}
@@ -72,26 +77,26 @@ def test_all_but_the_largest_are_summed_up() -> None:
 def test_few_those_that_live_and_those_of_earlier_rounds_stay() -> None:
     brief = BriefProcesses(few=1)
     alive = ended()._replace(exited=0)
-    brief.choose({10: ended(), 11: alive, 12: ended(), 13: alive}, copies({}), known=[12])
+    brief.choose(packed({10: ended(), 11: alive, 12: ended(), 13: alive}), copies({}), known=[12])
     assert not brief.pids
 
 
 def test_what_it_counts_after_its_end_is_summed_up_too() -> None:
     brief = BriefProcesses(few=0)
-    brief.choose({10: ended()}, copies({10: 5}), known=())
+    brief.choose(packed({10: ended()}), copies({10: 5}), known=())
     assert not brief.before
     late = copies({10: 1})
-    brief.choose({10: ended()}, late, known=())
+    brief.choose(packed({10: ended()}), late, known=())
     assert by_pid(brief.sums(late).items()) == {ENDED_PID: 1}
     assert brief.before == {10: ended()}
-    brief.choose({}, copies({}), known=())
+    brief.choose(packed({}), copies({}), known=())
     assert not brief.pids
 
 
 def test_another_process_of_its_pid_is_not_forgotten_with_it() -> None:
     brief = BriefProcesses(few=0)
-    brief.choose({10: ended()}, copies({}), known=())
-    brief.choose({10: ended(start_ns=2)._replace(exited=0)}, copies({10: 4}), known=())
+    brief.choose(packed({10: ended()}), copies({}), known=())
+    brief.choose(packed({10: ended(start_ns=2)._replace(exited=0)}), copies({10: 4}), known=())
     assert not brief.before
     assert by_pid(brief.sums(copies({10: 4})).items()) == {10: 4}
 
@@ -101,19 +106,19 @@ def test_what_the_parent_copied_after_its_fork_has_no_fork() -> None:
     parent = abi.Process(1, 0, 1, 0, 7, b"server")
     forks = {5: fork(99), 6: fork(10), 7: fork(11, previous=6)}
     processes = {PARENT: parent, 10: ended(created_by=6), 11: ended(created_by=7)}
-    brief.choose(processes, copies({}), known=[PARENT])
-    assert brief.forks(forks) == ({5: forks[5]}, set())
+    brief.choose(packed(processes), copies({}), known=[PARENT])
+    assert brief.forks(forks) == ({5}, set())
     found = brief.details([detail(PARENT, 4, 6), detail(PARENT, 2, 7), detail(PARENT, 1, 5)])
     assert {(k.generation, k.mapping, v.faults) for k, v in found} == {
         (0, 0x1000, 6),
         (5, 0x1000, 1),
     }
     # Until the parent forks again, or ends, its copies are of these forks.
-    brief.choose({PARENT: parent}, copies({}), known=[PARENT])
-    assert brief.forks(forks) == ({5: forks[5]}, set())
-    brief.choose({PARENT: parent._replace(last_fork=8)}, copies({}), known=[PARENT])
-    assert brief.forks(forks) == ({5: forks[5]}, {6, 7})
-    assert brief.forks({5: forks[5]}) == ({5: forks[5]}, set())
+    brief.choose(packed({PARENT: parent}), copies({}), known=[PARENT])
+    assert brief.forks(forks) == ({5}, set())
+    brief.choose(packed({PARENT: parent._replace(last_fork=8)}), copies({}), known=[PARENT])
+    assert brief.forks(forks) == ({5}, {6, 7})
+    assert brief.forks({5: forks[5]}) == ({5}, set())
 
 
 @given(st.lists(st.dictionaries(st.integers(10, 30), st.integers(0, 99)), max_size=8))
@@ -121,7 +126,7 @@ def test_no_round_loses_or_adds_a_fault(rounds: list[dict[int, int]]) -> None:
     brief = BriefProcesses(few=3)
     for number, faults in enumerate(rounds, start=1):
         counted = copies(faults)
-        brief.choose({pid: ended(number) for pid in faults}, counted, known=range(25, 30))
+        brief.choose(packed({pid: ended(number) for pid in faults}), counted, known=range(25, 30))
         sums = brief.sums(counted)
         details = brief.details(detail(pid, count) for pid, count in faults.items())
         assert by_pid(sums.items()) == by_pid(details)

@@ -31,7 +31,7 @@ def key(
 
 def counts(
     sums: Mapping[abi.DetailKey, tuple[int, int, int]],
-    mappings: Mapping[tuple[int, int], abi.Mapping] | None = None,
+    mappings: Mapping[abi.MappingKey, abi.Mapping] | None = None,
     generations: Mapping[int, abi.Generation] | None = None,
 ) -> Round:
     typed = {key: abi.DetailSum(*value) for key, value in sums.items()}
@@ -44,7 +44,7 @@ def no_stack(number: int, pid: int | None, processes: Mapping[int, abi.Process])
 
 def test_rounds_add_up() -> None:
     book = DetailLedger(PAGE, no_stack)
-    seen = {(GONE, 0x1000): HEAP}
+    seen = {abi.MappingKey(0x1000, GONE): HEAP}
     book.add(counts({key(latency=12): (20, 20 * PAGE, 7000)}, seen))
     book.add(counts({key(latency=12): (3, 3 * PAGE, 900)}, seen))
     (row,) = book.rows()
@@ -68,9 +68,11 @@ def test_what_was_not_asked_for_is_missing() -> None:
 
 def test_a_mapping_that_grows_stays_one_row() -> None:
     book = DetailLedger(PAGE, no_stack)
-    book.add(counts({key(): (1, PAGE, 0)}, {(GONE, 0x1000): HEAP}))
+    book.add(counts({key(): (1, PAGE, 0)}, {abi.MappingKey(0x1000, GONE): HEAP}))
     assert [row.mapping.end for row in book.rows() if row.mapping] == [0x9000]
-    book.add(counts({key(): (1, PAGE, 0)}, {(GONE, 0x1000): HEAP._replace(end=0xF000)}))
+    book.add(
+        counts({key(): (1, PAGE, 0)}, {abi.MappingKey(0x1000, GONE): HEAP._replace(end=0xF000)})
+    )
     assert [row.mapping.end for row in book.rows() if row.mapping] == [0xF000]
 
 
@@ -94,10 +96,12 @@ def test_a_stack_is_named_once_and_kept_when_its_process_is_gone() -> None:
 
 def test_the_next_process_of_a_pid_has_mappings_of_its_own() -> None:
     book = DetailLedger(PAGE, no_stack)
-    book.add(counts({key(): (1, PAGE, 0)}, {(GONE, 0x1000): HEAP}))
+    book.add(counts({key(): (1, PAGE, 0)}, {abi.MappingKey(0x1000, GONE): HEAP}))
     book.close([GONE, 1])
     # the next one of that pid has a mapping of its own at the same place
-    book.add(counts({key(): (2, 2 * PAGE, 0)}, {(GONE, 0x1000): HEAP._replace(end=0x2000)}))
+    book.add(
+        counts({key(): (2, 2 * PAGE, 0)}, {abi.MappingKey(0x1000, GONE): HEAP._replace(end=0x2000)})
+    )
     assert [(row.faults, row.mapping.end) for row in book.rows() if row.mapping] == [
         (1, 0x9000),
         (2, 0x2000),
@@ -149,7 +153,7 @@ def test_of_many_details_those_that_do_not_change_are_forgotten(
     monkeypatch.setattr(details, "_MANY", 3)
     book = DetailLedger(PAGE, no_stack)
     keys = [key(mapping=at << 12) for at in range(1, 5)]
-    maps = {(GONE, each.mapping): HEAP for each in keys}
+    maps = {abi.MappingKey(each.mapping, GONE): HEAP for each in keys}
     for some in (keys[:3], keys[:1]):  # not too many yet
         book.add(counts(dict.fromkeys(some, (1, PAGE, 0)), maps))
         book.forget_ended()
@@ -200,7 +204,8 @@ def test_paths_of_mappings_without_end_take_bounded_time(monkeypatch: pytest.Mon
     file = abi.Mapping(0x2000, 0, 5, 0, MappingType.FILE, b"libfoo.so")
     for round_ in range(2):
         keys = [key(mapping=1000 * round_ + at) for at in range(50)]
-        book.add(counts(dict.fromkeys(keys, (1, PAGE, 0)), {(GONE, k.mapping): file for k in keys}))
+        seen = {abi.MappingKey(each.mapping, GONE): file for each in keys}
+        book.add(counts(dict.fromkeys(keys, (1, PAGE, 0)), seen))
     # Fewer where sleeping takes longer; in each round at least one.
     assert 2 <= len(asked) <= 6
     names = [row.mapping.name for row in book.rows() if row.mapping]
@@ -222,13 +227,13 @@ def test_forks_are_told_apart_where_they_were_asked_for() -> None:
 
 def test_mappings_that_are_known_or_not_used_are_forgotten() -> None:
     book = DetailLedger(PAGE, no_stack)
-    used, early, grown = ((GONE, at) for at in (0x1000, 0x2000, 0x3000))
-    sums = {key(mapping=used[1]): (1, PAGE, 0), key(mapping=grown[1]): (1, PAGE, 0)}
+    used, early, grown = (abi.MappingKey(at, GONE) for at in (0x1000, 0x2000, 0x3000))
+    sums = {key(mapping=used.start): (1, PAGE, 0), key(mapping=grown.start): (1, PAGE, 0)}
     book.add(counts(sums, {used: HEAP, early: HEAP, grown: HEAP}))
     # One of the next round, whose faults are not read yet; one that changes meanwhile.
     larger = HEAP._replace(end=0xF000)
     assert book.needless({used: HEAP, early: HEAP, grown: larger}) == {used}
-    book.add(counts({key(mapping=early[1]): (1, PAGE, 0)}, {early: HEAP, grown: larger}))
+    book.add(counts({key(mapping=early.start): (1, PAGE, 0)}, {early: HEAP, grown: larger}))
     assert book.needless({early: HEAP, grown: larger}) == {early, grown}
     assert book.needless({}) == set()
     assert {row.mapping.start for row in book.rows() if row.mapping} == {0x1000, 0x2000, 0x3000}

@@ -106,7 +106,7 @@ def counted(made: dict[str, Any]) -> Round:
             for key, each, ns in zip(made["details"], made["sum"], made["ns"], strict=False)
         }.items(),
         mappings={
-            (pid, number): each
+            abi.MappingKey(number, pid): each
             for number, (pid, each) in enumerate(zip(made["pids"], made["mappings"], strict=False))
         },
         generations=dict(enumerate(made["generations"], 1)),

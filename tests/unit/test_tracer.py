@@ -18,6 +18,7 @@ from cowtrace.tracer import abi, bpf_maps
 from cowtrace.tracer.details import as_mapping
 from cowtrace.tracer.filter import Filter
 from cowtrace.tracer.losses import COUNTERS
+from cowtrace.tracer.packed import Packed
 from cowtrace.tracer.rounds import Rounds
 from cowtrace.tracer.tracer import Tracer
 
@@ -96,6 +97,7 @@ def test_the_round_is_32_bits_and_its_cells_are_those_of_its_parity(
 
     monkeypatch.setattr(bpf_maps, "write_element", lambda fd, at, value: written.append(value))
     monkeypatch.setattr(bpf_maps, "read_batches", lambda *_, **how: [])
+    monkeypatch.setattr(bpf_maps, "read_hash", lambda *_: Packed(abi.PROCESS, {}))
     monkeypatch.setattr(bpf_maps, "delete", lambda fd, keys: None)
     monkeypatch.setattr(bpf_maps, "read_parts", read_parts)
     rounds = Rounds(defaultdict(int), cells=64, page_faults=False)
