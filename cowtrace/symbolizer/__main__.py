@@ -31,9 +31,11 @@ from cowtrace.symbolizer.unwind import Dump, Unwinder
 _MOST_PROCESSES = 64
 _MOST_UNWINDERS = 32
 _MOST_RESIDENT_BYTES = 32 << 20  # then everything is forgotten
-_MOST_DATA_BYTES = 1 << 30
+_MOST_HEAP_BYTES = 40 << 20  # beyond what it takes at its start
+_MOST_DATA_BYTES = 1 << 30  # with files, which are mapped
 _MOST_MAPPED_BYTES = _MOST_DATA_BYTES // 2  # of files; then everything is forgotten, too
 _MOST_FILES = 2048
+_RESIDENT, _DATA = 1, 5  # fields of /proc/PID/statm, in pages
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 _PYTHON = "py::"  # of CPython's perf trampolines
 
@@ -53,6 +55,7 @@ _SYSTEM_CALLS = (
         "dup",
     ),
     *("fcntl", "mmap", "munmap", "mremap", "mprotect", "madvise", "brk", "futex"),
+    sandbox.Call("prlimit64", 0, (0,)),  # its own
     *("rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "exit_group"),
 )
 
@@ -103,7 +106,7 @@ class Symbolizer:
         self._processes.clear()
         self._perf_maps.close()
         self._files.close()
-        mapped_file.mapped_bytes = 0
+        mapped_file.expect_mapped(0)
 
     def _owner(self, family: list[Identity], living: int | None) -> int | None:
         """Whose memory names the frames: the nearest living process, else the nearest known."""
@@ -182,12 +185,14 @@ def serve(tracer: socket.socket) -> None:
             resource.RLIMIT_FSIZE: 0,
         },
     )
+    mapped_file.other_data_bytes = _pages(statm, _DATA) * _PAGE_BYTES + _MOST_HEAP_BYTES
+    mapped_file.expect_mapped(mapped_file.mapped_bytes)
     messages.send(tracer, {"ready": True})
     with suppress(EOFError):
         while True:
             request, payload, _ = messages.receive(tracer)
             messages.send(tracer, {"frames": symbolizer.answer(request, payload)})
-            resident_bytes = _resident_pages(statm) * _PAGE_BYTES
+            resident_bytes = _pages(statm, _RESIDENT) * _PAGE_BYTES
             if (
                 resident_bytes > _MOST_RESIDENT_BYTES
                 or mapped_file.mapped_bytes > _MOST_MAPPED_BYTES
@@ -207,8 +212,8 @@ def _own_vdso() -> MappedFile | None:
     return MappedFile(fd, lambda build_id: None)
 
 
-def _resident_pages(statm: int) -> int:
-    return int(os.pread(statm, 100, 0).split()[1])
+def _pages(statm: int, field: int) -> int:
+    return int(os.pread(statm, 100, 0).split()[field])
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes as c
 import os
+import resource
 import stat
 import struct
 from collections.abc import Callable
@@ -22,6 +23,7 @@ _NAME_CHARACTERS = 1000
 
 # By libdw since the last time that everything was closed: private mappings, which count as data.
 mapped_bytes = 0
+other_data_bytes = resource.RLIM_INFINITY  # that this process may take beside them
 
 # Opens the debug file of a build ID, which is in hexadecimal; None: there is none.
 DebugFile = Callable[[str], int | None]
@@ -60,8 +62,7 @@ class MappedFile:
 
     def report_to(self, dwfl: int, bias: int) -> None:
         """Add the file to libdw's view of a process, which maps it."""
-        global mapped_bytes
-        mapped_bytes += os.fstat(self._fd).st_size
+        _expect_mapping(self._fd)
         # libdw closes the descriptor that it is given, unless it refuses the file.
         fd = os.dup(self._fd)
         if not libdw.libdw().dwfl_report_elf(dwfl, b"", b"", fd, bias, True):
@@ -102,7 +103,26 @@ class MappedFile:
         if length < 2:
             return -1
         fd = self._debug_file(bytes(found[: min(length, 64)]).hex())
-        return -1 if fd is None else fd
+        if fd is None:
+            return -1
+        _expect_mapping(fd)
+        return fd
+
+
+def expect_mapped(total: int) -> None:
+    """Let private mappings of files, and nothing else, take that many bytes more than the rest."""
+    global mapped_bytes
+    mapped_bytes = total
+    if other_data_bytes == resource.RLIM_INFINITY:
+        return
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    wanted = other_data_bytes + total
+    soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _expect_mapping(fd: int) -> None:
+    expect_mapped(mapped_bytes + os.fstat(fd).st_size)
 
 
 def _segments(fd: int) -> tuple[tuple[int, int, int], ...]:

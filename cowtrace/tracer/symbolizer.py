@@ -28,12 +28,15 @@ from cowtrace.tracer.process_files import RequestedFiles, in_time
 UNKNOWN = "[unknown]"
 _SECONDS = 3.0  # for one stack
 _PATIENT_SECONDS = 60.0  # for what is not hostile: its start, and the kernel's symbols
-# For all stacks of a round; the rest stays unnamed. A slow or busy machine needs longer: as many
-# times longer as the symbolizer's own start, in which nothing hostile is read.
+# For all stacks of a round; the rest stays unnamed. A slow machine needs longer: this many times
+# the symbolizer's fastest start, in which nothing hostile is read.
 _ROUND_SECONDS = 4.0
 _ROUND_STARTS = 30
 _MOST_BYTES = 56 << 20  # of its memory
+_LEAST_BYTES = 24 << 20  # that it may always take
+_TOGETHER_BYTES = 104 << 20  # of its memory and that of this process, which a storm needs
 _MOST_OPENS = 512  # for one stack
+_LOOK_SECONDS = 0.01  # between two looks at how much memory it takes
 _STRIKES = 8  # of one user's processes, before none of that user's is named
 _FORGIVEN_SECONDS = 600.0
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
@@ -49,6 +52,10 @@ class _Failed(Exception):
     """The symbolizer gave no answer; with the cause."""
 
 
+class _NoRoom(_Failed):
+    """It is ended because this process takes much itself: no reason to give up on the stack."""
+
+
 class Symbolizer:
     """Starts the child process when the first stack is to be named. `close` ends it.
 
@@ -61,6 +68,7 @@ class Symbolizer:
         self._child: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._round = 0
+        self._fastest_start = _PATIENT_SECONDS
         self._round_seconds = _ROUND_SECONDS
         self._left = _ROUND_SECONDS
         self._given_up: set[Identity] = set()
@@ -148,6 +156,10 @@ class Symbolizer:
             try:
                 reply = self._ask(request, dump, seconds, files)
                 return tuple(_frame(each) for each in reply["frames"]), False
+            except _NoRoom as error:
+                self.causes[str(error)] += 1
+                self._end()
+                return None, False
             except _Failed as error:
                 cause = str(error)
             except (OSError, EOFError, KeyError, TypeError, ValueError):
@@ -182,12 +194,11 @@ class Symbolizer:
 
     def _receive(self, from_: socket.socket, deadline: float) -> dict[str, Any]:
         while (left := deadline - time.monotonic()) > 0:
-            from_.settimeout(min(left, 0.05))
+            from_.settimeout(min(left, _LOOK_SECONDS))
             try:
                 return messages.receive(from_)[0]
             except TimeoutError:
-                if self._resident_bytes() > _MOST_BYTES:
-                    raise _Failed(LARGE) from None
+                self._check_size()
         raise _Failed(SLOW)
 
     def _start(self) -> socket.socket:
@@ -206,7 +217,8 @@ class Symbolizer:
             )
         self._socket = ours
         self._receive(ours, began + _PATIENT_SECONDS)  # it is ready
-        seconds = max(_ROUND_SECONDS, _ROUND_STARTS * (time.monotonic() - began))
+        self._fastest_start = min(self._fastest_start, time.monotonic() - began)
+        seconds = max(_ROUND_SECONDS, _ROUND_STARTS * self._fastest_start)
         self._left += seconds - self._round_seconds
         self._round_seconds = seconds
         return ours
@@ -214,10 +226,13 @@ class Symbolizer:
     def _kernel_file(self, _wanted: Sequence[Any]) -> int:
         return os.dup(self._kallsyms)
 
-    def _resident_bytes(self) -> int:
+    def _check_size(self) -> None:
         assert self._child
-        statm = Path("/proc", str(self._child.pid), "statm").read_text()
-        return int(statm.split()[1]) * _PAGE_BYTES
+        taken = _resident_bytes(self._child.pid)
+        if taken > _MOST_BYTES:
+            raise _Failed(LARGE)
+        if taken > _LEAST_BYTES and taken + _resident_bytes(os.getpid()) > _TOGETHER_BYTES:
+            raise _NoRoom(LARGE)
 
     def _user(self, pid: int) -> int | None:
         """Who owns a process, or owned it while it lived."""
@@ -226,6 +241,10 @@ class Symbolizer:
             return self._users.get(pid)
         self._users[pid] = user
         return user
+
+
+def _resident_bytes(pid: int) -> int:
+    return int(Path("/proc", str(pid), "statm").read_text().split()[1]) * _PAGE_BYTES
 
 
 def _frame(reply: Sequence[Any]) -> StackFrame:

@@ -16,7 +16,7 @@ import pytest
 from cowtrace.errors import CowtraceError
 from cowtrace.symbolizer.libdw import libdw
 from cowtrace.tracer import symbolizer as module
-from cowtrace.tracer.symbolizer import DIED, REFUSED, SLOW, UNKNOWN, Symbolizer
+from cowtrace.tracer.symbolizer import DIED, LARGE, REFUSED, SLOW, UNKNOWN, Symbolizer
 
 ME = (os.getpid(), 1)
 # Maps the file of its argument executable; prints where; ends with its standard input.
@@ -123,6 +123,34 @@ def test_when_it_stops_it_is_ended(named: Symbolizer, monkeypatch: pytest.Monkey
     assert symbol(named, address_of("getppid")) == (UNKNOWN, "")
     assert named.causes == {SLOW: 1}
     assert not Path("/proc", str(stopped)).exists()
+
+
+def test_when_the_tracer_needs_the_memory_it_is_ended_and_nobody_is_given_up(
+    named: Symbolizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    symbol(named, 16)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_LEAST_BYTES", 0)
+        patch.setattr(module, "_TOGETHER_BYTES", 0)
+        os.kill(child(named), signal.SIGSTOP)  # its size is looked at while it does not answer
+        assert symbol(named, address_of("getppid")) == (UNKNOWN, "")
+    assert named.causes == {LARGE: 1}
+    assert symbol(named, address_of("getppid")) == ("getppid", "libc.so.6")
+
+
+def test_beside_the_files_that_it_maps_it_takes_little() -> None:
+    code = """
+from cowtrace.symbolizer import mapped_file
+mapped_file.other_data_bytes = 64 << 20
+for files in (0, 1 << 30):
+    mapped_file.expect_mapped(files)
+    try:
+        bytearray(96 << 20)
+    except MemoryError:
+        print("refused")
+"""
+    said = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert said == "refused\n"
 
 
 def test_a_round_has_an_end(named: Symbolizer) -> None:
