@@ -44,6 +44,9 @@ class Command:
     def __init__(self, out: Path, victim: int) -> None:
         self.out, self.victim = out, victim
         self.answered = 0.0
+        self.denied_seconds = 0.0  # in which it could run, and had no CPU
+        self._denied_at_answer = (0.0, 0.0)  # of denied_seconds: when it answered, how much
+        self._waits: dict[int, float] = {}  # by process
         self.peak_mb = 0.0
         self.tree: set[int] = set()  # its process and all descendants, a moment ago
         self._errors = (out / f"{self.name}.stderr").open("wb+")
@@ -72,9 +75,18 @@ class Command:
         self._errors.seek(0)
         return self._errors.read().decode(errors="replace")
 
+    def silent_seconds(self) -> float:
+        """Since its last answer, without the time in which other processes had the CPUs."""
+        return time.monotonic() - self.answered - self.denied_seconds + self._denied_at_answer[1]
+
     def watch(self) -> None:
-        """Note its memory, together with its children's."""
+        """Note its memory and its waiting for a CPU, together with its children's."""
         self.tree = {self.process.pid, *_descendants(self.process.pid)}
+        waits = {pid: _denied_seconds(pid) for pid in self.tree}
+        self.denied_seconds += sum(waits[pid] - self._waits.get(pid, 0.0) for pid in waits)
+        self._waits = waits
+        if self.answered != self._denied_at_answer[0]:
+            self._denied_at_answer = self.answered, self.denied_seconds
         if self.answered:
             self.peak_mb = max(self.peak_mb, sum(map(_proportional_mb, self.tree)))
 
@@ -256,6 +268,13 @@ def _descendants(pid: int) -> set[int]:
             for child in (task / "children").read_text().split():
                 found |= {int(child), *_descendants(int(child))}
     return found
+
+
+def _denied_seconds(pid: int) -> float:
+    """For how long its main thread could run and did not, because others had the CPUs."""
+    with contextlib.suppress(OSError, IndexError):
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    return 0.0
 
 
 def _proportional_mb(pid: int) -> float:

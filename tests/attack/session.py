@@ -24,8 +24,7 @@ from attack.file_events import FileEvents
 from cowtrace import cache
 
 PAGES = 509
-SILENT_SECONDS = 6.0  # without an answer: "at least every few seconds"
-TOGETHER = 2.0  # as long, where several attacks share two CPUs with the commands
+SILENT_SECONDS = 6.0  # without an answer, while it has a CPU: "at least every few seconds"
 SCRAPE_SECONDS = 1.0
 MOST_MB = 120.0
 COMPARED_SECONDS = 15.0  # until each command has answered after the victim's pause
@@ -189,14 +188,14 @@ class Session:
                 continue
             command.watch()
             result.peak_mb[command.name] = command.peak_mb
-            silent = time.monotonic() - command.answered
+            silent = command.silent_seconds()
             if not command.alive():
                 code = command.process.returncode
                 result.problems.append(
                     f"{command.name} ended with {code}: {command.errors()[-300:]!r}"
                 )
                 found.add(command)
-            elif silent > self._silent_seconds * (TOGETHER if " + " in result.attacks else 1):
+            elif silent > self._silent_seconds:
                 result.problems.append(f"{command.name} has not answered for {silent:.1f} s")
                 found.add(command)
             elif command.peak_mb > MOST_MB * 8:
@@ -217,8 +216,12 @@ class Session:
         waiting = [command for command in self._commands if command not in failed]
         found: set[Command] = set()
         differed: dict[Command, int] = {}
+        denied = {command: command.denied_seconds for command in waiting}
         deadline = time.monotonic() + self._compared_seconds
-        while waiting and time.monotonic() < deadline:
+        while waiting:
+            left_out = max(command.denied_seconds - denied[command] for command in waiting)
+            if time.monotonic() > deadline + left_out:
+                break
             bad = self._watch(result, failed | found)
             found |= bad
             for command in [*waiting]:
