@@ -31,7 +31,6 @@ from cowtrace.symbolizer.unwind import Dump, Unwinder
 _MOST_PROCESSES = 64
 _MOST_UNWINDERS = 32
 _MOST_RESIDENT_BYTES = 32 << 20  # then everything is forgotten
-_MOST_HEAP_BYTES = 40 << 20  # beyond what it takes at its start
 _MOST_DATA_BYTES = 1 << 30  # with files, which are mapped
 _MOST_MAPPED_BYTES = _MOST_DATA_BYTES // 2  # of files; then everything is forgotten, too
 _MOST_FILES = 2048
@@ -185,12 +184,14 @@ def serve(tracer: socket.socket) -> None:
             resource.RLIMIT_FSIZE: 0,
         },
     )
-    mapped_file.other_data_bytes = _pages(statm, _DATA) * _PAGE_BYTES + _MOST_HEAP_BYTES
-    mapped_file.expect_mapped(mapped_file.mapped_bytes)
+    # Data that is not resident: from now on the heap grows into what is left of the room.
+    beside = (_pages(statm, _DATA) - _pages(statm, _RESIDENT)) * _PAGE_BYTES
     messages.send(tracer, {"ready": True})
     with suppress(EOFError):
         while True:
             request, payload, _ = messages.receive(tracer)
+            mapped_file.other_data_bytes = beside + request["room"]
+            mapped_file.expect_mapped(mapped_file.mapped_bytes)
             messages.send(tracer, {"frames": symbolizer.answer(request, payload)})
             resident_bytes = _pages(statm, _RESIDENT) * _PAGE_BYTES
             if (

@@ -18,7 +18,6 @@ from cowtrace.tracer.generations import Generations
 from cowtrace.tracer.process_files import in_time, mapped_path
 from cowtrace.tracer.rounds import Round
 
-_NOTHING = abi.DetailSum(0, 0, 0)
 # A traced process can make mappings and stacks without end. Of the sums beyond these, mapping and
 # stack are unknown.
 _MOST_OF_A_PROCESS = 1 << 13
@@ -28,13 +27,23 @@ _MANY = 1 << 12  # then those that do not change can be forgotten, by who has wr
 
 
 @dataclass(slots=True)
+class _Sum:
+    """struct detail_sum since attach."""
+
+    faults: int = 0
+    bytes: int = 0
+    ns: int = 0
+    changed: bool = False  # since what has ended was forgotten
+    row: DetailRow | None = None  # as of the last change; None: it has changed since
+
+
+@dataclass(slots=True)
 class _Account:
     """One process's detail sums since attach."""
 
-    sums: dict[abi.DetailKey, abi.DetailSum] = field(default_factory=dict)
+    sums: dict[abi.DetailKey, _Sum] = field(default_factory=dict)
     mappings: dict[int, tuple[abi.Mapping, model.Mapping]] = field(default_factory=dict)
     stacks: dict[int, Stack | None] = field(default_factory=dict)
-    rows: dict[abi.DetailKey, DetailRow] = field(default_factory=dict)  # as of their last change
 
 
 class DetailLedger:
@@ -57,7 +66,6 @@ class DetailLedger:
         self._generations_alone = generations_alone
         self._accounts: dict[int, _Account] = {}
         self._ended: list[DetailRow] = []
-        self._changed: set[abi.DetailKey] = set()  # since what has ended was forgotten
         self._unused: Set[abi.MappingKey] = set()  # mappings that were only read once
         self._kept = 0  # sums of all processes
         self._path_seconds = _PATH_SECONDS
@@ -80,15 +88,12 @@ class DetailLedger:
             key = key._replace(half=0, generation=key.generation if self._by_fork else 0)
             if key not in account.sums:
                 key = self._bounded(account, key)
-            self._changed.add(key)
-            before = account.sums.get(key, _NOTHING)
-            account.sums[key] = abi.DetailSum(
-                before.faults + abi.signed(counted.faults),
-                before.bytes + counted.bytes,
-                before.ns + counted.ns,
-            )
+            kept = account.sums.setdefault(key, _Sum())
+            kept.faults += abi.signed(counted.faults)
+            kept.bytes += counted.bytes
+            kept.ns += counted.ns
+            kept.changed, kept.row = True, None
             self._refer(account, key, raw)
-            account.rows.pop(key, None)
 
     def close(self, processes: Iterable[int]) -> None:
         """End processes."""
@@ -121,20 +126,22 @@ class DetailLedger:
         self._recount()
         many = self._kept > _MANY
         for account in self._accounts.values() if gone or many else ():
-            for key in list(account.sums):
-                if key.generation in gone or (many and key not in self._changed):
-                    del account.sums[key]
-                    account.rows.pop(key, None)
+            account.sums = {
+                key: kept
+                for key, kept in account.sums.items()
+                if key.generation not in gone and (kept.changed or not many)
+            }
             used = {key.mapping for key in account.sums}
             account.mappings = {at: one for at, one in account.mappings.items() if at in used}
-        self._changed.clear()
+        for account in self._accounts.values():
+            for kept in account.sums.values():
+                kept.changed = False
         self._recount()
 
     def fold_ended(self, most: int) -> None:
         """Keep the largest sums of ended processes; of the others, process and mapping are lost."""
         self._ended, folded = fold_rows(self._ended, most)
         self.folded += folded
-        self._changed.clear()
         self._recount()
 
     def rows(self) -> tuple[DetailRow, ...]:
@@ -173,18 +180,19 @@ class DetailLedger:
             named = as_mapping(key.tgid, key.mapping, found, whole_path=whole_path)
             self._path_seconds -= time.monotonic() - began
             account.mappings[key.mapping] = (found, named)
-            account.rows.clear()
+            for kept in account.sums.values():
+                kept.row = None
         for number, owner in ((key.user_stack, key.tgid), (key.kernel_stack, None)):
             if number and number not in account.stacks:
                 account.stacks[number] = self._stack(number, owner, raw.processes)
 
     def _rows(self, account: _Account) -> Iterable[DetailRow]:
-        for key, sums in account.sums.items():
-            if key not in account.rows and sums != _NOTHING:
-                account.rows[key] = self._row(account, key, sums)
-        return account.rows.values()
+        for key, kept in account.sums.items():
+            if kept.faults or kept.bytes or kept.ns:
+                kept.row = kept.row or self._row(account, key, kept)
+                yield kept.row
 
-    def _row(self, account: _Account, key: abi.DetailKey, sums: abi.DetailSum) -> DetailRow:
+    def _row(self, account: _Account, key: abi.DetailKey, kept: _Sum) -> DetailRow:
         mapping = account.mappings.get(key.mapping)
         return DetailRow(
             pid=key.tgid,
@@ -196,9 +204,9 @@ class DetailLedger:
             user_stack=account.stacks.get(key.user_stack),
             kernel_stack=account.stacks.get(key.kernel_stack),
             latency=key.latency - 1 if key.latency else None,
-            faults=sums.faults,
-            bytes=sums.bytes,
-            ns=sums.ns if key.latency else None,
+            faults=kept.faults,
+            bytes=kept.bytes,
+            ns=kept.ns if key.latency else None,
         )
 
 

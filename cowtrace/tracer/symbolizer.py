@@ -52,10 +52,6 @@ class _Failed(Exception):
     """The symbolizer gave no answer; with the cause."""
 
 
-class _NoRoom(_Failed):
-    """It is ended because this process takes much itself: no reason to give up on the stack."""
-
-
 class Symbolizer:
     """Starts the child process when the first stack is to be named. `close` ends it.
 
@@ -71,6 +67,7 @@ class Symbolizer:
         self._fastest_start = _PATIENT_SECONDS
         self._round_seconds = _ROUND_SECONDS
         self._left = _ROUND_SECONDS
+        self._room = _MOST_BYTES  # that it may take for this stack
         self._given_up: set[Identity] = set()
         self._strikes: Counter[int | None] = Counter()
         self._users: dict[int, int] = {}  # of processes that were seen alive
@@ -151,21 +148,23 @@ class Symbolizer:
         A child that answered others before may have been harmed by one of them: then a new one
         is asked.
         """
+        left = _TOGETHER_BYTES - _resident_bytes(os.getpid())
+        hostile = request["family"] is not None
+        self._room = min(max(left, _LEAST_BYTES), _MOST_BYTES) if hostile else _MOST_BYTES
         for _ in range(2):
             is_new = self._socket is None
             try:
                 reply = self._ask(request, dump, seconds, files)
                 return tuple(_frame(each) for each in reply["frames"]), False
-            except _NoRoom as error:
-                self.causes[str(error)] += 1
-                self._end()
-                return None, False
             except _Failed as error:
                 cause = str(error)
             except (OSError, EOFError, KeyError, TypeError, ValueError):
                 cause = DIED
-            self.causes[cause] += 1
             self._end()
+            if cause in (DIED, LARGE) and self._room < _MOST_BYTES:
+                self.causes[LARGE] += 1
+                return None, False  # with as much memory as at other times it may be named
+            self.causes[cause] += 1
             if is_new or cause != DIED:
                 return None, True
         return None, True
@@ -178,7 +177,7 @@ class Symbolizer:
         files: Callable[[Sequence[Any]], int | None],
     ) -> dict[str, Any]:
         to = self._socket or self._start()
-        messages.send(to, request, dump)
+        messages.send(to, request | {"room": self._room}, dump)
         deadline = time.monotonic() + seconds
         for _ in range(_MOST_OPENS):
             reply = self._receive(to, deadline)
@@ -228,11 +227,8 @@ class Symbolizer:
 
     def _check_size(self) -> None:
         assert self._child
-        taken = _resident_bytes(self._child.pid)
-        if taken > _MOST_BYTES:
+        if _resident_bytes(self._child.pid) > self._room:
             raise _Failed(LARGE)
-        if taken > _LEAST_BYTES and taken + _resident_bytes(os.getpid()) > _TOGETHER_BYTES:
-            raise _NoRoom(LARGE)
 
     def _user(self, pid: int) -> int | None:
         """Who owns a process, or owned it while it lived."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from cowtrace import model
 from cowtrace.kernel.facts import KernelFacts
 from cowtrace.kernel.plan import ProbePlan
+from cowtrace.libc import libc
 from cowtrace.model import Event, Snapshot
 from cowtrace.tracer import abi, process_files
 from cowtrace.tracer.brief import BriefProcesses
@@ -117,6 +118,7 @@ class Tracer:
         if self._samples:
             self._samples.forget_unchanged()
         self._symbols.forget()
+        libc().malloc_trim(0)  # after a storm the heap has whole free pages between others
 
     def fold_ended(self, most: int) -> None:
         """With `attach(fold=True)`, keep at most twice as many ended processes.
