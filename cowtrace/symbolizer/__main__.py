@@ -184,15 +184,19 @@ def serve(tracer: socket.socket) -> None:
             resource.RLIMIT_FSIZE: 0,
         },
     )
+    started = _pages(statm, _RESIDENT) * _PAGE_BYTES
     # Data that is not resident: from now on the heap grows into what is left of the room.
-    beside = (_pages(statm, _DATA) - _pages(statm, _RESIDENT)) * _PAGE_BYTES
+    beside = _pages(statm, _DATA) * _PAGE_BYTES - started
     messages.send(tracer, {"ready": True})
     with suppress(EOFError):
         while True:
             request, payload, _ = messages.receive(tracer)
             mapped_file.other_data_bytes = beside + request["room"]
             mapped_file.expect_mapped(mapped_file.mapped_bytes)
-            messages.send(tracer, {"frames": symbolizer.answer(request, payload)})
+            mapped_file.most_symbol_bytes = request["room"] - started
+            mapped_file.too_large = 0
+            frames = symbolizer.answer(request, payload)
+            messages.send(tracer, {"frames": frames, "large": mapped_file.too_large})
             resident_bytes = _pages(statm, _RESIDENT) * _PAGE_BYTES
             if (
                 resident_bytes > _MOST_RESIDENT_BYTES

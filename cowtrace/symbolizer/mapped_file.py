@@ -15,15 +15,19 @@ from cowtrace.symbolizer.demangle import demangled
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")  # Elf64_Ehdr
 _SEGMENT = struct.Struct("<IIQQQQQQ")  # Elf64_Phdr
+_SECTION = struct.Struct("<IIQQQQIIQQ")  # Elf64_Shdr
 _MAGIC = b"\x7fELF\x02\x01"  # 64 bits, little-endian
 _LOADED = (2, 3)  # ET_EXEC, ET_DYN
 _PT_LOAD = 1
+_OF_SYMBOLS = (2, 3, 11)  # SHT_SYMTAB, SHT_STRTAB, SHT_DYNSYM
 _MOST_NAMES = 1 << 16
 _NAME_CHARACTERS = 1000
 
 # By libdw since the last time that everything was closed: private mappings, which count as data.
 mapped_bytes = 0
 other_data_bytes = resource.RLIM_INFINITY  # that this process may take beside them
+most_symbol_bytes = 1 << 62  # of one file: libdw reads all symbols to find one
+too_large = 0  # functions that have no name for that reason
 
 # Opens the debug file of a build ID, which is in hexadecimal; None: there is none.
 DebugFile = Callable[[str], int | None]
@@ -57,7 +61,10 @@ class MappedFile:
         if offset not in self._names:
             if len(self._names) >= _MOST_NAMES:
                 self._names.clear()
-            self._names[offset] = self._find_name(offset)
+            found = self._find_name(offset)
+            if found is None:
+                return ""
+            self._names[offset] = found
         return self._names[offset]
 
     def report_to(self, dwfl: int, bias: int) -> None:
@@ -77,12 +84,17 @@ class MappedFile:
         if fd >= 0:
             os.close(fd)
 
-    def _find_name(self, offset: int) -> str:
+    def _find_name(self, offset: int) -> str | None:
+        """None: not now, for want of memory."""
+        global too_large
         address = self.virtual_address(offset)
         if address is None:
             return ""
         lib = libdw.libdw()
         if self._dwfl is None:
+            if _symbol_bytes(self._fd) > most_symbol_bytes:
+                too_large += 1
+                return None
             self._dwfl = lib.dwfl_begin(c.byref(self._callbacks))
             lib.dwfl_report_begin(self._dwfl)
             self.report_to(self._dwfl, 0)
@@ -105,6 +117,9 @@ class MappedFile:
         fd = self._debug_file(bytes(found[: min(length, 64)]).hex())
         if fd is None:
             return -1
+        if _symbol_bytes(fd) > most_symbol_bytes:
+            os.close(fd)
+            return -1
         _expect_mapping(fd)
         return fd
 
@@ -123,6 +138,19 @@ def expect_mapped(total: int) -> None:
 
 def _expect_mapping(fd: int) -> None:
     expect_mapped(mapped_bytes + os.fstat(fd).st_size)
+
+
+def _symbol_bytes(fd: int) -> int:
+    """Of its symbol tables and their names, as its section headers say."""
+    head = os.pread(fd, _HEADER.size, 0)
+    if len(head) < _HEADER.size:
+        return 0
+    fields = _HEADER.unpack(head)
+    with suppress(OverflowError):
+        table = os.pread(fd, _SECTION.size * fields[12], fields[6])
+        found = _SECTION.iter_unpack(table[: len(table) // _SECTION.size * _SECTION.size])
+        return min(sum(int(s[5]) for s in found if s[1] in _OF_SYMBOLS), os.fstat(fd).st_size)
+    return 0
 
 
 def _segments(fd: int) -> tuple[tuple[int, int, int], ...]:

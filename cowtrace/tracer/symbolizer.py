@@ -155,6 +155,8 @@ class Symbolizer:
             is_new = self._socket is None
             try:
                 reply = self._ask(request, dump, seconds, files)
+                if reply.get("large"):
+                    self.causes[LARGE] += 1
                 return tuple(_frame(each) for each in reply["frames"]), False
             except _Failed as error:
                 cause = str(error)

@@ -153,6 +153,17 @@ for files in (0, 1 << 30):
     assert said == "refused\n"
 
 
+def test_a_file_with_more_symbols_than_fit_has_no_names_until_there_is_room(
+    named: Symbolizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_TOGETHER_BYTES", 0)
+        patch.setattr(module, "_LEAST_BYTES", 1)
+        assert symbol(named, address_of("getppid"))[0] == UNKNOWN
+    assert named.causes == {LARGE: 1}
+    assert symbol(named, address_of("getppid")) == ("getppid", "libc.so.6")
+
+
 def test_a_round_has_an_end(named: Symbolizer) -> None:
     named._left = 0
     assert symbol(named, address_of("getppid")) == (UNKNOWN, "")
