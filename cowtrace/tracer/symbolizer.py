@@ -32,9 +32,10 @@ _PATIENT_SECONDS = 60.0  # for what is not hostile: its start, and the kernel's 
 # the symbolizer's fastest start, in which nothing hostile is read.
 _ROUND_SECONDS = 4.0
 _ROUND_STARTS = 30
-_MOST_BYTES = 56 << 20  # of its memory
+_MOST_BYTES = 56 << 20  # of its memory, for the kernel's stacks
 _LEAST_BYTES = 24 << 20  # that it may always take
 _TOGETHER_BYTES = 104 << 20  # of its memory and that of this process, which a storm needs
+_OWN_BYTES = 56 << 20  # that this process may need until the stack has its names
 _MOST_OPENS = 512  # for one stack
 _LOOK_SECONDS = 0.01  # between two looks at how much memory it takes
 _STRIKES = 8  # of one user's processes, before none of that user's is named
@@ -148,9 +149,9 @@ class Symbolizer:
         A child that answered others before may have been harmed by one of them: then a new one
         is asked.
         """
-        left = _TOGETHER_BYTES - _resident_bytes(os.getpid())
+        left = _TOGETHER_BYTES - max(_OWN_BYTES, _resident_bytes(os.getpid()))
         hostile = request["family"] is not None
-        self._room = min(max(left, _LEAST_BYTES), _MOST_BYTES) if hostile else _MOST_BYTES
+        self._room = max(left, _LEAST_BYTES) if hostile else _MOST_BYTES
         for _ in range(2):
             is_new = self._socket is None
             try:
@@ -163,7 +164,7 @@ class Symbolizer:
             except (OSError, EOFError, KeyError, TypeError, ValueError):
                 cause = DIED
             self._end()
-            if cause in (DIED, LARGE) and self._room < _MOST_BYTES:
+            if cause in (DIED, LARGE) and self._room < _TOGETHER_BYTES - _OWN_BYTES:
                 self.causes[LARGE] += 1
                 return None, False  # with as much memory as at other times it may be named
             self.causes[cause] += 1

@@ -19,8 +19,12 @@ from typing import Any
 
 from command import COWTRACE, eventually
 
+from cowtrace.libc import libc
+
 REGION_START = 0x2000_0000_0000
 HOSTILE = re.compile(r"PWNED|[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what no output may have
+_NR_KCMP = 312 if os.uname().machine == "x86_64" else 272
+_KCMP_VM = 1  # include/uapi/linux/kcmp.h
 ENDS_SECONDS = 10.0  # after SIGTERM, on a machine that others keep busy as well
 
 
@@ -88,7 +92,9 @@ class Command:
         if self.answered != self._denied_at_answer[0]:
             self._denied_at_answer = self.answered, self.denied_seconds
         if self.answered:
-            self.peak_mb = max(self.peak_mb, sum(map(_proportional_mb, self.tree)))
+            own = self.process.pid
+            others = (pid for pid in self.tree if pid != own and not _has_memory_of(pid, own))
+            self.peak_mb = max(self.peak_mb, sum(map(_proportional_mb, (own, *others))))
 
     def end(self) -> list[str]:
         """End it by SIGTERM; returns what was wrong about that."""
@@ -268,6 +274,11 @@ def _descendants(pid: int) -> set[int]:
             for child in (task / "children").read_text().split():
                 found |= {int(child), *_descendants(int(child))}
     return found
+
+
+def _has_memory_of(child: int, parent: int) -> bool:
+    """Between vfork() and execve(): the memory of both is one, and is not to be counted twice."""
+    return bool(libc().syscall(_NR_KCMP, child, parent, _KCMP_VM, 0, 0) == 0)
 
 
 def _denied_seconds(pid: int) -> float:

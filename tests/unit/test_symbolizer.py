@@ -130,8 +130,7 @@ def test_when_the_tracer_needs_the_memory_it_is_ended_and_nobody_is_given_up(
 ) -> None:
     symbol(named, 16)
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_LEAST_BYTES", 0)
-        patch.setattr(module, "_TOGETHER_BYTES", 0)
+        patch.setattr(module, "_resident_bytes", lambda _: module._TOGETHER_BYTES)
         os.kill(child(named), signal.SIGSTOP)  # its size is looked at while it does not answer
         assert symbol(named, address_of("getppid")) == (UNKNOWN, "")
     assert named.causes == {LARGE: 1}
@@ -157,8 +156,8 @@ def test_a_file_with_more_symbols_than_fit_has_no_names_until_there_is_room(
     named: Symbolizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_TOGETHER_BYTES", 0)
         patch.setattr(module, "_LEAST_BYTES", 1)
+        patch.setattr(module, "_resident_bytes", lambda _: module._TOGETHER_BYTES)
         assert symbol(named, address_of("getppid"))[0] == UNKNOWN
     assert named.causes == {LARGE: 1}
     assert symbol(named, address_of("getppid")) == ("getppid", "libc.so.6")
