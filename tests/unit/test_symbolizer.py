@@ -31,7 +31,10 @@ sys.stdin.read()
 
 
 @pytest.fixture
-def named() -> Iterator[Symbolizer]:
+def named(monkeypatch: pytest.MonkeyPatch) -> Iterator[Symbolizer]:
+    """Has room, however much memory the process of the tests takes."""
+    monkeypatch.setattr(module, "_TOGETHER_BYTES", 2 << 40)
+    monkeypatch.setattr(module, "_OWN_BYTES", 1 << 40)
     try:
         libdw()
     except CowtraceError as error:
