@@ -17,11 +17,12 @@ from typing import Any
 
 from cowtrace import sandbox
 from cowtrace.libc import end_with, libc
-from cowtrace.symbolizer import mapped_file, messages
+from cowtrace.symbolizer import messages
 from cowtrace.symbolizer.demangle import cxx
 from cowtrace.symbolizer.kernel_symbols import KernelSymbols
 from cowtrace.symbolizer.libdw import libdw
 from cowtrace.symbolizer.mapped_file import MappedFile
+from cowtrace.symbolizer.memory_limit import MemoryLimit, set_data_bytes
 from cowtrace.symbolizer.memory_map import VDSO, MemoryMap, read_maps
 from cowtrace.symbolizer.messages import Identity
 from cowtrace.symbolizer.perf_map import PerfMaps
@@ -64,9 +65,10 @@ Frames = list[tuple[str, str, int]]  # function, file, address
 class Symbolizer:
     """Names the frames of stacks. Asks for each file through the socket."""
 
-    def __init__(self, tracer: socket.socket) -> None:
+    def __init__(self, tracer: socket.socket, memory: MemoryLimit) -> None:
         self._tracer = tracer
-        self._files = Files(self._debug_file, _own_vdso())
+        self._memory = memory
+        self._files = Files(self._debug_file, _own_vdso(memory), memory)
         self._processes: OrderedDict[Identity, TracedProcess] = OrderedDict()
         self._unwinders: OrderedDict[Identity, Unwinder] = OrderedDict()
         self._perf_maps = PerfMaps()
@@ -105,7 +107,7 @@ class Symbolizer:
         self._processes.clear()
         self._perf_maps.close()
         self._files.close()
-        mapped_file.expect_mapped(0)
+        self._memory.files_closed()
 
     def _owner(self, family: list[Identity], living: int | None) -> int | None:
         """Whose memory names the frames: the nearest living process, else the nearest known."""
@@ -171,7 +173,8 @@ class Symbolizer:
 
 def serve(tracer: socket.socket) -> None:
     """Answer until the tracer is gone."""
-    symbolizer = Symbolizer(tracer)
+    memory = MemoryLimit(set_data_bytes)
+    symbolizer = Symbolizer(tracer, memory)
     statm = os.open("/proc/self/statm", os.O_RDONLY)
     libdw()
     cxx()
@@ -191,22 +194,17 @@ def serve(tracer: socket.socket) -> None:
     with suppress(EOFError):
         while True:
             request, payload, _ = messages.receive(tracer)
-            mapped_file.other_data_bytes = beside + request["room"]
-            mapped_file.expect_mapped(mapped_file.mapped_bytes)
-            mapped_file.most_symbol_bytes = request["room"] - started
-            mapped_file.too_large = 0
+            room = request["room"]
+            memory.start_request(heap_bytes=beside + room, symbol_bytes=room - started)
             frames = symbolizer.answer(request, payload)
-            messages.send(tracer, {"frames": frames, "large": mapped_file.too_large})
+            messages.send(tracer, {"frames": frames, "large": memory.too_large})
             resident_bytes = _pages(statm, _RESIDENT) * _PAGE_BYTES
-            if (
-                resident_bytes > _MOST_RESIDENT_BYTES
-                or mapped_file.mapped_bytes > _MOST_MAPPED_BYTES
-            ):
+            if resident_bytes > _MOST_RESIDENT_BYTES or memory.mapped_bytes > _MOST_MAPPED_BYTES:
                 symbolizer.forget()
                 libc().malloc_trim(0)
 
 
-def _own_vdso() -> MappedFile | None:
+def _own_vdso(memory: MemoryLimit) -> MappedFile | None:
     """The kernel's code that is mapped into each process. It is in no file: copy it into one."""
     with Path("/proc/self/maps").open("rb") as file:
         mapping = MemoryMap(file.read()).named(VDSO)
@@ -214,7 +212,7 @@ def _own_vdso() -> MappedFile | None:
         return None
     fd = os.memfd_create("vdso")
     os.write(fd, ctypes.string_at(mapping.start, mapping.end - mapping.start))
-    return MappedFile(fd, lambda build_id: None)
+    return MappedFile(fd, lambda build_id: None, memory)
 
 
 def _pages(statm: int, field: int) -> int:
@@ -222,4 +220,9 @@ def _pages(statm: int, field: int) -> int:
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=0))
+    try:
+        serve(socket.socket(fileno=0))
+    except MemoryError:
+        os._exit(messages.EXIT_NO_MEMORY)
+    except Exception:
+        os._exit(os.EX_SOFTWARE)

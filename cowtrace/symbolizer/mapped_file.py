@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes as c
 import os
-import resource
 import stat
 import struct
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from contextlib import suppress
 
 from cowtrace.symbolizer import libdw
 from cowtrace.symbolizer.demangle import demangled
+from cowtrace.symbolizer.memory_limit import MemoryLimit
 
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")  # Elf64_Ehdr
 _SEGMENT = struct.Struct("<IIQQQQQQ")  # Elf64_Phdr
@@ -23,12 +23,6 @@ _OF_SYMBOLS = (2, 3, 11)  # SHT_SYMTAB, SHT_STRTAB, SHT_DYNSYM
 _MOST_NAMES = 1 << 16
 _NAME_CHARACTERS = 1000
 
-# By libdw since the last time that everything was closed: private mappings, which count as data.
-mapped_bytes = 0
-other_data_bytes = resource.RLIM_INFINITY  # that this process may take beside them
-most_symbol_bytes = 1 << 62  # of one file: libdw reads all symbols to find one
-too_large = 0  # functions that have no name for that reason
-
 # Opens the debug file of a build ID, which is in hexadecimal; None: there is none.
 DebugFile = Callable[[str], int | None]
 
@@ -36,10 +30,12 @@ DebugFile = Callable[[str], int | None]
 class MappedFile:
     """An open ELF file. Owns `fd`. Raises ValueError when it is none, OSError when unreadable."""
 
-    def __init__(self, fd: int, debug_file: DebugFile) -> None:
+    def __init__(self, fd: int, debug_file: DebugFile, memory: MemoryLimit) -> None:
         self._fd = fd
         self._debug_file = debug_file
+        self._memory = memory
         self._names: dict[int, str] = {}
+        self._left_out_bytes = 0  # of symbols, for want of room
         self._dwfl: int | None = None
         self._module: int | None = None
         try:
@@ -58,18 +54,21 @@ class MappedFile:
 
     def name(self, offset: int) -> str:
         """The function whose code is at that offset of the file (hostile); empty: unknown."""
+        if self._left_out_bytes and self._memory.has_room(self._left_out_bytes):
+            self._end_libdw()
+            self._names.clear()
         if offset not in self._names:
             if len(self._names) >= _MOST_NAMES:
                 self._names.clear()
-            found = self._find_name(offset)
-            if found is None:
-                return ""
-            self._names[offset] = found
-        return self._names[offset]
+            self._names[offset] = self._find_name(offset)
+        found = self._names[offset]
+        if self._left_out_bytes and not found:
+            self._memory.too_large += 1
+        return found
 
     def report_to(self, dwfl: int, bias: int) -> None:
         """Add the file to libdw's view of a process, which maps it."""
-        _expect_mapping(self._fd)
+        self._memory.map_file(self._fd)
         # libdw closes the descriptor that it is given, unless it refuses the file.
         fd = os.dup(self._fd)
         if not libdw.libdw().dwfl_report_elf(dwfl, b"", b"", fd, bias, True):
@@ -77,24 +76,25 @@ class MappedFile:
 
     def close(self) -> None:
         """Idempotent."""
-        dwfl, self._dwfl, self._module = self._dwfl, None, None
-        if dwfl:
-            libdw.libdw().dwfl_end(dwfl)
+        self._end_libdw()
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
 
-    def _find_name(self, offset: int) -> str | None:
-        """None: not now, for want of memory."""
-        global too_large
+    def _end_libdw(self) -> None:
+        self._left_out_bytes = 0
+        dwfl, self._dwfl, self._module = self._dwfl, None, None
+        if dwfl:
+            libdw.libdw().dwfl_end(dwfl)
+
+    def _find_name(self, offset: int) -> str:
         address = self.virtual_address(offset)
         if address is None:
             return ""
         lib = libdw.libdw()
         if self._dwfl is None:
-            if _symbol_bytes(self._fd) > most_symbol_bytes:
-                too_large += 1
-                return None
+            if not self._fits(self._fd):
+                return ""
             self._dwfl = lib.dwfl_begin(c.byref(self._callbacks))
             lib.dwfl_report_begin(self._dwfl)
             self.report_to(self._dwfl, 0)
@@ -117,27 +117,19 @@ class MappedFile:
         fd = self._debug_file(bytes(found[: min(length, 64)]).hex())
         if fd is None:
             return -1
-        if _symbol_bytes(fd) > most_symbol_bytes:
+        if not self._fits(fd):
             os.close(fd)
             return -1
-        _expect_mapping(fd)
+        self._memory.map_file(fd)
         return fd
 
-
-def expect_mapped(total: int) -> None:
-    """Let private mappings of files, and nothing else, take that many bytes more than the rest."""
-    global mapped_bytes
-    mapped_bytes = total
-    if other_data_bytes == resource.RLIM_INFINITY:
-        return
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    wanted = other_data_bytes + total
-    soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
-
-
-def _expect_mapping(fd: int) -> None:
-    expect_mapped(mapped_bytes + os.fstat(fd).st_size)
+    def _fits(self, fd: int) -> bool:
+        """Whether there is room for the symbols of that file."""
+        found = _symbol_bytes(fd)
+        if self._memory.has_room(found):
+            return True
+        self._left_out_bytes = found
+        return False
 
 
 def _symbol_bytes(fd: int) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 MOST_BYTES = 1 << 17  # of a message; a Unix socket takes about 200 kB
 MOST_FRAMES = 128
+EXIT_NO_MEMORY = 1  # of the symbolizer; libdw exits with it, too
 
 Identity = tuple[int, int]  # of a process: pid, and when it was started
 

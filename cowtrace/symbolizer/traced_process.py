@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from cowtrace.symbolizer.mapped_file import DebugFile, MappedFile
+from cowtrace.symbolizer.memory_limit import MemoryLimit
 from cowtrace.symbolizer.memory_map import VDSO, Mapping, MemoryMap
 
 _MOST_FILES = 256
@@ -18,8 +19,9 @@ Open = Callable[..., int | None]
 class Files:
     """Mapped files by their identity, shared by the processes that map them."""
 
-    def __init__(self, debug_file: DebugFile, vdso: MappedFile | None) -> None:
+    def __init__(self, debug_file: DebugFile, vdso: MappedFile | None, memory: MemoryLimit) -> None:
         self._debug_file = debug_file
+        self._memory = memory
         self.vdso = vdso
         self._files: OrderedDict[tuple[int, ...], MappedFile] = OrderedDict()
 
@@ -33,7 +35,7 @@ class Files:
             os.close(fd)
         else:
             try:
-                self._files[key] = MappedFile(fd, self._debug_file)
+                self._files[key] = MappedFile(fd, self._debug_file, self._memory)
             except (ValueError, OSError):
                 return None
             if len(self._files) > _MOST_FILES:

@@ -29,6 +29,7 @@ from cowtrace.kernel import kallsyms as kernel_symbols
 from cowtrace.kernel.btf import Btf
 from cowtrace.symbolizer import messages
 from cowtrace.symbolizer.mapped_file import MappedFile
+from cowtrace.symbolizer.memory_limit import MemoryLimit
 from cowtrace.symbolizer.memory_map import MemoryMap
 from cowtrace.symbolizer.perf_map import PerfMap
 from cowtrace.tracer.bytecode import Bytecode, with_kfuncs, with_maps
@@ -96,7 +97,7 @@ def elf(data: bytes) -> None:
     """The head of a mapped file; libdw reads the rest, in a process that may end of it."""
     fd = os.open(put(data), os.O_RDONLY)
     with suppress(ValueError, OSError):  # no ELF file
-        found = MappedFile(fd, lambda build_id: None)
+        found = MappedFile(fd, lambda build_id: None, MemoryLimit(lambda limit: None))
         for offset in (0, 0x1000, 1 << 62):
             address = found.virtual_address(offset)
             assert address is None or address >= 0
@@ -117,12 +118,12 @@ def answers(data: bytes) -> None:
     """What a symbolizer that was taken over sends: one message after the other."""
     ours, theirs = messages.pair()
     taken_over = Symbolizer()
-    taken_over._socket = ours
+    taken_over._process._socket = ours
     for message in data.split(b"\n")[:20]:
         with suppress(OSError):  # a full socket
             theirs.send(len(message).to_bytes(4, "little") + message, socket.MSG_DONTWAIT)
     theirs.shutdown(socket.SHUT_WR)
-    with mock.patch.object(taken_over, "_start", side_effect=OSError):
+    with mock.patch.object(taken_over._process, "_start", side_effect=OSError):
         stack = taken_over.user_stack([16, 23], ((os.getpid(), 1),), 0)
     assert all(isinstance(f.symbol, str) and isinstance(f.address, int) for f in stack)
     taken_over.close()

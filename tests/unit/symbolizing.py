@@ -5,12 +5,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from cowtrace.symbolizer.memory_limit import MemoryLimit
 from cowtrace.symbolizer.traced_process import Files, TracedProcess
+
+
+def files() -> Files:
+    """Without debug files and the vDSO; they may take any memory."""
+    memory = MemoryLimit(lambda limit: None)
+    memory.start_request(heap_bytes=1 << 62, symbol_bytes=1 << 62)
+    return Files(lambda build_id: None, None, memory)
 
 
 def traced(pid: int) -> TracedProcess:
     """A living process of this user."""
-    process = TracedProcess(Files(lambda build_id: None, None))
+    process = TracedProcess(files())
     process.update(Path("/proc", str(pid), "maps").read_bytes(), 1)
     return process
 

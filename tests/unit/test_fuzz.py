@@ -23,6 +23,7 @@ from cowtrace import cli, errors, text, tracer
 from cowtrace.cli import cgroups
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.symbolizer.mapped_file import MappedFile
+from cowtrace.symbolizer.memory_limit import MemoryLimit
 from cowtrace.symbolizer.memory_map import MemoryMap
 from cowtrace.symbolizer.perf_map import PerfMap
 
@@ -94,7 +95,9 @@ def test_mappings_of_a_process(content: bytes) -> None:
 @given(st.one_of(st.binary(), st.binary().map(lambda rest: b"\x7fELF\x02\x01" + rest)))
 def test_the_head_of_a_mapped_file(content: bytes) -> None:
     with suppress(ValueError, OSError):
-        file = MappedFile(memory_file(content), lambda build_id: None)
+        file = MappedFile(
+            memory_file(content), lambda build_id: None, MemoryLimit(lambda limit: None)
+        )
         file.virtual_address(0)
         file.close()
 

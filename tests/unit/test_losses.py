@@ -10,7 +10,8 @@ from cowtrace import guide
 from cowtrace.model import DETAIL_LOSSES, OUTSIDE_FAULTS
 from cowtrace.tracer.abi import signed
 from cowtrace.tracer.losses import COUNTERS, LOST, SKIPPED_PROGRAMS, completeness
-from cowtrace.tracer.symbolizer import DIED, LARGE, REFUSED, SLOW
+from cowtrace.tracer.symbolizer import REFUSED
+from cowtrace.tracer.symbolizer_process import DIED, LARGE, SLOW
 
 NAMES = (*COUNTERS, "program busy", "entry skipped")
 NAMING = (DIED, SLOW, LARGE, REFUSED)

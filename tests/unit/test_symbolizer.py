@@ -8,15 +8,19 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
 from cowtrace.errors import CowtraceError
+from cowtrace.symbolizer import messages
 from cowtrace.symbolizer.libdw import libdw
 from cowtrace.tracer import symbolizer as module
-from cowtrace.tracer.symbolizer import DIED, LARGE, REFUSED, SLOW, UNKNOWN, Symbolizer
+from cowtrace.tracer import symbolizer_process
+from cowtrace.tracer.symbolizer import REFUSED, UNKNOWN, Symbolizer
+from cowtrace.tracer.symbolizer_process import DIED, LARGE, SLOW
 
 ME = (os.getpid(), 1)
 # Maps the file of its argument executable; prints where; ends with its standard input.
@@ -58,8 +62,8 @@ def symbol(named: Symbolizer, address: int, process: tuple[int, int] = ME) -> tu
 
 
 def child(named: Symbolizer) -> int:
-    assert named._child
-    return named._child.pid
+    assert named._process._child
+    return named._process._child.pid
 
 
 def test_a_function_of_a_library_has_its_name(named: Symbolizer) -> None:
@@ -83,10 +87,14 @@ def test_the_child_can_do_nothing_else(named: Symbolizer) -> None:
     }  # fmt: skip
 
 
-def dies(named: Symbolizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each child ends at its first request."""
-    code = "import socket; s = socket.socket(fileno=0); s.send(b'\\2\\0\\0\\0{}'); s.recv(1 << 20)"
-    monkeypatch.setattr(module, "command", lambda *_: [sys.executable, "-c", code])
+def dies(named: Symbolizer, monkeypatch: pytest.MonkeyPatch, code: int = 0) -> None:
+    """Each child ends at its first request, with that exit code, or by minus that signal."""
+    end = f"os._exit({code})" if code >= 0 else f"os.kill(os.getpid(), {-code})"
+    program = (
+        "import os, socket; s = socket.socket(fileno=0); s.send(b'\\2\\0\\0\\0{}');"
+        f"s.recv(1 << 20); {end}"
+    )
+    monkeypatch.setattr(symbolizer_process, "command", lambda *_: [sys.executable, "-c", program])
 
 
 def test_a_process_that_ends_it_is_given_up_and_another_is_named(
@@ -128,39 +136,79 @@ def test_when_it_stops_it_is_ended(named: Symbolizer, monkeypatch: pytest.Monkey
     assert not Path("/proc", str(stopped)).exists()
 
 
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager[None]]:
+    """Inside its context, the tracer leaves the child the least."""
+
+    @contextmanager
+    def tracer_is_large() -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "resident_bytes", lambda _: module._TOGETHER_BYTES)
+            yield
+
+    return tracer_is_large
+
+
 def test_when_the_tracer_needs_the_memory_it_is_ended_and_nobody_is_given_up(
-    named: Symbolizer, monkeypatch: pytest.MonkeyPatch
+    named: Symbolizer,
+    monkeypatch: pytest.MonkeyPatch,
+    full: Callable[[], AbstractContextManager[None]],
 ) -> None:
     symbol(named, 16)
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "_resident_bytes", lambda _: module._TOGETHER_BYTES)
+    with full(), monkeypatch.context() as patch:
+        patch.setattr(symbolizer_process, "resident_bytes", lambda _: module._TOGETHER_BYTES)
         os.kill(child(named), signal.SIGSTOP)  # its size is looked at while it does not answer
         assert symbol(named, address_of("getppid")) == (UNKNOWN, "")
     assert named.causes == {LARGE: 1}
     assert symbol(named, address_of("getppid")) == ("getppid", "libc.so.6")
 
 
+@pytest.mark.parametrize(
+    ("code", "cause", "then"),
+    [(messages.EXIT_NO_MEMORY, LARGE, "getppid"), (-signal.SIGSEGV, DIED, UNKNOWN)],
+)
+def test_who_ends_it_while_it_has_little_room_is_given_up_unless_that_was_the_reason(
+    named: Symbolizer,
+    monkeypatch: pytest.MonkeyPatch,
+    full: Callable[[], AbstractContextManager[None]],
+    code: int,
+    cause: str,
+    then: str,
+) -> None:
+    with full(), monkeypatch.context() as patch:
+        dies(named, patch, code)
+        assert symbol(named, address_of("getppid")) == (UNKNOWN, "")
+    assert named.causes == {cause: 1}
+    assert symbol(named, address_of("getppid"))[0] == then
+
+
 def test_beside_the_files_that_it_maps_it_takes_little() -> None:
     code = """
-from cowtrace.symbolizer import mapped_file
-mapped_file.other_data_bytes = 64 << 20
-for files in (0, 1 << 30):
-    mapped_file.expect_mapped(files)
+import os
+from cowtrace.symbolizer.memory_limit import MemoryLimit, set_data_bytes
+memory = MemoryLimit(set_data_bytes)
+memory.start_request(64 << 20, 0)
+for _ in range(2):
     try:
         bytearray(96 << 20)
+        print("granted")
     except MemoryError:
         print("refused")
+    file = os.memfd_create("large")
+    os.truncate(file, 1 << 30)
+    memory.map_file(file)
 """
     said = subprocess.check_output([sys.executable, "-c", code], text=True)
-    assert said == "refused\n"
+    assert said == "refused\ngranted\n"
 
 
 def test_a_file_with_more_symbols_than_fit_has_no_names_until_there_is_room(
-    named: Symbolizer, monkeypatch: pytest.MonkeyPatch
+    named: Symbolizer,
+    monkeypatch: pytest.MonkeyPatch,
+    full: Callable[[], AbstractContextManager[None]],
 ) -> None:
-    with monkeypatch.context() as patch:
+    with full(), monkeypatch.context() as patch:
         patch.setattr(module, "_LEAST_BYTES", 1)
-        patch.setattr(module, "_resident_bytes", lambda _: module._TOGETHER_BYTES)
         assert symbol(named, address_of("getppid"))[0] == UNKNOWN
     assert named.causes == {LARGE: 1}
     assert symbol(named, address_of("getppid")) == ("getppid", "libc.so.6")
@@ -198,7 +246,7 @@ def test_a_child_that_was_taken_over_can_only_lie(
         "import socket; s = socket.socket(fileno=0)\n"
         f"s.send({ready!r})\nwhile s.recv(1 << 20): s.send({answer!r})"
     )
-    monkeypatch.setattr(module, "command", lambda *_: [sys.executable, "-c", code])
+    monkeypatch.setattr(symbolizer_process, "command", lambda *_: [sys.executable, "-c", code])
     monkeypatch.setattr(module, "_SECONDS", 0.5)
     assert symbol(named, address_of("getppid")) == (UNKNOWN, "")
     assert named.causes.total() == 1

@@ -9,13 +9,13 @@ import subprocess
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from symbolizing import open_by_path, traced
+from symbolizing import files, open_by_path, traced
 
 from cowtrace.errors import CowtraceError
 from cowtrace.kernel.arch import ARCHES
 from cowtrace.symbolizer import unwind
 from cowtrace.symbolizer.libdw import libdw
-from cowtrace.symbolizer.traced_process import Files, TracedProcess
+from cowtrace.symbolizer.traced_process import TracedProcess
 from cowtrace.symbolizer.unwind import Dump, Unwinder
 
 SP, IP = 7, 16
@@ -95,7 +95,7 @@ def test_a_stack_that_was_not_kept_still_says_where_it_was(sleeper: int) -> None
 
 
 def test_a_process_that_is_gone_leaves_where_it_was() -> None:
-    unwinder = Unwinder(TracedProcess(Files(lambda build_id: None, None)))
+    unwinder = Unwinder(TracedProcess(files()))
     assert unwinder.addresses(dump(b"\0" * 64, 0x7000, 0x1234), never, open_by_path) == (0x1234,)
     unwinder.close()
 

@@ -1,0 +1,119 @@
+"""The child process that reads files of traced processes: its start, its requests, its end."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cowtrace.child import command
+from cowtrace.symbolizer import messages
+from cowtrace.tracer.process_files import in_time
+
+# Why it gave no answer, as Completeness.detail names it.
+DIED, SLOW, LARGE = "symbolizer ended", "symbolizer too slow", "symbolizer too large"
+_START_SECONDS = 60.0  # nothing hostile is read meanwhile
+_MOST_OPENS = 512  # for one request
+_LOOK_SECONDS = 0.01  # between two looks at how much memory it takes
+_PAGE_BYTES = os.sysconf("SC_PAGESIZE")
+
+# Opens the file that the child asks for; None: it cannot be had.
+OpenFile = Callable[[Sequence[Any]], int | None]
+
+
+class Failed(Exception):
+    """The child gave no answer; with the cause. It was ended."""
+
+
+class SymbolizerProcess:
+    """Started by the first request, and by the first after its end. `end` ends it."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self.fastest_start_seconds: float | None = None  # None: it did not start yet
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and not ended since."""
+        return self._socket is not None
+
+    def ask(
+        self, request: dict[str, Any], payload: bytes, seconds: float, open_file: OpenFile
+    ) -> dict[str, Any]:
+        """Its reply, within that time. Raises Failed.
+
+        request["room"]: how many bytes of memory it may take meanwhile.
+        """
+        try:
+            to = self._socket or self._start(request["room"])
+            messages.send(to, request, payload)
+            deadline = time.monotonic() + seconds
+            for _ in range(_MOST_OPENS):
+                reply = self._receive(to, deadline, request["room"])
+                if "open" not in reply:
+                    return reply
+                fd = in_time(partial(open_file, reply["open"]))
+                try:
+                    messages.send(to, {}, fd=-1 if fd is None else fd)
+                finally:
+                    if fd is not None:
+                        os.close(fd)
+            raise Failed(SLOW)
+        except Failed:
+            self.end()
+            raise
+        except (OSError, EOFError, KeyError, TypeError, ValueError):
+            raise Failed(LARGE if self.end() == messages.EXIT_NO_MEMORY else DIED) from None
+
+    def end(self) -> int | None:
+        """End it, if it runs; its exit code. None: it does not run."""
+        code = None
+        if self._child:
+            self._child.kill()
+            code = self._child.wait()
+            self._child = None
+        if self._socket:
+            self._socket.close()
+            self._socket = None
+        return code
+
+    def _receive(self, from_: socket.socket, deadline: float, room: int) -> dict[str, Any]:
+        while (left := deadline - time.monotonic()) > 0:
+            from_.settimeout(min(left, _LOOK_SECONDS))
+            try:
+                return messages.receive(from_)[0]
+            except TimeoutError:
+                if self._child and resident_bytes(self._child.pid) > room:
+                    raise Failed(LARGE) from None
+        raise Failed(SLOW)
+
+    def _start(self, room: int) -> socket.socket:
+        began = time.monotonic()
+        ours, theirs = messages.pair()
+        # For reading alone: once confined, this process may open nothing for writing.
+        with theirs, Path(os.devnull).open("rb") as null:
+            # A session of its own: Ctrl-C and the signals of a terminal do not reach it.
+            self._child = subprocess.Popen(
+                command("cowtrace.symbolizer", str(os.getpid())),
+                stdin=theirs.fileno(),
+                stdout=null,
+                stderr=null,
+                env={},
+                start_new_session=True,
+            )
+        self._socket = ours
+        self._receive(ours, began + _START_SECONDS, room)  # it is ready
+        seconds = time.monotonic() - began
+        self.fastest_start_seconds = min(self.fastest_start_seconds or seconds, seconds)
+        return ours
+
+
+def resident_bytes(pid: int) -> int:
+    """How much memory a process takes. Raises OSError when it has ended."""
+    return int(Path("/proc", str(pid), "statm").read_text().split()[1]) * _PAGE_BYTES
