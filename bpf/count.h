@@ -52,6 +52,20 @@ INLINE void count_loss(u32 loss)
 }
 
 /*
+ * Set by the loader before any program runs: with KASLR they differ in each boot,
+ * and the programs, which are compiled once for a kernel, do not.
+ */
+BPF_ARRAY(kernel_addresses, u64, KERNEL_VARIABLES);
+
+/* The address of a variable; 0 where it is hidden, or the kernel has none. */
+INLINE u64 address_of(u32 variable)
+{
+	u64 *address = kernel_addresses.lookup(&variable);
+
+	return address ? *address : 0;
+}
+
+/*
  * Note a process that existed before attach, when it is first seen. `task` is one
  * of its threads, 0 for the current one.
  */

@@ -211,4 +211,11 @@ enum counter {
 	COUNTERS,
 };
 
+/* Index of kernel_addresses, an array of u64: variables of the kernel. */
+enum kernel_variable {
+	HUGE_ZERO_PFN,
+	PER_CPU_OFFSET,
+	KERNEL_VARIABLES,
+};
+
 #endif /* COW_H */

@@ -60,13 +60,14 @@ INLINE u64 anonymous_pages(u64 mm)
 	u64 counter = mm + MM_RSS_STAT + MM_ANONPAGES * PERCPU_COUNTER_BYTES;
 	u64 parts = read_kernel_u64(counter, PERCPU_COUNTER_PARTS);
 	u64 pages = read_kernel_u64(counter, PERCPU_COUNTER_COUNT);
-#ifdef PER_CPU_OFFSETS	/* without CONFIG_KALLSYMS_ALL, the parts' address is unknown */
+	u64 offsets = address_of(PER_CPU_OFFSET);
 	int cpu;
 
+	if (!offsets)	/* without CONFIG_KALLSYMS_ALL or CAP_SYSLOG: the parts are not found */
+		return pages;
 	NO_UNROLL
 	for (cpu = 0; cpu < CPUS; cpu++)
-		pages += (s32)read_kernel_u32(parts + read_kernel_u64(PER_CPU_OFFSETS, 8 * cpu), 0);
-#endif
+		pages += (s32)read_kernel_u32(parts + read_kernel_u64(offsets, 8 * cpu), 0);
 	return pages;
 #elif defined(MM_RSS_STAT)
 	return read_kernel_u64(mm, MM_RSS_STAT + 8 * MM_ANONPAGES);

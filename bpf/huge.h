@@ -157,15 +157,14 @@ KRETFUNC_PROBE(hugetlb_wp)
 /* True if a huge entry maps the huge zero page. */
 INLINE int is_huge_zero(u64 pmd)
 {
-#ifdef HUGE_ZERO_PFN	/* address of the kernel's variable */
-	return (pmd & HUGE_FRAME_MASK) >> PAGE_SHIFT == read_kernel_u64(HUGE_ZERO_PFN, 0);
-#else
+	u64 huge_zero_pfn = address_of(HUGE_ZERO_PFN);
+
 	/*
 	 * Without CAP_SYSLOG it is hidden. No other huge page gets a new frame as a whole
 	 * since "thp: change CoW semantics for anon-THP" (5.8).
 	 */
-	return 1;
-#endif
+	return !huge_zero_pfn ||
+	       (pmd & HUGE_FRAME_MASK) >> PAGE_SHIFT == read_kernel_u64(huge_zero_pfn, 0);
 }
 
 #ifdef HUGE_PMD_FENTRY	/* the number of the function's arguments */

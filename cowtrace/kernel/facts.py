@@ -47,7 +47,7 @@ FUNCTIONS = (
     "handle_mm_fault",
 )
 TRAMPOLINES = ("do_huge_pmd_wp_page", "hugetlb_wp", "hugetlb_cow")  # optional in the fentry plan
-VARIABLES = ("huge_zero_pfn", "__per_cpu_offset")
+VARIABLES = ("huge_zero_pfn", "__per_cpu_offset")  # in the order of enum kernel_variable, cow.h
 
 TRACEPOINTS = (
     "page_fault_user",

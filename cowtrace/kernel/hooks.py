@@ -72,8 +72,6 @@ def huge_pages(name: str, facts: KernelFacts) -> Part:
         elif facts.kprobes_refused is None:
             defines["HUGE_PMD"] = 1
             hooks += pair(thp)
-        if "HUGE_PMD" in defines and (address := facts.symbols.get("huge_zero_pfn")):
-            defines["HUGE_ZERO_PFN"] = address
     if hugetlb:
         function, shape = hugetlb
         # bpf/huge.h names the function by its shape.

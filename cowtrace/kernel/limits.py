@@ -56,7 +56,7 @@ def limits(
     if "FORK_COPIES" not in defines:
         spots.append("pages that fork itself copies, because they are pinned, are not seen")
     in_parts = "GENERATIONS" in defines and "PERCPU_COUNTER_BYTES" in defines
-    if in_parts and "PER_CPU_OFFSETS" not in defines:
+    if in_parts and not facts.symbols.get("__per_cpu_offset"):
         # percpu_counter_batch in lib/percpu_counter.c, for each CPU
         off = max(32, 2 * facts.cpus) * facts.cpus * facts.page_bytes
         spots.append(f"memory shareable at fork can be wrong by up to {off >> 10} KiB")

@@ -8,7 +8,7 @@ from typing import Literal
 
 from cowtrace.kernel import hooks
 from cowtrace.kernel.arch import ARCHES
-from cowtrace.kernel.facts import KernelFacts
+from cowtrace.kernel.facts import VARIABLES, KernelFacts
 from cowtrace.kernel.hooks import Hook, Part
 from cowtrace.kernel.limits import SLOTS, limits
 from cowtrace.kernel.members import MAPLE, MAPPING, TASK, VM_FAULT
@@ -52,6 +52,7 @@ class ProbePlan:
     unseen: frozenset[FaultKind]  # kinds it does not distinguish: shown as `-`
     blind_spots: tuple[str, ...]  # limits of its counts: a sentence each
     details: frozenset[Detail] = frozenset()  # those requested that it supports
+    addresses: tuple[int, ...] = ()  # of facts.VARIABLES; 0: unknown
 
     @property
     def misses_faults(self) -> bool:
@@ -125,7 +126,8 @@ def probe_plan(
     for part in parts:
         defines |= part.defines
     attached = tuple(hook for part in parts for hook in part.hooks)
-    return ProbePlan(name, attached, defines, *limits(name, facts, defines), details)
+    addresses = tuple(facts.symbols.get(variable, 0) for variable in VARIABLES)
+    return ProbePlan(name, attached, defines, *limits(name, facts, defines), details, addresses)
 
 
 def _details(name: PlanName, facts: KernelFacts, options: Options) -> frozenset[Detail]:
@@ -190,8 +192,6 @@ def _missing(name: PlanName, facts: KernelFacts) -> list[str]:
 
 def _defines(name: PlanName, facts: KernelFacts) -> dict[str, int]:
     offsets = dict(facts.offsets)
-    if address := facts.symbols.get("__per_cpu_offset"):
-        offsets["PER_CPU_OFFSETS"] = address
     if offsets.keys() >= MAPLE.keys():
         # struct maple_arange_64: parent, pivots, then slots.
         pivots = (offsets["ARANGE_SLOT"] - offsets["RANGE_PIVOT"]) // 8

@@ -91,7 +91,12 @@ class Loaded:
             for spec in bytecode.maps:
                 size = MAP_SIZES.get(spec.name, spec.max_entries)
                 self.maps[spec.name] = programs.create_map(replace(spec, max_entries=size))
-            if "stack_secret" in self.maps:  # before any program runs: see bpf/stack.h
+            # Before any program runs.
+            for index, address in enumerate(plan.addresses):
+                bpf_maps.write_element(
+                    self.maps["kernel_addresses"], index, address.to_bytes(8, "little")
+                )
+            if "stack_secret" in self.maps:  # see bpf/stack.h
                 bpf_maps.write_element(self.maps["stack_secret"], 0, os.urandom(24))
             fds = list(self.maps.values())
             for name, code in bytecode.programs:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from cowtrace.kernel.arch import ARCHES
+from cowtrace.kernel.facts import VARIABLES
 from cowtrace.model import FaultKind, MappingType, Origin, Source
 from cowtrace.shipped import bpf_dir
 from cowtrace.tracer import abi
@@ -67,6 +68,12 @@ def test_counters_are_mirrored() -> None:
     words = [re.sub("^(LOSS|COUNT)_", "", name).lower().replace("_", " ") for name in names]
     assert words == list(COUNTERS)
     assert set(LOST) <= set(COUNTERS)
+
+
+def test_the_kernels_variables_are_in_the_same_order() -> None:
+    *names, last = enumerators("kernel_variable")
+    assert last == "KERNEL_VARIABLES"
+    assert [name.strip("_").upper() for name in VARIABLES] == names
 
 
 @pytest.mark.parametrize(
