@@ -48,7 +48,8 @@ class Refused(CowtraceError):
 
 def load(plan: ProbePlan) -> Loaded:
     """Compile the plan's programs, if no earlier start did, and attach them. Raises Refused."""
-    flags = [f"-D{name}={value}" for name, value in plan.defines.items()]
+    # Sorted: details are a set, whose order differs from process to process.
+    flags = [f"-D{name}={value}" for name, value in sorted(plan.defines.items())]
     sources = [path.read_text() for path in sorted(bpf_dir().rglob("*.[ch]"))]
     key = cache.key(*sources, repr(plan.hooks), _bcc_version(), *flags)
     if loaded := _from_cache(plan, key):

@@ -161,11 +161,13 @@ def test_what_is_compiled_is_kept_for_the_same_source_hooks_options_and_bcc_only
     source.write_text("one")
     loader.load(PLAN)
     loader.load(PLAN)
-    loader.load(ProbePlan("kprobe", PLAN.hooks, {"EVENTS": 1}, frozenset(), ()))
+    loader.load(ProbePlan("kprobe", PLAN.hooks, {"EVENTS": 1, "WANTED": 1}, frozenset(), ()))
+    loader.load(ProbePlan("kprobe", PLAN.hooks, {"WANTED": 1, "EVENTS": 1}, frozenset(), ()))
     loader.load(ProbePlan("kprobe", (), {}, frozenset(), ()))
     source.write_text("other")
     loader.load(PLAN)
     monkeypatch.setattr(loader, "_bcc_version", lambda: "another")
     loader.load(PLAN)
     assert keys[0] == keys[1]
+    assert keys[2] == keys[3]  # the same options in another order
     assert len(set(keys)) == 5
