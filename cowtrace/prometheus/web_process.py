@@ -113,7 +113,7 @@ def _serve(
 ) -> None:
     def received() -> bytes:
         page = _received(channel)
-        return page + generate_latest(_State(web)) if web else page
+        return page + generate_latest(_State(web)) if web else page  # type: ignore[arg-type]
 
     unprotected, page = WebConfig(), received()
 
