@@ -140,4 +140,32 @@ INLINE u64 charge(struct fault_key *key, u32 current, u64 vma, u32 flags)
 	return task;
 }
 
+/* Faults that fail or change nothing: where not all of them are seen, none is counted. */
+#ifdef PTE_CHANGES
+#define is_counted(kind) ((kind) != UNCHANGED && (kind) != FAILED)
+#else
+#define is_counted(kind) 1
+#endif
+
+/*
+ * The kind and source of a page that was replaced. `page`: what do_wp_page() left in
+ * vmf->page, the old page; NULL for the zero page.
+ */
+INLINE void set_replaced(struct fault_key *key, u64 page, u64 vm_flags)
+{
+	if (page || vm_flags & VM_PFNMAP) {
+		key->kind = COPIED;
+		key->source = source_of(page);
+		/*
+		 * When its last holder copies a merged page, the page is freed before
+		 * this reads it. No other page is copied for its only holder.
+		 */
+		if (key->source == SOURCE_UNKNOWN && vm_flags & VM_MERGEABLE)
+			key->source = SOURCE_KSM;
+	} else {
+		key->kind = ZERO_FILLED;
+		key->source = SOURCE_ZERO;
+	}
+}
+
 #endif /* CLASSIFY_H */

@@ -55,12 +55,12 @@ INLINE void count_loss(u32 loss)
  * Set by the loader before any program runs: with KASLR they differ in each boot,
  * and the programs, which are compiled once for a kernel, do not.
  */
-BPF_ARRAY(kernel_addresses, u64, KERNEL_VARIABLES);
+BPF_ARRAY(kernel_addresses, u64, KERNEL_ADDRESSES);
 
-/* The address of a variable; 0 where it is hidden, or the kernel has none. */
-INLINE u64 address_of(u32 variable)
+/* 0 where it is hidden, or the kernel has none. */
+INLINE u64 address_of(u32 which)
 {
-	u64 *address = kernel_addresses.lookup(&variable);
+	u64 *address = kernel_addresses.lookup(&which);
 
 	return address ? *address : 0;
 }

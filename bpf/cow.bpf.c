@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The program that BCC compiles. PLAN_KPROBE, PLAN_FENTRY or PLAN_TRACEPOINT
- * chooses how faults are seen; their counts mean the same.
+ * The program that BCC compiles. Its plan chooses how faults are seen: PLAN_FENTRY by BPF
+ * trampolines, PLAN_KPROBE by kprobes at the same functions, PLAN_TRACEPOINT by tracepoints.
+ * Their counts mean the same.
  */
-#if defined(PLAN_KPROBE)
-#include "kprobe.h"
-#elif defined(PLAN_FENTRY)
-#include "fentry.h"
-#elif defined(PLAN_TRACEPOINT)
+#ifdef PLAN_TRACEPOINT
 #include "tracepoint.h"
+#else
+#ifdef PTE_CHANGES
+#include "pte_change.h"
+#else
+#include "wp_page.h"
+#endif
+#include "finish_fault.h"
 #endif
 
 #include "page_faults.h"

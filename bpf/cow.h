@@ -191,6 +191,7 @@ struct event {
 enum counter {
 	LOSS_RETURN_MISSED,	/* an entry whose return never came */
 	LOSS_ENTRY_MISSED,	/* a return with no entry */
+	LOSS_FAULT_NOT_FOUND,	/* an entry was changed, and no struct vm_fault found: see entry.h */
 	LOSS_SLOT_TAKEN,	/* the pairing slot belonged to another thread */
 	LOSS_SUMS_FULL,		/* no room in fault_sums: a fault not counted */
 	LOSS_PAGE_FAULTS_FULL,	/* no room in page_faults: a page fault not counted */
@@ -211,11 +212,12 @@ enum counter {
 	COUNTERS,
 };
 
-/* Index of kernel_addresses, an array of u64: variables of the kernel. */
-enum kernel_variable {
+/* Index of kernel_addresses, an array of u64: variables of the kernel, and code. */
+enum kernel_address {
 	HUGE_ZERO_PFN,
 	PER_CPU_OFFSET,
-	KERNEL_VARIABLES,
+	COPY_CODE,	/* of wp_page_copy(), or of do_wp_page() with it inlined */
+	KERNEL_ADDRESSES,
 };
 
 #endif /* COW_H */

@@ -51,6 +51,8 @@ INLINE void count_huge(void *ctx, struct inflight *slot, u64 vma, u64 address, u
 	struct fault_key key = { .kind = kind, .source = source };
 	u64 task;
 
+	if (!is_counted(kind))
+		return;
 	key.origin = origin_of(slot->flags);
 	task = charge(&key, current_tgid(), vma, slot->flags);
 	count_fault(ctx, &key, task, vma, address,

@@ -67,8 +67,10 @@ INLINE void thread_ends(u32 tid)
 #endif
 
 #ifdef PLAN_KPROBE
+#ifndef PTE_CHANGES
 	slot = wp_inflight.lookup(&index);
 	expect_no_return(slot, tid);
+#endif
 	slot = finish_inflight.lookup(&index);
 	expect_no_return(slot, tid);
 #endif

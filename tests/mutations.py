@@ -59,21 +59,21 @@ OF_FAULT_ENDS = (
     ),
     Mutation(
         "the zero page is not distinguished from a page with data",
-        "account.h",
-        "if (wp->page || wp->vm_flags & VM_PFNMAP)",
+        "classify.h",
+        "if (page || vm_flags & VM_PFNMAP)",
         "if (1)",
         "zero-page",
     ),
     Mutation(
         "the first write to shared memory counts as a copy",
-        "account.h",
+        "finish_fault.h",
         "key.kind = private ? FILE_COPIED : SHARED;",
         "key.kind = FILE_COPIED;",
         "shared-writes",
     ),
     Mutation(
         "finish_fault() is not counted",
-        "account.h",
+        "finish_fault.h",
         "if (!private && !(vm_flags & VM_SHARED))\n\t\treturn;",
         "return;",
         "private-file-first-write",
@@ -88,7 +88,7 @@ OF_FAULT_ENDS = (
     ),
     Mutation(
         "a copy is one byte",
-        "account.h",
+        "wp_page.h",
         "bytes = PAGE_SIZE;",
         "bytes = 1;",
         "one-byte-per-page",
@@ -123,6 +123,24 @@ OF_PATHS = (
         "huge.h",
         "return (u64)PAGE_SIZE << read_kernel_u32(hstate, HSTATE_ORDER);",
         "return PAGE_SIZE;",
+        "hugetlb-both-write",
+    ),
+)
+
+# Where the page-table entry changes: bpf/pte_change.h.
+OF_PTE_CHANGES = (
+    Mutation(
+        "a re-marked page of a shared mapping is taken for a private one",
+        "pte_change.h",
+        "if (vm_flags & VM_SHARED) {",
+        "if (0) {",
+        "shared-file-writeback",
+    ),
+    Mutation(
+        "a hugetlb page that is re-marked counts twice",
+        "pte_change.h",
+        "if (vm_flags & VM_HUGETLB || !in_region(address))",
+        "if (!in_region(address))",
         "hugetlb-both-write",
     ),
 )
@@ -192,5 +210,6 @@ def check_under(
             mutation.apply(folder)
             patch.setattr(loader, "bpf_dir", lambda: folder)
         group = Group("mutations", tuple(WORKLOADS[name] for name in names))
-        with tracer.attach(plan, region=(REGION_START, REGION_END)) as live:
+        region = (REGION_START, REGION_END)
+        with tracer.attach(plan, region=region, outcomes=mutation not in OF_PTE_CHANGES) as live:
             return list(checks([group], live.snapshot, pages=mutation.pages if mutation else PAGES))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
+from typing import Any
 
+from cowtrace import tracer
 from cowtrace.kernel.plan import PLAN_NAMES, PlanName
 from cowtrace.model import FaultKind, Snapshot
 from cowtrace.workloads.comparison import comparison
@@ -17,6 +20,18 @@ def plans() -> tuple[PlanName, ...]:
     """Every plan that the VM's kernels allow: arm64 has no tracepoints of page faults."""
     x86 = os.uname().machine == "x86_64"
     return tuple(plan for plan in PLAN_NAMES if x86 or plan != "tracepoint")
+
+
+def attached(stack: ExitStack, **options: Any) -> dict[str, tracer.Tracer]:
+    """Every plan; and again at the ends of faults, where it counts at changes of entries."""
+    tracers: dict[str, tracer.Tracer] = {}
+    for plan in plans():
+        tracers[plan] = live = stack.enter_context(tracer.attach(plan, **options))
+        if plan == "kprobe" or "PTE_CHANGES" in live.probe_plan.defines:
+            # The kprobe plan compares copies with calls of wp_page_copy(), if it is not inlined.
+            ends = tracer.attach(plan, outcomes=True, cross_check=plan == "kprobe", **options)
+            tracers[f"{plan}, ends"] = stack.enter_context(ends)
+    return tracers
 
 
 def problems(outcome: Outcome, snapshot: Snapshot, lost_before: int = 0) -> list[str]:

@@ -74,7 +74,12 @@ def run(
         details = LATENCY if latency else frozenset()
         with (
             attach(
-                plan, verbose=verbose, page_faults=verbose, details=details, only=command_filter()
+                plan,
+                verbose=verbose,
+                outcomes=verbose,
+                page_faults=verbose,
+                details=details,
+                only=command_filter(),
             ) as counts,
             held(*launch.HELD) as signals,
             ExitStack() as stack,

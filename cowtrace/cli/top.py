@@ -90,8 +90,8 @@ def top(
     details = LATENCY if latency else frozenset()
     fold = choice.is_everything and not latency  # what is summed up has no side of a fork
     traced = attach(
-        plan, verbose=verbose, page_faults=verbose, details=details, only=choice.in_kernel(),
-        fold=fold,
+        plan, verbose=verbose, outcomes=verbose, page_faults=verbose, details=details,
+        only=choice.in_kernel(), fold=fold,
     )  # fmt: skip
     live.watch(traced, refresh, "processes", output)
 

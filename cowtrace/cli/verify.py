@@ -92,7 +92,7 @@ def _here(
     """Run all checks under one attachment; show each as soon as it is done."""
     region = (REGION_START, REGION_END)
     made: list[Check] = []
-    with attach(plan, verbose=verbose, region=region, fork_copies=True) as live:
+    with attach(plan, verbose=verbose, region=region, fork_copies=True, outcomes=True) as live:
         group = ""
         for check in session.checks(chosen, live.snapshot):
             made.append(check)

@@ -51,7 +51,7 @@ def workload(
     check_pages(chosen, pages)  # before the tracer takes its time
     region = (REGION_START, REGION_END)
     forks = chosen.fork_copies
-    with attach(plan, verbose=verbose, region=region, fork_copies=forks) as live:
+    with attach(plan, verbose=verbose, region=region, fork_copies=forks, outcomes=True) as live:
         outcome = workloads.run(name, pages)
         compared = comparison(outcome, live.snapshot())
     if form == "json":

@@ -45,9 +45,18 @@ FUNCTIONS = (
     "folio_add_new_anon_rmap",
     "page_add_new_anon_rmap",
     "handle_mm_fault",
+    "ptep_clear_flush",
+    "ptep_set_access_flags",
+    "flush_tlb_mm_range",
 )
-TRAMPOLINES = ("do_huge_pmd_wp_page", "hugetlb_wp", "hugetlb_cow")  # optional in the fentry plan
-VARIABLES = ("huge_zero_pfn", "__per_cpu_offset")  # in the order of enum kernel_variable, cow.h
+TRAMPOLINES = (  # optional in the fentry plan
+    "do_huge_pmd_wp_page",
+    "hugetlb_wp",
+    "hugetlb_cow",
+    "ptep_set_access_flags",
+    "flush_tlb_mm_range",
+)
+VARIABLES = ("huge_zero_pfn", "__per_cpu_offset")  # in the order of enum kernel_address, cow.h
 
 TRACEPOINTS = (
     "page_fault_user",

@@ -17,6 +17,13 @@ _HUGETLB_SHAPES = {
 }
 _OF_HUGETLB_COW = 2
 
+_PTE_CHANGES = {"PTE_CHANGES": 1}
+# As bpf/pte_change.h expects them.
+_PTE_CHANGE_ARGUMENTS = {
+    "flush_tlb_mm_range": ("mm", "start", "end"),
+    "ptep_set_access_flags": ("vma", "address", "ptep", "entry"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Hook:
@@ -55,6 +62,26 @@ def wp_page_copy(facts: KernelFacts) -> Part:
     if "wp_page_copy" not in facts.symbols:
         return NOTHING
     return Part((Hook("kprobe", "wp_page_copy", "wp_page_copy_enter"),), {"CROSS_CHECK": 1})
+
+
+def pte_changes(name: str, facts: KernelFacts) -> Part:
+    """Count copies and re-marks where the page-table entry changes, under its lock.
+
+    Not where addresses of functions are hidden: by these, a copy is told from other changes. By
+    trampolines since "bpf: Allow struct argument in trampoline based programs" (6.1).
+    """
+    # arm64 has other functions, of which none was measured.
+    if facts.machine != "x86_64" or not facts.symbols.get("do_wp_page"):
+        return NOTHING
+    if name == "kprobe":
+        functions = ("ptep_clear_flush", "ptep_set_access_flags")
+        hooks = tuple(Hook("kprobe", function, f"{function}_enter") for function in functions)
+        return Part(hooks, _PTE_CHANGES) if facts.symbols.keys() >= set(functions) else NOTHING
+    fit = all(
+        function in facts.trampolines and facts.parameters[function][: len(names)] == names
+        for function, names in _PTE_CHANGE_ARGUMENTS.items()
+    )
+    return Part((), _PTE_CHANGES) if fit else NOTHING
 
 
 def huge_pages(name: str, facts: KernelFacts) -> Part:

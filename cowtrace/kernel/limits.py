@@ -37,6 +37,13 @@ def limits(
             spots.append("a swapped-out page of a private file counts as file-copied on write")
         else:
             unseen.add(FaultKind.FILE_COPIED)
+    if "PTE_CHANGES" in defines:
+        unseen |= {FaultKind.UNCHANGED, FaultKind.FAILED}
+        if name == "fentry":
+            spots.append(
+                "copies of pages without access rights are not seen: writes of another process, or "
+                "KSM's unmerging, into memory that is PROT_NONE"
+            )
     if name != "kprobe" and facts.preemptible:
         spots.append(
             "on a preemptible kernel, faults are lost when a thread is preempted in a program"

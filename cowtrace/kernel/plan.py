@@ -52,7 +52,7 @@ class ProbePlan:
     unseen: frozenset[FaultKind]  # kinds it does not distinguish: shown as `-`
     blind_spots: tuple[str, ...]  # limits of its counts: a sentence each
     details: frozenset[Detail] = frozenset()  # those requested that it supports
-    addresses: tuple[int, ...] = ()  # of facts.VARIABLES; 0: unknown
+    addresses: tuple[int, ...] = ()  # in the order of enum kernel_address, cow.h; 0: unknown
 
     @property
     def misses_faults(self) -> bool:
@@ -71,6 +71,7 @@ class Options:
     region: tuple[int, int] | None = None  # count only faults at addresses in [start, end)
     page_faults: bool = False  # totals of all page faults: a program in each of them
     cross_check: bool = False  # compare each copy with wp_page_copy(), where that exists (kprobe)
+    outcomes: bool = False  # also count faults that failed or changed nothing
     fork_copies: bool = False  # pages that fork itself copies: a probe on every anonymous page
     details: frozenset[Detail] = frozenset()  # count by these, too: bpf/detail.h
     samples: bool = False  # sampled copies with their user stack, for DWARF unwinding
@@ -126,7 +127,9 @@ def probe_plan(
     for part in parts:
         defines |= part.defines
     attached = tuple(hook for part in parts for hook in part.hooks)
-    addresses = tuple(facts.symbols.get(variable, 0) for variable in VARIABLES)
+    known = facts.symbols.get
+    variables = (known(variable, 0) for variable in VARIABLES)
+    addresses = (*variables, known("wp_page_copy") or known("do_wp_page", 0))
     return ProbePlan(name, attached, defines, *limits(name, facts, defines), details, addresses)
 
 
@@ -161,10 +164,24 @@ def _parts(
     if options.fork_copies:
         parts.append(hooks.fork_copies(facts))
     if name == "kprobe":
+        parts.append(Part(hooks.pair("finish_fault"), {}))
+    changes = hooks.NOTHING if _needs_ends(options, details) else hooks.pte_changes(name, facts)
+    if changes is not hooks.NOTHING:
+        parts.append(changes)
+    elif name == "kprobe":
         if options.cross_check:
             parts.append(hooks.wp_page_copy(facts))
-        parts.append(Part((*hooks.pair("do_wp_page"), *hooks.pair("finish_fault")), {}))
+        parts.append(Part(hooks.pair("do_wp_page"), {}))
     return parts
+
+
+def _needs_ends(options: Options, details: frozenset[Detail]) -> bool:
+    """Whether the end of do_wp_page() must be seen, where the new page is mapped.
+
+    Under the lock before it, a page of the user stack may not be readable.
+    """
+    ends = {"stack", "kernel-stack", "latency"} & details
+    return bool(ends or options.outcomes or options.cross_check or options.samples)
 
 
 def _missing(name: PlanName, facts: KernelFacts) -> list[str]:

@@ -7,15 +7,19 @@ from collections.abc import Iterable, Mapping
 
 from rich.text import Text
 
-from cowtrace.model import Place, Snapshot
+from cowtrace.model import FaultKind, Place, Snapshot
 from cowtrace.terminal.columns import EXITED
 from cowtrace.text import UNKNOWN_CGROUP, fit, fit_end, printable
 
 _MOST = 5  # containers
+_OUTCOMES = {FaultKind.UNCHANGED, FaultKind.FAILED}  # only tables of -v have columns for these
 
 
-def trust(snapshot: Snapshot, shown: str, *, exited: bool = False) -> Text:
-    """State the plan, the kernel, the time, `shown`, and what was lost or cannot be seen."""
+def trust(snapshot: Snapshot, shown: str, *, exited: bool = False, outcomes: bool = False) -> Text:
+    """State the plan, the kernel, the time, `shown`, and what was lost or cannot be seen.
+
+    outcomes: the table shows faults that failed or changed nothing, too.
+    """
     seconds = (snapshot.at_ns - snapshot.attached_ns) / 1e9
     text = Text(style="dim")
     text.append(
@@ -35,8 +39,8 @@ def trust(snapshot: Snapshot, shown: str, *, exited: bool = False) -> Text:
         text.append(
             f"; not seen, in system calls: at most {copied:,} copied, {zero_filled:,} zero-filled"
         )
-    if snapshot.unseen:
-        unseen = ", ".join(kind.label for kind in sorted(snapshot.unseen))
+    if missing := snapshot.unseen - (set() if outcomes else _OUTCOMES):
+        unseen = ", ".join(kind.label for kind in sorted(missing))
         text.append(f"; - not seen by this plan: {unseen}")
     if exited:
         text.append(f"; {EXITED} exited")

@@ -51,7 +51,8 @@ def render(frame: Frame, width: int = COLUMNS) -> RenderableType:
     shown = frame.rows[: frame.limit]
     inside = containers((row.pid for row in shown if row.pid is not None), frame.places, width)
     words = f"{len(shown):,} of {frame.processes:,} processes"
-    footer = trust(frame.snapshot, words, exited=any(row.exited for row in shown))
+    exited = any(row.exited for row in shown)
+    footer = trust(frame.snapshot, words, exited=exited, outcomes=frame.verbose)
     return Group(*parts, *inside, footer)
 
 

@@ -25,6 +25,7 @@ def attach(
     region: tuple[int, int] | None = None,
     page_faults: bool = False,
     cross_check: bool = False,
+    outcomes: bool = False,
     fork_copies: bool = False,
     details: frozenset[Detail] = frozenset(),
     samples: bool = False,
@@ -40,6 +41,9 @@ def attach(
         region: count only faults at addresses in [start, end).
         page_faults: also count all page faults of each process: a program in each of them.
         cross_check: compare each copy with wp_page_copy(), where that exists (kprobe plan).
+        outcomes: also count faults that failed or changed nothing: at the end of do_wp_page(),
+            not where the page-table entry changes, which costs less. So do cross_check, samples,
+            and the details of stacks and latency.
         fork_copies: count pages that fork itself copies because they are pinned: a probe on every
             new anonymous page.
         details: by what Snapshot.details sums faults: plan.DETAILS. With `generation` alone, only
@@ -69,6 +73,7 @@ def attach(
         region,
         page_faults,
         cross_check,
+        outcomes,
         fork_copies,
         details,
         samples,

@@ -170,5 +170,9 @@ def _bcc_version() -> str:
 def _counts_alone(program: str) -> bool:
     """Whether a program sees a fault's end by itself."""
     return program.startswith("kretfunc__") or program.endswith(
-        ("page_fault_user", "page_fault_kernel", "mm_page_alloc")
+        (
+            *("page_fault_user", "page_fault_kernel", "mm_page_alloc"),
+            *("flush_tlb_mm_range", "ptep_set_access_flags"),  # bpf/pte_change.h
+            *("ptep_clear_flush_enter", "ptep_set_access_flags_enter"),
+        )
     )

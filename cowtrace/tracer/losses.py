@@ -10,6 +10,7 @@ from cowtrace.model import Completeness
 COUNTERS = (
     "return missed",
     "entry missed",
+    "fault not found",
     "slot taken",
     "sums full",
     "page faults full",
@@ -33,6 +34,7 @@ COUNTERS = (
 LOST = (
     "return missed",
     "entry missed",
+    "fault not found",
     "slot taken",
     "sums full",
     "processes full",

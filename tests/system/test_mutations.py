@@ -10,7 +10,14 @@ import os
 from pathlib import Path
 
 import pytest
-from mutations import OF_FAULT_ENDS, OF_PATHS, OF_TRACEPOINTS, Mutation, check_under
+from mutations import (
+    OF_FAULT_ENDS,
+    OF_PATHS,
+    OF_PTE_CHANGES,
+    OF_TRACEPOINTS,
+    Mutation,
+    check_under,
+)
 
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.plan import PlanName
@@ -21,7 +28,7 @@ ALL = "6.12"
 # Compiling each takes seconds under emulation. What is broken is the same source on every kernel:
 # one kernel gets all of them, the others what depends on the kernel's own structs.
 OF_ENDS = (
-    (*OF_FAULT_ENDS, *OF_PATHS)
+    (*OF_FAULT_ENDS, *OF_PATHS, *OF_PTE_CHANGES)
     if os.environ.get("COWTRACE_KERNEL") == ALL
     else (*OF_FAULT_ENDS[:1], *OF_PATHS[:1])
 )

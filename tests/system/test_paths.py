@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from workload_checks import PRIME_PAGES, path_problems, plans, unaccounted
+from workload_checks import PRIME_PAGES, attached, path_problems, unaccounted
 
 from cowtrace import tracer
 from cowtrace.kernel.preemption import preemptible
@@ -31,17 +31,16 @@ if os.uname().machine == "aarch64":
     CANNOT.add("soft-dirty")  # x86-64 and a few others have CONFIG_MEM_SOFT_DIRTY
 if "PREEMPT_RT" in os.uname().version:  # CONFIG_TRANSPARENT_HUGEPAGE depends on !PREEMPT_RT
     CANNOT |= {"huge-zero-page", *(name for name in paths.NAMES if name.startswith("thp-"))}
+# Copies without a flush of the TLB, at which the fentry plan counts: one of its blind spots.
+NO_ACCESS = {"remote-prot-none", "ksm-unmerge-prot-none"}
 
 
 @pytest.fixture(scope="module")
 def tracers() -> Iterator[Tracers]:
-    """By plan. Attached once, since that takes seconds under emulation."""
+    """By name. Attached once, since that takes seconds under emulation."""
     region = (REGION_START, REGION_END)
     with ExitStack() as stack:
-        yield {
-            plan: stack.enter_context(tracer.attach(plan, region=region, fork_copies=True))
-            for plan in plans()
-        }
+        yield attached(stack, region=region, fork_copies=True)
 
 
 @pytest.mark.parametrize("pages", [PRIME_PAGES, TWO_HUGE_PAGES])
@@ -57,8 +56,10 @@ def test_traced_counts_match_expectations_and_every_oracle(
             pytest.fail(str(reason))
         return
     snapshots = {plan: live.snapshot() for plan, live in tracers.items()}
+    if name in NO_ACCESS and "PTE_CHANGES" in tracers["fentry"].probe_plan.defines:
+        del snapshots["fentry"]
     if preemptible():  # these two may lose faults there, and must report how many
-        for plan in snapshots.keys() - {"kprobe"}:
+        for plan in {plan for plan in snapshots if not plan.startswith("kprobe")}:
             assert unaccounted(outcome, snapshots.pop(plan)) == []
     wrong = {plan: path_problems(outcome, seen, lost[plan]) for plan, seen in snapshots.items()}
     assert wrong == {plan: [] for plan in snapshots}

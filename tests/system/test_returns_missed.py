@@ -32,7 +32,7 @@ def test_no_slot_waits_for_the_return_of_a_thread_that_has_ended(
     monkeypatch.setattr(kprobes, "_MAXACTIVE", 1)
     only = Filter(pids=(os.getpid(),), follow=True)
     written = ctypes.c_uint64()
-    with tracer.attach("kprobe", only=only) as live, scratch_region(1) as page:
+    with tracer.attach("kprobe", outcomes=True, only=only) as live, scratch_region(1) as page:
         uffd = calls.userfaultfd_wp(page.start, PAGE)
         calls.write_protect(uffd, page.start, PAGE, on=True)
         sleeper = threading.Thread(target=page.fill, args=(2,))

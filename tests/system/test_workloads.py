@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from workload_checks import MANY_PAGES, PRIME_PAGES, plans, problems, unaccounted
+from workload_checks import MANY_PAGES, PRIME_PAGES, attached, problems, unaccounted
 
 from cowtrace import tracer
 from cowtrace.kernel.kallsyms import read_kallsyms
@@ -31,13 +31,10 @@ ATTEMPTS = 3
 
 @pytest.fixture(scope="module")
 def tracers() -> Iterator[Tracers]:
-    """By plan. Attached once, since that takes seconds under emulation; PIDs keep runs apart."""
+    """By name. Attached once, since that takes seconds under emulation; PIDs keep runs apart."""
     region = (REGION_START, REGION_END)
     with ExitStack() as stack:
-        yield {
-            plan: stack.enter_context(tracer.attach(plan, region=region, cross_check=True))
-            for plan in plans()
-        }
+        yield attached(stack, region=region)
 
 
 @pytest.mark.vm
@@ -47,7 +44,7 @@ def test_every_plan_counts_what_pagemap_says(tracers: Tracers, name: str, pages:
     outcome = run_forked(name, pages)
     snapshots = {plan: live.snapshot() for plan, live in tracers.items()}
     if preemptible():  # these two may lose faults there, and must report how many
-        for plan in snapshots.keys() - {"kprobe"}:
+        for plan in {plan for plan in snapshots if not plan.startswith("kprobe")}:
             assert unaccounted(outcome, snapshots.pop(plan)) == []
     wrong = {plan: problems(outcome, snapshot) for plan, snapshot in snapshots.items()}
     assert wrong == {plan: [] for plan in snapshots}
@@ -59,7 +56,7 @@ def test_every_plan_counts_what_pagemap_says(tracers: Tracers, name: str, pages:
 def test_wp_page_copy_agrees_fault_for_fault(tracers: Tracers) -> None:
     """Each copy by frame number passed through it, no re-mark did: where it was not inlined."""
     outcome = run_forked("fork-both-write", MANY_PAGES)
-    done = tracers["kprobe"].snapshot().completeness
+    done = tracers["kprobe, ends"].snapshot().completeness
     assert dict(done.detail).get("check failed", 0) == 0
     if "wp_page_copy" in read_kallsyms(("wp_page_copy",)):
         # A copy and a re-mark a page in this run, beside those of the runs before.

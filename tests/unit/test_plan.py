@@ -12,6 +12,7 @@ from cowtrace.kernel.facts import (
     ENUMERATORS,
     FUNCTIONS,
     TRACEPOINTS,
+    TRAMPOLINES,
     VARIABLES,
     KernelFacts,
     _offsets,
@@ -85,10 +86,69 @@ def test_a_complete_kernel_has_every_plan(name: PlanName) -> None:
 
 
 def test_kprobe_attaches_the_return_before_the_entry() -> None:
-    assert plan("kprobe").hooks[-4:-2] == (
+    assert plan("kprobe", COMPLETE, Options(outcomes=True)).hooks[-2:] == (
         Hook("kretprobe", "do_wp_page", "do_wp_page_return"),
         Hook("kprobe", "do_wp_page", "do_wp_page_enter"),
     )
+
+
+WITH_TRAMPOLINES = replace(
+    COMPLETE,
+    trampolines=frozenset(TRAMPOLINES),
+    parameters={
+        **COMPLETE.parameters,
+        "flush_tlb_mm_range": ("mm", "start", "end", "stride_shift", "freed_tables"),
+        "ptep_set_access_flags": ("vma", "address", "ptep", "entry", "dirty"),
+    },
+)
+
+
+@pytest.mark.parametrize("name", ["fentry", "kprobe"])
+@pytest.mark.parametrize(
+    ("options", "at_change"),
+    [
+        (NO_OPTIONS, True),
+        (Options(details=frozenset({"generation", "mapping"}), events=True), True),
+        (Options(details=frozenset({"stack"})), False),
+        (Options(details=frozenset({"latency"})), False),
+        (Options(samples=True), False),
+        (Options(outcomes=True), False),
+        (Options(cross_check=True), False),
+    ],
+)
+def test_faults_are_counted_where_the_entry_changes_unless_their_end_is_needed(
+    name: PlanName, options: Options, at_change: bool
+) -> None:
+    found = plan(name, WITH_TRAMPOLINES, options)
+    assert ("PTE_CHANGES" in found.defines) == at_change
+    assert found.unseen == ({FaultKind.UNCHANGED, FaultKind.FAILED} if at_change else set())
+    blind = any("PROT_NONE" in spot for spot in found.blind_spots)
+    assert blind == (at_change and name == "fentry")
+    if name == "kprobe":
+        functions = {hook.target for hook in found.hooks}
+        assert ("ptep_clear_flush" in functions) == at_change
+        assert ("do_wp_page" in functions) != at_change
+
+
+@pytest.mark.parametrize("name", ["fentry", "kprobe"])
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        {"symbols": {**COMPLETE.symbols, "do_wp_page": 0}},  # addresses are hidden
+        {"machine": "aarch64"},
+        {"symbols": without("ptep_clear_flush").symbols, "trampolines": frozenset()},
+        {
+            "symbols": without("ptep_set_access_flags").symbols,
+            "parameters": dict.fromkeys(FUNCTIONS, ("vmf",)),
+        },
+    ],
+)
+def test_elsewhere_faults_are_counted_at_their_end(
+    name: PlanName, lacking: dict[str, object]
+) -> None:
+    found = plan(name, replace(WITH_TRAMPOLINES, **lacking))  # type: ignore[arg-type]
+    assert "PTE_CHANGES" not in found.defines
+    assert found.unseen == set()
 
 
 def test_wp_page_copy_is_checked_only_on_request_and_where_it_exists() -> None:
@@ -135,7 +195,7 @@ def test_arm64_has_no_totals_of_page_faults_and_no_tracepoint_plan(name: PlanNam
 
 def test_the_tracepoint_plan_states_what_it_cannot_see() -> None:
     assert plan("tracepoint").unseen == {FaultKind.SHARED, FaultKind.UNCHANGED}
-    assert plan("kprobe").unseen == frozenset()
+    assert plan("kprobe").unseen == {FaultKind.UNCHANGED, FaultKind.FAILED}
     assert not any("thread ids" in spot for spot in plan("tracepoint").blind_spots)
     big = replace(COMPLETE, pid_max=1 << 22)
     assert any("thread ids" in spot for spot in plan("tracepoint", big).blind_spots)

@@ -80,7 +80,7 @@ def test_what_the_plan_cannot_see_is_no_number() -> None:
      23 redis                 23      23       0       0       - 92.0KiB 92.0KiB
        total                  23      23       0       0       - 92.0KiB 92.0KiB
 plan tracepoint, kernel 6.12.43+deb13-cloud-amd64, 1.0 s: 1 of 1 processes
-unclassified 0, lost 0; - not seen by this plan: shared, unchanged
+unclassified 0, lost 0; - not seen by this plan: shared
 """
     )
 

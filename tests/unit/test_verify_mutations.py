@@ -6,12 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from mutations import OF_FAULT_ENDS, OF_PATHS, OF_TRACEPOINTS, Mutation
+from mutations import OF_FAULT_ENDS, OF_PATHS, OF_PTE_CHANGES, OF_TRACEPOINTS, Mutation
 
 from cowtrace.shipped import bpf_dir
 from cowtrace.workloads.workload import WORKLOADS
 
-ALL = (*OF_FAULT_ENDS, *OF_PATHS, *OF_TRACEPOINTS)
+ALL = (*OF_FAULT_ENDS, *OF_PATHS, *OF_PTE_CHANGES, *OF_TRACEPOINTS)
 
 
 @pytest.mark.parametrize("mutation", ALL, ids=lambda mutation: f"{mutation.file} {mutation.name}")

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Count a fault where the kernel changes the page-table entry, while it holds the
+ * page table's lock: a copy where the old entry is cleared, which only the thread
+ * does whose copy is mapped; a re-mark in ptep_set_access_flags(). Exact when
+ * threads race for a page, and no thread is preempted there.
+ *
+ * struct vm_fault lies further up the stack, in the frame of __handle_mm_fault(). Its
+ * distance depends on the kernel's build and on what else is attached. Where it was
+ * last is tried first; each time, it must hold this address and this mm. An entry is
+ * also cleared by others: a copy is one only below wp_page_copy().
+ */
+#ifndef PTE_CHANGE_H
+#define PTE_CHANGE_H
+
+#include "classify.h"
+#include "detail.h"
+
+#define MOST_WORDS 96	/* of the stack, that are searched for struct vm_fault */
+#define RETURN_WORDS 16	/* likewise for the return into wp_page_copy() */
+/* No less than that function has; no other within so many bytes clears an entry. */
+#define COPY_CODE_BYTES 4096
+
+enum change {
+	REPLACED,	/* by a copy */
+	RE_MARKED,
+	CHANGES,
+};
+
+struct place {
+	u64 caller;	/* bytes up the stack, of the return address */
+	u64 fault;	/* likewise, of struct vm_fault */
+};
+
+/* Where each was last; all CPUs write the same. */
+BPF_ARRAY(places, struct place, CHANGES);
+
+#define is_copy_code(address, start) ((address) - (start) < COPY_CODE_BYTES)
+
+/* A pointer as a number, which the verifier lets us add to: twice negated. */
+INLINE u64 number(u64 pointer)
+{
+	asm volatile("%0 = -%0\n\t%0 = -%0" : "+r"(pointer));
+	return pointer;
+}
+
+/*
+ * Whether struct vm_fault of this fault lies there. Other words of the stack hold the
+ * same address and vma, such as saved arguments: so its entry must be the one that
+ * changes, too. `pte` is a pointer to that; 0: unknown, but the entry is cleared.
+ */
+INLINE int is_fault_of(u64 vmf, u64 mm, u64 address, u64 pte)
+{
+	u64 at;
+
+	if (read_kernel_u64(vmf, VMF_ADDRESS) != address)
+		return 0;
+	if (read_kernel_u64(read_kernel_u64(vmf, VMF_VMA), VMA_MM) != mm)
+		return 0;
+	at = read_kernel_u64(vmf, VMF_PTE);
+	if (pte)
+		return at == pte;
+	return at >> 63 && !(at & 7) && !read_kernel_u64(at, 0) &&
+	       present_pte(read_kernel_u64(vmf, VMF_ORIG_PTE)) & PTE_PRESENT &&
+	       read_kernel_u32(vmf, VMF_FLAGS) & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE);
+}
+
+/* The first word of the stack from there on that holds struct vm_fault of this fault; 0: none. */
+INLINE u64 search_fault(u64 stack, u64 mm, u64 address, u64 pte)
+{
+	u64 vmf;
+	int i;
+
+	NO_UNROLL
+	for (i = 0; i < MOST_WORDS; i++) {
+		vmf = stack + 8 * i;
+		if (is_fault_of(vmf, mm, address, pte))
+			return vmf;
+	}
+	count_loss(LOSS_FAULT_NOT_FOUND);
+	return 0;
+}
+
+/* struct vm_fault of the copy that clears this entry; 0: it is no copy. */
+INLINE u64 find_copy(u64 stack, u64 mm, u64 address, u64 pte)
+{
+	u32 index = REPLACED;
+	struct place *place = places.lookup(&index);
+	u64 code = address_of(COPY_CODE), vmf, caller;
+	int i;
+
+	if (!place)
+		return 0;
+	if (is_copy_code(read_kernel_u64(stack, place->caller), code)) {
+		vmf = stack + place->fault;
+		if (is_fault_of(vmf, mm, address, pte))
+			return vmf;
+	}
+	NO_UNROLL
+	for (i = 0; i < RETURN_WORDS; i++) {
+		caller = stack + 8 * i;
+		if (!is_copy_code(read_kernel_u64(caller, 0), code))
+			continue;
+		vmf = search_fault(caller, mm, address, pte);
+		if (vmf) {
+			place->caller = caller - stack;
+			place->fault = vmf - stack;
+		}
+		return vmf;
+	}
+	return 0;
+}
+
+/* struct vm_fault of the write that changes this entry; 0: not found. */
+INLINE u64 find_re_mark(u64 stack, u64 mm, u64 address, u64 pte)
+{
+	u32 index = RE_MARKED;
+	struct place *place = places.lookup(&index);
+	u64 vmf;
+
+	if (!place)
+		return 0;
+	vmf = stack + place->fault;
+	if (is_fault_of(vmf, mm, address, pte))
+		return vmf;
+	vmf = search_fault(stack, mm, address, pte);
+	if (vmf)
+		place->fault = vmf - stack;
+	return vmf;
+}
+
+/* The entry at this address is cleared, to map another page there. `pte` as above. */
+INLINE void entry_replaced(void *ctx, u64 stack, u64 mm, u64 address, u64 pte)
+{
+	struct fault_key key = {};
+	u64 vmf, vma, vm_flags, task;
+	u32 flags;
+
+	if (!in_region(address))
+		return;
+	vmf = find_copy(stack, mm, address, pte);
+	if (!vmf)
+		return;
+	vma = read_kernel_u64(vmf, VMF_VMA);
+	vm_flags = read_kernel_u64(vma, VMA_FLAGS);
+	flags = read_kernel_u32(vmf, VMF_FLAGS);
+	key.origin = origin_of(flags);
+	task = charge(&key, current_tgid(), vma, flags);
+	set_replaced(&key, read_kernel_u64(vmf, VMF_PAGE), vm_flags);
+	count_fault(ctx, &key, task, vma, address, PAGE_SIZE);
+}
+
+/* The entry at this address, to which `pte` points, becomes `after`. */
+INLINE void entry_changed(void *ctx, u64 stack, u64 vma, u64 address, u64 pte, u64 after)
+{
+	struct fault_key key = { .kind = REUSED, .source = SOURCE_ANON };
+	u64 before = present_pte(read_kernel_u64(pte, 0)), vmf, vm_flags, task;
+	u32 flags;
+
+	after = present_pte(after);
+	if (!(after & PTE_WRITABLE) || (before & (PTE_PRESENT | PTE_WRITABLE)) != PTE_PRESENT)
+		return;		/* it was writable, or does not become so: accessed or dirty */
+	vm_flags = read_kernel_u64(vma, VMA_FLAGS);
+	if (vm_flags & VM_HUGETLB || !in_region(address))
+		return;		/* hugetlb: counted by huge.h */
+	vmf = find_re_mark(stack, read_kernel_u64(vma, VMA_MM), address, pte);
+	if (!vmf)
+		return;
+	if (vm_flags & VM_SHARED) {
+		key.kind = SHARED;
+		key.source = SOURCE_FILE;
+	}
+	flags = read_kernel_u32(vmf, VMF_FLAGS);
+	key.origin = origin_of(flags);
+	task = charge(&key, current_tgid(), vma, flags);
+	count_fault(ctx, &key, task, vma, address, 0);
+}
+
+#ifdef PLAN_FENTRY
+/* flush_tlb_mm_range(mm, start, end, ...) of x86-64, below ptep_clear_flush() */
+KFUNC_PROBE(flush_tlb_mm_range)
+{
+	u64 mm = ctx[0], start = ctx[1], end = ctx[2];
+
+	if (end - start == PAGE_SIZE)
+		entry_replaced(ctx, number((u64)ctx), mm, start, 0);
+	return 0;
+}
+
+/* ptep_set_access_flags(vma, address, ptep, entry, dirty) */
+KFUNC_PROBE(ptep_set_access_flags)
+{
+	entry_changed(ctx, number((u64)ctx), ctx[0], ctx[1], ctx[2], ctx[3]);
+	return 0;
+}
+
+#else	/* kprobes */
+
+/* ptep_clear_flush(vma, address, ptep) */
+int ptep_clear_flush_enter(struct pt_regs *ctx)
+{
+	u64 mm = read_kernel_u64(PT_REGS_PARM1(ctx), VMA_MM);
+
+	entry_replaced(ctx, PT_REGS_SP(ctx), mm, PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx));
+	return 0;
+}
+
+int ptep_set_access_flags_enter(struct pt_regs *ctx)
+{
+	entry_changed(ctx, PT_REGS_SP(ctx), PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx),
+		      PT_REGS_PARM3(ctx), PT_REGS_PARM4(ctx));
+	return 0;
+}
+
+#endif
+#endif /* PTE_CHANGE_H */
