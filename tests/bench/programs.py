@@ -1,4 +1,4 @@
-"""The small C programs of this folder, compiled where they are needed."""
+"""Small C programs, of this folder and others, compiled where they are needed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from bench.variants import Missing
 
 
 @contextmanager
-def compiled(name: str) -> Iterator[str]:
+def compiled(name: str, folder: Path = Path(__file__).parent) -> Iterator[str]:
     """The path of the program until the block ends. Raises Missing."""
     compiler = shutil.which("cc")
     if not compiler:
         raise Missing(f"no C compiler: apt install gcc libc6-dev ({name}.c is compiled)")
-    source = Path(__file__).with_name(f"{name}.c")
+    source = folder / f"{name}.c"
     with tempfile.TemporaryDirectory() as scratch:
         program = Path(scratch, name)
         # The smaller a process, the more of them fit, and the fewer faults of its own. The test
