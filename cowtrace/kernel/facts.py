@@ -56,6 +56,7 @@ TRAMPOLINES = (  # optional in the fentry plan
     "ptep_set_access_flags",
     "flush_tlb_mm_range",
 )
+COPY_VARIANTS = "wp_page_copy.*"  # where the compiler made some
 VARIABLES = ("huge_zero_pfn", "__per_cpu_offset")  # in the order of enum kernel_address, cow.h
 
 TRACEPOINTS = (
@@ -80,7 +81,7 @@ class KernelFacts:
     offsets: Mapping[str, int]  # macro -> bytes, without members that this kernel lacks
     constants: Mapping[str, int]  # macro -> value
     parameters: Mapping[str, tuple[str, ...]]  # function -> names, if BTF has it
-    symbols: Mapping[str, int]  # FUNCTIONS and VARIABLES in /proc/kallsyms: address
+    symbols: Mapping[str, int]  # FUNCTIONS, VARIABLES, COPY_VARIANTS in /proc/kallsyms: address
     tracepoints: frozenset[str]  # those of TRACEPOINTS that are compiled in
     kprobes_refused: str | None  # why kprobes cannot be opened; None if they can
     fexit_refused: str | None  # why BPF trampolines do not work; None if they do
@@ -103,7 +104,7 @@ def kernel_facts() -> KernelFacts:
         offsets=_offsets(btf),
         constants=_constants(btf),
         parameters={f: p for f in FUNCTIONS if (p := btf.parameters(f)) is not None},
-        symbols=symbols((*FUNCTIONS, *VARIABLES)),
+        symbols=symbols((*FUNCTIONS, *VARIABLES, COPY_VARIANTS)),
         tracepoints=frozenset(t for t in TRACEPOINTS if btf.has_tracepoint(t)),
         kprobes_refused=kprobes_refused(),
         fexit_refused=refused,

@@ -8,7 +8,7 @@ from typing import Literal
 
 from cowtrace.kernel import hooks
 from cowtrace.kernel.arch import ARCHES
-from cowtrace.kernel.facts import VARIABLES, KernelFacts
+from cowtrace.kernel.facts import COPY_VARIANTS, VARIABLES, KernelFacts
 from cowtrace.kernel.hooks import Hook, Part
 from cowtrace.kernel.limits import SLOTS, limits
 from cowtrace.kernel.members import MAPLE, MAPPING, TASK, VM_FAULT
@@ -128,8 +128,8 @@ def probe_plan(
         defines |= part.defines
     attached = tuple(hook for part in parts for hook in part.hooks)
     known = facts.symbols.get
-    variables = (known(variable, 0) for variable in VARIABLES)
-    addresses = (*variables, known("wp_page_copy") or known("do_wp_page", 0))
+    copies = known("wp_page_copy") or known(COPY_VARIANTS) or known("do_wp_page", 0)
+    addresses = (*(known(variable, 0) for variable in VARIABLES), copies)
     return ProbePlan(name, attached, defines, *limits(name, facts, defines), details, addresses)
 
 

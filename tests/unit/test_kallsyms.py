@@ -31,6 +31,13 @@ def test_only_plain_names_count(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(("name", "address"), [("wp_page_copy.*", 0xFFFFFFFF81000200),
+                                              ("do_wp_page.*", None)])  # fmt: skip
+def test_a_variant_that_the_compiler_made(name: str, address: int | None, tmp_path: Path) -> None:
+    (tmp_path / "kallsyms").write_bytes(TEXT)
+    assert kallsyms.read_kallsyms((name,), tmp_path / "kallsyms").get(name) == address
+
+
 @pytest.mark.parametrize(("text", "looked_up"), [(TEXT, 1), (HIDDEN, 2)])
 def test_looked_up_once_unless_hidden(
     text: bytes, looked_up: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

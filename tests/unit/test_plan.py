@@ -130,6 +130,16 @@ def test_faults_are_counted_where_the_entry_changes_unless_their_end_is_needed(
         assert ("do_wp_page" in functions) != at_change
 
 
+@pytest.mark.parametrize(("copy", "variant", "code"), [(1, 2, 1), (None, 2, 2), (None, None, 3)])
+def test_copies_are_told_by_the_function_that_clears_the_entry(
+    copy: int | None, variant: int | None, code: int
+) -> None:
+    there = {"wp_page_copy": copy, "wp_page_copy.*": variant, "do_wp_page": 3}
+    others = {n: at for n, at in COMPLETE.symbols.items() if n not in there}
+    symbols = others | {name: at for name, at in there.items() if at}
+    assert plan("kprobe", replace(COMPLETE, symbols=symbols)).addresses[-1] == code
+
+
 @pytest.mark.parametrize("name", ["fentry", "kprobe"])
 @pytest.mark.parametrize(
     "lacking",
