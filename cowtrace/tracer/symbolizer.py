@@ -28,10 +28,12 @@ from cowtrace.tracer.symbolizer_process import (
 )
 
 UNKNOWN = "[unknown]"
-_SECONDS = 3.0  # for one stack
+# For one stack. A slow machine needs longer: this many times the symbolizer's fastest start, in
+# which nothing hostile is read.
+_SECONDS = 3.0
+_STARTS = 10
 _KERNEL_SECONDS = 60.0  # for one of the kernel, whose symbols are not hostile
-# For all stacks of a round; the rest stays unnamed. A slow machine needs longer: this many times
-# the symbolizer's fastest start, in which nothing hostile is read.
+# For all stacks of a round; the rest stays unnamed.
 _ROUND_SECONDS = 4.0
 _ROUND_STARTS = 30
 _MOST_BYTES = 56 << 20  # of its memory, for the kernel's stacks
@@ -102,7 +104,8 @@ class Symbolizer:
         }  # fmt: skip
         began = time.monotonic()
         files = RequestedFiles(family, living, self._user)
-        stack, failed = self._named(request, dump or b"", _SECONDS, files)
+        seconds = max(_SECONDS, _STARTS * self._start_seconds())
+        stack, failed = self._named(request, dump or b"", seconds, files)
         self._lengthen_rounds()
         self._left -= time.monotonic() - began
         if failed:
@@ -153,13 +156,16 @@ class Symbolizer:
         return max(left, _LEAST_BYTES)
 
     def _lengthen_rounds(self) -> None:
-        start_seconds = self._process.fastest_start_seconds or 0.0
-        seconds = max(_ROUND_SECONDS, _ROUND_STARTS * start_seconds)
+        seconds = max(_ROUND_SECONDS, _ROUND_STARTS * self._start_seconds())
         self._left += seconds - self._round_seconds
         self._round_seconds = seconds
 
     def _kernel_file(self, _wanted: Sequence[Any]) -> int:
         return os.dup(self._kallsyms)
+
+    def _start_seconds(self) -> float:
+        """The fastest so far; 0 before the first."""
+        return self._process.fastest_start_seconds or 0.0
 
     def _user(self, pid: int) -> int | None:
         """Who owns a process, or owned it while it lived."""
