@@ -15,6 +15,7 @@ from workload_checks import MANY_PAGES, attached
 
 from cowtrace import tracer
 from cowtrace.model import FaultKind, Snapshot
+from cowtrace.workloads.oracles.proc_files import vmstat
 from cowtrace.workloads.region import REGION_END, REGION_START
 
 pytestmark = pytest.mark.vm
@@ -67,8 +68,9 @@ def race(program: str, kind: str, tracers: dict[str, tracer.Tracer]) -> Race:
 
 
 def re_marked_by_the_kernel() -> int:
-    lines = Path("/proc/vmstat").read_text().splitlines()
-    return int(next(line.split()[1] for line in lines if line.startswith("pgreuse ")))
+    count = vmstat("pgreuse")
+    assert count is not None
+    return count
 
 
 def test_a_page_that_two_threads_write_is_copied_once(

@@ -40,9 +40,9 @@ def smaps_sizes(start: int, size: int, path: Path = Path("/proc/self/smaps")) ->
 @contextmanager
 def vmstat_grows(evidence: MutableSequence[Evidence], name: str, wanted: int) -> Iterator[None]:
     """A counter of /proc/vmstat must grow by at least `wanted`: it counts all processes."""
-    before = _vmstat(name)
+    before = vmstat(name)
     yield
-    after = _vmstat(name)
+    after = vmstat(name)
     if before is None or after is None:
         what = f"this kernel does not count {name}"
         evidence.append(Evidence("vmstat", what, None, None, None))
@@ -52,7 +52,7 @@ def vmstat_grows(evidence: MutableSequence[Evidence], name: str, wanted: int) ->
     evidence.append(Evidence("vmstat", what, wanted, seen, seen >= wanted))
 
 
-def _vmstat(name: str) -> int | None:
+def vmstat(name: str) -> int | None:
     """One counter; None where this kernel has none of that name."""
     lines = map(str.split, Path("/proc/vmstat").read_text(encoding="ascii").splitlines())
     return next((int(value) for key, value in lines if key == name), None)
