@@ -21,7 +21,7 @@ from cowtrace.files import own_folder
 
 _FORMAT = "2"
 _KEY = re.compile(r"[0-9a-f]{64}")  # a file of any other name is not cowtrace's
-_MOST_FILES = 128  # the least recently used ones are removed
+_MOST_FILES = 512  # of some 40 KiB; the least recently used ones are removed
 
 
 def folder(environ: Mapping[str, str] = os.environ, name: str = "programs") -> Path:

@@ -89,23 +89,25 @@ def test_a_folder_that_cannot_be_written_is_no_error(
     assert cache.read("key") is None
 
 
-def test_those_unused_for_longest_go() -> None:
-    most = cache._MOST_FILES
-    names = [f"{number:064x}" for number in range(most + 9)]
+def test_those_unused_for_longest_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = 5
+    monkeypatch.setattr(cache, "_MOST_FILES", most)
+    names = [f"{number:064x}" for number in range(most + 5)]
     for number, name in enumerate(names[:-1]):
         cache.write(name, DATA)
         os.utime(cache.folder() / name, (number, number))
-    assert cache.read(names[8]) == DATA  # used again
+    assert cache.read(names[4]) == DATA  # used again
     cache.write(names[-1], DATA)
     left = {path.name for path in cache.folder().iterdir()}
     assert len(left) == most
-    assert {names[8], *names[-2:]} <= left
-    assert names[9] not in left
+    assert {names[4], *names[-2:]} <= left
+    assert names[5] not in left
 
 
-def test_what_is_not_cowtraces_stays() -> None:
+def test_what_is_not_cowtraces_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_MOST_FILES", 5)
     stored()
-    others = {f"photo {number}" for number in range(2 * cache._MOST_FILES)}
+    others = {f"photo {number}" for number in range(9)}
     for name in others:
         (cache.folder() / name).touch()
     cache.write("0" * 64, DATA)
