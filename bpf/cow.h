@@ -65,6 +65,16 @@ struct cell {
 	u64 bytes;
 };
 
+/* Value of detail_cells: likewise, in detail. */
+struct detail_cell {
+	struct cell sum;
+	u64 mapping;	/* as in detail_key */
+	u64 end;	/* of the mapping */
+	u64 forks;	/* fork_changes when `generation` was found */
+	u32 generation;	/* as in detail_key */
+	u32 pad;
+};
+
 /* Key of page_faults. */
 struct page_fault_key {
 	u32 tgid;
@@ -191,7 +201,7 @@ struct event {
 enum counter {
 	LOSS_RETURN_MISSED,	/* an entry whose return never came */
 	LOSS_ENTRY_MISSED,	/* a return with no entry */
-	LOSS_FAULT_NOT_FOUND,	/* an entry was changed, and no struct vm_fault found: see entry.h */
+	LOSS_FAULT_NOT_FOUND,	/* an entry was changed, and no struct vm_fault found: see pte_change.h */
 	LOSS_SLOT_TAKEN,	/* the pairing slot belonged to another thread */
 	LOSS_SUMS_FULL,		/* no room in fault_sums: a fault not counted */
 	LOSS_PAGE_FAULTS_FULL,	/* no room in page_faults: a page fault not counted */

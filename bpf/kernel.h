@@ -85,6 +85,26 @@ INLINE u32 read_kernel_u32(u64 base, u64 offset)
 #define kernel_pointer(pointer) (pointer)
 #endif
 
+/*
+ * Read several words of one struct that does not change meanwhile, at constant offsets
+ * from words_at(its address): with bpf_rdonly_cast(), one instruction each. What is not
+ * used is not read.
+ */
+#ifdef RDONLY_CAST
+#define words_at(address) rdonly_cast(address, WORDS)
+#define word(width, words, offset) ({						\
+	u64 _word;								\
+	asm("%0 = *(" #width " *)(%1 + %2)" : "=r"(_word) : "r"(words), "i"(offset)); \
+	_word;									\
+})
+#define word_u64(words, offset) word(u64, words, offset)
+#define word_u32(words, offset) word(u32, words, offset)
+#else
+#define words_at(address) (address)
+#define word_u64(words, offset) read_kernel_u64(words, offset)
+#define word_u32(words, offset) read_kernel_u32(words, offset)
+#endif
+
 /* vma->vm_flags, include/linux/mm.h: the same in every version. */
 #define VM_SHARED	0x8ULL
 #define VM_PFNMAP	0x400ULL

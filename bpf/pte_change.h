@@ -7,8 +7,8 @@
  *
  * struct vm_fault lies further up the stack, in the frame of __handle_mm_fault(). Its
  * distance depends on the kernel's build and on what else is attached. Where it was
- * last is tried first; each time, it must hold this address and this mm. An entry is
- * also cleared by others: a copy is one only below wp_page_copy().
+ * last is tried first; each time, it must hold this address and entry. Others clear
+ * entries, too: a copy is one only below wp_page_copy().
  */
 #ifndef PTE_CHANGE_H
 #define PTE_CHANGE_H
@@ -35,6 +35,7 @@ struct place {
 /* Where each was last; all CPUs write the same. */
 BPF_ARRAY(places, struct place, CHANGES);
 
+#define place_in_table(address) ((address) >> PAGE_SHIFT << 3 & (PAGE_SIZE - 1))
 #define is_copy_code(address, start) ((address) - (start) < COPY_CODE_BYTES)
 
 /* A pointer as a number, which the verifier lets us add to: twice negated. */
@@ -45,36 +46,39 @@ INLINE u64 number(u64 pointer)
 }
 
 /*
- * Whether struct vm_fault of this fault lies there. Other words of the stack hold the
- * same address and vma, such as saved arguments: so its entry must be the one that
- * changes, too. `pte` is a pointer to that; 0: unknown, but the entry is cleared.
+ * Whether struct vm_fault of this fault lies there: it holds its address and a pointer
+ * to the entry that changes. `pte` points to that; 0: unknown, but its place in the
+ * table follows from the address.
  */
-INLINE int is_fault_of(u64 vmf, u64 mm, u64 address, u64 pte)
+INLINE int is_fault_of(u64 vmf, u64 address, u64 pte)
 {
-	u64 at;
+	u64 fault = words_at(vmf), at;
 
-	if (read_kernel_u64(vmf, VMF_ADDRESS) != address)
+	if (word_u64(fault, VMF_ADDRESS) != address)
 		return 0;
-	if (read_kernel_u64(read_kernel_u64(vmf, VMF_VMA), VMA_MM) != mm)
-		return 0;
-	at = read_kernel_u64(vmf, VMF_PTE);
-	if (pte)
-		return at == pte;
-	return at >> 63 && !(at & 7) && !read_kernel_u64(at, 0) &&
-	       present_pte(read_kernel_u64(vmf, VMF_ORIG_PTE)) & PTE_PRESENT &&
-	       read_kernel_u32(vmf, VMF_FLAGS) & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE);
+	at = word_u64(fault, VMF_PTE);
+	return pte ? at == pte : at >> 63 && (at & (PAGE_SIZE - 1)) == place_in_table(address);
 }
 
-/* The first word of the stack from there on that holds struct vm_fault of this fault; 0: none. */
+/*
+ * The first word of the stack from there on that holds struct vm_fault of this fault; 0:
+ * none. Saved arguments could look like it by chance, and its place is kept: so more of it
+ * is compared. `mm`: needed if `pte` is 0.
+ */
 INLINE u64 search_fault(u64 stack, u64 mm, u64 address, u64 pte)
 {
-	u64 vmf;
+	u64 vmf, fault;
 	int i;
 
 	NO_UNROLL
 	for (i = 0; i < MOST_WORDS; i++) {
 		vmf = stack + 8 * i;
-		if (is_fault_of(vmf, mm, address, pte))
+		if (!is_fault_of(vmf, address, pte))
+			continue;
+		fault = words_at(vmf);
+		if ((pte || read_kernel_u64(word_u64(fault, VMF_VMA), VMA_MM) == mm) &&
+		    present_pte(word_u64(fault, VMF_ORIG_PTE)) & PTE_PRESENT &&
+		    word_u32(fault, VMF_FLAGS) & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE))
 			return vmf;
 	}
 	count_loss(LOSS_FAULT_NOT_FOUND);
@@ -93,7 +97,7 @@ INLINE u64 find_copy(u64 stack, u64 mm, u64 address, u64 pte)
 		return 0;
 	if (is_copy_code(read_kernel_u64(stack, place->caller), code)) {
 		vmf = stack + place->fault;
-		if (is_fault_of(vmf, mm, address, pte))
+		if (is_fault_of(vmf, address, pte))
 			return vmf;
 	}
 	NO_UNROLL
@@ -112,7 +116,7 @@ INLINE u64 find_copy(u64 stack, u64 mm, u64 address, u64 pte)
 }
 
 /* struct vm_fault of the write that changes this entry; 0: not found. */
-INLINE u64 find_re_mark(u64 stack, u64 mm, u64 address, u64 pte)
+INLINE u64 find_re_mark(u64 stack, u64 address, u64 pte)
 {
 	u32 index = RE_MARKED;
 	struct place *place = places.lookup(&index);
@@ -121,19 +125,19 @@ INLINE u64 find_re_mark(u64 stack, u64 mm, u64 address, u64 pte)
 	if (!place)
 		return 0;
 	vmf = stack + place->fault;
-	if (is_fault_of(vmf, mm, address, pte))
+	if (is_fault_of(vmf, address, pte))
 		return vmf;
-	vmf = search_fault(stack, mm, address, pte);
+	vmf = search_fault(stack, 0, address, pte);
 	if (vmf)
 		place->fault = vmf - stack;
 	return vmf;
 }
 
-/* The entry at this address is cleared, to map another page there. `pte` as above. */
+/* The entry at this address is cleared, to map another page there. `mm`, `pte` as above. */
 INLINE void entry_replaced(void *ctx, u64 stack, u64 mm, u64 address, u64 pte)
 {
 	struct fault_key key = {};
-	u64 vmf, vma, vm_flags, task;
+	u64 vmf, fault, vma, page, task;
 	u32 flags;
 
 	if (!in_region(address))
@@ -141,29 +145,31 @@ INLINE void entry_replaced(void *ctx, u64 stack, u64 mm, u64 address, u64 pte)
 	vmf = find_copy(stack, mm, address, pte);
 	if (!vmf)
 		return;
-	vma = read_kernel_u64(vmf, VMF_VMA);
-	vm_flags = read_kernel_u64(vma, VMA_FLAGS);
-	flags = read_kernel_u32(vmf, VMF_FLAGS);
+	fault = words_at(vmf);
+	vma = word_u64(fault, VMF_VMA);
+	flags = word_u32(fault, VMF_FLAGS);
+	page = word_u64(fault, VMF_PAGE);
 	key.origin = origin_of(flags);
 	task = charge(&key, current_tgid(), vma, flags);
-	set_replaced(&key, read_kernel_u64(vmf, VMF_PAGE), vm_flags);
+	set_replaced(&key, page, page ? 0 : read_kernel_u64(vma, VMA_FLAGS));
 	count_fault(ctx, &key, task, vma, address, PAGE_SIZE);
 }
 
 /* The entry at this address, to which `pte` points, becomes `after`. */
-INLINE void entry_changed(void *ctx, u64 stack, u64 vma, u64 address, u64 pte, u64 after)
+INLINE void entry_changed(void *ctx, u64 stack, u64 vma, u64 vm_flags, u64 address, u64 pte,
+			  u64 before, u64 after)
 {
 	struct fault_key key = { .kind = REUSED, .source = SOURCE_ANON };
-	u64 before = present_pte(read_kernel_u64(pte, 0)), vmf, vm_flags, task;
+	u64 vmf, task;
 	u32 flags;
 
+	before = present_pte(before);
 	after = present_pte(after);
 	if (!(after & PTE_WRITABLE) || (before & (PTE_PRESENT | PTE_WRITABLE)) != PTE_PRESENT)
 		return;		/* it was writable, or does not become so: accessed or dirty */
-	vm_flags = read_kernel_u64(vma, VMA_FLAGS);
 	if (vm_flags & VM_HUGETLB || !in_region(address))
 		return;		/* hugetlb: counted by huge.h */
-	vmf = find_re_mark(stack, read_kernel_u64(vma, VMA_MM), address, pte);
+	vmf = find_re_mark(stack, address, pte);
 	if (!vmf)
 		return;
 	if (vm_flags & VM_SHARED) {
@@ -190,7 +196,10 @@ KFUNC_PROBE(flush_tlb_mm_range)
 /* ptep_set_access_flags(vma, address, ptep, entry, dirty) */
 KFUNC_PROBE(ptep_set_access_flags)
 {
-	entry_changed(ctx, number((u64)ctx), ctx[0], ctx[1], ctx[2], ctx[3]);
+	u64 vma = ctx[0], pte = ctx[2], before = load_kernel_u64(pte, 0);
+	u64 vm_flags = load_kernel_u64(vma, VMA_FLAGS);
+
+	entry_changed(ctx, number((u64)ctx), vma, vm_flags, ctx[1], pte, before, ctx[3]);
 	return 0;
 }
 
@@ -199,16 +208,16 @@ KFUNC_PROBE(ptep_set_access_flags)
 /* ptep_clear_flush(vma, address, ptep) */
 int ptep_clear_flush_enter(struct pt_regs *ctx)
 {
-	u64 mm = read_kernel_u64(PT_REGS_PARM1(ctx), VMA_MM);
-
-	entry_replaced(ctx, PT_REGS_SP(ctx), mm, PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx));
+	entry_replaced(ctx, PT_REGS_SP(ctx), 0, PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx));
 	return 0;
 }
 
 int ptep_set_access_flags_enter(struct pt_regs *ctx)
 {
-	entry_changed(ctx, PT_REGS_SP(ctx), PT_REGS_PARM1(ctx), PT_REGS_PARM2(ctx),
-		      PT_REGS_PARM3(ctx), PT_REGS_PARM4(ctx));
+	u64 vma = PT_REGS_PARM1(ctx), pte = PT_REGS_PARM3(ctx);
+
+	entry_changed(ctx, PT_REGS_SP(ctx), vma, read_kernel_u64(vma, VMA_FLAGS),
+		      PT_REGS_PARM2(ctx), pte, read_kernel_u64(pte, 0), PT_REGS_PARM4(ctx));
 	return 0;
 }
 
