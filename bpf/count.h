@@ -116,34 +116,55 @@ INLINE void add_to_hash(struct fault_key *key, u64 task, u64 faults, u64 bytes)
  */
 BPF_PERCPU_ARRAY(cells, struct cell, 2 * CELLS);
 
-/* Add one fault to its sum. `task` as in note_process(). */
-INLINE void count_in_sum(struct fault_key *key, u64 task, u64 bytes)
+/* `spread`: of keys with the same tgid and kind. */
+INLINE u32 cell_index(const struct fault_key *key, u32 round, u32 spread)
 {
-	u32 now = current_round();
-	u32 index = (now & 1) * CELLS + ((key->tgid * 8 + key->kind) & (CELLS - 1));
-	struct cell *cell = cells.lookup(&index), head = {};
-	struct fault_key last;
+	return (round & 1) * CELLS + ((key->tgid * 8 + key->kind + spread) & (CELLS - 1));
+}
 
-	if (!cell)
-		return;
-	key->half = now & 1;
-	head.key = *key;
-	head.round = now;
+/* Whether the cell has the sum of that key and round. key->half must be set. */
+INLINE int has_sum(const struct cell *cell, const struct fault_key *key, u32 round)
+{
+	struct cell head = { .key = *key, .round = round };
+
 	/* Key and round are two words. */
-	if (((u64 *)cell)[0] == ((u64 *)&head)[0] && ((u64 *)cell)[1] == ((u64 *)&head)[1]) {
-		cell->faults++;
-		cell->bytes += bytes;
-		return;
-	}
-	if (cell->round == now) {
-		last = cell->key;
+	return ((u64 *)cell)[0] == ((u64 *)&head)[0] && ((u64 *)cell)[1] == ((u64 *)&head)[1];
+}
+
+INLINE void add_to_cell(struct cell *cell, u64 bytes)
+{
+	cell->faults++;
+	cell->bytes += bytes;
+}
+
+/* What the cell has of this round goes to the hash, and the cell has one fault of that key. */
+INLINE void replace_cell(struct cell *cell, const struct fault_key *key, u64 task, u64 bytes,
+			 u32 round)
+{
+	struct fault_key last = cell->key;
+
+	if (cell->round == round)
 		add_to_hash(&last, PROCESS_NOTED, cell->faults, cell->bytes);
-	}
 	note_process(key->tgid, task);
 	cell->key = *key;
 	cell->faults = 1;
 	cell->bytes = bytes;
-	cell->round = now;
+	cell->round = round;
+}
+
+/* Add one fault to its sum. `task` as in note_process(). */
+INLINE void count_in_sum(struct fault_key *key, u64 task, u64 bytes)
+{
+	u32 now = current_round(), index = cell_index(key, now, 0);
+	struct cell *cell = cells.lookup(&index);
+
+	if (!cell)
+		return;
+	key->half = now & 1;
+	if (has_sum(cell, key, now))
+		add_to_cell(cell, bytes);
+	else
+		replace_cell(cell, key, task, bytes, now);
 }
 #else
 INLINE void count_in_sum(struct fault_key *key, u64 task, u64 bytes)

@@ -41,7 +41,7 @@ INLINE void add_detail(struct detail_key *key, u64 faults, u64 bytes, u64 ns)
 		sum = details.lookup(key);
 	}
 	if (!sum) {
-		count_loss(LOSS_DETAILS_FULL);
+		add_to_counter(LOSS_DETAILS_FULL, faults == -1ULL ? 1 : faults);
 		return;
 	}
 	atomic_add(&sum->faults, faults);
@@ -123,6 +123,71 @@ INLINE u64 untracked_zero(u64 any)
  * Count one fault. `task` as in note_process(). Every plan's kprobe programs call
  * this: no direct loads.
  */
+#ifdef DETAIL_CELLS
+/* Cells as in count.h, of sums in detail: what the hashes of both cost is saved. */
+BPF_PERCPU_ARRAY(detail_cells, struct detail_cell, 2 * CELLS);
+
+#define NEXT_MAPPING 0x9e3779b1U	/* odd: mappings that lie close take cells far apart */
+
+/* As replace_cell(). */
+INLINE void replace_detail_cell(struct detail_cell *cell, const struct fault_key *key, u64 task,
+				u64 bytes, u32 round)
+{
+	struct detail_key last = {
+		.mapping = cell->mapping, .generation = cell->generation, .tgid = cell->sum.key.tgid,
+		.kind = cell->sum.key.kind, .source = cell->sum.key.source,
+		.origin = cell->sum.key.origin,
+	};
+
+	if (cell->sum.round == round)
+		add_detail(&last, cell->sum.faults, cell->sum.bytes, 0);
+	replace_cell(&cell->sum, key, task, bytes, round);
+}
+
+/* Count one fault, and fill in where it was. */
+INLINE void count_in_cell(struct fault_key *key, u64 task, u64 vma, u64 bytes,
+			  struct detail_key *place)
+{
+	u64 mapping = mapping_start(vma), end = mapping_end(vma), forks = fork_changes_now();
+	u32 now = current_round();
+	u32 index = cell_index(key, now, (mapping >> PAGE_SHIFT) * NEXT_MAPPING);
+	struct detail_cell *cell = detail_cells.lookup(&index);
+	int is_same;
+
+	if (!cell)
+		return;
+	key->half = now & 1;
+	is_same = has_sum(&cell->sum, key, now) && cell->mapping == mapping && cell->end == end;
+	if (is_same && cell->forks != forks) {
+		cell->forks = forks;
+		is_same = cell->generation == generation_of(key->tgid);
+	}
+	if (is_same) {
+		add_to_cell(&cell->sum, bytes);
+	} else {
+		replace_detail_cell(cell, key, task, bytes, now);	/* notes the process */
+		cell->forks = forks;
+		cell->generation = generation_of(key->tgid);
+		cell->mapping = note_mapping(key->tgid, vma);
+		cell->end = end;
+	}
+	place->mapping = cell->mapping;
+	place->generation = cell->generation;
+}
+
+INLINE void count_fault(void *ctx, struct fault_key *key, u64 task, u64 vma, u64 address,
+			u64 bytes)
+{
+	struct detail_key place = {};
+
+	if (!is_wanted(key->tgid))
+		return;
+	count_in_cell(key, task, vma, bytes, &place);
+	take_sample(key, &place, 0);
+	send_event(key, address, place.mapping, bytes, 0, 0);
+}
+
+#else
 INLINE void count_fault(void *ctx, struct fault_key *key, u64 task, u64 vma, u64 address,
 			u64 bytes)
 {
@@ -144,5 +209,6 @@ INLINE void count_fault(void *ctx, struct fault_key *key, u64 task, u64 vma, u64
 	take_sample(key, &detail, 0);
 	send_event(key, address, detail.mapping, bytes, ns, 0);
 }
+#endif
 
 #endif /* DETAIL_H */

@@ -18,6 +18,26 @@
 /* By number. When it is full, LOSS_GENERATIONS_FULL: the fork is not noted. */
 BPF_HASH(generations, u32, struct generation, MAP_SIZE);
 BPF_PERCPU_ARRAY(fork_numbers, u32, 1);
+BPF_ARRAY(fork_changes, u64, 1);
+
+/* How often a fork has begun or ended: until it has again, generation_of() returns the same. */
+INLINE u64 fork_changes_now(void)
+{
+	u32 zero = 0;
+	u64 *changes = fork_changes.lookup(&zero);
+
+	return changes ? *changes : 0;
+}
+
+/* After the change. */
+INLINE void note_fork_change(void)
+{
+	u32 zero = 0;
+	u64 *changes = fork_changes.lookup(&zero);
+
+	if (changes)
+		atomic_add(changes, 1);
+}
 
 /* The latest of fork `number` and its predecessors whose child still runs; 0: none in CHAIN. */
 INLINE u32 latest_shared_fork(u32 number)
@@ -106,6 +126,7 @@ INLINE void begin_generation(u64 parent_task, u64 child_task, struct process *pr
 	}
 	process->created_by = number;
 	parent->last_fork = number;
+	note_fork_change();
 }
 
 INLINE void end_generation(u32 tgid, u32 executed)
@@ -126,6 +147,7 @@ INLINE void end_generation(u32 tgid, u32 executed)
 		process->created_by = 0;
 		process->last_fork = 0;
 	}
+	note_fork_change();
 }
 
 /* sched:sched_process_exec(task, old_pid, bprm) */

@@ -42,6 +42,16 @@ INLINE void describe_mapping(struct mapping *mapping, u64 vma, u64 start, u64 en
 		bpf_probe_read_kernel_str(mapping->name, sizeof(mapping->name), (void *)name);
 }
 
+INLINE u64 mapping_start(u64 vma)
+{
+	return read_kernel_u64(vma, VMA_START);
+}
+
+INLINE u64 mapping_end(u64 vma)
+{
+	return read_kernel_u64(vma, VMA_END);
+}
+
 /* Returns the start of the vma, which is the mapping's key; 0 without a vma. */
 INLINE u64 note_mapping(u32 tgid, u64 vma)
 {
@@ -52,8 +62,8 @@ INLINE u64 note_mapping(u32 tgid, u64 vma)
 
 	if (!vma)
 		return 0;
-	key.start = read_kernel_u64(vma, VMA_START);
-	end = read_kernel_u64(vma, VMA_END);
+	key.start = mapping_start(vma);
+	end = mapping_end(vma);
 	mapping = mappings.lookup(&key);
 	if (mapping && mapping->end == end)
 		return key.start;
@@ -70,6 +80,8 @@ INLINE u64 note_mapping(u32 tgid, u64 vma)
 }
 
 #else
+INLINE u64 mapping_start(u64 vma) { return 0; }
+INLINE u64 mapping_end(u64 vma) { return 0; }
 INLINE u64 note_mapping(u32 tgid, u64 vma) { return 0; }
 #endif /* MAPPINGS */
 #endif /* MAPPING_H */

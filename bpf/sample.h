@@ -66,15 +66,17 @@ INLINE void take_sample(const struct fault_key *fault, const struct detail_key *
 			u64 faulting)
 {
 	struct sample *sample;
-	u32 zero = 0, faults;
-	struct sampling *sampling = samplings.lookup(&zero);
+	u32 zero = 0, faults, now;
+	struct sampling *sampling;
 
 	if (fault->kind != COPIED && fault->kind != FILE_COPIED)
 		return;
+	sampling = samplings.lookup(&zero);
 	if (!sampling || fault->tgid != current_tgid())
 		return;
-	if (sampling->round != current_round()) {
-		sampling->round = current_round();
+	now = current_round();
+	if (sampling->round != now) {
+		sampling->round = now;
 		sampling->taken = 0;
 	}
 	faults = ++sampling->copies;

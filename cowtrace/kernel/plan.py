@@ -126,6 +126,8 @@ def probe_plan(
     defines = _defines(name, facts) | options.defines()
     for part in parts:
         defines |= part.defines
+    if "CELLS" in defines and _fit_cells(name, options, details):
+        defines["DETAIL_CELLS"] = 1
     attached = tuple(hook for part in parts for hook in part.hooks)
     known = facts.symbols.get
     copies = known("wp_page_copy") or known(COPY_VARIANTS) or known("do_wp_page", 0)
@@ -165,7 +167,7 @@ def _parts(
         parts.append(hooks.fork_copies(facts))
     if name == "kprobe":
         parts.append(Part(hooks.pair("finish_fault"), {}))
-    changes = hooks.NOTHING if _needs_ends(options, details) else hooks.pte_changes(name, facts)
+    changes = hooks.NOTHING if _needs_ends(name, options, details) else hooks.pte_changes(name, facts)
     if changes is not hooks.NOTHING:
         parts.append(changes)
     elif name == "kprobe":
@@ -175,13 +177,21 @@ def _parts(
     return parts
 
 
-def _needs_ends(options: Options, details: frozenset[Detail]) -> bool:
+def _needs_ends(name: PlanName, options: Options, details: frozenset[Detail]) -> bool:
     """Whether the end of do_wp_page() must be seen, where the new page is mapped.
 
-    Under the lock before it, a page of the user stack may not be readable.
+    The fentry plan sees the entry once it is cleared: the page, which may be one of the user stack,
+    cannot be read then.
     """
-    ends = {"stack", "kernel-stack", "latency"} & details
-    return bool(ends or options.outcomes or options.cross_check or options.samples)
+    stacks = options.samples or {"stack", "kernel-stack"} & details
+    late = "latency" in details or options.outcomes or options.cross_check
+    return bool(late or (name == "fentry" and stacks))
+
+
+def _fit_cells(name: PlanName, options: Options, details: frozenset[Detail]) -> bool:
+    """Whether the cells have a fault's mapping and generation, and no more is counted by."""
+    used = details or options.events or options.samples
+    return name != "tracepoint" and bool(used) and details <= {"generation", "mapping"}
 
 
 def _missing(name: PlanName, facts: KernelFacts) -> list[str]:

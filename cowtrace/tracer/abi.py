@@ -57,6 +57,11 @@ FAULT_SUM = _layout(FaultSum, "QQ")
 Cell = namedtuple("Cell", "key round faults bytes")
 CELL = Layout(lambda raw: Cell(FaultKey(*raw[:6]), *raw[6:]), struct.Struct("<IIBBBBIQQ"))
 
+DetailCell = namedtuple("DetailCell", "sum mapping end forks generation")
+DETAIL_CELL = Layout(
+    lambda raw: DetailCell(CELL.make(raw[:9]), *raw[9:]), struct.Struct(CELL.struct.format + "QQQI4x")
+)
+
 PageFaultKey = namedtuple("PageFaultKey", "tgid half")
 PAGE_FAULT_KEY = _layout(PageFaultKey, "II")
 

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Protocol, TypeVar
 
 from cowtrace.libc import libc
@@ -66,12 +67,14 @@ class Rounds:
         cells: int,
         page_faults: bool,
         details: bool = False,
+        detail_cells: bool = False,
         brief: BriefProcesses | None = None,
     ) -> None:
         self._maps = maps
         self._cells = cells  # a round; 0 when they are not used
         self._page_faults = page_faults
         self._details = details
+        self._detail_cells = detail_cells
         self._brief = brief
         self._round = 0
 
@@ -87,13 +90,14 @@ class Rounds:
         # Neither the ended round nor these forks refer to a process that is younger.
         forks = self._generations() if self._details else None
         processes = bpf_maps.read_hash(self._maps["processes"], abi.U32, abi.PROCESS)
-        sums = self._sums(ended)
+        cells = self._read_cells(ended)
+        sums = self._sums(ended & 1, cells)
         brief = self._brief
         if brief:
             brief.choose(processes, sums, known)
             sums = brief.sums(sums)
         totals = self._totals(ended & 1) if self._page_faults else None
-        details = self._read_details(ended & 1, forks) if forks is not None else None
+        details = self._read_details(ended & 1, forks, cells) if forks is not None else None
         if not brief:
             return Round(sums, totals, processes, details, everyone=processes)
         self.forget(brief.before)
@@ -146,15 +150,26 @@ class Rounds:
             bpf_maps.delete(fd, [key.pack(*element) for element, _ in ended])
             yield from ended
 
-    def _sums(self, ended: int) -> dict[abi.FaultKey, abi.FaultSum]:
-        half = ended & 1
+    def _read_cells(self, ended: int) -> list[abi.DetailCell]:
+        """Those of the ended round; without DETAIL_CELLS, they have a sum and no detail."""
+        start = (ended & 1) * self._cells
+        if self._detail_cells:
+            fd = self._maps["detail_cells"]
+            found = bpf_maps.read_parts(fd, start, self._cells, abi.DETAIL_CELL)
+        else:
+            fd = self._maps.get("cells", -1)
+            sums = bpf_maps.read_parts(fd, start, self._cells, abi.CELL)
+            found = [abi.DetailCell(each, 0, 0, 0, 0) for each in sums]
+        return [cell for cell in found if cell.sum.round == ended]
+
+    def _sums(
+        self, half: int, cells: Iterable[abi.DetailCell]
+    ) -> dict[abi.FaultKey, abi.FaultSum]:
         sums = dict(self._take("fault_sums", abi.FAULT_KEY, abi.FAULT_SUM, half))
-        if self._cells:
-            start = half * self._cells
-            for cell in bpf_maps.read_parts(self._maps["cells"], start, self._cells, abi.CELL):
-                if cell.round == ended:
-                    faults, copied = sums.get(cell.key, (0, 0))
-                    sums[cell.key] = abi.FaultSum(faults + cell.faults, copied + cell.bytes)
+        for cell in cells:
+            key, _, faults, copied = cell.sum
+            before = sums.get(key, (0, 0))
+            sums[key] = abi.FaultSum(before[0] + faults, before[1] + copied)
         return sums
 
     def _totals(self, half: int) -> dict[int, abi.PageFaultSum]:
@@ -164,8 +179,12 @@ class Rounds:
         totals = ((key.tgid, counted) for key, counted in found)
         return self._brief.totals(totals) if self._brief else dict(totals)
 
-    def _read_details(self, half: int, forks: Packed[int, abi.Generation]) -> Details:
+    def _read_details(
+        self, half: int, forks: Packed[int, abi.Generation], cells: Iterable[abi.DetailCell]
+    ) -> Details:
         sums = self._take("details", abi.DETAIL_KEY, abi.DETAIL_SUM, half)
+        if self._detail_cells:
+            sums = chain(map(_detail, cells), sums)
         brief = self._brief
         if not brief:
             return Details(sums, self._mappings(), forks)
@@ -180,6 +199,14 @@ class Rounds:
         if "mappings" not in self._maps:  # they were not requested
             return Packed(abi.MAPPING, {})
         return bpf_maps.read_hash(self._maps["mappings"], abi.MAPPING_KEY, abi.MAPPING)
+
+
+def _detail(cell: abi.DetailCell) -> tuple[abi.DetailKey, abi.DetailSum]:
+    tgid, _, kind, source, origin, half = cell.sum.key
+    key = abi.DetailKey(
+        cell.mapping, 0, 0, tgid, cell.generation, kind, source, origin, half, latency=0
+    )
+    return key, abi.DetailSum(cell.sum.faults, cell.sum.bytes, 0)
 
 
 def _wait_for_programs() -> None:

@@ -46,7 +46,12 @@ class Tracer:
         details = "DETAILS" in plan.defines
         self._brief = BriefProcesses() if fold else None
         self._rounds = Rounds(
-            loaded.maps, cells=cells, page_faults=totals, details=details, brief=self._brief
+            loaded.maps,
+            cells=cells,
+            page_faults=totals,
+            details=details,
+            detail_cells="DETAIL_CELLS" in plan.defines,
+            brief=self._brief,
         )
         self._ledger = Ledger(plan, page_faults=totals)
         self._symbolizer = Symbolizer(kernel="kernel-stack" in plan.details)
