@@ -167,8 +167,8 @@ def _parts(
         parts.append(hooks.fork_copies(facts))
     if name == "kprobe":
         parts.append(Part(hooks.pair("finish_fault"), {}))
-    changes = hooks.NOTHING if _needs_ends(name, options, details) else hooks.pte_changes(name, facts)
-    if changes is not hooks.NOTHING:
+    changes = hooks.pte_changes(name, facts)
+    if changes is not hooks.NOTHING and not _needs_ends(name, options, details):
         parts.append(changes)
     elif name == "kprobe":
         if options.cross_check:

@@ -59,7 +59,8 @@ CELL = Layout(lambda raw: Cell(FaultKey(*raw[:6]), *raw[6:]), struct.Struct("<II
 
 DetailCell = namedtuple("DetailCell", "sum mapping end forks generation")
 DETAIL_CELL = Layout(
-    lambda raw: DetailCell(CELL.make(raw[:9]), *raw[9:]), struct.Struct(CELL.struct.format + "QQQI4x")
+    lambda raw: DetailCell(CELL.make(raw[:9]), *raw[9:]),
+    struct.Struct(CELL.struct.format + "QQQI4x"),
 )
 
 PageFaultKey = namedtuple("PageFaultKey", "tgid half")

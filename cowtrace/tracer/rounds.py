@@ -162,9 +162,7 @@ class Rounds:
             found = [abi.DetailCell(each, 0, 0, 0, 0) for each in sums]
         return [cell for cell in found if cell.sum.round == ended]
 
-    def _sums(
-        self, half: int, cells: Iterable[abi.DetailCell]
-    ) -> dict[abi.FaultKey, abi.FaultSum]:
+    def _sums(self, half: int, cells: Iterable[abi.DetailCell]) -> dict[abi.FaultKey, abi.FaultSum]:
         sums = dict(self._take("fault_sums", abi.FAULT_KEY, abi.FAULT_SUM, half))
         for cell in cells:
             key, _, faults, copied = cell.sum

@@ -32,14 +32,14 @@ def members(name: str) -> list[tuple[str, str, str]]:
     """Type, name and length, empty for no array."""
     body = re.search(rf"struct {name} {{(.*?)}};", HEADER, re.DOTALL)
     assert body, f"no struct {name} in cow.h"
-    return re.findall(r"(u8|u32|u64|char|struct fault_key) (\w+)(?:\[(\w+)\])?;", body[1])
+    return re.findall(r"(u8|u32|u64|char|struct \w+) (\w+)(?:\[(\w+)\])?;", body[1])
 
 
 def struct_format(name: str) -> str:
     """Padding as bytes that are skipped."""
     return "".join(
-        struct_format("fault_key")
-        if kind == "struct fault_key"
+        struct_format(kind.removeprefix("struct "))
+        if kind.startswith("struct ")
         else "x" * struct.calcsize(f"{count}{FORMATS[kind]}")
         if field.startswith("pad")
         else f"{count}{FORMATS[kind]}"

@@ -105,20 +105,21 @@ WITH_TRAMPOLINES = replace(
 
 @pytest.mark.parametrize("name", ["fentry", "kprobe"])
 @pytest.mark.parametrize(
-    ("options", "at_change"),
+    ("options", "where_it_changes"),
     [
-        (NO_OPTIONS, True),
-        (Options(details=frozenset({"generation", "mapping"}), events=True), True),
-        (Options(details=frozenset({"stack"})), False),
-        (Options(details=frozenset({"latency"})), False),
-        (Options(samples=True), False),
-        (Options(outcomes=True), False),
-        (Options(cross_check=True), False),
+        (NO_OPTIONS, {"fentry", "kprobe"}),
+        (Options(details=frozenset({"generation", "mapping"}), events=True), {"fentry", "kprobe"}),
+        (Options(details=frozenset({"stack"})), {"kprobe"}),
+        (Options(samples=True), {"kprobe"}),
+        (Options(details=frozenset({"latency"})), set()),
+        (Options(outcomes=True), set()),
+        (Options(cross_check=True), set()),
     ],
 )
 def test_faults_are_counted_where_the_entry_changes_unless_their_end_is_needed(
-    name: PlanName, options: Options, at_change: bool
+    name: PlanName, options: Options, where_it_changes: set[str]
 ) -> None:
+    at_change = name in where_it_changes
     found = plan(name, WITH_TRAMPOLINES, options)
     assert ("PTE_CHANGES" in found.defines) == at_change
     assert found.unseen == ({FaultKind.UNCHANGED, FaultKind.FAILED} if at_change else set())
@@ -309,6 +310,27 @@ def test_what_is_off_is_compiled_out() -> None:
         assert not {"PAGE_FAULTS", "REGION_START", "CROSS_CHECK", "FORK_COPIES"} & bare.keys()
     asked = plan("fentry", COMPLETE, Options(region=(4096, 8192), page_faults=True)).defines
     assert (asked["REGION_START"], asked["REGION_END"], asked["PAGE_FAULTS"]) == (4096, 8192, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "cached"),
+    [
+        (NO_OPTIONS, False),
+        (Options(details=frozenset({"generation"})), True),
+        (Options(details=frozenset({"generation", "mapping"}), samples=True), True),
+        (Options(events=True), True),
+        (Options(details=frozenset({"mapping", "stack"})), False),
+        (Options(details=frozenset({"latency"})), False),
+    ],
+)
+def test_sums_in_detail_are_cached_if_a_cell_tells_them_apart(
+    options: Options, cached: bool
+) -> None:
+    for name in PLAN_NAMES:
+        found = plan(name, COMPLETE, options).defines
+        assert ("DETAIL_CELLS" in found) == (cached and name != "tracepoint")
+    preemptible = replace(COMPLETE, preemptible=True)
+    assert "DETAIL_CELLS" not in plan("fentry", preemptible, options).defines
 
 
 def test_cells_are_used_where_programs_cannot_take_turns() -> None:
