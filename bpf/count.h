@@ -107,6 +107,12 @@ INLINE void add_to_hash(struct fault_key *key, u64 task, u64 faults, u64 bytes)
 	atomic_add(&sum->bytes, bytes);
 }
 
+/* Whether a program can be preempted by another one: not while it holds a spinlock. */
+enum context {
+	ANYWHERE,
+	UNDER_LOCK,	/* the page table's */
+};
+
 #ifdef CELLS
 /*
  * A cache in front of the hash, which costs more than all other steps: CELLS a
@@ -115,6 +121,12 @@ INLINE void add_to_hash(struct fault_key *key, u64 task, u64 faults, u64 bytes)
  * would find cells half written.
  */
 BPF_PERCPU_ARRAY(cells, struct cell, 2 * CELLS);
+
+#ifdef PREEMPTIBLE
+#define may_use_cells(context) ((context) == UNDER_LOCK)
+#else
+#define may_use_cells(context) 1
+#endif
 
 /* `spread`: of keys with the same tgid and kind. */
 INLINE u32 cell_index(const struct fault_key *key, u32 round, u32 spread)
@@ -152,8 +164,7 @@ INLINE void replace_cell(struct cell *cell, const struct fault_key *key, u64 tas
 	cell->round = round;
 }
 
-/* Add one fault to its sum. `task` as in note_process(). */
-INLINE void count_in_sum(struct fault_key *key, u64 task, u64 bytes)
+INLINE void count_in_cell(struct fault_key *key, u64 task, u64 bytes)
 {
 	u32 now = current_round(), index = cell_index(key, now, 0);
 	struct cell *cell = cells.lookup(&index);
@@ -167,12 +178,20 @@ INLINE void count_in_sum(struct fault_key *key, u64 task, u64 bytes)
 		replace_cell(cell, key, task, bytes, now);
 }
 #else
-INLINE void count_in_sum(struct fault_key *key, u64 task, u64 bytes)
+#define may_use_cells(context) 0
+INLINE void count_in_cell(struct fault_key *key, u64 task, u64 bytes) {}
+#endif
+
+/* Add one fault to its sum. `task` as in note_process(). */
+INLINE void count_in_sum(struct fault_key *key, u64 task, u64 bytes, enum context context)
 {
+	if (may_use_cells(context)) {
+		count_in_cell(key, task, bytes);
+		return;
+	}
 	key->half = current_round() & 1;
 	add_to_hash(key, task, 1, bytes);
 }
-#endif
 
 /* True if faults at that address are counted. */
 #ifdef REGION_START

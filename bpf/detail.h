@@ -119,15 +119,12 @@ INLINE u64 untracked_zero(u64 any)
 #define untracked_zero(any) 0
 #endif
 
-/*
- * Count one fault. `task` as in note_process(). Every plan's kprobe programs call
- * this: no direct loads.
- */
 #ifdef DETAIL_CELLS
 /* Cells as in count.h, of sums in detail: what the hashes of both cost is saved. */
 BPF_PERCPU_ARRAY(detail_cells, struct detail_cell, 2 * CELLS);
 
 #define NEXT_MAPPING 0x9e3779b1U	/* odd: mappings that lie close take cells far apart */
+#define may_use_detail_cells(context) may_use_cells(context)
 
 /* As replace_cell(). */
 INLINE void replace_detail_cell(struct detail_cell *cell, const struct fault_key *key, u64 task,
@@ -145,8 +142,8 @@ INLINE void replace_detail_cell(struct detail_cell *cell, const struct fault_key
 }
 
 /* Count one fault, and fill in where it was. */
-INLINE void count_in_cell(struct fault_key *key, u64 task, u64 vma, u64 bytes,
-			  struct detail_key *place)
+INLINE void count_in_detail_cell(struct fault_key *key, u64 task, u64 vma, u64 bytes,
+				 struct detail_key *place)
 {
 	u64 mapping = mapping_start(vma), end = mapping_end(vma), forks = fork_changes_now();
 	u32 now = current_round();
@@ -174,41 +171,40 @@ INLINE void count_in_cell(struct fault_key *key, u64 task, u64 vma, u64 bytes,
 	place->mapping = cell->mapping;
 	place->generation = cell->generation;
 }
-
-INLINE void count_fault(void *ctx, struct fault_key *key, u64 task, u64 vma, u64 address,
-			u64 bytes)
-{
-	struct detail_key place = {};
-
-	if (!is_wanted(key->tgid))
-		return;
-	count_in_cell(key, task, vma, bytes, &place);
-	take_sample(key, &place, 0);
-	send_event(key, address, place.mapping, bytes, 0, 0);
-}
-
 #else
+#define may_use_detail_cells(context) 0
+INLINE void count_in_detail_cell(struct fault_key *key, u64 task, u64 vma, u64 bytes,
+				 struct detail_key *place) {}
+#endif
+
+/*
+ * Count one fault. `task` as in note_process(). Every plan's kprobe programs call
+ * this: no direct loads.
+ */
 INLINE void count_fault(void *ctx, struct fault_key *key, u64 task, u64 vma, u64 address,
-			u64 bytes)
+			u64 bytes, enum context context)
 {
 	struct detail_key detail = {};
 	u64 ns = 0;
 
 	if (!is_wanted(key->tgid))
 		return;
-	count_in_sum(key, task, bytes);
-	bytes += untracked_zero(address);
-	key->kind += untracked_zero(address);
-	key->source += untracked_zero(address);
-	key->origin += untracked_zero(address);
-	if (key->origin != ORIGIN_FORK)
-		ns = ns_since_fault_start();
-	detail.latency = log2_slot(ns);
-	set_place(&detail, key->tgid, vma);
-	count_detail(ctx, &detail, key, STACK_NOW, bytes, ns);
+	if (may_use_detail_cells(context)) {
+		count_in_detail_cell(key, task, vma, bytes, &detail);
+	} else {
+		count_in_sum(key, task, bytes, context);
+		bytes += untracked_zero(address);
+		key->kind += untracked_zero(address);
+		key->source += untracked_zero(address);
+		key->origin += untracked_zero(address);
+		if (key->origin != ORIGIN_FORK)
+			ns = ns_since_fault_start();
+		detail.latency = log2_slot(ns);
+		set_place(&detail, key->tgid, vma);
+		count_detail(ctx, &detail, key, STACK_NOW, bytes, ns);
+	}
 	take_sample(key, &detail, 0);
 	send_event(key, address, detail.mapping, bytes, ns, 0);
 }
-#endif
 
 #endif /* DETAIL_H */

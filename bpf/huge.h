@@ -56,7 +56,7 @@ INLINE void count_huge(void *ctx, struct inflight *slot, u64 vma, u64 address, u
 	key.origin = origin_of(slot->flags);
 	task = charge(&key, current_tgid(), vma, slot->flags);
 	count_fault(ctx, &key, task, vma, address,
-		    kind == COPIED || kind == ZERO_FILLED ? bytes : 0);
+		    kind == COPIED || kind == ZERO_FILLED ? bytes : 0, ANYWHERE);
 }
 
 #ifdef HUGETLB_WP

@@ -152,7 +152,7 @@ INLINE void entry_replaced(void *ctx, u64 stack, u64 mm, u64 address, u64 pte)
 	key.origin = origin_of(flags);
 	task = charge(&key, current_tgid(), vma, flags);
 	set_replaced(&key, page, page ? 0 : read_kernel_u64(vma, VMA_FLAGS));
-	count_fault(ctx, &key, task, vma, address, PAGE_SIZE);
+	count_fault(ctx, &key, task, vma, address, PAGE_SIZE, UNDER_LOCK);
 }
 
 /* The entry at this address, to which `pte` points, becomes `after`. */
@@ -179,7 +179,7 @@ INLINE void entry_changed(void *ctx, u64 stack, u64 vma, u64 vm_flags, u64 addre
 	flags = read_kernel_u32(vmf, VMF_FLAGS);
 	key.origin = origin_of(flags);
 	task = charge(&key, current_tgid(), vma, flags);
-	count_fault(ctx, &key, task, vma, address, 0);
+	count_fault(ctx, &key, task, vma, address, 0, UNDER_LOCK);
 }
 
 #ifdef PLAN_FENTRY

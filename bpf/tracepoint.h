@@ -112,7 +112,7 @@ INLINE void fault_begins(void *ctx, u64 address, u64 regs, u64 error_code, u8 or
 	keep_user_stack(pending, user_stack);
 	pending->class = error_code & PF_PROT ? WRITE_PROTECT : MISSING;
 	if (pending->class == WRITE_PROTECT) {
-		count_in_sum(&key, 0, 0);
+		count_in_sum(&key, 0, 0, ANYWHERE);
 		count_place(ctx, pending, &key, 0, 1);
 	}
 }
@@ -184,12 +184,12 @@ RAW_TRACEPOINT_PROBE(mm_page_alloc)
 		key.kind = !page ? FAILED : gfp & GFP_ZERO ? ZERO_FILLED : COPIED;
 		if (key.kind == ZERO_FILLED)
 			key.source = SOURCE_ZERO;
-		count_in_sum(&key, 0, page ? PAGE_SIZE : 0);
+		count_in_sum(&key, 0, page ? PAGE_SIZE : 0, ANYWHERE);
 		count_place(ctx, pending, &key, page ? PAGE_SIZE : 0, 0);
 	} else if (!(gfp & GFP_ZERO) && is_private_file(pending->address)) {
 		key.kind = page ? FILE_COPIED : FAILED;
 		key.source = SOURCE_FILE;
-		count_in_sum(&key, 0, page ? PAGE_SIZE : 0);
+		count_in_sum(&key, 0, page ? PAGE_SIZE : 0, ANYWHERE);
 		count_place(ctx, pending, &key, page ? PAGE_SIZE : 0, 0);
 	}
 	pending->class = NOTHING;

@@ -14,7 +14,7 @@ from cowtrace.kernel.btf import Btf, vmlinux
 from cowtrace.kernel.kallsyms import symbols
 from cowtrace.kernel.libbpf import libbpf
 from cowtrace.kernel.members import MEMBERS
-from cowtrace.kernel.preemption import preemptible
+from cowtrace.kernel.preemption import preemptible, real_time
 from cowtrace.kernel.trial_programs import Cast, fexit_refused, kprobes_refused, rdonly_cast
 
 # Macro of bpf/*.h: its enum, and its value where it was still a #define (5.10), or None.
@@ -88,6 +88,7 @@ class KernelFacts:
     trampolines: frozenset[str]  # those of TRAMPOLINES that fexit programs attach to
     cast: Cast | None  # bpf_rdonly_cast(), if programs can call it
     preemptible: bool  # threads can be preempted in the kernel, so in BPF trampolines
+    real_time: bool  # also while they hold a spinlock
     pid_max: int
     cpus: int  # possible ones
 
@@ -111,6 +112,7 @@ def kernel_facts() -> KernelFacts:
         trampolines=frozenset() if refused else _trampolines(btf),
         cast=rdonly_cast(btf),
         preemptible=preemptible(),
+        real_time=real_time(),
         pid_max=int(Path("/proc/sys/kernel/pid_max").read_text()),
         cpus=libbpf().libbpf_num_possible_cpus(),
     )

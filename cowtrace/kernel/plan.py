@@ -126,8 +126,10 @@ def probe_plan(
     defines = _defines(name, facts) | options.defines()
     for part in parts:
         defines |= part.defines
-    if "CELLS" in defines and _fit_cells(name, options, details):
-        defines["DETAIL_CELLS"] = 1
+    if _has_cells(facts, defines):
+        defines["CELLS"] = _CELLS
+        if _fit_cells(name, options, details):
+            defines["DETAIL_CELLS"] = 1
     attached = tuple(hook for part in parts for hook in part.hooks)
     known = facts.symbols.get
     copies = known("wp_page_copy") or known(COPY_VARIANTS) or known("do_wp_page", 0)
@@ -188,6 +190,14 @@ def _needs_ends(name: PlanName, options: Options, details: frozenset[Detail]) ->
     return bool(late or (name == "fentry" and stacks))
 
 
+def _has_cells(facts: KernelFacts, defines: Mapping[str, int]) -> bool:
+    """Whether sums are cached: where no program can preempt another, bpf/count.h.
+
+    Under the page table's lock none can, except on a real-time kernel, where its holder may sleep.
+    """
+    return "PREEMPTIBLE" not in defines or ("PTE_CHANGES" in defines and not facts.real_time)
+
+
 def _fit_cells(name: PlanName, options: Options, details: frozenset[Detail]) -> bool:
     """Whether the cells have a fault's mapping and generation, and no more is counted by."""
     used = details or options.events or options.samples
@@ -226,12 +236,11 @@ def _defines(name: PlanName, facts: KernelFacts) -> dict[str, int]:
     else:
         offsets.pop("MM_MT", None)
     errors = sum(facts.constants[f"VM_FAULT_{e}"] for e in _ERRORS)
-    # Cells cache sums where no program can preempt another: bpf/count.h.
     cast = facts.cast
-    alone = name == "kprobe" or not facts.preemptible
     return {
         f"PLAN_{name.upper()}": 1,
-        **({"CELLS": _CELLS} if alone else {"PREEMPTIBLE": 1}),
+        # A kprobe's program runs with preemption off.
+        **({"PREEMPTIBLE": 1} if facts.preemptible and name != "kprobe" else {}),
         **({"RDONLY_CAST": cast.function, "WORDS": cast.words} if cast else {}),
         "PAGE_SIZE": facts.page_bytes,
         "PMD_SIZE": facts.page_bytes * (facts.page_bytes // 8),  # one table of 8-byte entries

@@ -35,6 +35,11 @@ def preemptible(version: str | None = None, preempt: Path = _PREEMPT) -> bool:
         return not _cond_resched_reschedules(symbols((_CALL, *_TARGETS)))
 
 
+def real_time(version: str | None = None) -> bool:
+    """True if a spinlock's holder can be preempted: CONFIG_PREEMPT_RT."""
+    return "PREEMPT_RT" in (os.uname().version if version is None else version).split()
+
+
 def _cond_resched_reschedules(addresses: dict[str, int]) -> bool:
     """True if cond_resched() reschedules: only on kernels that do not preempt threads otherwise."""
     if not all(addresses.values()) or len(addresses) < 3:

@@ -46,6 +46,7 @@ COMPLETE = KernelFacts(
     trampolines=frozenset(),
     cast=None,
     preemptible=False,
+    real_time=False,
     pid_max=32768,
     cpus=2,
 )
@@ -329,8 +330,6 @@ def test_sums_in_detail_are_cached_if_a_cell_tells_them_apart(
     for name in PLAN_NAMES:
         found = plan(name, COMPLETE, options).defines
         assert ("DETAIL_CELLS" in found) == (cached and name != "tracepoint")
-    preemptible = replace(COMPLETE, preemptible=True)
-    assert "DETAIL_CELLS" not in plan("fentry", preemptible, options).defines
 
 
 def test_cells_are_used_where_programs_cannot_take_turns() -> None:
@@ -341,6 +340,11 @@ def test_cells_are_used_where_programs_cannot_take_turns() -> None:
         cells = "CELLS" in plan(name, preemptible).defines
         assert cells == (name == "kprobe")  # runs with preemption off everywhere
         assert cells != ("PREEMPTIBLE" in plan(name, preemptible).defines)
+    under_lock = replace(WITH_TRAMPOLINES, preemptible=True)
+    assert plan("fentry", under_lock).defines.keys() >= {"CELLS", "PREEMPTIBLE"}
+    ends = plan("fentry", under_lock, Options(outcomes=True)).defines
+    assert "CELLS" not in ends
+    assert "CELLS" not in plan("fentry", replace(under_lock, real_time=True)).defines
 
 
 def lacking(*macros: str) -> KernelFacts:
