@@ -185,8 +185,8 @@ OF_TRACEPOINTS = (
     Mutation(
         "a copy is one byte",
         "tracepoint.h",
-        "key.source = SOURCE_ZERO;\n\t\tcount_in_sum(&key, 0, page ? PAGE_SIZE : 0);",
-        "key.source = SOURCE_ZERO;\n\t\tcount_in_sum(&key, 0, 1);",
+        "key.source = SOURCE_ZERO;\n\t\tcount_in_sum(&key, 0, page ? PAGE_SIZE : 0, ANYWHERE);",
+        "key.source = SOURCE_ZERO;\n\t\tcount_in_sum(&key, 0, 1, ANYWHERE);",
         "one-byte-per-page",
     ),
     Mutation(
