@@ -98,6 +98,15 @@ def cowtrace(plan: str, **options: Any) -> Variant:
     return beside(name, what, lambda: tracer.attach(plan, **options))
 
 
+def with_thread(variant: Variant) -> Variant:
+    """The same, where each process that writes has a second thread, which sleeps."""
+    return Variant(
+        f"{variant.name}, thread",
+        f"{variant.what}; a second thread of the load sleeps",
+        lambda command, env: variant.run([*command, "thread"], env),
+    )
+
+
 def empty(name: str, text: str, *kprobes: str) -> Variant:
     """Programs of this text, through BCC: what a probe costs before it does anything.
 
@@ -150,6 +159,7 @@ REGION = (REGION_START, REGION_END)
 OPTIONS: tuple[tuple[tuple[str, ...], Mapping[str, Any]], ...] = (
     (("fentry", "kprobe", "tracepoint"), {"region": REGION}),
     (("fentry", "kprobe", "tracepoint"), {"page_faults": True}),
+    (("fentry", "kprobe"), {"outcomes": True}),
     (("fentry", "kprobe"), {"fork_copies": True}),
     (("kprobe",), {"cross_check": True}),
     (("fentry", "kprobe", "tracepoint"), {"details": frozenset({"generation"})}),
@@ -171,6 +181,7 @@ def everything() -> list[Variant]:
         empty("empty fentry + fexit", _FENTRY + _FEXIT),
         empty("empty kprobe + kretprobe", _NOTHING, "attach_kretprobe", "attach_kprobe"),
         *(cowtrace(plan) for plan in plans),
+        *(with_thread(cowtrace(plan)) for plan in ("fentry", "kprobe")),
         *(cowtrace(plan, **options) for having, options in OPTIONS for plan in having),
         bpftrace("fentry count", FENTRY_COUNT),
         bpftrace("kprobe count", KPROBE_COUNT),
