@@ -35,6 +35,11 @@ def evidence(processes: Iterable[Observed], *, races: bool) -> Iterator[Evidence
             if any((row.kind, row.source) == repeated for row in process.expected.rows):
                 wanted = None
             yield Evidence("rusage", f"{role}: page faults", wanted, seen, of_thread(wanted, seen))
+            if re_marks := _re_marks(process):
+                seen = process.re_marks
+                ok = None if seen is None else seen >= re_marks
+                what = f"{role}: pgreuse, at least (all processes)"
+                yield Evidence("vmstat", what, re_marks, seen, ok)
         right = "as written" if process.data_right else "something else"
         yield Evidence("data", f"{role}: read back", "as written", right, process.data_right)
 
@@ -61,6 +66,15 @@ def _own_faults(process: Observed, kinds: Collection[FaultKind]) -> int | None:
         if row.kind in kinds and (row.actor or row.origin is Origin.FORK)
     )
     return None if counts is None or others is None else counts - others
+
+
+def _re_marks(process: Observed) -> int | None:
+    """What the kernel counts as pgreuse: not the re-marks of huge entries."""
+    wanted = _own_faults(process, (FaultKind.REUSED,))
+    huge = (Source.HUGETLB, Source.THP)
+    if any(row.kind is FaultKind.REUSED and row.source in huge for row in process.expected.rows):
+        return None
+    return wanted
 
 
 def _wp_copies(process: Observed) -> int | None:

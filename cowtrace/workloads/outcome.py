@@ -148,6 +148,7 @@ class Observed:
     data_right: bool  # every time that it read back, it read the expected value
     wp_copies: int | None = None  # in its watched writes, as taskstats counts; None: unknown
     page_faults: int | None = None  # in its watched writes, as getrusage(2) counts; likewise
+    re_marks: int | None = None  # by all processes meanwhile, as /proc/vmstat counts; likewise
 
     @property
     def ns_per_page(self) -> float | None:

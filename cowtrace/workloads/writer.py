@@ -184,6 +184,7 @@ class Writer:
             data_right=self._data_right,
             wp_copies=self._writes.wp_copies,
             page_faults=self._writes.page_faults,
+            re_marks=self._writes.re_marks,
         )
         return (own, *itertools.chain(*self._children))
 

@@ -238,6 +238,21 @@ def test_where_threads_race_their_faults_cannot_be_counted_by_the_kernel() -> No
     assert oracles[True] == {"pagemap", "data"}
 
 
+@pytest.mark.parametrize(("counted", "ok"), [(22, False), (23, True), (31, True), (None, None)])
+def test_the_kernel_counts_no_fewer_re_marks(counted: int | None, ok: bool | None) -> None:
+    """It counts those of all processes."""
+    ran = dataclasses.replace(observed("parent", PARENT, None, reused=23), re_marks=counted)
+    (found,) = [one for one in evidence((ran,), races=False) if one.oracle == "vmstat"]
+    assert (found.expected, found.observed, found.ok) == (23, counted, ok)
+
+
+@pytest.mark.parametrize("source", [Source.HUGETLB, Source.THP])
+def test_the_kernel_does_not_count_re_marks_of_huge_entries(source: Source) -> None:
+    row = ExpectedRow(FaultKind.REUSED, source, Origin.USER, 1, 0)
+    ran = observed("parent", PARENT, None, reused=1, rows=(row,))
+    assert "vmstat" not in {one.oracle for one in evidence((ran,), races=False)}
+
+
 @pytest.mark.parametrize(("copied", "code"), [(23, 0), (22, EXIT_MISMATCH)])
 def test_the_command_fails_where_counts_differ(
     monkeypatch: pytest.MonkeyPatch, copied: int, code: int

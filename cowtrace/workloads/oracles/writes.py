@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from cowtrace.workloads.oracles.proc_files import vmstat
 from cowtrace.workloads.outcome import total
 from cowtrace.workloads.region import Region, scratch_region
 
@@ -54,6 +55,7 @@ class Writes:
 
     wp_copies: int | None = 0  # as taskstats counts them
     page_faults: int | None = 0  # as getrusage(2) counts them
+    re_marks: int | None = 0  # of all processes, as pgreuse in /proc/vmstat counts them
     spent_ns: int = 0
     pages: int = 0  # a page written twice counts twice
 
@@ -72,17 +74,21 @@ class Writes:
                     break
             with memoryview(region.view):  # this object's own memory is written to as well
                 pass
+            before = vmstat("pgreuse")
             written = _during(write, region, copies)
+            after = vmstat("pgreuse")
         at_rest = quiet >= _QUIET_REHEARSALS
         exact = at_rest and not written.other_faults
         self.wp_copies = total((self.wp_copies, written.copies if exact else None))
         self.page_faults = total((self.page_faults, written.faults if at_rest else None))
+        re_marked = None if before is None or after is None else after - before
+        self.re_marks = total((self.re_marks, re_marked))
         self.spent_ns += written.spent_ns
         self.pages += region.pages
 
     def forget(self) -> None:
         """Mark the counts as unknown: a write was not counted."""
-        self.wp_copies = self.page_faults = None
+        self.wp_copies = self.page_faults = self.re_marks = None
 
 
 class _During(NamedTuple):
