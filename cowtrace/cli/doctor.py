@@ -15,6 +15,7 @@ from cowtrace.cli.cost import measure
 from cowtrace.cli.options import Form, form_options
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.facts import KernelFacts
+from cowtrace.kernel.limits import how_it_counts, why_first
 from cowtrace.kernel.plan import PLAN_NAMES, Detail, NoPlan, PlanName, preference, probe_plan
 from cowtrace.kernel.requirements import facts_or_none, requirements
 from cowtrace.machine.csv import CsvLines
@@ -51,6 +52,10 @@ def doctor(cost: bool, form: Form) -> None:
     # In the order in which `auto` tries them.
     trials = tuple(_try(name, facts) for name in (preference(facts) if facts else PLAN_NAMES))
     runs = any(trial.runs for trial in trials)
+    why = ""
+    if facts and runs:
+        first = next(trial.plan for trial in trials if trial.runs)
+        why = why_first(first, facts, refused=not trials[0].runs)
     found: dict[tuple[str, ...], Cost] = {}  # unsupported details cost nothing
     for used_by, details in _DETAILS_OF if cost and runs else ():
         measured = measure(used_by, details)
@@ -62,6 +67,7 @@ def doctor(cost: bool, form: Form) -> None:
             "requirements": [asdict(need) for need in needs],
             "plans": [asdict(trial) for trial in trials],
             "auto": next((trial.plan for trial in trials if trial.runs), None),
+            "why": why or None,
         }
         if cost:
             written["cost"] = [cost_object(each) for each in costs]
@@ -70,7 +76,7 @@ def doctor(cost: bool, form: Form) -> None:
         rows = [cost_object(each) for each in costs] if cost else [asdict(need) for need in needs]
         CsvLines(sys.stdout).write(rows)
     else:
-        show(report(os.uname().release, needs, trials))
+        show(report(os.uname().release, needs, trials, why))
         if costs:
             click.echo()
             show(cost_table(costs))
@@ -81,11 +87,13 @@ def doctor(cost: bool, form: Form) -> None:
 def _try(name: PlanName, facts: KernelFacts | None) -> Trial:
     plan = probe_plan(name, facts) if facts else None
     if isinstance(plan, NoPlan):
-        return Trial(name, False, "; ".join(plan.reasons), (), ())
+        return Trial(name, False, "; ".join(plan.reasons), None, (), ())
     try:
         attach(name).close()
     except CowtraceError as error:
-        return Trial(name, False, str(error), (), ())
+        return Trial(name, False, str(error), None, (), ())
     assert plan is not None  # attach() asked the same kernel for the same facts
+    assert facts is not None
+    counts = how_it_counts(name, facts, plan.defines)
     unseen = tuple(kind.label for kind in sorted(plan.unseen))
-    return Trial(name, True, None, unseen, plan.blind_spots)
+    return Trial(name, True, None, counts, unseen, plan.blind_spots)

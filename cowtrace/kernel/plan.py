@@ -107,9 +107,12 @@ class NoPlan:
     reasons: tuple[str, ...]
 
 
-def preference(facts: KernelFacts) -> tuple[PlanName, ...]:
-    """The order in which `auto` tries the plans: those that lose no fault first, then by cost."""
-    return ("kprobe", "fentry", "tracepoint") if facts.preemptible else PLAN_NAMES
+def preference(facts: KernelFacts, options: Options = NO_OPTIONS) -> tuple[PlanName, ...]:
+    """The order in which `auto` tries the plans: those that lose no copy first, then by cost."""
+    fentry = probe_plan("fentry", facts, options)
+    if isinstance(fentry, NoPlan) or "CELLS" in fentry.defines:
+        return PLAN_NAMES
+    return ("kprobe", "fentry", "tracepoint")  # copies are counted where a thread can be preempted
 
 
 def probe_plan(

@@ -21,17 +21,19 @@ class Trial:
     plan: str
     runs: bool
     refusal: str | None  # why not
+    counts: str | None  # where it sees a fault
     cannot_see: tuple[str, ...]  # kinds of fault that it cannot see
     blind_spots: tuple[str, ...]  # other limits of its counts, a sentence each
 
 
 def report(
-    kernel: str, requirements: Iterable[Requirement], trials: Sequence[Trial]
+    kernel: str, requirements: Iterable[Requirement], trials: Sequence[Trial], why: str
 ) -> RenderableType:
-    """The requirements, then each plan, then the one that `--attach auto` takes."""
+    """The requirements, then each plan, then the one that `--attach auto` takes, and why."""
     verdict = Text("no plan runs on this kernel as things are", "bold red")
     if first := next((trial.plan for trial in trials if trial.runs), None):
         verdict = Text(f"cowtrace runs here: --attach auto takes the {first} plan", "bold")
+        verdict.append(f"\n{why}", "not bold")
     title = Text(f"kernel {kernel}\n")
     return Group(title, _requirements(requirements), Text(), _plans(trials), Text(), verdict)
 
@@ -76,6 +78,8 @@ def _plans(trials: Iterable[Trial]) -> Table:
     table = _grid("PLAN")
     for trial in trials:
         lines = Text("attached and detached" if trial.runs else str(trial.refusal))
+        if trial.counts:
+            lines.append(f"\n{trial.counts}")
         if trial.cannot_see:
             lines.append("\nshows as -: " + ", ".join(trial.cannot_see))
         for spot in trial.blind_spots:

@@ -83,7 +83,7 @@ def attach(
         cgroup=only.cgroup is not None,
     )
     facts = kernel_facts()
-    names = tuple(name for name in preference(facts) if plan in ("auto", name))
+    names = tuple(name for name in preference(facts, options) if plan in ("auto", name))
     refusals: list[CowtraceError] = []
     for name in names:
         try:

@@ -18,6 +18,7 @@ from cowtrace.kernel.facts import (
     _offsets,
 )
 from cowtrace.kernel.hooks import Hook, pair
+from cowtrace.kernel.limits import how_it_counts, why_first
 from cowtrace.kernel.members import MEMBERS
 from cowtrace.kernel.plan import (
     NO_OPTIONS,
@@ -291,9 +292,42 @@ def test_auto_takes_the_cheapest_plan_that_loses_nothing() -> None:
     preemptible = replace(COMPLETE, preemptible=True)
     assert preference(COMPLETE)[0] == "fentry"
     assert preference(preemptible)[0] == "kprobe"
+    under_lock = replace(WITH_TRAMPOLINES, preemptible=True)
+    assert preference(under_lock)[0] == "fentry"
+    for ends in (Options(outcomes=True), Options(samples=True)):
+        assert preference(under_lock, ends)[0] == "kprobe"
+    assert preference(replace(under_lock, real_time=True))[0] == "kprobe"
     for name in PLAN_NAMES:
         assert any("preemptible" in spot for spot in plan(name, preemptible).blind_spots)
         assert not any("preemptible" in spot for spot in plan(name).blind_spots)
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        (WITH_TRAMPOLINES, "under the page table's lock"),
+        (replace(COMPLETE, machine="aarch64"), "on aarch64"),
+        (replace(COMPLETE, symbols=dict.fromkeys(COMPLETE.symbols, 0)), "kernel.kptr_restrict"),
+        (COMPLETE, "take no such probe"),  # before 6.1
+    ],
+)
+def test_it_is_said_where_a_plan_counts(facts: KernelFacts, said: str) -> None:
+    assert said in how_it_counts("fentry", facts, plan("fentry", facts).defines)
+
+
+@pytest.mark.parametrize(
+    ("name", "facts", "refused", "said"),
+    [
+        ("fentry", COMPLETE, False, "costs the least per fault"),
+        ("fentry", replace(COMPLETE, preemptible=True), False, "takes the kprobe plan"),
+        ("kprobe", replace(COMPLETE, preemptible=True), False, "loses faults"),
+        ("tracepoint", COMPLETE, True, "do not run"),
+    ],
+)
+def test_it_is_said_why_auto_takes_a_plan(
+    name: PlanName, facts: KernelFacts, refused: bool, said: str
+) -> None:
+    assert said in why_first(name, facts, refused)
 
 
 @pytest.mark.parametrize("name", PLAN_NAMES)

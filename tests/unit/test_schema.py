@@ -152,7 +152,7 @@ def test_verify(cowtrace: Command, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_costs() -> None:
     needs: list[dict[str, Any]] = []
     blind = replace(COST, bpf_ns=None, bpf_runs=None, faults=0)
-    told = {"kernel": "6.12", "requirements": needs, "plans": needs, "auto": None}
+    told = {"kernel": "6.12", "requirements": needs, "plans": needs, "auto": None, "why": None}
     assert check("doctor", [told, {**told, "cost": [cost_object(COST), cost_object(blind)]}]) == 2
     assert cost_object(COST)["ns_per_fault"] == 300
     assert cost_object(COST)["cpu_share"] == pytest.approx(9300e-9 / 0.5)
