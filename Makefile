@@ -12,7 +12,7 @@ BIN     := .venv/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo check test test-host test-vm test-all box vagrant-test reproducible deb deb-test container container-test bench soak attack fuzz pictures unit lint clean
+.PHONY: help install demo check test test-host test-vm test-all box vagrant-test reproducible deb deb-test container container-test bench soak attack selftests fuzz pictures unit lint clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -67,6 +67,9 @@ soak: install ## Processes without end for MINUTES=30; KERNEL=6.12: in the VM
 
 attack: install ## Attack as an ordinary user for MINUTES=10; NAMES=storm: those
 	@.ci/attack $(or $(MINUTES),10) $(NAMES)
+
+selftests: install ## The kernel's own tests of copy-on-write, traced; KERNEL=6.12 in the VM
+	@.ci/selftests $(KERNEL)
 
 pictures: install ## Draw the README's pictures from a trace of real processes
 	@.ci/pictures

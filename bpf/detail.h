@@ -21,9 +21,11 @@
 /* Fill in where a fault was; count_detail() fills in its kind and stacks. */
 INLINE void set_place(struct detail_key *key, u32 tgid, u64 vma)
 {
+	int lost;
+
 	key->tgid = tgid;
-	key->generation = generation_of(tgid);
-	key->mapping = note_mapping(tgid, vma);
+	key->generation = generation_of(tgid, &lost);
+	key->mapping = note_mapping(tgid, vma, &lost);
 }
 
 #ifdef DETAILS
@@ -124,6 +126,7 @@ INLINE u64 untracked_zero(u64 any)
 BPF_PERCPU_ARRAY(detail_cells, struct detail_cell, 2 * CELLS);
 
 #define NEXT_MAPPING 0x9e3779b1U	/* odd: mappings that lie close take cells far apart */
+#define NO_FORKS -1ULL
 #define may_use_detail_cells(context) may_use_cells(context)
 
 /* As replace_cell(). */
@@ -149,24 +152,20 @@ INLINE void count_in_detail_cell(struct fault_key *key, u64 task, u64 vma, u64 b
 	u32 now = current_round();
 	u32 index = cell_index(key, now, (mapping >> PAGE_SHIFT) * NEXT_MAPPING);
 	struct detail_cell *cell = detail_cells.lookup(&index);
-	int is_same;
+	int lost = 0;
 
 	if (!cell)
 		return;
 	key->half = now & 1;
-	is_same = has_sum(&cell->sum, key, now) && cell->mapping == mapping && cell->end == end;
-	if (is_same && cell->forks != forks) {
-		cell->forks = forks;
-		is_same = cell->generation == generation_of(key->tgid);
-	}
-	if (is_same) {
+	if (has_sum(&cell->sum, key, now) && cell->mapping == mapping && cell->end == end &&
+	    cell->forks == forks) {
 		add_to_cell(&cell->sum, bytes);
 	} else {
 		replace_detail_cell(cell, key, task, bytes, now);	/* notes the process */
-		cell->forks = forks;
-		cell->generation = generation_of(key->tgid);
-		cell->mapping = note_mapping(key->tgid, vma);
+		cell->generation = generation_of(key->tgid, &lost);
+		cell->mapping = note_mapping(key->tgid, vma, &lost);
 		cell->end = end;
+		cell->forks = lost ? NO_FORKS : forks;	/* so that each loss is counted */
 	}
 	place->mapping = cell->mapping;
 	place->generation = cell->generation;

@@ -39,8 +39,8 @@ INLINE void note_fork_change(void)
 		atomic_add(changes, 1);
 }
 
-/* The latest of fork `number` and its predecessors whose child still runs; 0: none in CHAIN. */
-INLINE u32 latest_shared_fork(u32 number)
+/* The latest of fork `number` and its predecessors whose child still runs; 0: none, or `lost`. */
+INLINE u32 latest_shared_fork(u32 number, int *lost)
 {
 	struct generation *generation;
 	int step;
@@ -54,19 +54,21 @@ INLINE u32 latest_shared_fork(u32 number)
 			return number;
 		number = generation->previous;
 	}
-	if (number)
+	if (number) {
 		count_loss(LOSS_FORK_NOT_FOUND);
+		*lost = 1;
+	}
 	return 0;
 }
 
-INLINE u32 generation_of(u32 tgid)
+INLINE u32 generation_of(u32 tgid, int *lost)
 {
 	struct process *process = processes.lookup(&tgid);
 	u32 number;
 
 	if (!process)
 		return 0;
-	number = latest_shared_fork(process->last_fork);
+	number = latest_shared_fork(process->last_fork, lost);
 	return number ? number : process->created_by;
 }
 
@@ -106,6 +108,7 @@ INLINE void begin_generation(u64 parent_task, u64 child_task, struct process *pr
 	struct process *parent;
 	u64 mm = read_kernel_u64(child_task, TASK_MM);
 	u32 zero = 0, number, *forks, tgid = read_kernel_u32(parent_task, TASK_TGID);
+	int lost;
 
 	if (!mm || mm == read_kernel_u64(parent_task, TASK_MM))
 		return;	/* a kernel thread; vfork, which borrows the memory */
@@ -119,7 +122,7 @@ INLINE void begin_generation(u64 parent_task, u64 child_task, struct process *pr
 	generation.child = read_kernel_u32(child_task, TASK_TGID);
 	generation.at_ns = bpf_ktime_get_ns();
 	generation.shareable_pages = anonymous_pages(mm);
-	generation.previous = latest_shared_fork(parent->last_fork);
+	generation.previous = latest_shared_fork(parent->last_fork, &lost);
 	if (generations.insert(&number, &generation)) {
 		count_loss(LOSS_GENERATIONS_FULL);
 		return;
@@ -158,7 +161,7 @@ RAW_TRACEPOINT_PROBE(sched_process_exec)
 }
 
 #else
-INLINE u32 generation_of(u32 tgid) { return 0; }
+INLINE u32 generation_of(u32 tgid, int *lost) { return 0; }
 INLINE void begin_generation(u64 parent_task, u64 child_task, struct process *process) {}
 INLINE void end_generation(u32 tgid, u32 executed) {}
 #endif /* GENERATIONS */

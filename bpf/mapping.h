@@ -52,8 +52,8 @@ INLINE u64 mapping_end(u64 vma)
 	return read_kernel_u64(vma, VMA_END);
 }
 
-/* Returns the start of the vma, which is the mapping's key; 0 without a vma. */
-INLINE u64 note_mapping(u32 tgid, u64 vma)
+/* Returns the start of the vma, which is the mapping's key; 0 without a vma. `lost`: no room. */
+INLINE u64 note_mapping(u32 tgid, u64 vma, int *lost)
 {
 	struct mapping_key key = { .tgid = tgid };
 	struct mapping *mapping, *zeroes;
@@ -72,16 +72,18 @@ INLINE u64 note_mapping(u32 tgid, u64 vma)
 		mappings.insert(&key, zeroes);
 		mapping = mappings.lookup(&key);
 	}
-	if (mapping)
+	if (mapping) {
 		describe_mapping(mapping, vma, key.start, end);
-	else
+	} else {
 		count_loss(LOSS_MAPPINGS_FULL);
+		*lost = 1;
+	}
 	return key.start;
 }
 
 #else
 INLINE u64 mapping_start(u64 vma) { return 0; }
 INLINE u64 mapping_end(u64 vma) { return 0; }
-INLINE u64 note_mapping(u32 tgid, u64 vma) { return 0; }
+INLINE u64 note_mapping(u32 tgid, u64 vma, int *lost) { return 0; }
 #endif /* MAPPINGS */
 #endif /* MAPPING_H */

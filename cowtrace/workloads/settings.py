@@ -92,7 +92,7 @@ def write(path: str, value: str) -> None:
 
 
 def delay_accounting() -> AbstractContextManager[None]:
-    """Turn it on, if permitted, for processes created in the block: see oracles/writes.py."""
+    """Turn it on, if permitted, for processes created in the block: see oracles/taskstats.py."""
     path = "/proc/sys/kernel/task_delayacct"
     off = os.access(path, os.W_OK) and read(path) == "0"
     return changed({path: "1"}) if off else nullcontext()

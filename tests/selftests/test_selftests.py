@@ -1,0 +1,83 @@
+"""The kernel's own tests of copy-on-write pass while they are traced; counts equal taskstats'.
+
+`make selftests` builds them from the kernel's source, and runs this in the VM.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from workload_checks import attached
+
+from cowtrace.model import FaultKind, Origin, Snapshot, Source
+from cowtrace.tracer.filter import Filter
+from cowtrace.workloads import settings
+from cowtrace.workloads.oracles.taskstats import ended_threads
+
+FOLDER = Path(__file__).resolve().parents[2] / "build" / "selftests"
+HUGE_PAGES = {"/proc/sys/vm/nr_hugepages": "64"}
+SWAP_BYTES = 64 << 20
+RESULT = re.compile(r"^(ok|not ok) \d+ (.*)$", re.MULTILINE)
+OURS = Filter(pids=(os.getpid(),), follow=True)
+
+
+@pytest.fixture(autouse=True)
+def _what_they_need() -> Iterator[None]:
+    with (
+        settings.delay_accounting(),
+        settings.changed(HUGE_PAGES),
+        settings.swap(SWAP_BYTES),
+    ):
+        yield
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in FOLDER.glob("*")))
+def test_it_passes_as_without_and_its_copies_are_counted(name: str) -> None:
+    alone = results(name)
+    assert alone, "it printed no result"
+    with ExitStack() as stack:
+        tracers = attached(stack, only=OURS)
+        ended = stack.enter_context(ended_threads())
+        traced = results(name)
+        counted = ended()
+        seen = {plan: live.snapshot() for plan, live in tracers.items()}
+    assert traced == alone
+    for plan, snapshot in seen.items():
+        ours = {process.pid for process in snapshot.processes} - {os.getpid()}
+        kernels = sum(thread.wp_copies for thread in counted if thread.tgid in ours)
+        copies = write_protect_copies(snapshot, ours)
+        print(f"{name}, {plan}: {copies} copies, {kernels} by taskstats, {dict(traced)}")
+        assert snapshot.completeness.lost == 0, snapshot.completeness
+        if not plan.startswith("tracepoint"):  # its counts are bounds
+            assert copies == kernels, plan
+
+
+def results(name: str) -> Counter[str]:
+    """How often a test of the program ended in which way: its lines of TAP."""
+    ran = subprocess.run([FOLDER / name], capture_output=True, text=True)
+    lines = RESULT.findall(ran.stdout)
+    assert ran.returncode in (0, 4), ran.stdout[-2000:] + ran.stderr[-2000:]  # 4: KSFT_SKIP
+    return Counter("skipped" if "# SKIP" in rest else word for word, rest in lines)
+
+
+def write_protect_copies(snapshot: Snapshot, pids: set[int]) -> int:
+    """What taskstats calls write-protect copies: cowtrace/workloads/evidence.py."""
+    return sum(
+        row.faults
+        for process in snapshot.processes
+        if process.pid in pids
+        for row in process.rows
+        if row.origin is not Origin.FORK
+        and (
+            (row.kind in (FaultKind.COPIED, FaultKind.ZERO_FILLED) and row.source is not Source.THP)
+            or (row.kind is FaultKind.COPIED and row.source is Source.THP)
+            or (row.kind is FaultKind.REUSED and row.source is Source.HUGETLB)
+        )
+    )
