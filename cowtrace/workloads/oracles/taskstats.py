@@ -106,8 +106,8 @@ def _prepare(netlink: socket.socket, answer: bytearray) -> tuple[bytes, int]:
     tid = struct.pack("=I", threading.get_native_id())
     request = _message(_open(netlink), _TASKSTATS_CMD_GET, _TASKSTATS_CMD_ATTR_PID, tid)
     netlink.send(request)
-    size = netlink.recv_into(answer)
-    return request, bytes(answer[:size]).index(_stats(_body(answer[:size]))) + _WPCOPY_COUNT
+    received = bytes(answer[: netlink.recv_into(answer)])
+    return request, received.index(_stats(_body(received))) + _WPCOPY_COUNT
 
 
 def _open(netlink: socket.socket) -> int:
@@ -125,7 +125,7 @@ def _open(netlink: socket.socket) -> int:
 def _body(answer: bytes) -> bytes:
     if _HEADER.unpack_from(answer)[1] == _NLMSG_ERROR:
         raise OSError("netlink refused")
-    return bytes(answer[_BODY:])
+    return answer[_BODY:]
 
 
 def _stats(body: bytes) -> bytes:
