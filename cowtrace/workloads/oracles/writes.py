@@ -46,15 +46,12 @@ class Writes:
                     break
             with memoryview(region.view):  # this object's own memory is written to as well
                 pass
-            before = vmstat("pgreuse")
             written = _during(write, region, copies)
-            after = vmstat("pgreuse")
         at_rest = quiet >= _QUIET_REHEARSALS
         exact = at_rest and not written.other_faults
         self.wp_copies = total((self.wp_copies, written.copies if exact else None))
         self.page_faults = total((self.page_faults, written.faults if at_rest else None))
-        re_marked = None if before is None or after is None else after - before
-        self.re_marks = total((self.re_marks, re_marked))
+        self.re_marks = total((self.re_marks, written.re_marks))
         self.spent_ns += written.spent_ns
         self.pages += region.pages
 
@@ -68,11 +65,14 @@ class _During(NamedTuple):
     faults: int
     other_faults: int  # by the measurement itself: its copies are in `copies`
     spent_ns: int
+    re_marks: int | None  # by all processes
 
 
 def _during(
     write: Callable[[Region], object], region: Region, copies: Callable[[], int | None]
 ) -> _During:
+    # Outside of what is counted, and in each rehearsal, too: it takes memory.
+    re_marked = vmstat("pgreuse")
     first = _page_faults()
     before = copies()
     second = _page_faults()
@@ -82,8 +82,13 @@ def _during(
     third = _page_faults()
     after = copies()
     last = _page_faults()
-    copied = None if before is None or after is None else after - before
-    return _During(copied, third - second, last - first - (third - second), spent_ns)
+    re_marks = _difference(re_marked, vmstat("pgreuse"))
+    copied = _difference(before, after)
+    return _During(copied, third - second, last - first - (third - second), spent_ns, re_marks)
+
+
+def _difference(before: int | None, after: int | None) -> int | None:
+    return None if before is None or after is None else after - before
 
 
 def _page_faults() -> int:
