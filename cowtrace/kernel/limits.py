@@ -36,10 +36,7 @@ def why_first(name: str, facts: KernelFacts, refused: bool) -> str:
         return "the plans above it do not run"
     if name == "kprobe":
         return "threads are preempted in programs of the fentry plan here: that loses faults"
-    why = "of those that lose no copy, it costs the least per fault"
-    if facts.preemptible:
-        why += "; what needs a fault's end (stacks, record, latency, -v) takes the kprobe plan"
-    return why
+    return "of those that lose no fault, it costs the least per fault"
 
 
 def limits(
@@ -75,11 +72,8 @@ def limits(
                 "KSM's unmerging, into memory that is PROT_NONE"
             )
     if name != "kprobe" and facts.preemptible:
-        which = (
-            "first writes to pages of files, and to huge pages," if "CELLS" in defines else "faults"
-        )
         spots.append(
-            f"on a preemptible kernel, {which} are lost when a thread is preempted in a program"
+            "on a preemptible kernel, faults are lost when a thread is preempted in a program"
         )
     if name == "kprobe" and facts.preemptible:
         spots.append(

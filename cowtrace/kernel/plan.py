@@ -34,7 +34,7 @@ _ERRORS = ("OOM", "SIGBUS", "HWPOISON", "HWPOISON_LARGE", "SIGSEGV", "FALLBACK")
 
 # include/linux/gfp_types.h: the same bits in every version so far.
 _GFP = {"GFP_MOVABLE": 0x8, "GFP_ZERO": 0x100}
-_CELLS = 1 << 10  # a round and CPU: 32 bytes each, twice
+_CELLS = 1 << 10  # a round and CPU: 32 bytes each, 64 with details; twice
 
 
 # What else distinguishes faults, beyond kind, source and origin.
@@ -107,12 +107,9 @@ class NoPlan:
     reasons: tuple[str, ...]
 
 
-def preference(facts: KernelFacts, options: Options = NO_OPTIONS) -> tuple[PlanName, ...]:
-    """The order in which `auto` tries the plans: those that lose no copy first, then by cost."""
-    fentry = probe_plan("fentry", facts, options)
-    if isinstance(fentry, NoPlan) or "CELLS" in fentry.defines:
-        return PLAN_NAMES
-    return ("kprobe", "fentry", "tracepoint")  # copies are counted where a thread can be preempted
+def preference(facts: KernelFacts) -> tuple[PlanName, ...]:
+    """The order in which `auto` tries the plans: those that lose no fault first, then by cost."""
+    return ("kprobe", "fentry", "tracepoint") if facts.preemptible else PLAN_NAMES
 
 
 def probe_plan(

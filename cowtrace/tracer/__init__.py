@@ -42,8 +42,8 @@ def attach(
         page_faults: also count all page faults of each process: a program in each of them.
         cross_check: compare each copy with wp_page_copy(), where that exists (kprobe plan).
         outcomes: also count faults that failed or changed nothing: at the end of do_wp_page(),
-            not where the page-table entry changes, which costs less. So do cross_check, samples,
-            and the details of stacks and latency.
+            not where the page-table entry changes, which costs less. So do cross_check, the
+            detail latency, and in the fentry plan samples and the details of stacks.
         fork_copies: count pages that fork itself copies because they are pinned: a probe on every
             new anonymous page.
         details: by what Snapshot.details sums faults: plan.DETAILS. With `generation` alone, only
@@ -83,7 +83,7 @@ def attach(
         cgroup=only.cgroup is not None,
     )
     facts = kernel_facts()
-    names = tuple(name for name in preference(facts, options) if plan in ("auto", name))
+    names = tuple(name for name in preference(facts) if plan in ("auto", name))
     refusals: list[CowtraceError] = []
     for name in names:
         try:

@@ -292,11 +292,6 @@ def test_auto_takes_the_cheapest_plan_that_loses_nothing() -> None:
     preemptible = replace(COMPLETE, preemptible=True)
     assert preference(COMPLETE)[0] == "fentry"
     assert preference(preemptible)[0] == "kprobe"
-    under_lock = replace(WITH_TRAMPOLINES, preemptible=True)
-    assert preference(under_lock)[0] == "fentry"
-    for ends in (Options(outcomes=True), Options(samples=True)):
-        assert preference(under_lock, ends)[0] == "kprobe"
-    assert preference(replace(under_lock, real_time=True))[0] == "kprobe"
     for name in PLAN_NAMES:
         assert any("preemptible" in spot for spot in plan(name, preemptible).blind_spots)
         assert not any("preemptible" in spot for spot in plan(name).blind_spots)
@@ -319,7 +314,6 @@ def test_it_is_said_where_a_plan_counts(facts: KernelFacts, said: str) -> None:
     ("name", "facts", "refused", "said"),
     [
         ("fentry", COMPLETE, False, "costs the least per fault"),
-        ("fentry", replace(COMPLETE, preemptible=True), False, "takes the kprobe plan"),
         ("kprobe", replace(COMPLETE, preemptible=True), False, "loses faults"),
         ("tracepoint", COMPLETE, True, "do not run"),
     ],

@@ -77,7 +77,7 @@ def test_a_filter_is_the_kernels_only_where_processes_are_named(
     asked = []
     monkeypatch.setattr(tracer_module, "require_privileges", lambda: None)
     monkeypatch.setattr(tracer_module, "kernel_facts", Mock())
-    monkeypatch.setattr(tracer_module, "preference", lambda facts, options: ("kprobe",))
+    monkeypatch.setattr(tracer_module, "preference", lambda facts: ("kprobe",))
     monkeypatch.setattr(tracer_module, "probe_plan", lambda *made: asked.append(made[2]))
     monkeypatch.setattr(tracer_module, "_attach_one", Mock())
     monkeypatch.setattr(tracer_module, "save_answers", lambda: None)
