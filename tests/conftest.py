@@ -21,6 +21,7 @@ import pytest
 
 from cowtrace import tracer
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
+from cowtrace.tracer import symbolizer
 
 # Set by `cowtrace vm run`.
 IN_VM = os.environ.get("COWTRACE_VM") == "1"
@@ -57,6 +58,15 @@ def pytest_collection_finish() -> None:
     """What was imported stays: no garbage collection of a test need look through it again."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _room_for_names() -> None:
+    """What cowtrace and its symbolizer may take together, pytest and all tests take alone.
+
+    With the least room, the symbolizer is started anew for each stack that needs more.
+    """
+    symbolizer._TOGETHER_BYTES = 2 << 40
 
 
 @pytest.fixture(scope="session")

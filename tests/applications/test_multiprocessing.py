@@ -15,7 +15,6 @@ from applications.application import PYTHON, Application, output, running, scrat
 from applications.watched import OURS, Watched, fork_of, no_mapping, uncertain_bytes
 from cowtrace import tracer
 from cowtrace.model import DetailRow, FaultKind, MappingType, Snapshot, Stack
-from cowtrace.tracer import symbolizer
 from cowtrace.workloads.region import PAGE_BYTES
 
 pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.spread("7.2")]
@@ -50,12 +49,6 @@ if __name__ == "__main__":
 """
 # Beside the objects: the loop's own frame, Path.touch(), time.sleep().
 INTERPRETER_PAGES = 64
-
-
-@pytest.fixture(autouse=True)
-def _room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What cowtrace and its symbolizer may take together, pytest and all tests take alone."""
-    monkeypatch.setattr(symbolizer, "_TOGETHER_BYTES", 2 << 40)
 
 
 @dataclass(frozen=True)
