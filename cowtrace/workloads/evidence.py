@@ -15,6 +15,12 @@ _ALSO_COUNTED = ((FaultKind.REUSED, Source.HUGETLB),)
 _NOT_COUNTED = ((FaultKind.ZERO_FILLED, Source.THP),)
 
 
+def is_wp_copy(kind: FaultKind, source: Source) -> bool:
+    """Whether taskstats counts such a fault, by the process's own write, as a copy."""
+    also, not_counted = (kind, source) in _ALSO_COUNTED, (kind, source) in _NOT_COUNTED
+    return also or (kind in _WP_COPIES and not not_counted)
+
+
 def evidence(processes: Iterable[Observed], *, races: bool) -> Iterator[Evidence]:
     """Evidence of the oracles that all workloads share."""
     for process in processes:

@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 from workload_checks import attached
 
-from cowtrace.model import FaultKind, Origin, Snapshot, Source
+from cowtrace.model import Origin, Snapshot
 from cowtrace.tracer.filter import Filter
 from cowtrace.workloads import settings
+from cowtrace.workloads.evidence import is_wp_copy
 from cowtrace.workloads.oracles.taskstats import ended_threads
 
 FOLDER = Path(__file__).parent / "built"
@@ -88,16 +89,11 @@ def results(name: str, folder: Path) -> Counter[str]:
 
 
 def write_protect_copies(snapshot: Snapshot, pids: set[int]) -> int:
-    """What taskstats calls write-protect copies: cowtrace/workloads/evidence.py."""
+    """What taskstats calls write-protect copies."""
     return sum(
         row.faults
         for process in snapshot.processes
         if process.pid in pids
         for row in process.rows
-        if row.origin is not Origin.FORK
-        and (
-            (row.kind in (FaultKind.COPIED, FaultKind.ZERO_FILLED) and row.source is not Source.THP)
-            or (row.kind is FaultKind.COPIED and row.source is Source.THP)
-            or (row.kind is FaultKind.REUSED and row.source is Source.HUGETLB)
-        )
+        if row.origin is not Origin.FORK and is_wp_copy(row.kind, row.source)
     )
