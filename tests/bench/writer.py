@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -52,22 +52,20 @@ def read(file: Path) -> Load:
 
 
 def _store(region: Region, thread: bool) -> float:
-    with _sleeping_thread(thread):
+    with _sleeping_thread() if thread else nullcontext():
         start_ns = time.thread_time_ns()
         region.store(2)
         return (time.thread_time_ns() - start_ns) / region.pages
 
 
 @contextmanager
-def _sleeping_thread(wanted: bool) -> Iterator[None]:
+def _sleeping_thread() -> Iterator[None]:
     end = threading.Event()
     sleeper = threading.Thread(target=end.wait)
-    if wanted:
-        sleeper.start()
+    sleeper.start()
     yield
     end.set()
-    if wanted:
-        sleeper.join()
+    sleeper.join()
 
 
 def _child_store(region: Region, thread: bool) -> float:
