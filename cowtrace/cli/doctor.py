@@ -14,9 +14,9 @@ from cowtrace.cli.attach import LATENCY, attach
 from cowtrace.cli.cost import measure
 from cowtrace.cli.options import Form, form_options
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
+from cowtrace.kernel.choice import how_it_counts, preference, why_first
 from cowtrace.kernel.facts import KernelFacts
-from cowtrace.kernel.limits import how_it_counts, why_first
-from cowtrace.kernel.plan import PLAN_NAMES, Detail, NoPlan, PlanName, preference, probe_plan
+from cowtrace.kernel.plan import PLAN_NAMES, Detail, NoPlan, PlanName, probe_plan
 from cowtrace.kernel.requirements import facts_or_none, requirements
 from cowtrace.machine.csv import CsvLines
 from cowtrace.machine.detail_objects import cost_object
@@ -51,13 +51,10 @@ def doctor(cost: bool, form: Form) -> None:
     needs = requirements(facts)
     # In the order in which `auto` tries them.
     trials = tuple(_try(name, facts) for name in (preference(facts) if facts else PLAN_NAMES))
-    runs = any(trial.runs for trial in trials)
-    why = ""
-    if facts and runs:
-        first = next(trial.plan for trial in trials if trial.runs)
-        why = why_first(first, facts, refused=not trials[0].runs)
+    auto = next((trial.plan for trial in trials if trial.runs), None)
+    why = why_first(auto, refused=not trials[0].runs) if auto else None
     found: dict[tuple[str, ...], Cost] = {}  # unsupported details cost nothing
-    for used_by, details in _DETAILS_OF if cost and runs else ():
+    for used_by, details in _DETAILS_OF if cost and auto else ():
         measured = measure(used_by, details)
         found.setdefault(measured.details, measured)
     costs = [*found.values()]
@@ -66,8 +63,8 @@ def doctor(cost: bool, form: Form) -> None:
             "kernel": os.uname().release,
             "requirements": [asdict(need) for need in needs],
             "plans": [asdict(trial) for trial in trials],
-            "auto": next((trial.plan for trial in trials if trial.runs), None),
-            "why": why or None,
+            "auto": auto,
+            "why": why,
         }
         if cost:
             written["cost"] = [cost_object(each) for each in costs]
@@ -80,7 +77,7 @@ def doctor(cost: bool, form: Form) -> None:
         if costs:
             click.echo()
             show(cost_table(costs))
-    if not runs:
+    if not auto:
         click.get_current_context().exit(EXIT_NO_PLAN)
 
 
@@ -94,6 +91,6 @@ def _try(name: PlanName, facts: KernelFacts | None) -> Trial:
         return Trial(name, False, str(error), None, (), ())
     assert plan is not None  # attach() asked the same kernel for the same facts
     assert facts is not None
-    counts = how_it_counts(name, facts, plan.defines)
+    counts = how_it_counts(name, facts)
     unseen = tuple(kind.label for kind in sorted(plan.unseen))
     return Trial(name, True, None, counts, unseen, plan.blind_spots)

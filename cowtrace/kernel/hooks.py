@@ -17,8 +17,8 @@ _HUGETLB_SHAPES = {
 }
 _OF_HUGETLB_COW = 2
 
-_PTE_CHANGES = {"PTE_CHANGES": 1}
 # As bpf/pte_change.h expects them.
+_PTE_CHANGE_KPROBES = ("ptep_clear_flush", "ptep_set_access_flags")
 _PTE_CHANGE_ARGUMENTS = {
     "flush_tlb_mm_range": ("mm", "start", "end"),
     "ptep_set_access_flags": ("vma", "address", "ptep", "entry"),
@@ -65,23 +65,28 @@ def wp_page_copy(facts: KernelFacts) -> Part:
 
 
 def pte_changes(name: str, facts: KernelFacts) -> Part:
-    """Count copies and re-marks where the page-table entry changes, under its lock.
-
-    Not where addresses of functions are hidden: by these, a copy is told from other changes. By
-    trampolines since "bpf: Allow struct argument in trampoline based programs" (6.1).
-    """
-    # arm64 has other functions, of which none was measured.
-    if facts.machine != "x86_64" or not facts.symbols.get("do_wp_page"):
+    """Count copies and re-marks where the page-table entry changes, under its lock."""
+    if pte_changes_refused(name, facts):
         return NOTHING
+    functions = _PTE_CHANGE_KPROBES if name == "kprobe" else ()
+    hooks = tuple(Hook("kprobe", function, f"{function}_enter") for function in functions)
+    return Part(hooks, {"PTE_CHANGES": 1})
+
+
+def pte_changes_refused(name: str, facts: KernelFacts) -> str | None:
+    """Why the fentry or kprobe plan cannot do that here, as a clause; None if it can."""
+    if facts.machine != "x86_64":  # arm64 has other functions, of which none was measured
+        return f"on {facts.machine}, where the entry changes is not known to cowtrace"
+    if not facts.symbols.get("do_wp_page"):  # by addresses, a copy is told from other changes
+        return "the kernel hides its functions' addresses (kernel.kptr_restrict, CAP_SYSLOG)"
     if name == "kprobe":
-        functions = ("ptep_clear_flush", "ptep_set_access_flags")
-        hooks = tuple(Hook("kprobe", function, f"{function}_enter") for function in functions)
-        return Part(hooks, _PTE_CHANGES) if facts.symbols.keys() >= set(functions) else NOTHING
-    fit = all(
-        function in facts.trampolines and facts.parameters[function][: len(names)] == names
-        for function, names in _PTE_CHANGE_ARGUMENTS.items()
-    )
-    return Part((), _PTE_CHANGES) if fit else NOTHING
+        fit = facts.symbols.keys() >= set(_PTE_CHANGE_KPROBES)
+    else:  # since "bpf: Allow struct argument in trampoline based programs" (6.1)
+        fit = all(
+            function in facts.trampolines and facts.parameters[function][: len(names)] == names
+            for function, names in _PTE_CHANGE_ARGUMENTS.items()
+        )
+    return None if fit else "this kernel's functions that change the entry take no such probe"
 
 
 def huge_pages(name: str, facts: KernelFacts) -> Part:

@@ -12,33 +12,6 @@ from cowtrace.model import FaultKind
 SLOTS = 1 << 16
 
 
-def how_it_counts(name: str, facts: KernelFacts, defines: Mapping[str, int]) -> str:
-    """Where a plan sees a fault, and why not where the entry is changed: a sentence."""
-    if name == "tracepoint":
-        return "counts a write fault, and the page that the kernel allocates in it"
-    if "PTE_CHANGES" in defines:
-        return (
-            "counts where the kernel changes the page-table entry, under the page table's lock: "
-            "exact when threads race for a page"
-        )
-    if facts.machine != "x86_64":
-        why = f"on {facts.machine}, where the entry changes is not known to cowtrace"
-    elif not facts.symbols.get("do_wp_page"):
-        why = "the kernel hides its functions' addresses (kernel.kptr_restrict, CAP_SYSLOG)"
-    else:
-        why = "this kernel's functions that change the entry take no such probe"
-    return f"counts when do_wp_page() returns: {why}"
-
-
-def why_first(name: str, facts: KernelFacts, refused: bool) -> str:
-    """Why `auto` takes a plan, as a clause. `refused`: one before it does not run."""
-    if refused:
-        return "the plans above it do not run"
-    if name == "kprobe":
-        return "threads are preempted in programs of the fentry plan here: that loses faults"
-    return "of those that lose no fault, it costs the least per fault"
-
-
 def limits(
     name: str, facts: KernelFacts, defines: Mapping[str, int]
 ) -> tuple[frozenset[FaultKind], tuple[str, ...]]:

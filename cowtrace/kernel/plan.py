@@ -107,11 +107,6 @@ class NoPlan:
     reasons: tuple[str, ...]
 
 
-def preference(facts: KernelFacts) -> tuple[PlanName, ...]:
-    """The order in which `auto` tries the plans: those that lose no fault first, then by cost."""
-    return ("kprobe", "fentry", "tracepoint") if facts.preemptible else PLAN_NAMES
-
-
 def probe_plan(
     name: PlanName, facts: KernelFacts, options: Options = NO_OPTIONS
 ) -> ProbePlan | NoPlan:

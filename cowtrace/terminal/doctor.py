@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cowtrace.analysis.cost import Cost
+from cowtrace.kernel.plan import PlanName
 from cowtrace.kernel.requirements import Requirement
 from cowtrace.numbers import MISSING, brief, percent
 
@@ -18,7 +19,7 @@ from cowtrace.numbers import MISSING, brief, percent
 class Trial:
     """One probe plan, tried on this kernel."""
 
-    plan: str
+    plan: PlanName
     runs: bool
     refusal: str | None  # why not
     counts: str | None  # where it sees a fault
@@ -27,7 +28,7 @@ class Trial:
 
 
 def report(
-    kernel: str, requirements: Iterable[Requirement], trials: Sequence[Trial], why: str
+    kernel: str, requirements: Iterable[Requirement], trials: Sequence[Trial], why: str | None
 ) -> RenderableType:
     """The requirements, then each plan, then the one that `--attach auto` takes, and why."""
     verdict = Text("no plan runs on this kernel as things are", "bold red")

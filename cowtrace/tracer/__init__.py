@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.btf import save_answers
+from cowtrace.kernel.choice import preference
 from cowtrace.kernel.facts import KernelFacts, kernel_facts
-from cowtrace.kernel.plan import Detail, NoPlan, Options, ProbePlan, preference, probe_plan
+from cowtrace.kernel.plan import Detail, NoPlan, Options, ProbePlan, probe_plan
 from cowtrace.kernel.privileges import require_privileges
 from cowtrace.tracer.confinement import Needs
 from cowtrace.tracer.filter import Filter

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 
+from cowtrace.kernel.choice import preference
 from cowtrace.kernel.facts import kernel_facts
-from cowtrace.kernel.plan import Options, ProbePlan, preference, probe_plan
+from cowtrace.kernel.plan import Options, ProbePlan, probe_plan
 from cowtrace.shipped import bpf_dir
 from cowtrace.tracer.compiler import bpf_text
 

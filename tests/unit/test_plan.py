@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from cowtrace.kernel.choice import how_it_counts, preference, why_first
 from cowtrace.kernel.facts import (
     ENUMERATORS,
     FUNCTIONS,
@@ -18,7 +19,6 @@ from cowtrace.kernel.facts import (
     _offsets,
 )
 from cowtrace.kernel.hooks import Hook, pair
-from cowtrace.kernel.limits import how_it_counts, why_first
 from cowtrace.kernel.members import MEMBERS
 from cowtrace.kernel.plan import (
     NO_OPTIONS,
@@ -27,7 +27,6 @@ from cowtrace.kernel.plan import (
     Options,
     PlanName,
     ProbePlan,
-    preference,
     probe_plan,
 )
 from cowtrace.kernel.trial_programs import Cast
@@ -307,21 +306,19 @@ def test_auto_takes_the_cheapest_plan_that_loses_nothing() -> None:
     ],
 )
 def test_it_is_said_where_a_plan_counts(facts: KernelFacts, said: str) -> None:
-    assert said in how_it_counts("fentry", facts, plan("fentry", facts).defines)
+    assert said in how_it_counts("fentry", facts)
 
 
 @pytest.mark.parametrize(
-    ("name", "facts", "refused", "said"),
+    ("name", "refused", "said"),
     [
-        ("fentry", COMPLETE, False, "costs the least per fault"),
-        ("kprobe", replace(COMPLETE, preemptible=True), False, "loses faults"),
-        ("tracepoint", COMPLETE, True, "do not run"),
+        ("fentry", False, "costs the least per fault"),
+        ("kprobe", False, "loses faults"),
+        ("tracepoint", True, "do not run"),
     ],
 )
-def test_it_is_said_why_auto_takes_a_plan(
-    name: PlanName, facts: KernelFacts, refused: bool, said: str
-) -> None:
-    assert said in why_first(name, facts, refused)
+def test_it_is_said_why_auto_takes_a_plan(name: PlanName, refused: bool, said: str) -> None:
+    assert said in why_first(name, refused)
 
 
 @pytest.mark.parametrize("name", PLAN_NAMES)

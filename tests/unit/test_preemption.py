@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cowtrace.kernel import preemption
-from cowtrace.kernel.preemption import preemptible
+from cowtrace.kernel.preemption import preemptible, real_time
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,11 @@ def test_the_model_is_told_by_name(
     if chosen:
         preempt.write_text(chosen)
     assert preemptible(version, preempt) is expected
+
+
+def test_a_real_time_kernel_is_told_by_its_word() -> None:
+    assert real_time("#1 SMP PREEMPT_RT Debian 6.12.1-1")
+    assert not real_time("#1 SMP PREEMPT_DYNAMIC Debian 6.12.1-1")
 
 
 KNOWN = {
