@@ -113,14 +113,18 @@ enum context {
 	UNDER_LOCK,	/* the page table's */
 };
 
-#ifdef CELLS
+#ifndef CELLS
+#define may_use_cells(context) 0
+#else
 /*
  * A cache in front of the hash, which costs more than all other steps: CELLS a
  * round, by the low bits of tgid and kind. A sum with another key that occupies
  * the cell goes to the hash. Not used where one program can preempt another: it
  * would find cells half written.
  */
+#ifndef DETAIL_CELLS	/* in place of these */
 BPF_PERCPU_ARRAY(cells, struct cell, 2 * CELLS);
+#endif
 
 #ifdef PREEMPTIBLE
 #define may_use_cells(context) ((context) == UNDER_LOCK)
@@ -164,6 +168,9 @@ INLINE void replace_cell(struct cell *cell, const struct fault_key *key, u64 tas
 	cell->round = round;
 }
 
+#endif /* CELLS */
+
+#if defined(CELLS) && !defined(DETAIL_CELLS)
 INLINE void count_in_cell(struct fault_key *key, u64 task, u64 bytes)
 {
 	u32 now = current_round(), index = cell_index(key, now, 0);
@@ -178,7 +185,6 @@ INLINE void count_in_cell(struct fault_key *key, u64 task, u64 bytes)
 		replace_cell(cell, key, task, bytes, now);
 }
 #else
-#define may_use_cells(context) 0
 INLINE void count_in_cell(struct fault_key *key, u64 task, u64 bytes) {}
 #endif
 

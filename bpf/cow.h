@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The structs and enums that BPF programs write and user space reads. Mirrored
- * by cowtrace/model.py, tracer/abi.py and tracer/losses.py; tests/unit/test_abi.py
+ * by cowtrace/model/, tracer/abi.py and tracer/losses.py; tests/unit/test_abi.py
  * compares them.
  */
 #ifndef COW_H
@@ -227,6 +227,8 @@ enum kernel_address {
 	HUGE_ZERO_PFN,
 	PER_CPU_OFFSET,
 	COPY_CODE,	/* of wp_page_copy(), or of do_wp_page() with it inlined */
+	KRETPROBE_RETURN,	/* code that a function with a kretprobe returns to */
+	GRAPH_RETURN,	/* likewise with the function-graph tracer */
 	KERNEL_ADDRESSES,
 };
 

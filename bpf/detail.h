@@ -32,12 +32,11 @@ INLINE void set_place(struct detail_key *key, u32 tgid, u64 vma)
 /* Shared by all CPUs: it holds far more keys than any CPU meets. Full: LOSS_DETAILS_FULL. */
 BPF_HASH(details, struct detail_key, struct detail_sum, MAP_SIZE);
 
+/* key->half must be set, as in the fault's sum. */
 INLINE void add_detail(struct detail_key *key, u64 faults, u64 bytes, u64 ns)
 {
-	struct detail_sum zero = {}, *sum;
+	struct detail_sum zero = {}, *sum = details.lookup(key);
 
-	key->half = current_round() & 1;
-	sum = details.lookup(key);
 	if (!sum) {
 		details.insert(key, &zero);
 		sum = details.lookup(key);
@@ -58,6 +57,7 @@ INLINE void count_detail(void *ctx, struct detail_key *key, const struct fault_k
 	key->kind = fault->kind;
 	key->source = fault->source;
 	key->origin = fault->origin;
+	key->half = fault->half;
 	key->user_stack = 0;
 	key->kernel_stack = 0;
 	if (fault->kind == COPIED || fault->kind == FILE_COPIED || fault->kind == ZERO_FILLED) {
@@ -136,7 +136,7 @@ INLINE void replace_detail_cell(struct detail_cell *cell, const struct fault_key
 	struct detail_key last = {
 		.mapping = cell->mapping, .generation = cell->generation, .tgid = cell->sum.key.tgid,
 		.kind = cell->sum.key.kind, .source = cell->sum.key.source,
-		.origin = cell->sum.key.origin,
+		.origin = cell->sum.key.origin, .half = cell->sum.key.half,
 	};
 
 	if (cell->sum.round == round)

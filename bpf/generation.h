@@ -129,7 +129,6 @@ INLINE void begin_generation(u64 parent_task, u64 child_task, struct process *pr
 	}
 	process->created_by = number;
 	parent->last_fork = number;
-	note_fork_change();
 }
 
 INLINE void end_generation(u32 tgid, u32 executed)
@@ -161,6 +160,8 @@ RAW_TRACEPOINT_PROBE(sched_process_exec)
 }
 
 #else
+INLINE u64 fork_changes_now(void) { return 0; }
+INLINE void note_fork_change(void) {}
 INLINE u32 generation_of(u32 tgid, int *lost) { return 0; }
 INLINE void begin_generation(u64 parent_task, u64 child_task, struct process *process) {}
 INLINE void end_generation(u32 tgid, u32 executed) {}

@@ -29,6 +29,7 @@ RAW_TRACEPOINT_PROBE(sched_process_fork)
 	begin_generation(parent, child, &process);
 	if (processes.update(&tgid, &process))
 		count_loss(LOSS_PROCESSES_FULL);
+	note_fork_change();
 	return 0;
 }
 
@@ -59,25 +60,29 @@ INLINE void expect_no_return(struct inflight *slot, u32 tid)
 		count_loss(LOSS_RETURN_MISSED);
 }
 
-INLINE void thread_ends(u32 tid)
-{
-#if defined(PLAN_KPROBE) || HUGE_PAGES
-	u32 index = tid & (SLOTS - 1);
-	struct inflight *slot;
+#if defined(PLAN_KPROBE) && !defined(PTE_CHANGES)
+INLINE struct inflight *wp_slot(u32 index) { return wp_inflight.lookup(&index); }
+#else
+INLINE struct inflight *wp_slot(u32 index) { return 0; }
 #endif
-
 #ifdef PLAN_KPROBE
-#ifndef PTE_CHANGES
-	slot = wp_inflight.lookup(&index);
-	expect_no_return(slot, tid);
-#endif
-	slot = finish_inflight.lookup(&index);
-	expect_no_return(slot, tid);
+INLINE struct inflight *finish_slot(u32 index) { return finish_inflight.lookup(&index); }
+#else
+INLINE struct inflight *finish_slot(u32 index) { return 0; }
 #endif
 #if HUGE_PAGES
-	slot = huge_inflight.lookup(&index);
-	expect_no_return(slot, tid);
+INLINE struct inflight *huge_slot(u32 index) { return huge_inflight.lookup(&index); }
+#else
+INLINE struct inflight *huge_slot(u32 index) { return 0; }
 #endif
+
+INLINE void thread_ends(u32 tid)
+{
+	u32 index = tid & (SLOTS - 1);
+
+	expect_no_return(wp_slot(index), tid);
+	expect_no_return(finish_slot(index), tid);
+	expect_no_return(huge_slot(index), tid);
 }
 
 /* sched:sched_process_exit(task), of each thread: the last one ends the process */

@@ -17,7 +17,7 @@
 #include "detail.h"
 
 #define MOST_WORDS 96	/* of the stack, that are searched for struct vm_fault */
-#define RETURN_WORDS 16	/* likewise for the return into wp_page_copy() */
+#define RETURN_WORDS 32	/* likewise for the return into wp_page_copy() */
 /* No less than that function has; no other within so many bytes clears an entry. */
 #define COPY_CODE_BYTES 4096
 
@@ -28,8 +28,8 @@ enum change {
 };
 
 struct place {
-	u64 caller;	/* bytes up the stack, of the return address */
-	u64 fault;	/* likewise, of struct vm_fault */
+	u64 caller;	/* bytes up the stack, of the return into wp_page_copy(); 0: a re-mark */
+	u64 fault;	/* of struct vm_fault, from there on */
 };
 
 /* Where each was last; all CPUs write the same. */
@@ -81,7 +81,59 @@ INLINE u64 search_fault(u64 stack, u64 mm, u64 address, u64 pte)
 		    word_u32(fault, VMF_FLAGS) & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE))
 			return vmf;
 	}
-	count_loss(LOSS_FAULT_NOT_FOUND);
+	return 0;
+}
+
+/* Likewise, where it was last or anywhere else; not found: a loss. */
+INLINE u64 find_fault(u64 stack, struct place *place, u64 mm, u64 address, u64 pte)
+{
+	u64 vmf = stack + place->fault;
+
+	if (is_fault_of(vmf, address, pte))
+		return vmf;
+	vmf = search_fault(stack, mm, address, pte);
+	if (vmf)
+		place->fault = vmf - stack;
+	else
+		count_loss(LOSS_FAULT_NOT_FOUND);
+	return vmf;
+}
+
+/* Whether a kretprobe or the function-graph tracer has replaced that return address by its own. */
+INLINE int is_replaced_return(u64 address, u64 kretprobe, u64 function_graph)
+{
+	return address && (address == kretprobe || address == function_graph);
+}
+
+/* A return was replaced: if the entry belongs to a write fault, its copy is lost. */
+INLINE void copy_is_not_found(u64 stack, u64 mm, u64 address, u64 pte)
+{
+	u64 vmf = search_fault(stack, mm, address, pte);
+
+	if (vmf && !(read_kernel_u64(read_kernel_u64(vmf, VMF_VMA), VMA_FLAGS) & VM_HUGETLB))
+		count_loss(LOSS_FAULT_NOT_FOUND);	/* hugetlb: counted by huge.h */
+}
+
+/*
+ * Where on the stack the return into wp_page_copy() is; 0: not found. Then the entry is
+ * cleared for something else.
+ */
+INLINE u64 search_copy(u64 stack, u64 code, u64 mm, u64 address, u64 pte)
+{
+	u64 kretprobe = address_of(KRETPROBE_RETURN), function_graph = address_of(GRAPH_RETURN);
+	u64 word, replaced = 0;
+	int i;
+
+	NO_UNROLL
+	for (i = 0; i < RETURN_WORDS; i++) {
+		word = read_kernel_u64(stack + 8 * i, 0);
+		if (is_copy_code(word, code))
+			return stack + 8 * i;
+		if (is_replaced_return(word, kretprobe, function_graph))
+			replaced = 1;
+	}
+	if (replaced)
+		copy_is_not_found(stack, mm, address, pte);
 	return 0;
 }
 
@@ -90,29 +142,18 @@ INLINE u64 find_copy(u64 stack, u64 mm, u64 address, u64 pte)
 {
 	u32 index = REPLACED;
 	struct place *place = places.lookup(&index);
-	u64 code = address_of(COPY_CODE), vmf, caller;
-	int i;
+	u64 code = address_of(COPY_CODE), caller;
 
 	if (!place)
 		return 0;
-	if (is_copy_code(read_kernel_u64(stack, place->caller), code)) {
-		vmf = stack + place->fault;
-		if (is_fault_of(vmf, address, pte))
-			return vmf;
+	caller = stack + place->caller;
+	if (!is_copy_code(read_kernel_u64(caller, 0), code)) {
+		caller = search_copy(stack, code, mm, address, pte);
+		if (!caller)
+			return 0;
+		place->caller = caller - stack;
 	}
-	NO_UNROLL
-	for (i = 0; i < RETURN_WORDS; i++) {
-		caller = stack + 8 * i;
-		if (!is_copy_code(read_kernel_u64(caller, 0), code))
-			continue;
-		vmf = search_fault(caller, mm, address, pte);
-		if (vmf) {
-			place->caller = caller - stack;
-			place->fault = vmf - stack;
-		}
-		return vmf;
-	}
-	return 0;
+	return find_fault(caller, place, mm, address, pte);
 }
 
 /* struct vm_fault of the write that changes this entry; 0: not found. */
@@ -120,17 +161,8 @@ INLINE u64 find_re_mark(u64 stack, u64 address, u64 pte)
 {
 	u32 index = RE_MARKED;
 	struct place *place = places.lookup(&index);
-	u64 vmf;
 
-	if (!place)
-		return 0;
-	vmf = stack + place->fault;
-	if (is_fault_of(vmf, address, pte))
-		return vmf;
-	vmf = search_fault(stack, 0, address, pte);
-	if (vmf)
-		place->fault = vmf - stack;
-	return vmf;
+	return place ? find_fault(stack, place, 0, address, pte) : 0;
 }
 
 /* The entry at this address is cleared, to map another page there. `mm`, `pte` as above. */

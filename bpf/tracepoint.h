@@ -52,6 +52,7 @@ INLINE void count_place(void *ctx, struct pending *pending, const struct fault_k
 		__builtin_memset(&pending->detail, 0, sizeof(pending->detail));
 		set_place(&pending->detail, key->tgid, vma_to_note(pending->address));
 	} else {
+		pending->detail.half = key->half;	/* a round can have begun in this fault */
 		add_detail(&pending->detail, -1, 0, 0);
 	}
 	count_detail(ctx, &pending->detail, key,

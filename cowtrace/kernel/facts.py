@@ -58,6 +58,13 @@ TRAMPOLINES = (  # optional in the fentry plan
 )
 COPY_VARIANTS = "wp_page_copy.*"  # where the compiler made some
 VARIABLES = ("huge_zero_pfn", "__per_cpu_offset")  # in the order of enum kernel_address, cow.h
+KRETPROBE_RETURNS = (  # where a function with a kretprobe returns to
+    "arch_rethook_trampoline",  # since 5.18
+    "__kretprobe_trampoline",  # since 5.15
+    "kretprobe_trampoline",
+)
+GRAPH_RETURN = "return_to_handler"  # likewise with the function-graph tracer
+CODE = (COPY_VARIANTS, *KRETPROBE_RETURNS, GRAPH_RETURN)
 
 TRACEPOINTS = (
     "page_fault_user",
@@ -81,7 +88,7 @@ class KernelFacts:
     offsets: Mapping[str, int]  # macro -> bytes, without members that this kernel lacks
     constants: Mapping[str, int]  # macro -> value
     parameters: Mapping[str, tuple[str, ...]]  # function -> names, if BTF has it
-    symbols: Mapping[str, int]  # FUNCTIONS, VARIABLES, COPY_VARIANTS in /proc/kallsyms: address
+    symbols: Mapping[str, int]  # FUNCTIONS, VARIABLES, CODE in /proc/kallsyms: address
     tracepoints: frozenset[str]  # those of TRACEPOINTS that are compiled in
     kprobes_refused: str | None  # why kprobes cannot be opened; None if they can
     fexit_refused: str | None  # why BPF trampolines do not work; None if they do
@@ -105,7 +112,7 @@ def kernel_facts() -> KernelFacts:
         offsets=_offsets(btf),
         constants=_constants(btf),
         parameters={f: p for f in FUNCTIONS if (p := btf.parameters(f)) is not None},
-        symbols=symbols((*FUNCTIONS, *VARIABLES, COPY_VARIANTS)),
+        symbols=symbols((*FUNCTIONS, *VARIABLES, *CODE)),
         tracepoints=frozenset(t for t in TRACEPOINTS if btf.has_tracepoint(t)),
         kprobes_refused=kprobes_refused(),
         fexit_refused=refused,

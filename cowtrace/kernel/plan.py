@@ -8,7 +8,13 @@ from typing import Literal
 
 from cowtrace.kernel import hooks
 from cowtrace.kernel.arch import ARCHES
-from cowtrace.kernel.facts import COPY_VARIANTS, VARIABLES, KernelFacts
+from cowtrace.kernel.facts import (
+    COPY_VARIANTS,
+    GRAPH_RETURN,
+    KRETPROBE_RETURNS,
+    VARIABLES,
+    KernelFacts,
+)
 from cowtrace.kernel.hooks import Hook, Part
 from cowtrace.kernel.limits import SLOTS, limits
 from cowtrace.kernel.members import MAPLE, MAPPING, TASK, VM_FAULT
@@ -126,10 +132,17 @@ def probe_plan(
         if _fit_cells(name, options, details):
             defines["DETAIL_CELLS"] = 1
     attached = tuple(hook for part in parts for hook in part.hooks)
+    return ProbePlan(
+        name, attached, defines, *limits(name, facts, defines), details, _addresses(facts)
+    )
+
+
+def _addresses(facts: KernelFacts) -> tuple[int, ...]:
+    """What enum kernel_address of bpf/cow.h names, in its order; 0: unknown, or there is none."""
     known = facts.symbols.get
-    copies = known("wp_page_copy") or known(COPY_VARIANTS) or known("do_wp_page", 0)
-    addresses = (*(known(variable, 0) for variable in VARIABLES), copies)
-    return ProbePlan(name, attached, defines, *limits(name, facts, defines), details, addresses)
+    code = ("wp_page_copy", COPY_VARIANTS, "do_wp_page"), KRETPROBE_RETURNS, (GRAPH_RETURN,)
+    found = (next(filter(None, map(known, names)), 0) for names in code)
+    return (*(known(variable, 0) for variable in VARIABLES), *found)
 
 
 def _details(name: PlanName, facts: KernelFacts, options: Options) -> frozenset[Detail]:

@@ -67,6 +67,7 @@ class DetailLedger:
         self._accounts: dict[int, _Account] = {}
         self._ended: list[DetailRow] = []
         self._unused: Set[abi.MappingKey] = set()  # mappings that were only read once
+        self._needless: Set[abi.MappingKey] = set()  # that the kernel side has just forgotten
         self._kept = 0  # sums of all processes
         self._path_seconds = _PATH_SECONDS
         self.folded = 0  # sums that lost their mapping and stack
@@ -106,7 +107,8 @@ class DetailLedger:
     def needless(self, mappings: Mapping[abi.MappingKey, abi.Mapping]) -> set[abi.MappingKey]:
         """Those that the kernel side may forget: known here, or unused for a round.
 
-        One that is used again is noted again. Else its map would fill up in the course of time.
+        One that is used again is noted again, at the latest in the next round. Else its map would
+        fill up in the course of time.
         """
         found = {
             key
@@ -114,6 +116,7 @@ class DetailLedger:
             if key in self._unused or raw == self._seen(key.tgid, key.start)[0]
         }
         self._unused = mappings.keys() - found
+        self._needless = found
         return found
 
     def forget_ended(self) -> None:
@@ -125,14 +128,19 @@ class DetailLedger:
         gone = self.generations.forget_ended()
         self._recount()
         many = self._kept > _MANY
-        for account in self._accounts.values() if gone or many else ():
+        for pid, account in self._accounts.items() if gone or many else ():
             account.sums = {
                 key: kept
                 for key, kept in account.sums.items()
                 if key.generation not in gone and (kept.changed or not many)
             }
             used = {key.mapping for key in account.sums}
-            account.mappings = {at: one for at, one in account.mappings.items() if at in used}
+            # A fault of the round that runs can be in a mapping that was noted before.
+            account.mappings = {
+                at: one
+                for at, one in account.mappings.items()
+                if at in used or abi.MappingKey(at, pid) in self._needless
+            }
         for account in self._accounts.values():
             for kept in account.sums.values():
                 kept.changed = False

@@ -169,6 +169,28 @@ def test_of_many_details_those_that_do_not_change_are_forgotten(
     ]
 
 
+def test_a_mapping_that_the_kernel_side_has_just_forgotten_is_known_for_a_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(details, "_MANY", 0)
+    book = DetailLedger(PAGE, no_stack)
+    used = abi.MappingKey(0x1000, GONE)
+    for _ in range(2):  # what is forgotten after the first round is not noted in the second
+        seen = {} if book.rows() else {used: HEAP}
+        book.add(counts({key(mapping=used.start): (1, PAGE, 0)}, seen))
+        assert [row.mapping is None for row in book.rows()] == [False]
+        book.needless(seen)
+        book.forget_ended()  # it has changed
+        if seen:
+            book.forget_ended()  # it has not
+            assert book.rows() == ()
+    book.forget_ended()
+    book.add(counts({key(mapping=0x9000): (1, PAGE, 0)}))  # nothing more in that mapping
+    book.needless({})
+    book.forget_ended()
+    assert book.mapping(GONE, used.start) is None
+
+
 def test_details_of_ended_processes_can_be_folded() -> None:
     book = DetailLedger(PAGE, no_stack)
     book.add(counts({key(pid=GONE + pid): (pid, pid * PAGE, 0) for pid in range(1, 8)}))

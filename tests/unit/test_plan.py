@@ -139,7 +139,16 @@ def test_copies_are_told_by_the_function_that_clears_the_entry(
     there = {"wp_page_copy": copy, "wp_page_copy.*": variant, "do_wp_page": 3}
     others = {n: at for n, at in COMPLETE.symbols.items() if n not in there}
     symbols = others | {name: at for name, at in there.items() if at}
-    assert plan("kprobe", replace(COMPLETE, symbols=symbols)).addresses[-1] == code
+    assert plan("kprobe", replace(COMPLETE, symbols=symbols)).addresses[2] == code
+
+
+@pytest.mark.parametrize(
+    "name", ["arch_rethook_trampoline", "__kretprobe_trampoline", "kretprobe_trampoline"]
+)
+def test_returns_that_others_replace_have_an_address(name: str) -> None:
+    assert plan("kprobe", COMPLETE).addresses[3:] == (0, 0)
+    symbols = {**COMPLETE.symbols, name: 5, "return_to_handler": 6}
+    assert plan("kprobe", replace(COMPLETE, symbols=symbols)).addresses[3:] == (5, 6)
 
 
 @pytest.mark.parametrize("name", ["fentry", "kprobe"])
