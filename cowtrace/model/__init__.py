@@ -1,0 +1,43 @@
+"""Define what is counted: frozen values without I/O, all that leaves the tracer."""
+
+from cowtrace.model.completeness import DETAIL_LOSSES, OUTSIDE_FAULTS, Completeness
+from cowtrace.model.details import DetailRow, Event, Mapping, MappingType, Stack, StackFrame
+from cowtrace.model.faults import COPIES, FaultKind, FaultRow, Origin, Source
+from cowtrace.model.forks import Ending, ForkGeneration
+from cowtrace.model.processes import (
+    ENDED_PID,
+    UNKNOWN_PLACE,
+    PageFaults,
+    Place,
+    PlaceOf,
+    Process,
+    unknown_place,
+)
+from cowtrace.model.snapshot import Snapshot
+
+__all__ = [
+    "COPIES",
+    "DETAIL_LOSSES",
+    "ENDED_PID",
+    "OUTSIDE_FAULTS",
+    "UNKNOWN_PLACE",
+    "Completeness",
+    "DetailRow",
+    "Ending",
+    "Event",
+    "FaultKind",
+    "FaultRow",
+    "ForkGeneration",
+    "Mapping",
+    "MappingType",
+    "Origin",
+    "PageFaults",
+    "Place",
+    "PlaceOf",
+    "Process",
+    "Snapshot",
+    "Source",
+    "Stack",
+    "StackFrame",
+    "unknown_place",
+]

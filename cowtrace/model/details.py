@@ -1,0 +1,80 @@
+"""Faults by mapping, stack and duration; single faults."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from cowtrace.model.faults import FaultKind, Origin, Source
+
+
+class MappingType(enum.IntEnum):
+    """What a mapping is; `enum mapping_type` in bpf/cow.h."""
+
+    ANON = 0
+    HEAP = 1  # between start_brk and brk
+    STACK = 2  # of the main thread
+    FILE = 3
+    HUGETLB = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """One mapping (the kernel's vma) as of the last fault seen in it."""
+
+    start: int  # user address
+    end: int
+    type: MappingType
+    flags: int  # vma->vm_flags
+    name: str  # path, or its last part; or set by PR_SET_VMA_ANON_NAME; or empty. Hostile
+    inode: int  # of the file; 0 without one
+
+
+@dataclass(frozen=True, slots=True)
+class StackFrame:
+    """One return address of a stack, symbolised."""
+
+    symbol: str  # function, C++ demangled; `[unknown]`. Hostile, as is the module
+    module: str  # file or `[kernel]`; empty when unknown
+    address: int
+
+
+Stack = tuple[StackFrame, ...]  # the innermost function first
+
+
+@dataclass(frozen=True, slots=True)
+class DetailRow:
+    """Faults of one process that share every requested detail.
+
+    None in a field: not requested, or not supported by the plan.
+    """
+
+    pid: int
+    kind: FaultKind
+    source: Source
+    origin: Origin
+    generation: int | None  # number of the ForkGeneration they are attributed to, if any
+    mapping: Mapping | None
+    user_stack: Stack | None
+    kernel_stack: Stack | None
+    latency: int | None  # log2: the fault took at least 2**latency ns, less than 2**(latency+1)
+    faults: int
+    bytes: int  # written to new frames
+    ns: int | None  # in these faults, from handle_mm_fault() on; None: not timed
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One fault, as `cowtrace snoop` shows it."""
+
+    at_ns: int  # CLOCK_MONOTONIC, at its end
+    pid: int
+    tid: int  # the thread that faulted; of another process when the fault is remote
+    comm: str  # of that thread. Hostile
+    kind: FaultKind
+    source: Source
+    origin: Origin
+    address: int  # user address
+    bytes: int
+    mapping: Mapping | None
+    ns: int | None  # None: not timed
