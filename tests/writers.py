@@ -65,6 +65,18 @@ def parent_of_writers() -> Iterator[Callable[..., int]]:
         memory.munmap(ctypes.c_void_p(at), ctypes.c_size_t(size))
 
 
+def sleeping_child() -> int:
+    """Fork a child that does nothing until end() ends it."""
+    if not (child := os.fork()):
+        signal.pause()
+    return child
+
+
+def end(child: int) -> None:
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+
 def copied(snapshot: Snapshot, pid: int) -> int:
     process = snapshot.process(pid)
     return process.copied_bytes // PAGE if process else 0

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from command import COWTRACE, PATIENCE, eventually
+from writers import parent_of_writers
 
 from cowtrace.cli import cgroups
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
@@ -122,6 +123,8 @@ def test_a_recording_contains_pids_and_cgroup(container: Container, tmp_path: Pa
         assert eventually(lambda: _intervals(file) or recorder.poll() is not None), "no interval"
         container.fork()
         (copier,) = container.pids() - outside
+        with parent_of_writers() as write:
+            stranger = write(23)
         recorder.send_signal(signal.SIGINT)
         _, errors = recorder.communicate(timeout=PATIENCE)
     assert recorder.returncode == 0, errors
@@ -129,6 +132,9 @@ def test_a_recording_contains_pids_and_cgroup(container: Container, tmp_path: Pa
     found = {each["pid"]: each for each in json.loads(report.stdout)["contained"]}
     assert found[copier]["cgroup"] == container.cgroup
     assert found[copier]["nspid"] == 2
+    recorded = {process.pid for process in read(file).last.processes}
+    assert copier in recorded
+    assert recorded.isdisjoint({stranger, os.getpid()})
 
 
 def test_inside_a_pid_namespace_it_is_refused() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -14,7 +13,16 @@ from collections.abc import Callable
 import pytest
 from command import PATIENCE
 from sources import writes
-from writers import PAGE, PAGES, cause, copied, parent_of_writers, region_tracer
+from writers import (
+    PAGE,
+    PAGES,
+    cause,
+    copied,
+    end,
+    parent_of_writers,
+    region_tracer,
+    sleeping_child,
+)
 
 from cowtrace import tracer
 from cowtrace.kernel.plan import DETAILS
@@ -207,14 +215,3 @@ def test_a_copy_of_which_the_fork_is_too_far_back() -> None:
     missing = PAGES - sum(each.parent_copied_bytes for each in done.generations) // PAGE
     assert 0 < missing <= done.completeness.lost_details
     assert cause(done, "fork not found") >= missing
-
-
-def sleeping_child() -> int:
-    if not (child := os.fork()):
-        signal.pause()
-    return child
-
-
-def end(child: int) -> None:
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)

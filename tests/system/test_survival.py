@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pty
 import random
@@ -14,10 +15,11 @@ from pathlib import Path
 
 import pytest
 from command import COWTRACE, PATIENCE, eventually
-from writers import NS_LAST_PID, PAGES, cause, copied, parent_of_writers, region_tracer
+from writers import NS_LAST_PID, PAGE, PAGES, cause, copied, parent_of_writers, region_tracer
 
 from cowtrace.kernel.libbpf import libbpf
 from cowtrace.tracer.filter import Filter
+from cowtrace.workloads.region import REGION_START
 
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("can_trace")]
 
@@ -122,6 +124,29 @@ def test_a_pid_reused_within_an_interval_is_counted() -> None:
     assert first != second == third
     assert copied(snapshot, second) == 2 * PAGES
     assert cause(snapshot, "pid reused") == before + 1
+
+
+def test_a_process_that_reuses_the_pid_of_a_chosen_one_is_not_counted() -> None:
+    """The filter drops a process when the kernel frees it: a grace period after its end."""
+    if not NS_LAST_PID.exists():
+        pytest.skip("this kernel lets nobody choose a pid (CONFIG_CHECKPOINT_RESTORE)")
+    begins, begin = os.pipe()
+    with parent_of_writers() as write:
+        if not (chosen := os.fork()):
+            os.read(begins, 1)
+            ctypes.memset(REGION_START, 2, PAGES * PAGE)
+            os._exit(0)
+        with region_tracer(Filter(pids=(chosen,))) as live:
+            os.write(begin, b"\n")
+            os.waitpid(chosen, 0)
+            for _ in range(99):  # others may take the pid meanwhile
+                if (other := write(PAGES, pid=chosen)) == chosen:
+                    break
+            snapshot = live.snapshot()
+    os.close(begins)
+    os.close(begin)
+    assert other == chosen
+    assert copied(snapshot, chosen) == PAGES
 
 
 @pytest.mark.parametrize("mebibytes", [60, 120, 250, 500])
