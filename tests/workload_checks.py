@@ -63,7 +63,7 @@ def path_problems(outcome: Outcome, snapshot: Snapshot, lost_before: int) -> lis
     return found
 
 
-def unaccounted(outcome: Outcome, snapshot: Snapshot) -> list[str]:
+def unaccounted(outcome: Outcome, snapshot: Snapshot, lost_before: int = 0) -> list[str]:
     """For a plan that may lose faults: counts that differ by more than it reports as lost.
 
     A program that was skipped leaves a fault uncounted, or counted as another kind: two
@@ -72,4 +72,5 @@ def unaccounted(outcome: Outcome, snapshot: Snapshot) -> list[str]:
     compared = comparison(outcome, snapshot)
     wrong = [row for row in compared.rows if not row.ok and row.traced is not None]
     faults = sum(abs((row.expected or 0) - (row.traced or 0)) for row in wrong)
-    return [] if faults <= 2 * compared.lost else [f"only {compared.lost} lost", *map(str, wrong)]
+    lost = compared.lost - lost_before
+    return [] if faults <= 2 * lost else [f"only {lost} lost", *map(str, wrong)]

@@ -93,12 +93,14 @@ def counts_right(ended: subprocess.CompletedProcess[str]) -> str:
 COUNT = ("workload", "fork-both-write", "--pages", "509", "--json")
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("plan", ["auto", *plans()])
 def test_without_btf_each_plan_is_refused(without: Run, plan: str) -> None:
     message = refused(without(BTF, *COUNT, "--attach", plan))
     assert "no type information (/sys/kernel/btf/vmlinux)" in message
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize(
     "command", [("top", "1", "1"), ("run", "--", "true"), ("verify", "C1"), ("demo",)]
 )
@@ -106,6 +108,7 @@ def test_without_btf_each_command_is_refused(without: Run, command: tuple[str, .
     refused(without(BTF, *command))
 
 
+@pytest.mark.spread
 def test_without_btf_the_doctor_names_what_is_missing(without: Run) -> None:
     ended = without(BTF, "doctor", "--json")
     assert ended.returncode == EXIT_NO_PLAN

@@ -19,7 +19,18 @@ from cowtrace.kernel.facts import kernel_facts
 from cowtrace.kernel.plan import NoPlan, PlanName, probe_plan
 from cowtrace.kernel.preemption import preemptible
 
-pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.usefixtures("can_trace")]
+pytestmark = [
+    pytest.mark.host,
+    pytest.mark.vm,
+    pytest.mark.usefixtures("can_trace"),
+]
+
+
+STARTED = [
+    pytest.param("fentry", marks=pytest.mark.spread("6.12")),
+    pytest.param("kprobe", marks=pytest.mark.spread()),
+    pytest.param("tracepoint", marks=pytest.mark.spread()),
+]
 
 
 def test_the_doctor_names_the_plan_that_auto_chooses() -> None:
@@ -28,6 +39,7 @@ def test_the_doctor_names_the_plan_that_auto_chooses() -> None:
         assert json.loads(doctor.stdout)["auto"] == live.plan
 
 
+@pytest.mark.spread("5.10")
 def test_run_passes_on_the_exit_code() -> None:
     ended = subprocess.run(
         [*COWTRACE, "run", "--", "sh", "-c", "exit 7"],
@@ -78,8 +90,7 @@ def test_workload_reports_that_all_counts_agree() -> None:
     assert counted == {("parent", "reused"): (23, 23, 23), ("child", "copied"): (23, 23, 23)}
 
 
-@pytest.mark.spread("6.12")
-@pytest.mark.parametrize("plan", plans())
+@pytest.mark.parametrize("plan", [each for each in STARTED if each.values[0] in plans()])
 def test_a_second_start_needs_no_compiler_and_counts_right(plan: PlanName, tmp_path: Path) -> None:
     no_plan = probe_plan(plan, kernel_facts())
     if isinstance(no_plan, NoPlan):

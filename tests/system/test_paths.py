@@ -43,7 +43,10 @@ def tracers() -> Iterator[Tracers]:
         yield attached(stack, region=region, fork_copies=True)
 
 
-@pytest.mark.parametrize("pages", [PRIME_PAGES, TWO_HUGE_PAGES])
+@pytest.mark.parametrize(
+    "pages",
+    [pytest.param(PRIME_PAGES, marks=pytest.mark.spread("5.10", "7.2")), TWO_HUGE_PAGES],
+)
 @pytest.mark.parametrize("name", paths.NAMES)
 def test_traced_counts_match_expectations_and_every_oracle(
     tracers: Tracers, name: str, pages: int

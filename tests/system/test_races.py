@@ -20,7 +20,7 @@ from cowtrace.workloads.region import REGION_END, REGION_START
 
 pytestmark = pytest.mark.vm
 
-ROUNDS = 7
+ROUNDS = 3
 CHANGES = MANY_PAGES * ROUNDS
 
 

@@ -36,6 +36,7 @@ def test_verify_checks_what_fork_does_on_this_kernel(tmp_path: Path) -> None:
     assert len(list(ET.parse(xml).getroot().iter("testcase"))) == len(checks)
 
 
+@pytest.mark.spread("5.10")
 def test_an_interrupted_verify_ends_at_once_without_a_traceback() -> None:
     with subprocess.Popen(
         [*COWTRACE, "verify", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -38,7 +38,9 @@ def tracers() -> Iterator[Tracers]:
 
 
 @pytest.mark.vm
-@pytest.mark.parametrize("pages", [PRIME_PAGES, MANY_PAGES])
+@pytest.mark.parametrize(
+    "pages", [pytest.param(PRIME_PAGES, marks=pytest.mark.spread("5.10", "7.2")), MANY_PAGES]
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_plan_counts_what_pagemap_says(tracers: Tracers, name: str, pages: int) -> None:
     outcome = run_forked(name, pages)
