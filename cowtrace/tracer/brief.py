@@ -16,7 +16,7 @@ from cowtrace.tracer import abi
 from cowtrace.tracer.generations import linked
 from cowtrace.tracer.packed import Packed
 
-FEW = 1024  # in a round, which all stay
+FEW = 512  # in a round, which all stay
 _MANY = 1 << 11  # sums of details that are held back, to yield each once
 
 

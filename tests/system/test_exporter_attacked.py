@@ -54,7 +54,7 @@ while not select.select([sys.stdin], [], [], 0)[0]:
                 os.waitpid(-1, 0)
 print(forks)
 """
-SECONDS = 20
+SECONDS = 10
 PATIENT = 10 if os.environ.get("COWTRACE_VM") else 1  # an emulated machine is that much slower
 
 
