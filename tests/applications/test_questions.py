@@ -59,6 +59,7 @@ def test_redis_levels_off_when_idle_and_stays_below_the_forecast_worst_case(
         assert fork_of(last, child).worst_case_bytes == 0
 
 
+@pytest.mark.spread
 def test_diff_answers_that_freezing_helped_gunicorn(watched: Watched, tmp_path: Path) -> None:
     need("gunicorn", "gunicorn")
     for name, freeze in (("plain.cow", False), ("frozen.cow", True)):

@@ -179,6 +179,7 @@ def test_sums_equal_those_of_top() -> None:
         assert ours()["copied"] > PAGES * CHILDREN
 
 
+@pytest.mark.spread
 def test_it_exports_its_own_cost_while_the_kernel_measures_it() -> None:
     switch = Path("/proc/sys/kernel/bpf_stats_enabled")
     if not switch.exists():

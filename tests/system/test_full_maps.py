@@ -156,13 +156,15 @@ def write_protected(live: Tracer) -> int:
 @pytest.mark.parametrize(
     ("small", "room", "shown", "words"),
     [
-        ("details", ROOM, in_detail, "details full"),
-        ("mappings", ROOM, with_mapping, "mappings full"),
+        pytest.param("details", ROOM, in_detail, "details full", marks=pytest.mark.spread),
+        pytest.param("mappings", ROOM, with_mapping, "mappings full", marks=pytest.mark.spread),
         ("stacks", 1, with_stacks, "stacks full"),
         ("samples", 8 * PAGE, sampled, "samples dropped"),
         ("events", PAGE, events, "events dropped"),
-        ("generations", ROOM, of_forks, "generations full"),
-        ("page_faults", ROOM, write_protected, "page faults full"),
+        pytest.param("generations", ROOM, of_forks, "generations full", marks=pytest.mark.spread),
+        pytest.param(
+            "page_faults", ROOM, write_protected, "page faults full", marks=pytest.mark.spread
+        ),
     ],
 )
 def test_details(
