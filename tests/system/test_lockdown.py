@@ -35,5 +35,7 @@ def test_counts_are_right_or_tracing_is_refused(level: str) -> None:
     else:
         assert ended.returncode == EXIT_NO_PLAN, ended.stdout + ended.stderr
         assert "\nHint: " in ended.stderr
-    doctor = subprocess.run([*COWTRACE, "doctor"], capture_output=True, text=True, timeout=PATIENCE)
-    assert level in doctor.stdout
+        doctor = subprocess.run(
+            [*COWTRACE, "doctor"], capture_output=True, text=True, timeout=PATIENCE
+        )
+        assert level in doctor.stdout

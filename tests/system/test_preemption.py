@@ -26,7 +26,7 @@ pytestmark = pytest.mark.vm
 
 DEBUGFS, NOWHERE = Path("/sys/kernel/debug/sched/preempt"), Path("/nonexistent")
 CHOSEN_AT_BOOT = "#1 SMP PREEMPT_DYNAMIC"
-RUNS = 7 if preemptible() else 2  # elsewhere nothing can be hidden
+RUNS = 5 if preemptible() else 2  # elsewhere nothing can be hidden
 # Another user of BPF maps, which does nothing about being preempted. It says when it begins.
 READS_MAPS = """
 import ctypes
