@@ -10,7 +10,6 @@ import os
 import resource
 import socket
 import sys
-import time
 from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
@@ -191,7 +190,7 @@ def serve(tracer: socket.socket) -> None:
     started = _pages(statm, _RESIDENT) * _PAGE_BYTES
     # Data that is not resident: from now on the heap grows into what is left of the room.
     beside = _pages(statm, _DATA) * _PAGE_BYTES - started
-    messages.send(tracer, {"at_ns": time.monotonic_ns()})  # ready
+    messages.send(tracer, {"ready": True})
     with suppress(EOFError):
         while True:
             request, payload, _ = messages.receive(tracer)

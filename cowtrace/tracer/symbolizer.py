@@ -10,7 +10,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from sys import intern
 from typing import Any
 
@@ -49,7 +48,7 @@ REFUSED = "stacks not named"  # a cause of `[unknown]`, beside those of symboliz
 
 
 class Symbolizer:
-    """Starts the child process when the first stack is to be named, or before. `close` ends it.
+    """Starts the child process when the first stack is to be named. `close` ends it.
 
     `kernel`: stacks of the kernel will be named, too. Its symbols are opened now: later this
     process may not be allowed to see addresses.
@@ -66,11 +65,6 @@ class Symbolizer:
         self._users: dict[int, int] = {}  # of processes that were seen alive
         self._forgave = time.monotonic()
         self.causes: Counter[str] = Counter()
-
-    def start(self) -> None:
-        """Start the child process now, so that the first stack need not wait for it."""
-        with suppress(OSError):  # then the first stack says so
-            self._process.start()
 
     def new_round(self) -> None:
         """Read the mappings of each process again."""

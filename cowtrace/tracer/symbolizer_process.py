@@ -31,37 +31,17 @@ class Failed(Exception):
 
 
 class SymbolizerProcess:
-    """Started by `start` or the first request, and by the first after its end. `end` ends it."""
+    """Started by the first request, and by the first after its end. `end` ends it."""
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
-        self._starting: tuple[socket.socket, float] | None = None  # until it is ready; since when
         self._socket: socket.socket | None = None
         self.fastest_start_seconds: float | None = None  # None: it did not start yet
 
     @property
     def is_running(self) -> bool:
-        """Whether it has been ready, and not ended since."""
+        """Whether it was started, and not ended since."""
         return self._socket is not None
-
-    def start(self) -> None:
-        """Start it, and do not wait until it is ready. Raises OSError."""
-        if self._child:
-            return
-        began = time.monotonic()
-        ours, theirs = messages.pair()
-        # For reading alone: once confined, this process may open nothing for writing.
-        with theirs, Path(os.devnull).open("rb") as null:
-            # A session of its own: Ctrl-C and the signals of a terminal do not reach it.
-            self._child = subprocess.Popen(
-                command("cowtrace.symbolizer", str(os.getpid())),
-                stdin=theirs.fileno(),
-                stdout=null,
-                stderr=null,
-                env={},
-                start_new_session=True,
-            )
-        self._starting = ours, began
 
     def ask(
         self, request: dict[str, Any], payload: bytes, seconds: float, open_file: OpenFile
@@ -71,7 +51,7 @@ class SymbolizerProcess:
         request["room"]: how many bytes of memory it may take meanwhile.
         """
         try:
-            to = self._socket or self._started(request["room"])
+            to = self._socket or self._start(request["room"])
             messages.send(to, request, payload)
             deadline = time.monotonic() + seconds
             for _ in range(_MOST_OPENS):
@@ -98,10 +78,9 @@ class SymbolizerProcess:
             self._child.kill()
             code = self._child.wait()
             self._child = None
-        for open_one in (self._socket, self._starting and self._starting[0]):
-            if open_one:
-                open_one.close()
-        self._socket = self._starting = None
+        if self._socket:
+            self._socket.close()
+            self._socket = None
         return code
 
     def _receive(self, from_: socket.socket, deadline: float, room: int) -> dict[str, Any]:
@@ -114,15 +93,24 @@ class SymbolizerProcess:
                     raise Failed(LARGE) from None
         raise Failed(SLOW)
 
-    def _started(self, room: int) -> socket.socket:
-        """Wait until it is ready, perhaps long ago: it says when."""
-        self.start()
-        assert self._starting
-        ours, began = self._starting
-        ready = self._receive(ours, time.monotonic() + _START_SECONDS, room)
-        seconds = ready["at_ns"] / 1e9 - began
+    def _start(self, room: int) -> socket.socket:
+        began = time.monotonic()
+        ours, theirs = messages.pair()
+        # For reading alone: once confined, this process may open nothing for writing.
+        with theirs, Path(os.devnull).open("rb") as null:
+            # A session of its own: Ctrl-C and the signals of a terminal do not reach it.
+            self._child = subprocess.Popen(
+                command("cowtrace.symbolizer", str(os.getpid())),
+                stdin=theirs.fileno(),
+                stdout=null,
+                stderr=null,
+                env={},
+                start_new_session=True,
+            )
+        self._socket = ours
+        self._receive(ours, began + _START_SECONDS, room)  # it is ready
+        seconds = time.monotonic() - began
         self.fastest_start_seconds = min(self.fastest_start_seconds or seconds, seconds)
-        self._socket, self._starting = ours, None
         return ours
 
 

@@ -55,8 +55,6 @@ class Tracer:
         )
         self._ledger = Ledger(plan, page_faults=totals)
         self._symbolizer = Symbolizer(kernel="kernel-stack" in plan.details)
-        if self._names_stacks:
-            self._symbolizer.start()
         self._symbols = symbols = Symbols(self._rounds.stack, self._symbolizer)
         self._details = DetailLedger(
             facts.page_bytes, symbols.stack, by_fork=by_fork, generations_alone=generations_alone
@@ -149,15 +147,9 @@ class Tracer:
         confine(
             self._loaded.maps["rounds"],
             needs,
-            names_stacks=self._names_stacks,
+            names_stacks="SAMPLES" in self.probe_plan.defines
+            or not details.isdisjoint(("stack", "kernel-stack")),
             names_mappings="mapping" in details,
-        )
-
-    @property
-    def _names_stacks(self) -> bool:
-        details = self.probe_plan.details
-        return "SAMPLES" in self.probe_plan.defines or not details.isdisjoint(
-            ("stack", "kernel-stack")
         )
 
     def close(self) -> None:

@@ -123,7 +123,7 @@ def answers(data: bytes) -> None:
         with suppress(OSError):  # a full socket
             theirs.send(len(message).to_bytes(4, "little") + message, socket.MSG_DONTWAIT)
     theirs.shutdown(socket.SHUT_WR)
-    with mock.patch.object(taken_over._process, "_started", side_effect=OSError):
+    with mock.patch.object(taken_over._process, "_start", side_effect=OSError):
         stack = taken_over.user_stack([16, 23], ((os.getpid(), 1),), 0)
     assert all(isinstance(f.symbol, str) and isinstance(f.address, int) for f in stack)
     taken_over.close()

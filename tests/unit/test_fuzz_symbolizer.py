@@ -118,7 +118,7 @@ def test_a_symbolizer_that_was_taken_over(replies: list[Any]) -> None:
             messages.send(theirs, {"frames": reply})
     theirs.shutdown(socket.SHUT_WR)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(taken_over._process, "_started", no_other)
+        patch.setattr(taken_over._process, "_start", no_other)
         stack = taken_over.user_stack([16, 23], ((os.getpid(), 1),), 0)
     assert all(isinstance(f.symbol, str) and isinstance(f.module, str) for f in stack)
     assert all(isinstance(f.address, int) for f in stack)

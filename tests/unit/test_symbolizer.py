@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-import select
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -93,25 +91,10 @@ def dies(named: Symbolizer, monkeypatch: pytest.MonkeyPatch, code: int = 0) -> N
     """Each child ends at its first request, with that exit code, or by minus that signal."""
     end = f"os._exit({code})" if code >= 0 else f"os.kill(os.getpid(), {-code})"
     program = (
-        "import os, socket, time; s = socket.socket(fileno=0);"
-        "ready = b'{\"at_ns\":%d}' % time.monotonic_ns();"
-        f"s.send(len(ready).to_bytes(4, 'little') + ready); s.recv(1 << 20); {end}"
+        "import os, socket; s = socket.socket(fileno=0); s.send(b'\\2\\0\\0\\0{}');"
+        f"s.recv(1 << 20); {end}"
     )
     monkeypatch.setattr(symbolizer_process, "command", lambda *_: [sys.executable, "-c", program])
-
-
-def test_it_can_start_before_the_first_stack(named: Symbolizer) -> None:
-    named.start()
-    started = child(named)
-    assert named._process._starting
-    ready, began = named._process._starting
-    select.select([ready], [], [])
-    seconds = time.monotonic() - began
-    time.sleep(0.1)  # the first stack comes late
-    named.start()
-    assert symbol(named, address_of("getppid")) == ("getppid", "libc.so.6")
-    assert child(named) == started
-    assert 0 < named._start_seconds() < seconds
 
 
 def test_a_process_that_ends_it_is_given_up_and_another_is_named(
