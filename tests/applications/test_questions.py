@@ -28,6 +28,7 @@ PAUSE = 0.3  # seconds between two looks
 COMPLETE = ("lost", "unclassified")
 
 
+@pytest.mark.spread
 def test_redis_levels_off_when_idle_and_stays_below_the_forecast_worst_case(
     watched: Watched,
 ) -> None:

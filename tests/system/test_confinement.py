@@ -326,6 +326,7 @@ def test_becoming_another_user_copies_no_page_of_the_tracer() -> None:
     assert abs(copied[0] - copied[1]) < 5, copied
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("name", COMMANDS)
 def test_while_its_command_runs_it_holds_one_capability_more(name: str, tmp_path: Path) -> None:
     """CAP_KILL: signals are forwarded also to a command that became another user's."""
@@ -362,6 +363,7 @@ def test_a_file_is_written_into_a_folder_of_the_user_who_ran_sudo(
     assert file.stat().st_size
 
 
+@pytest.mark.spread
 def test_the_demo_gives_up_its_privileges() -> None:
     with subprocess.Popen(
         [*COWTRACE, "demo", "--pages", "2003", "--pause", "0.2"],

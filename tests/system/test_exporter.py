@@ -118,6 +118,7 @@ def wait_until_refreshed(url: str) -> None:
     assert eventually(lambda: total(url, "cowtrace_bytes_total", comm=name, kind="copied") > 0)
 
 
+@pytest.mark.spread
 def test_counts_of_a_workload_stay_after_its_end() -> None:
     quiet, busy = "cow-quiet", "cow-busy"
     with exported("--interval", "0.5") as url:

@@ -105,6 +105,7 @@ def test_a_descendant_that_the_filter_has_no_room_for(monkeypatch: pytest.Monkey
     assert snapshot.completeness.lost > 0
 
 
+@pytest.mark.spread
 def test_descendants_that_have_ended_take_no_room_in_the_filter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
