@@ -2,7 +2,7 @@
 
 Markers: `host`: runs on this machine's kernel. `vm`: runs on the kernels of the test VM. `last`:
 runs after all others. `spread("6.1")`: with --spread, runs on these kernels of the VM only;
-`spread()`: on none, since this machine's kernel proves it.
+`spread` without a kernel: on none, since this machine's kernel proves it.
 
 `make test` passes --spread. A test has that marker if it depends on cowtrace's own code more than
 on the kernel: commands, containers, the exporter, applications. One or two kernels prove it, which
