@@ -130,8 +130,11 @@ def test_signals_begin_as_they_were() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT])
 def test_signals_are_passed_on(number: signal.Signals) -> None:
-    handler = f"import signal, sys; signal.signal({int(number)}, lambda *_: sys.exit(9))\n"
-    code = handler + "print('ready', flush=True); signal.pause()"
+    # Blocked and waited for: a signal between `print` and signal.pause() would be slept through.
+    code = (
+        f"import signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [{int(number)}])\n"
+        f"print('ready', flush=True); signal.sigwait([{int(number)}]); sys.exit(9)"
+    )
     running = subprocess.Popen(
         [sys.executable, FAKED, "run", "--", sys.executable, "-c", code],
         stdout=subprocess.PIPE,
