@@ -9,6 +9,9 @@
 #else
 #ifdef PTE_CHANGES
 #include "pte_change.h"
+#if defined(REMOTE_WRITES) || defined(KSM_UNMERGES)
+#include "no_access.h"
+#endif
 #else
 #include "wp_page.h"
 #endif

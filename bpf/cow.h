@@ -226,6 +226,10 @@ enum counter {
 enum kernel_address {
 	HUGE_ZERO_PFN,
 	PER_CPU_OFFSET,
+	PAGE_OFFSET_BASE,	/* where the kernel maps all memory */
+	VMEMMAP_BASE,	/* of struct page */
+	PGDIR_SHIFT,
+	PHYSICAL_MASK,
 	COPY_CODE,	/* of wp_page_copy(), or of do_wp_page() with it inlined */
 	KRETPROBE_RETURN,	/* code that a function with a kretprobe returns to */
 	GRAPH_RETURN,	/* likewise with the function-graph tracer */

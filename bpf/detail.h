@@ -51,13 +51,18 @@ INLINE void add_detail(struct detail_key *key, u64 faults, u64 bytes, u64 ns)
 		atomic_add(&sum->ns, ns);
 }
 
-INLINE void count_detail(void *ctx, struct detail_key *key, const struct fault_key *fault,
-			 u64 user_stack, u64 bytes, u64 ns)
+INLINE void set_kind(struct detail_key *key, const struct fault_key *fault)
 {
 	key->kind = fault->kind;
 	key->source = fault->source;
 	key->origin = fault->origin;
 	key->half = fault->half;
+}
+
+INLINE void count_detail(void *ctx, struct detail_key *key, const struct fault_key *fault,
+			 u64 user_stack, u64 bytes, u64 ns)
+{
+	set_kind(key, fault);
 	key->user_stack = 0;
 	key->kernel_stack = 0;
 	if (fault->kind == COPIED || fault->kind == FILE_COPIED || fault->kind == ZERO_FILLED) {
@@ -68,6 +73,7 @@ INLINE void count_detail(void *ctx, struct detail_key *key, const struct fault_k
 }
 #else
 INLINE void add_detail(struct detail_key *key, u64 faults, u64 bytes, u64 ns) {}
+INLINE void set_kind(struct detail_key *key, const struct fault_key *fault) {}
 INLINE void count_detail(void *ctx, struct detail_key *key, const struct fault_key *fault,
 			 u64 user_stack, u64 bytes, u64 ns) {}
 #endif
@@ -99,26 +105,22 @@ INLINE void send_event(const struct fault_key *fault, u64 address, u64 mapping, 
 	bpf_get_current_comm(event->comm, sizeof(event->comm));
 	events.ringbuf_submit(event, 0);
 }
+
+/* Faults that no program saw one by one: there is no event of any. */
+INLINE void lose_events(u64 faults)
+{
+	add_to_counter(LOSS_EVENTS_DROPPED, faults);
+}
 #else
+INLINE void lose_events(u64 faults) {}
 INLINE void send_event(const struct fault_key *fault, u64 address, u64 mapping, u64 bytes,
 		       u64 ns, u8 undecided) {}
 #endif
 
 #ifdef NEEDS_PLACE
-/*
- * A zero that the verifier cannot track. Added to a value that the verifier knows,
- * it makes the verifier forget that value and prune states: otherwise it follows
- * the rest of the program once for each value that can arrive here.
- */
-INLINE u64 untracked_zero(u64 any)
-{
-	u64 zero;
-
-	asm volatile("%0 = %1\n\t%0 -= %1" : "=&r"(zero) : "r"(any));
-	return zero;
-}
+#define forget(any) untracked_zero(any)
 #else
-#define untracked_zero(any) 0
+#define forget(any) 0
 #endif
 
 #ifdef DETAIL_CELLS
@@ -192,10 +194,10 @@ INLINE void count_fault(void *ctx, struct fault_key *key, u64 task, u64 vma, u64
 		count_in_detail_cell(key, task, vma, bytes, &detail);
 	} else {
 		count_in_sum(key, task, bytes, context);
-		bytes += untracked_zero(address);
-		key->kind += untracked_zero(address);
-		key->source += untracked_zero(address);
-		key->origin += untracked_zero(address);
+		bytes += forget(address);
+		key->kind += forget(address);
+		key->source += forget(address);
+		key->origin += forget(address);
 		if (key->origin != ORIGIN_FORK)
 			ns = ns_since_fault_start();
 		detail.latency = log2_slot(ns);
@@ -204,6 +206,21 @@ INLINE void count_fault(void *ctx, struct fault_key *key, u64 task, u64 vma, u64
 	}
 	take_sample(key, &detail, 0);
 	send_event(key, address, detail.mapping, bytes, ns, 0);
+}
+
+/* Count copies of the current process's pages in one mapping, which no program saw one by one. */
+INLINE void count_copies(struct fault_key *key, u64 vma, u64 faults)
+{
+	struct detail_key detail = {};
+
+	if (!is_wanted(key->tgid))
+		return;
+	key->half = current_round() & 1;
+	add_to_hash(key, 0, faults, faults * PAGE_SIZE);
+	set_place(&detail, key->tgid, vma);
+	set_kind(&detail, key);
+	add_detail(&detail, faults, faults * PAGE_SIZE, 0);
+	lose_events(faults);
 }
 
 #endif /* DETAIL_H */

@@ -120,6 +120,19 @@ INLINE void atomic_add(u64 *counter, u64 by)
 /* Keep a loop: verifiers follow loops since 5.3, and clang compiles them sooner. */
 #define NO_UNROLL _Pragma("clang loop unroll(disable)")
 
+/*
+ * A zero that the verifier cannot track. Added to a value that the verifier knows,
+ * it makes the verifier forget that value and prune states: otherwise it follows
+ * the rest of the program once for each value that can arrive here.
+ */
+INLINE u64 untracked_zero(u64 any)
+{
+	u64 zero;
+
+	asm volatile("%0 = %1\n\t%0 -= %1" : "=&r"(zero) : "r"(any));
+	return zero;
+}
+
 INLINE u32 current_tgid(void)
 {
 	return bpf_get_current_pid_tgid() >> 32;

@@ -4,168 +4,14 @@
  * page table's lock: a copy where the old entry is cleared, which only the thread
  * does whose copy is mapped; a re-mark in ptep_set_access_flags(). Exact when
  * threads race for a page, and no thread is preempted there.
- *
- * struct vm_fault lies further up the stack, in the frame of __handle_mm_fault(). Its
- * distance depends on the kernel's build and on what else is attached. Where it was
- * last is tried first; each time, it must hold this address and entry. Others clear
- * entries, too: a copy is one only below wp_page_copy().
  */
 #ifndef PTE_CHANGE_H
 #define PTE_CHANGE_H
 
-#include "classify.h"
 #include "detail.h"
+#include "find_fault.h"
 
-#define MOST_WORDS 96	/* of the stack, that are searched for struct vm_fault */
-#define RETURN_WORDS 32	/* likewise for the return into wp_page_copy() */
-/* No less than that function has; no other within so many bytes clears an entry. */
-#define COPY_CODE_BYTES 4096
-
-enum change {
-	REPLACED,	/* by a copy */
-	RE_MARKED,
-	CHANGES,
-};
-
-struct place {
-	u64 caller;	/* bytes up the stack, of the return into wp_page_copy(); 0: a re-mark */
-	u64 fault;	/* of struct vm_fault, from there on */
-};
-
-/* Where each was last; all CPUs write the same. */
-BPF_ARRAY(places, struct place, CHANGES);
-
-#define place_in_table(address) ((address) >> PAGE_SHIFT << 3 & (PAGE_SIZE - 1))
-#define is_copy_code(address, start) ((address) - (start) < COPY_CODE_BYTES)
-
-/* A pointer as a number, which the verifier lets us add to: twice negated. */
-INLINE u64 number(u64 pointer)
-{
-	asm volatile("%0 = -%0\n\t%0 = -%0" : "+r"(pointer));
-	return pointer;
-}
-
-/*
- * Whether struct vm_fault of this fault lies there: it holds its address and a pointer
- * to the entry that changes. `pte` points to that; 0: unknown, but its place in the
- * table follows from the address.
- */
-INLINE int is_fault_of(u64 vmf, u64 address, u64 pte)
-{
-	u64 fault = words_at(vmf), at;
-
-	if (word_u64(fault, VMF_ADDRESS) != address)
-		return 0;
-	at = word_u64(fault, VMF_PTE);
-	return pte ? at == pte : at >> 63 && (at & (PAGE_SIZE - 1)) == place_in_table(address);
-}
-
-/*
- * The first word of the stack from there on that holds struct vm_fault of this fault; 0:
- * none. Saved arguments could look like it by chance, and its place is kept: so more of it
- * is compared. `mm`: needed if `pte` is 0.
- */
-INLINE u64 search_fault(u64 stack, u64 mm, u64 address, u64 pte)
-{
-	u64 vmf, fault;
-	int i;
-
-	NO_UNROLL
-	for (i = 0; i < MOST_WORDS; i++) {
-		vmf = stack + 8 * i;
-		if (!is_fault_of(vmf, address, pte))
-			continue;
-		fault = words_at(vmf);
-		if ((pte || read_kernel_u64(word_u64(fault, VMF_VMA), VMA_MM) == mm) &&
-		    present_pte(word_u64(fault, VMF_ORIG_PTE)) & PTE_PRESENT &&
-		    word_u32(fault, VMF_FLAGS) & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE))
-			return vmf;
-	}
-	return 0;
-}
-
-/* Likewise, where it was last or anywhere else; not found: a loss. */
-INLINE u64 find_fault(u64 stack, struct place *place, u64 mm, u64 address, u64 pte)
-{
-	u64 vmf = stack + place->fault;
-
-	if (is_fault_of(vmf, address, pte))
-		return vmf;
-	vmf = search_fault(stack, mm, address, pte);
-	if (vmf)
-		place->fault = vmf - stack;
-	else
-		count_loss(LOSS_FAULT_NOT_FOUND);
-	return vmf;
-}
-
-/* Whether a kretprobe or the function-graph tracer has replaced that return address by its own. */
-INLINE int is_replaced_return(u64 address, u64 kretprobe, u64 function_graph)
-{
-	return address && (address == kretprobe || address == function_graph);
-}
-
-/* A return was replaced: if the entry belongs to a write fault, its copy is lost. */
-INLINE void copy_is_not_found(u64 stack, u64 mm, u64 address, u64 pte)
-{
-	u64 vmf = search_fault(stack, mm, address, pte);
-
-	if (vmf && !(read_kernel_u64(read_kernel_u64(vmf, VMF_VMA), VMA_FLAGS) & VM_HUGETLB))
-		count_loss(LOSS_FAULT_NOT_FOUND);	/* hugetlb: counted by huge.h */
-}
-
-/*
- * Where on the stack the return into wp_page_copy() is; 0: not found. Then the entry is
- * cleared for something else.
- */
-INLINE u64 search_copy(u64 stack, u64 code, u64 mm, u64 address, u64 pte)
-{
-	u64 kretprobe = address_of(KRETPROBE_RETURN), function_graph = address_of(GRAPH_RETURN);
-	u64 word, replaced = 0;
-	int i;
-
-	NO_UNROLL
-	for (i = 0; i < RETURN_WORDS; i++) {
-		word = read_kernel_u64(stack + 8 * i, 0);
-		if (is_copy_code(word, code))
-			return stack + 8 * i;
-		if (is_replaced_return(word, kretprobe, function_graph))
-			replaced = 1;
-	}
-	if (replaced)
-		copy_is_not_found(stack, mm, address, pte);
-	return 0;
-}
-
-/* struct vm_fault of the copy that clears this entry; 0: it is no copy. */
-INLINE u64 find_copy(u64 stack, u64 mm, u64 address, u64 pte)
-{
-	u32 index = REPLACED;
-	struct place *place = places.lookup(&index);
-	u64 code = address_of(COPY_CODE), caller;
-
-	if (!place)
-		return 0;
-	caller = stack + place->caller;
-	if (!is_copy_code(read_kernel_u64(caller, 0), code)) {
-		caller = search_copy(stack, code, mm, address, pte);
-		if (!caller)
-			return 0;
-		place->caller = caller - stack;
-	}
-	return find_fault(caller, place, mm, address, pte);
-}
-
-/* struct vm_fault of the write that changes this entry; 0: not found. */
-INLINE u64 find_re_mark(u64 stack, u64 address, u64 pte)
-{
-	u32 index = RE_MARKED;
-	struct place *place = places.lookup(&index);
-
-	return place ? find_fault(stack, place, 0, address, pte) : 0;
-}
-
-/* The entry at this address is cleared, to map another page there. `mm`, `pte` as above. */
+/* The entry at this address is cleared, to map another page there. `mm`, `pte` as in search_fault(). */
 INLINE void entry_replaced(void *ctx, u64 stack, u64 mm, u64 address, u64 pte)
 {
 	struct fault_key key = {};
@@ -215,6 +61,13 @@ INLINE void entry_changed(void *ctx, u64 stack, u64 vma, u64 vm_flags, u64 addre
 }
 
 #ifdef PLAN_FENTRY
+/* A pointer as a number, which the verifier lets us add to: twice negated. */
+INLINE u64 number(u64 pointer)
+{
+	asm volatile("%0 = -%0\n\t%0 = -%0" : "+r"(pointer));
+	return pointer;
+}
+
 /* flush_tlb_mm_range(mm, start, end, ...) of x86-64, below ptep_clear_flush() */
 KFUNC_PROBE(flush_tlb_mm_range)
 {

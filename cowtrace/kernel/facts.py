@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cowtrace.kernel.addresses import CODE, VARIABLES
 from cowtrace.kernel.btf import Btf, vmlinux
 from cowtrace.kernel.kallsyms import symbols
 from cowtrace.kernel.libbpf import libbpf
@@ -48,24 +49,18 @@ FUNCTIONS = (
     "ptep_clear_flush",
     "ptep_set_access_flags",
     "flush_tlb_mm_range",
+    "__access_remote_vm",
+    "ksm_madvise",
 )
-TRAMPOLINES = (  # optional in the fentry plan
+# Optional in the fentry plan. The first ones have a program at entry and one at return.
+TRAMPOLINE_PAIRS = (
     "do_huge_pmd_wp_page",
     "hugetlb_wp",
     "hugetlb_cow",
-    "ptep_set_access_flags",
-    "flush_tlb_mm_range",
+    "__access_remote_vm",
+    "ksm_madvise",
 )
-COPY_VARIANTS = "wp_page_copy.*"  # where the compiler made some
-VARIABLES = ("huge_zero_pfn", "__per_cpu_offset")  # in the order of enum kernel_address, cow.h
-KRETPROBE_RETURNS = (  # where a function with a kretprobe returns to
-    "arch_rethook_trampoline",  # since 5.18
-    "__kretprobe_trampoline",  # since 5.15
-    "kretprobe_trampoline",
-)
-GRAPH_RETURN = "return_to_handler"  # likewise with the function-graph tracer
-CODE = (COPY_VARIANTS, *KRETPROBE_RETURNS, GRAPH_RETURN)
-
+TRAMPOLINES = (*TRAMPOLINE_PAIRS, "ptep_set_access_flags", "flush_tlb_mm_range")
 TRACEPOINTS = (
     "page_fault_user",
     "page_fault_kernel",
@@ -138,8 +133,9 @@ def _offsets(btf: Btf) -> dict[str, int]:
         offset = next((o for o in offsets if o is not None), None)
         if offset is not None:
             found[macro] = offset
-    if pt_regs := btf.size("pt_regs"):
-        found["PT_REGS_BYTES"] = pt_regs
+    for macro, structure in (("PT_REGS_BYTES", "pt_regs"), ("PAGE_STRUCT_BYTES", "page")):
+        if size := btf.size(structure):
+            found[macro] = size
     # Since "mm: convert mm's rss stats into percpu_counter", 6.2; plain numbers before.
     if btf.size("mm_rss_stat") is None and (counter := btf.size("percpu_counter")):
         found["PERCPU_COUNTER_BYTES"] = counter

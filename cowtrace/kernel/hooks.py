@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cowtrace.kernel.facts import KernelFacts
-from cowtrace.kernel.members import HUGETLB
+from cowtrace.kernel.members import HUGETLB, MAPLE, NO_ACCESS
 
 # HUGETLB_WP in bpf/huge.h, by the names of the function's first arguments.
 _HUGETLB_SHAPES = {
@@ -22,6 +22,11 @@ _PTE_CHANGE_KPROBES = ("ptep_clear_flush", "ptep_set_access_flags")
 _PTE_CHANGE_ARGUMENTS = {
     "flush_tlb_mm_range": ("mm", "start", "end"),
     "ptep_set_access_flags": ("vma", "address", "ptep", "entry"),
+}
+# As bpf/no_access.h expects them.
+_NO_ACCESS_ARGUMENTS = {
+    "__access_remote_vm": ("mm", "addr", "buf", "len", "gup_flags"),
+    "ksm_madvise": ("vma", "start", "end", "advice"),
 }
 
 
@@ -82,11 +87,28 @@ def pte_changes_refused(name: str, facts: KernelFacts) -> str | None:
     if name == "kprobe":
         fit = facts.symbols.keys() >= set(_PTE_CHANGE_KPROBES)
     else:  # since "bpf: Allow struct argument in trampoline based programs" (6.1)
-        fit = all(
-            function in facts.trampolines and facts.parameters[function][: len(names)] == names
-            for function, names in _PTE_CHANGE_ARGUMENTS.items()
-        )
+        fit = all(_takes(facts, *each) for each in _PTE_CHANGE_ARGUMENTS.items())
     return None if fit else "this kernel's functions that change the entry take no such probe"
+
+
+def _takes(facts: KernelFacts, function: str, arguments: tuple[str, ...]) -> bool:
+    """Whether an fentry program sees these arguments of that function first."""
+    first = facts.parameters.get(function, ())[: len(arguments)]
+    return function in facts.trampolines and first == arguments
+
+
+def no_access(facts: KernelFacts) -> Part:
+    """Count copies of pages without access rights where the fentry plan counts entries' changes."""
+    seen = {function: _takes(facts, function, a) for function, a in _NO_ACCESS_ARGUMENTS.items()}
+    known = facts.offsets.keys() >= {*NO_ACCESS, *MAPLE, "PAGE_STRUCT_BYTES"}
+    # Without CONFIG_KALLSYMS_ALL, or where they are hidden, the page table is not found.
+    tables = all(map(facts.symbols.get, ("page_offset_base", "vmemmap_base")))
+    defines = {}
+    if seen["__access_remote_vm"] and known and tables:
+        defines["REMOTE_WRITES"] = 1
+    if seen["ksm_madvise"] and facts.offsets.keys() >= NO_ACCESS.keys():
+        defines["KSM_UNMERGES"] = 1
+    return Part((), defines)
 
 
 def huge_pages(name: str, facts: KernelFacts) -> Part:

@@ -40,10 +40,7 @@ def limits(
     if "PTE_CHANGES" in defines:
         unseen |= {FaultKind.UNCHANGED, FaultKind.FAILED}
         if name == "fentry":
-            spots.append(
-                "copies of pages without access rights are not seen: writes of another process, or "
-                "KSM's unmerging, into memory that is PROT_NONE"
-            )
+            spots += _without_access(defines)
     if name != "kprobe" and facts.preemptible:
         spots.append(
             "on a preemptible kernel, faults are lost when a thread is preempted in a program"
@@ -73,6 +70,18 @@ def limits(
             "the same moment, a copy may count as reused"
         )
     return frozenset(unseen), tuple(spots)
+
+
+def _without_access(defines: Mapping[str, int]) -> list[str]:
+    """Which copies of pages without access rights bpf/no_access.h does not see."""
+    ways = ["KSM is switched off (run = 2, PR_SET_MEMORY_MERGE)"]
+    if "KSM_UNMERGES" not in defines:
+        ways.insert(0, "KSM unmerges them")
+    if "REMOTE_WRITES" not in defines:
+        ways.insert(0, "another process writes them")
+    return [
+        f"copies of pages without access rights (PROT_NONE) are not seen when {way}" for way in ways
+    ]
 
 
 def _without_kprobes(name: str, facts: KernelFacts) -> str:

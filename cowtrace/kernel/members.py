@@ -73,6 +73,12 @@ MAPPING: _Members = {
     **_VMA,
     **_FILE,
 }
+# Copies of pages without access rights, in the fentry plan; MAPLE's as well.
+NO_ACCESS: _Members = {
+    "MM_PGD": "mm_struct.pgd",
+    "TASK_MIN_FLT": "task_struct.min_flt",
+    "TASK_MAJ_FLT": "task_struct.maj_flt",
+}
 # Programs work without these, but report less.
 OPTIONAL: _Members = {
     "VMF_PMD": "vm_fault.pmd",
@@ -85,5 +91,6 @@ OPTIONAL: _Members = {
     "PERCPU_COUNTER_COUNT": "percpu_counter.count",
     "PERCPU_COUNTER_PARTS": "percpu_counter.counters",
     "TASK_STACK": "task_struct.stack",
+    **NO_ACCESS,
 }
 MEMBERS: _Members = {**TASK, **VM_FAULT, **HUGETLB, **MAPLE, **MAPPING, **OPTIONAL}

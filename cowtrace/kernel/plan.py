@@ -7,14 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from cowtrace.kernel import hooks
+from cowtrace.kernel.addresses import addresses
 from cowtrace.kernel.arch import ARCHES
-from cowtrace.kernel.facts import (
-    COPY_VARIANTS,
-    GRAPH_RETURN,
-    KRETPROBE_RETURNS,
-    VARIABLES,
-    KernelFacts,
-)
+from cowtrace.kernel.facts import KernelFacts
 from cowtrace.kernel.hooks import Hook, Part
 from cowtrace.kernel.limits import SLOTS, limits
 from cowtrace.kernel.members import MAPLE, MAPPING, TASK, VM_FAULT
@@ -133,16 +128,8 @@ def probe_plan(
             defines["DETAIL_CELLS"] = 1
     attached = tuple(hook for part in parts for hook in part.hooks)
     return ProbePlan(
-        name, attached, defines, *limits(name, facts, defines), details, _addresses(facts)
+        name, attached, defines, *limits(name, facts, defines), details, addresses(facts.symbols)
     )
-
-
-def _addresses(facts: KernelFacts) -> tuple[int, ...]:
-    """What enum kernel_address of bpf/cow.h names, in its order; 0: unknown, or there is none."""
-    known = facts.symbols.get
-    code = ("wp_page_copy", COPY_VARIANTS, "do_wp_page"), KRETPROBE_RETURNS, (GRAPH_RETURN,)
-    found = (next(filter(None, map(known, names)), 0) for names in code)
-    return (*(known(variable, 0) for variable in VARIABLES), *found)
 
 
 def _details(name: PlanName, facts: KernelFacts, options: Options) -> frozenset[Detail]:
@@ -180,6 +167,8 @@ def _parts(
     changes = hooks.pte_changes(name, facts)
     if changes is not hooks.NOTHING and not _needs_ends(name, options, details):
         parts.append(changes)
+        if name == "fentry":
+            parts.append(hooks.no_access(facts))
     elif name == "kprobe":
         if options.cross_check:
             parts.append(hooks.wp_page_copy(facts))

@@ -12,7 +12,7 @@ from cowtrace import cache
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel import programs
 from cowtrace.kernel.btf import vmlinux
-from cowtrace.kernel.facts import TRAMPOLINES
+from cowtrace.kernel.facts import TRAMPOLINE_PAIRS
 from cowtrace.kernel.plan import ProbePlan
 from cowtrace.kernel.statistics import run_time, skipped_runs
 from cowtrace.shipped import bpf_dir
@@ -115,7 +115,9 @@ class Loaded:
         hooks = self._plan.hooks
         paired = {hook.target for hook in hooks if hook.kind == "kretprobe"}
         entries = [h.program for h in hooks if h.kind == "kprobe" and h.target in paired]
-        entries += [n for n in self.programs if n.startswith("kfunc__") and n.endswith(TRAMPOLINES)]
+        entries += [
+            n for n in self.programs if n.startswith("kfunc__") and n.endswith(TRAMPOLINE_PAIRS)
+        ]
         alone = [n for n in self.programs if self._plan.misses_faults and _counts_alone(n)]
         return self._misses(alone), self._misses(entries)
 

@@ -31,8 +31,6 @@ if os.uname().machine == "aarch64":
     CANNOT.add("soft-dirty")  # x86-64 and a few others have CONFIG_MEM_SOFT_DIRTY
 if "PREEMPT_RT" in os.uname().version:  # CONFIG_TRANSPARENT_HUGEPAGE depends on !PREEMPT_RT
     CANNOT |= {"huge-zero-page", *(name for name in paths.NAMES if name.startswith("thp-"))}
-# Copies without a flush of the TLB, at which the fentry plan counts: one of its blind spots.
-NO_ACCESS = {"remote-prot-none", "ksm-unmerge-prot-none"}
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +57,6 @@ def test_traced_counts_match_expectations_and_every_oracle(
             pytest.fail(str(reason))
         return
     snapshots = {plan: live.snapshot() for plan, live in tracers.items()}
-    if name in NO_ACCESS and "PTE_CHANGES" in tracers["fentry"].probe_plan.defines:
-        del snapshots["fentry"]
     if preemptible():  # these two may lose faults there, and must report how many
         for plan in {plan for plan in snapshots if not plan.startswith("kprobe")}:
             assert unaccounted(outcome, snapshots.pop(plan)) == []

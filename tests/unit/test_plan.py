@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from cowtrace.kernel.addresses import VARIABLES
 from cowtrace.kernel.choice import how_it_counts, preference, why_first
 from cowtrace.kernel.facts import (
     ENUMERATORS,
     FUNCTIONS,
     TRACEPOINTS,
     TRAMPOLINES,
-    VARIABLES,
     KernelFacts,
     _offsets,
 )
@@ -36,7 +36,7 @@ COMPLETE = KernelFacts(
     release="6.1.0-test",
     machine="x86_64",
     page_bytes=4096,
-    offsets={macro: 8 * i for i, macro in enumerate(MEMBERS)},
+    offsets={macro: 8 * i for i, macro in enumerate((*MEMBERS, "PAGE_STRUCT_BYTES"))},
     constants={macro: value or 16 for macro, (_, value) in ENUMERATORS.items()},
     parameters=dict.fromkeys(FUNCTIONS, ("vmf",)),
     symbols={name: 0xFFFFFFFF81000000 + i for i, name in enumerate((*FUNCTIONS, *VARIABLES))},
@@ -100,6 +100,8 @@ WITH_TRAMPOLINES = replace(
         **COMPLETE.parameters,
         "flush_tlb_mm_range": ("mm", "start", "end", "stride_shift", "freed_tables"),
         "ptep_set_access_flags": ("vma", "address", "ptep", "entry", "dirty"),
+        "__access_remote_vm": ("mm", "addr", "buf", "len", "gup_flags"),
+        "ksm_madvise": ("vma", "start", "end", "advice", "vm_flags"),
     },
 )
 
@@ -124,12 +126,33 @@ def test_faults_are_counted_where_the_entry_changes_unless_their_end_is_needed(
     found = plan(name, WITH_TRAMPOLINES, options)
     assert ("PTE_CHANGES" in found.defines) == at_change
     assert found.unseen == ({FaultKind.UNCHANGED, FaultKind.FAILED} if at_change else set())
-    blind = any("PROT_NONE" in spot for spot in found.blind_spots)
-    assert blind == (at_change and name == "fentry")
+    assert ("REMOTE_WRITES" in found.defines) == (at_change and name == "fentry")
+    assert ("KSM_UNMERGES" in found.defines) == (at_change and name == "fentry")
     if name == "kprobe":
         functions = {hook.target for hook in found.hooks}
         assert ("ptep_clear_flush" in functions) == at_change
         assert ("do_wp_page" in functions) != at_change
+
+
+@pytest.mark.parametrize(
+    ("lacking", "unseen"),
+    [
+        ({}, {"switched off"}),
+        ({"symbols": without("vmemmap_base").symbols}, {"switched off", "another process"}),
+        ({"trampolines": frozenset(TRAMPOLINES) - {"ksm_madvise"}}, {"switched off", "unmerges"}),
+        (
+            {"offsets": {m: at for m, at in COMPLETE.offsets.items() if m != "MM_MT"}},
+            {"switched off", "another process"},
+        ),
+    ],
+)
+def test_copies_without_access_rights_that_fentry_does_not_see_are_said(
+    lacking: dict[str, object], unseen: set[str]
+) -> None:
+    found = plan("fentry", replace(WITH_TRAMPOLINES, **lacking))  # type: ignore[arg-type]
+    spots = [spot for spot in found.blind_spots if "PROT_NONE" in spot]
+    assert len(spots) == len(unseen)
+    assert all(any(way in spot for spot in spots) for way in unseen)
 
 
 @pytest.mark.parametrize(("copy", "variant", "code"), [(1, 2, 1), (None, 2, 2), (None, None, 3)])
@@ -139,16 +162,16 @@ def test_copies_are_told_by_the_function_that_clears_the_entry(
     there = {"wp_page_copy": copy, "wp_page_copy.*": variant, "do_wp_page": 3}
     others = {n: at for n, at in COMPLETE.symbols.items() if n not in there}
     symbols = others | {name: at for name, at in there.items() if at}
-    assert plan("kprobe", replace(COMPLETE, symbols=symbols)).addresses[2] == code
+    assert plan("kprobe", replace(COMPLETE, symbols=symbols)).addresses[-3] == code
 
 
 @pytest.mark.parametrize(
     "name", ["arch_rethook_trampoline", "__kretprobe_trampoline", "kretprobe_trampoline"]
 )
 def test_returns_that_others_replace_have_an_address(name: str) -> None:
-    assert plan("kprobe", COMPLETE).addresses[3:] == (0, 0)
+    assert plan("kprobe", COMPLETE).addresses[-2:] == (0, 0)
     symbols = {**COMPLETE.symbols, name: 5, "return_to_handler": 6}
-    assert plan("kprobe", replace(COMPLETE, symbols=symbols)).addresses[3:] == (5, 6)
+    assert plan("kprobe", replace(COMPLETE, symbols=symbols)).addresses[-2:] == (5, 6)
 
 
 @pytest.mark.parametrize("name", ["fentry", "kprobe"])

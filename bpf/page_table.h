@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Find the entry that maps an address, for programs that are passed none: walk down the
+ * page table as the CPU does, through the kernel's mapping of all memory. No lock is
+ * held: a table that is freed meanwhile reads as anything.
+ */
+#ifndef PAGE_TABLE_H
+#define PAGE_TABLE_H
+
+#include "count.h"
+
+#if defined(__x86_64__)
+
+#define LEVELS		5
+#define TABLE_BITS	9
+#define TOP_SHIFT	39	/* four levels; five where pgdir_shift is 48 */
+#define ENTRY_LEAF	0x80	/* _PAGE_PSE: the entry maps a huge page */
+#define ENTRY_SPECIAL	0x200	/* _PAGE_SPECIAL: no struct page belongs to it, as to the zero page */
+
+/* What maps one page. */
+struct mapped {
+	u64 entry;	/* as by present_huge(), with the frame of that very page */
+	u64 no_access;	/* 1: present to the kernel, without access rights */
+	u64 huge;	/* not 0: the entry maps other pages, too */
+};
+
+INLINE u64 table_entry(u64 table, u64 address, u64 shift)
+{
+	return read_kernel_u64(table + (address >> shift << 3 & (PAGE_SIZE - 1)), 0);
+}
+
+/* Of the frame in an entry: without the bit by which AMD's processors encrypt the page. */
+INLINE u64 frame_mask(void)
+{
+	u64 mask = address_of(PHYSICAL_MASK);
+
+	return mask ? PTE_FRAME_MASK & read_kernel_u64(mask, 0) : PTE_FRAME_MASK;
+}
+
+/*
+ * `base`: where the kernel maps all memory; `top`: the shift of the uppermost level. One
+ * way to the end for all: the verifier follows each.
+ */
+INLINE struct mapped find_mapped(u64 mm, u64 address, u64 base, u64 frames, u64 top)
+{
+	u64 table = read_kernel_u64(mm, MM_PGD), entry = 0, shift = top, inside;
+	struct mapped found;
+	int level;
+
+	NO_UNROLL
+	for (level = 0; level < LEVELS; level++) {
+		entry = table_entry(table, address, shift);
+		if (shift <= PAGE_SHIFT || (entry & (PTE_PRESENT | ENTRY_LEAF)) != PTE_PRESENT)
+			break;
+		table = base + (entry & frames);
+		shift -= TABLE_BITS;
+	}
+	found.no_access = huge_no_access(entry);	/* on x86-64, right for a small one as well */
+	found.huge = shift - PAGE_SHIFT;
+	inside = PTE_FRAME_MASK & ((1ULL << shift) - 1);
+	found.entry = (present_huge(entry) & ~inside) | (address & inside);
+	return found;
+}
+
+INLINE struct mapped mapped_at(u64 mm, u64 address)
+{
+	u64 base = address_of(PAGE_OFFSET_BASE), top = address_of(PGDIR_SHIFT);
+
+	return find_mapped(mm, address, read_kernel_u64(base, 0), frame_mask(),
+			   top ? read_kernel_u32(top, 0) : TOP_SHIFT);
+}
+
+/* struct page of a frame. */
+INLINE u64 page_of(u64 entry)
+{
+	u64 frame = (entry & frame_mask()) >> PAGE_SHIFT;
+
+	return read_kernel_u64(address_of(VMEMMAP_BASE), 0) + frame * PAGE_STRUCT_BYTES;
+}
+
+#endif
+#endif /* PAGE_TABLE_H */

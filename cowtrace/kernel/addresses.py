@@ -1,0 +1,29 @@
+"""Choose the kernel addresses that BPF programs need: enum kernel_address of bpf/cow.h."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+COPY_VARIANTS = "wp_page_copy.*"  # where the compiler made some
+VARIABLES = (  # the first ones, in that order
+    "huge_zero_pfn",
+    "__per_cpu_offset",
+    "page_offset_base",
+    "vmemmap_base",
+    "pgdir_shift",
+    "physical_mask",
+)
+KRETPROBE_RETURNS = (  # where a function with a kretprobe returns to
+    "arch_rethook_trampoline",  # since 5.18
+    "__kretprobe_trampoline",  # since 5.15
+    "kretprobe_trampoline",
+)
+GRAPH_RETURN = "return_to_handler"  # likewise with the function-graph tracer
+CODE = (COPY_VARIANTS, *KRETPROBE_RETURNS, GRAPH_RETURN)
+
+
+def addresses(symbols: Mapping[str, int]) -> tuple[int, ...]:
+    """All of that enum, in its order, from the addresses by name; 0: unknown, or there is none."""
+    code = ("wp_page_copy", COPY_VARIANTS, "do_wp_page"), KRETPROBE_RETURNS, (GRAPH_RETURN,)
+    found = (next(filter(None, map(symbols.get, names)), 0) for names in code)
+    return (*(symbols.get(variable, 0) for variable in VARIABLES), *found)
