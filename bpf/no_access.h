@@ -15,7 +15,7 @@
 #include "page_table.h"
 #include "vma.h"
 
-#define MOST_THREADS	1024	/* that are in these functions at the same time */
+#define MOST_THREADS	1024	/* in one of these functions at the same time */
 #define VM_ACCESS	0x7ULL	/* VM_READ | VM_WRITE | VM_EXEC */
 
 #ifdef REMOTE_WRITES
@@ -30,7 +30,7 @@ struct remote_write {
 	u8 pad[8 - PAGES_AT_ONCE];
 };
 
-BPF_TABLE("lru_hash", u32, struct remote_write, remote_writes, MOST_THREADS);
+BPF_HASH(remote_writes, u32, struct remote_write, MOST_THREADS);	/* by tid */
 
 /* __access_remote_vm(mm, address, buffer, bytes, gup_flags) */
 KFUNC_PROBE(__access_remote_vm)
@@ -56,7 +56,8 @@ KFUNC_PROBE(__access_remote_vm)
 	}
 	if (found) {
 		write.entered = next_claim();
-		remote_writes.update(&tid, &write);
+		if (remote_writes.update(&tid, &write))
+			count_loss(LOSS_FAULT_NOT_FOUND);
 	}
 	return 0;
 }
@@ -103,7 +104,7 @@ KRETFUNC_PROBE(__access_remote_vm)
 #ifdef KSM_UNMERGES
 #define MADV_UNMERGEABLE	13
 
-BPF_TABLE("lru_hash", u32, u64, ksm_unmerges, MOST_THREADS);	/* by tid: its faults before */
+BPF_HASH(ksm_unmerges, u32, u64, MOST_THREADS);	/* by tid: its faults before */
 
 /* The faults that the kernel has counted for this thread: mm_account_fault() in mm/memory.c. */
 INLINE u64 faults_of_current(void)
@@ -120,8 +121,8 @@ KFUNC_PROBE(ksm_madvise)
 	u32 tid = current_tid();
 
 	if ((u32)ctx[3] == MADV_UNMERGEABLE && in_region(ctx[1]) &&
-	    !(read_kernel_u64(ctx[0], VMA_FLAGS) & VM_ACCESS))
-		ksm_unmerges.update(&tid, &faults);
+	    !(read_kernel_u64(ctx[0], VMA_FLAGS) & VM_ACCESS) && ksm_unmerges.update(&tid, &faults))
+		count_loss(LOSS_FAULT_NOT_FOUND);
 	return 0;
 }
 

@@ -11,7 +11,7 @@
 #include "detail.h"
 #include "find_fault.h"
 
-/* The entry at this address is cleared, to map another page there. `mm`, `pte` as in search_fault(). */
+/* The entry at this address is cleared, to map another page. `mm`, `pte`: see search_fault(). */
 INLINE void entry_replaced(void *ctx, u64 stack, u64 mm, u64 address, u64 pte)
 {
 	struct fault_key key = {};

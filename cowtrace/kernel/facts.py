@@ -72,6 +72,8 @@ TRACEPOINTS = (
     "task_rename",
 )
 
+_REGISTERS = 6  # arguments that x86-64 passes in registers; arm64 has 8
+
 
 @dataclass(frozen=True, slots=True)
 class KernelFacts:
@@ -121,8 +123,15 @@ def kernel_facts() -> KernelFacts:
 
 
 def _trampolines(btf: Btf) -> frozenset[str]:
-    """Not of a function with more than six arguments before 6.6, or with a struct before 6.1."""
-    return frozenset(name for name in TRAMPOLINES if fexit_refused(btf, name) is None)
+    """Not of a function with a struct argument before 6.1, or with more than six before 6.6.
+
+    The kernel refuses the former when it loads the program, the latter when it attaches it.
+    """
+    return frozenset(
+        name
+        for name in TRAMPOLINES
+        if fexit_refused(btf, name, attach=len(btf.parameters(name) or ()) > _REGISTERS) is None
+    )
 
 
 def _offsets(btf: Btf) -> dict[str, int]:

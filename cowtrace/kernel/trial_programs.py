@@ -79,8 +79,11 @@ def kprobes_refused() -> str | None:
     return None
 
 
-def fexit_refused(btf: Btf, function: str) -> str | None:
-    """Why an empty fexit program cannot be attached to `function`; None when it can."""
+def fexit_refused(btf: Btf, function: str, *, attach: bool = True) -> str | None:
+    """Why an empty fexit program cannot be loaded for `function` or attached; None when it can.
+
+    Without `attach` it is only loaded: to detach it can take a tenth of a second.
+    """
     type_id = btf.function_id(function)
     if type_id is None:
         return f"BTF has no function {function}()"
@@ -89,7 +92,8 @@ def fexit_refused(btf: Btf, function: str) -> str | None:
         program = try_program(programs.TRACING, _RETURN_0, programs.FEXIT, type_id)
         with closing(os.fdopen(program)):
             step = "attaching"
-            os.close(programs.open_raw_tracepoint(None, program))
+            if attach:
+                os.close(programs.open_raw_tracepoint(None, program))
     except OSError as error:
         number = error.errno or 0
         return f"{step} an fexit program: {error.strerror} ({errno.errorcode.get(number, number)})"

@@ -1,7 +1,7 @@
 """Others trace the function that clears a page-table entry: no copy is missing without a loss.
 
 A kretprobe and the function-graph tracer replace its return address on the stack, by which a copy
-is told from other changes of an entry; see bpf/pte_change.h.
+is told from other changes of an entry; see bpf/find_fault.h.
 """
 
 from __future__ import annotations
