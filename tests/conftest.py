@@ -4,9 +4,10 @@ Markers: `host`: runs on this machine's kernel. `vm`: runs on the kernels of the
 runs after all others. `spread("6.1")`: with --spread, runs on these kernels of the VM only;
 `spread` without a kernel: on none, since this machine's kernel proves it.
 
-`make test` passes --spread. A test has that marker if it depends on cowtrace's own code more than
-on the kernel: commands, containers, the exporter, applications. One or two kernels prove it, which
-are chosen so that all four take equally long. Without --spread (`make test-all`, `make test-vm`)
+A test is spread if it depends on cowtrace's own code more than on the kernel: commands, containers,
+the exporter, applications. One or two kernels prove it, which are chosen so that all four take
+equally long. `make test` passes --spread, to this machine's kernel as well: what it alone proves must
+not be skipped. Without --spread (`make test-all`, `make test-vm`)
 every kernel runs all tests; but 6.12 alone breaks bpf/ in every way: see test_mutations.
 """
 
@@ -37,7 +38,7 @@ hypothesis.settings.load_profile("cowtrace")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--spread", action="store_true", help="in the VM, obey the marker spread")
+    parser.addoption("--spread", action="store_true", help="obey the marker spread")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -83,23 +84,37 @@ def can_trace() -> None:
         pytest.skip(f"this machine: {error}")
 
 
-def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
-    """In the VM everything that tests need is installed: a skip would hide a missing test."""
-    if IN_VM and report.skipped and not hasattr(report, "wasxfail"):
+def _refuse_skip(report: pytest.TestReport | pytest.CollectReport, where: str) -> None:
+    if report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
-        report.longrepr = f"skipped in the test VM, where a skip is a failure: {reason}"
+        report.longrepr = f"skipped {where}: {reason}"
+
+
+_IN_VM = "in the test VM, where all that tests need is installed"
+
+
+def _runs_here_alone(item: pytest.Item) -> bool:
+    """Whether no other kernel of `make test` runs it."""
+    spread = item.get_closest_marker("spread")
+    return bool(item.config.getoption("--spread") and spread and not spread.args)
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    _refuse_skip(report)
+    if IN_VM:
+        _refuse_skip(report, _IN_VM)
+    elif _runs_here_alone(item):
+        _refuse_skip(report, "on the only kernel that `make test` runs it on")
     return report
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     report = yield
-    _refuse_skip(report)
+    if IN_VM:
+        _refuse_skip(report, _IN_VM)
     return report

@@ -6,6 +6,8 @@ All functions raise OSError if the kernel refuses.
 from __future__ import annotations
 
 import ctypes
+import fcntl
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from cowtrace.libc import checked
 KPROBE, RAW_TRACEPOINT, TRACING = 2, 17, 26
 FENTRY, FEXIT = 24, 25
 _NAME_BYTES = 15
+_LOWEST_OWN = 512  # RLIMIT_NOFILE is 1024 nearly everywhere
 _LOG_BYTES = 1 << 20  # of the verifier's log; kernels before 6.4 fail if it does not fit
 
 
@@ -72,6 +75,16 @@ class _RunOptions(ctypes.Structure):
     )
 
 
+def moved_high(fd: int) -> int:
+    """The same file under a descriptor that no library opens or, by mistake, closes."""
+    try:
+        high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LOWEST_OWN)
+    except OSError:  # RLIMIT_NOFILE is less
+        return fd
+    os.close(fd)
+    return high
+
+
 def map_spec(name: str, fd: int) -> MapSpec:
     """The properties of an open map."""
     info = (ctypes.c_uint32 * 6)()
@@ -84,16 +97,15 @@ def map_spec(name: str, fd: int) -> MapSpec:
 def create_map(spec: MapSpec) -> int:
     """An empty map."""
     options = _MapOptions(sz=ctypes.sizeof(_MapOptions), map_flags=spec.flags)
-    return checked(
-        libbpf().bpf_map_create(
-            spec.kind,
-            spec.name[:_NAME_BYTES].encode(),
-            spec.key_bytes,
-            spec.value_bytes,
-            spec.max_entries,
-            ctypes.byref(options),
-        )
+    fd = libbpf().bpf_map_create(
+        spec.kind,
+        spec.name[:_NAME_BYTES].encode(),
+        spec.key_bytes,
+        spec.value_bytes,
+        spec.max_entries,
+        ctypes.byref(options),
     )
+    return moved_high(checked(fd))
 
 
 def try_program(kind: int, code: bytes, attach_type: int = 0, btf_id: int = 0) -> int:
@@ -108,13 +120,13 @@ def load_program(kind: int, name: str, code: bytes, attach_type: int = 0, btf_id
     """
     options = _load_options(attach_type, btf_id)
     try:
-        return checked(_load(kind, name, code, options))
+        return moved_high(checked(_load(kind, name, code, options)))
     except OSError as error:
         log = ctypes.create_string_buffer(_LOG_BYTES)
         options.log_level, options.log_size = 1, _LOG_BYTES
         options.log_buf = ctypes.cast(log, ctypes.c_char_p)
         if (program := _load(kind, name, code, options)) >= 0:
-            return program
+            return moved_high(program)
         said = log.value.decode(errors="replace").strip().splitlines()
         reasons = [line for line in said if not line.startswith("processed ")]
         if not reasons:
@@ -152,4 +164,4 @@ def run_once(program: int) -> int:
 
 def open_raw_tracepoint(name: str | None, program: int) -> int:
     """A link: attached while it is open. A TRACING program names its function: it needs no name."""
-    return checked(libbpf().bpf_raw_tracepoint_open(name and name.encode(), program))
+    return moved_high(checked(libbpf().bpf_raw_tracepoint_open(name and name.encode(), program)))

@@ -1,6 +1,6 @@
 """Define what is counted: frozen values without I/O, all that leaves the tracer."""
 
-from cowtrace.model.completeness import DETAIL_LOSSES, OUTSIDE_FAULTS, Completeness
+from cowtrace.model.completeness import DETAIL_LOSSES, LOST, OUTSIDE_FAULTS, Completeness
 from cowtrace.model.details import DetailRow, Event, Mapping, MappingType, Stack, StackFrame
 from cowtrace.model.faults import COPIES, FaultKind, FaultRow, Origin, Source
 from cowtrace.model.forks import Ending, ForkGeneration
@@ -19,6 +19,7 @@ __all__ = [
     "COPIES",
     "DETAIL_LOSSES",
     "ENDED_PID",
+    "LOST",
     "OUTSIDE_FAULTS",
     "UNKNOWN_PLACE",
     "Completeness",

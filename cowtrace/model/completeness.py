@@ -6,6 +6,18 @@ from dataclasses import dataclass
 
 # No losses: pages that processes allocated outside faults, and pages of zeroes among them.
 OUTSIDE_FAULTS = ("outside faults", "zeroed outside faults")
+# A copy-on-write fault that was not counted, or not counted right. Without its name and parent, a
+# process is not found; one that the filter lacks is lost with all its faults.
+LOST = (
+    "return missed",
+    "entry missed",
+    "fault not found",
+    "slot taken",
+    "sums full",
+    "processes full",
+    "filter full",
+    "check failed",
+)
 # Causes by which tables of mappings, stacks, forks, durations, single faults, or totals of all page
 # faults show too little; tracer/losses.py names all causes.
 DETAIL_LOSSES = frozenset(

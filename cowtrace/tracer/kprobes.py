@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cowtrace import child
 from cowtrace.kernel.hooks import Hook
+from cowtrace.kernel.programs import moved_high
 from cowtrace.sandbox import keep_capabilities
 
 # Threads inside one function at once that a kretprobe follows. By default about as many as there
@@ -54,7 +55,7 @@ class Kprobes:
                 program, int(returns), name, hook.target.encode(), 0, maxactive
             )
             if fd >= 0:
-                self._attached.append(fd)
+                self._attached.append(moved_high(fd))
                 return
         raise OSError(c.get_errno(), f"cannot attach a {hook.kind} to {hook.target}()")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from cowtrace.model import Completeness
+from cowtrace.model import LOST, Completeness
 
 # enum counter of bpf/cow.h, in order: losses first, then other counts.
 COUNTERS = (
@@ -27,18 +27,6 @@ COUNTERS = (
     "outside faults",
     "zeroed outside faults",
     "checked",
-    "check failed",
-)
-# A copy-on-write fault that was not counted, or not counted right. Without its name and parent, a
-# process is not found; one that the filter lacks is lost with all its faults.
-LOST = (
-    "return missed",
-    "entry missed",
-    "fault not found",
-    "slot taken",
-    "sums full",
-    "processes full",
-    "filter full",
     "check failed",
 )
 # Runs that the kernel skipped: of programs that count a fault alone, and of entries of pairs.

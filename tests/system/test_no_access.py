@@ -81,7 +81,7 @@ def test_each_copy_counts_once_for_the_owner_of_the_memory(plan: PlanName) -> No
         os.close(memory)
         found = live.snapshot()
     (owner,) = (process for process in found.processes if process.pid == child)
-    copied, zero_filled = owner.count(FaultKind.COPIED), owner.count(FaultKind.ZERO_FILLED)
+    copied, zero_filled = (owner.count(k) or 0 for k in (FaultKind.COPIED, FaultKind.ZERO_FILLED))
     if preemptible() and found.completeness.lost:
         assert copied + zero_filled + found.completeness.lost >= WRITTEN + READ
         return

@@ -11,10 +11,10 @@ import pytest
 
 from cowtrace.kernel.arch import ARCHES
 from cowtrace.kernel.facts import VARIABLES
-from cowtrace.model import FaultKind, MappingType, Origin, Source
+from cowtrace.model import LOST, FaultKind, MappingType, Origin, Source
 from cowtrace.shipped import bpf_dir
 from cowtrace.tracer import abi
-from cowtrace.tracer.losses import COUNTERS, LOST
+from cowtrace.tracer.losses import COUNTERS
 
 HEADER = re.sub(r"/\*.*?\*/", "", (bpf_dir() / "cow.h").read_text(), flags=re.DOTALL)
 for name, value in re.findall(r"#define (\w+) (\d+)", HEADER):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -123,6 +125,27 @@ def test_nothing_is_left_of_what_is_refused(kernel: FakeKernel, refused: str) ->
     with pytest.raises(OSError, match=r"refused|no such"):
         Loaded(PLAN, COMPILED)
     assert kernel.still_open() == []
+
+
+def test_descriptors_lie_above_those_that_libraries_open(tmp_path: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    low = os.open(tmp_path, os.O_RDONLY)
+    high = programs.moved_high(low)
+    assert high >= 512
+    assert not os.get_inheritable(high)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(low)
+    os.close(high)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_few_descriptors_may_be_open(tmp_path: Path) -> None:
+    script = (
+        "import os, resource; from cowtrace.kernel.programs import moved_high\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n"
+        "fd = os.open('/', os.O_RDONLY); assert moved_high(fd) == fd; os.fstat(fd)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_a_program_that_was_not_kept_is_an_error(kernel: FakeKernel) -> None:

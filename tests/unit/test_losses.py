@@ -7,9 +7,9 @@ import re
 import pytest
 
 from cowtrace import guide
-from cowtrace.model import DETAIL_LOSSES, OUTSIDE_FAULTS
+from cowtrace.model import DETAIL_LOSSES, LOST, OUTSIDE_FAULTS
 from cowtrace.tracer.abi import signed
-from cowtrace.tracer.losses import COUNTERS, LOST, SKIPPED_PROGRAMS, completeness
+from cowtrace.tracer.losses import COUNTERS, SKIPPED_PROGRAMS, completeness
 from cowtrace.tracer.symbolizer import REFUSED
 from cowtrace.tracer.symbolizer_process import DIED, LARGE, SLOW
 
