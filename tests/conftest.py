@@ -6,9 +6,9 @@ runs after all others. `spread("6.1")`: with --spread, runs on these kernels of 
 
 A test is spread if it depends on cowtrace's own code more than on the kernel: commands, containers,
 the exporter, applications. One or two kernels prove it, which are chosen so that all four take
-equally long. `make test` passes --spread, to this machine's kernel as well: what it alone proves must
-not be skipped. Without --spread (`make test-all`, `make test-vm`)
-every kernel runs all tests; but 6.12 alone breaks bpf/ in every way: see test_mutations.
+equally long. `make test` passes --spread, to this machine's kernel as well: what it alone proves
+must not be skipped. Without --spread (`make test-all`, `make test-vm`) every kernel runs all tests;
+but 6.12 alone breaks bpf/ in every way: see test_mutations.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import urllib.request
+from contextlib import suppress
 
 from command import PATIENCE
 from sources import writes
@@ -41,6 +42,10 @@ def as_nobody(
 
 
 def page(url: str) -> str:
+    """Asked for up to three times: the exporter ends a client that a slow machine delays for 5 s."""
+    for _ in range(2):
+        with suppress(ConnectionError), urllib.request.urlopen(url, timeout=PATIENCE) as answer:
+            return str(answer.read().decode())
     with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
         return str(answer.read().decode())
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from cowtrace.kernel.addresses import VARIABLES
 from cowtrace.kernel.arch import ARCHES
-from cowtrace.kernel.facts import VARIABLES
 from cowtrace.model import LOST, FaultKind, MappingType, Origin, Source
 from cowtrace.shipped import bpf_dir
 from cowtrace.tracer import abi
