@@ -42,7 +42,7 @@ def as_nobody(
 
 
 def page(url: str) -> str:
-    """Asked for up to three times: the exporter ends a client that a slow machine delays for 5 s."""
+    """Asked for three times at most: the exporter ends a client that takes 5 s, as in a slow VM."""
     for _ in range(2):
         with suppress(ConnectionError), urllib.request.urlopen(url, timeout=PATIENCE) as answer:
             return str(answer.read().decode())
