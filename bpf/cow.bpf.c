@@ -9,7 +9,7 @@
 #else
 #ifdef PTE_CHANGES
 #include "pte_change.h"
-#if defined(REMOTE_WRITES) || defined(KSM_UNMERGES)
+#ifdef NO_ACCESS
 #include "no_access.h"
 #endif
 #else

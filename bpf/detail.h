@@ -213,7 +213,7 @@ INLINE void count_copies(struct fault_key *key, u64 vma, u64 faults)
 {
 	struct detail_key detail = {};
 
-	if (!is_wanted(key->tgid))
+	if (!faults || !is_wanted(key->tgid))
 		return;
 	key->half = current_round() & 1;
 	add_to_hash(key, 0, faults, faults * PAGE_SIZE);

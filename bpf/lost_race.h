@@ -14,7 +14,7 @@
 struct claim {
 	u64 address;
 	u64 frame;
-	u64 tgid;
+	u64 mm;
 };
 
 /*
@@ -47,12 +47,12 @@ INLINE u64 number_claim(void)
 /*
  * `entered` is next_claim() when the fault began, 0 if no other thread could fault
  * then. A claim with a lower number belongs to an earlier copy, into a frame that
- * was freed and allocated again since: a fault begins with the page-table lock
+ * was freed and allocated again since: do_wp_page() begins with the page-table lock
  * held and the old entry in place, so before the copy of any rival is mapped.
  */
-INLINE int lost_race(u32 tgid, u64 address, u64 frame, u64 entered)
+INLINE int lost_race(u64 mm, u64 address, u64 frame, u64 entered)
 {
-	struct claim claim = { .address = address, .frame = frame, .tgid = tgid };
+	struct claim claim = { .address = address, .frame = frame, .mm = mm };
 	u64 number = number_claim();
 	u64 *made = claims.lookup(&claim);
 

@@ -2,9 +2,10 @@
 /*
  * Count copies of pages without access rights (PROT_NONE), for the fentry plan, which
  * counts a copy by its flush of the TLB (pte_change.h): ptep_clear_flush() makes none
- * where no CPU may use the old entry. Only the kernel copies such a page: for another
- * process's write, where the page table shows it before and after; or to unmerge pages
- * that KSM merged, where each fault is a copy.
+ * where no CPU may use the old entry. No program of the owner can write such a page, but
+ * the kernel can: for a debugger, where the page table shows the page before and after;
+ * or to unmerge what KSM merged, where each fault is a copy, unless the page is on the move.
+ * What else writes one is not seen: cowtrace/kernel/limits.py.
  */
 #ifndef NO_ACCESS_H
 #define NO_ACCESS_H
@@ -16,69 +17,106 @@
 #include "vma.h"
 
 #define MOST_THREADS	1024	/* in one of these functions at the same time */
-#define VM_ACCESS	0x7ULL	/* VM_READ | VM_WRITE | VM_EXEC */
-
-#ifdef REMOTE_WRITES
 #define FOLL_WRITE	1
 #define PAGES_AT_ONCE	2	/* /proc/PID/mem writes up to PAGE_SIZE bytes at once, ptrace fewer */
+#define MADV_UNMERGEABLE 13
 
-/* Pages before a write. */
+/* What a write can do to a page. */
+enum fate {
+	NO_COPY,	/* it has access rights, or is the process's own, or nothing is mapped */
+	MAY_BE_COPIED,
+	SWAPPED,	/* or it moves: read and copied in one fault, or only read */
+};
+
+struct written_page {
+	u64 before;	/* its entry, as by present_huge() */
+	u8 fate;
+	u8 source;	/* enum fault_source */
+	u8 pad[6];
+};
+
 struct remote_write {
-	u64 entered;	/* next_claim() then */
-	u64 before[PAGES_AT_ONCE];	/* the entry; 0: not without access rights, or no entry */
-	u8 source[PAGES_AT_ONCE];	/* enum fault_source */
-	u8 pad[8 - PAGES_AT_ONCE];
+	u64 address;	/* of the first page */
+	u64 entered;	/* next_claim() before */
+	struct written_page pages[PAGES_AT_ONCE];
 };
 
 BPF_HASH(remote_writes, u32, struct remote_write, MOST_THREADS);	/* by tid */
 
+INLINE int is_zero_page(const struct mapped *page)
+{
+	u64 first = (page->entry & HUGE_FRAME_MASK) >> PAGE_SHIFT, huge_zero = address_of(HUGE_ZERO_PFN);
+
+	return page->entry & ENTRY_SPECIAL ||
+	       (page->huge && huge_zero && first == read_kernel_u64(huge_zero, 0));
+}
+
+INLINE void note_written_page(struct written_page *written, u64 mm, u64 address)
+{
+	struct mapped page = mapped_at(mm, address);
+	u64 frame;
+	u8 source = SOURCE_ZERO;
+
+	if (!page.no_access) {
+		if (page.entry && !(page.entry & PTE_PRESENT) && !page.huge)
+			written->fate = SWAPPED;
+		return;
+	}
+	if (!is_zero_page(&page)) {
+		frame = page_of(page.entry);
+		if (read_kernel_u64(frame, 0) >> PG_anon_exclusive & 1)
+			return;		/* page->flags: no other process has it */
+		source = source_of(frame);
+	}
+	written->before = page.entry;
+	written->fate = MAY_BE_COPIED;
+	written->source = source + untracked_zero(page.entry);
+}
+
 /* __access_remote_vm(mm, address, buffer, bytes, gup_flags) */
 KFUNC_PROBE(__access_remote_vm)
 {
-	u64 mm = ctx[0], address = ctx[1] & ~(PAGE_SIZE - 1ULL);
-	u64 last = ctx[1] + (u32)ctx[3] - 1;
-	struct remote_write write = {};
-	u32 tid = current_tid(), found = 0;
+	u64 mm = ctx[0], last = ctx[1] + (u32)ctx[3] - 1;
+	struct remote_write write = { .address = ctx[1] & ~(PAGE_SIZE - 1ULL) };
+	u32 tid = current_tid(), seen = 0;
 	int i;
 
+	remote_writes.delete(&tid);	/* of a call whose return was skipped */
 	if (!(ctx[4] & FOLL_WRITE))
 		return 0;
+	write.entered = next_claim();
 	NO_UNROLL
-	for (i = 0; i < PAGES_AT_ONCE && address <= last; i++, address += PAGE_SIZE) {
-		struct mapped page = mapped_at(mm, address);
-
-		if (!page.no_access)
-			continue;
-		found = 1;
-		write.before[i] = page.entry;
-		write.source[i] = untracked_zero(page.entry) +
-			(page.entry & ENTRY_SPECIAL ? SOURCE_ZERO : source_of(page_of(page.entry)));
+	for (i = 0; i < PAGES_AT_ONCE; i++) {
+		if (write.address + i * PAGE_SIZE <= last)
+			note_written_page(&write.pages[i], mm, write.address + i * PAGE_SIZE);
+		seen |= write.pages[i].fate;
 	}
-	if (found) {
-		write.entered = next_claim();
-		if (remote_writes.update(&tid, &write))
-			count_loss(LOSS_FAULT_NOT_FOUND);
-	}
+	if (seen && remote_writes.update(&tid, &write))
+		count_loss(LOSS_FAULT_NOT_FOUND);
 	return 0;
 }
 
-/* A page's frame has changed: in memory without access rights, its copy is mapped now. */
-INLINE void count_remote_copy(void *ctx, u64 mm, u64 address, u64 before, u8 source, u64 entered)
+/* If the page has another frame now, its copy was mapped. */
+INLINE void count_remote_copy(void *ctx, u64 mm, u64 address, const struct written_page *written,
+			      u64 entered)
 {
 	struct mapped page = mapped_at(mm, address);
-	struct fault_key key = { .source = source, .origin = ORIGIN_REMOTE };
+	struct fault_key key = { .source = written->source, .origin = ORIGIN_REMOTE };
 	u64 vma, task;
 
 	if (!in_region(address) || !page.no_access || page.huge ||
-	    !((page.entry ^ before) & PTE_FRAME_MASK))
+	    !((page.entry ^ written->before) & PTE_FRAME_MASK))
 		return;
 	vma = find_vma(mm, address);
-	/* Elsewhere it is NUMA's hint, and the write removed that first. */
-	if (read_kernel_u64(vma, VMA_MM) != mm || read_kernel_u64(vma, VMA_FLAGS) & VM_ACCESS)
+	if (written->fate == SWAPPED || read_kernel_u64(vma, VMA_MM) != mm) {
+		count_loss(LOSS_FAULT_NOT_FOUND);	/* at most: or unmapped meanwhile */
 		return;
-	key.kind = source == SOURCE_ZERO ? ZERO_FILLED : COPIED;
+	}
+	if (read_kernel_u64(vma, VMA_FLAGS) & VM_ACCESS)
+		return;		/* a hint of NUMA balancing: pte_change.h sees its copy */
+	key.kind = key.source == SOURCE_ZERO ? ZERO_FILLED : COPIED;
 	task = charge(&key, current_tgid(), vma, FAULT_FLAG_REMOTE);
-	if (!lost_race(key.tgid, address, pte_frame(page.entry), entered))
+	if (!lost_race(mm, address, pte_frame(page.entry), entered))
 		count_fault(ctx, &key, task, vma, address, PAGE_SIZE, ANYWHERE);
 }
 
@@ -89,58 +127,73 @@ KRETFUNC_PROBE(__access_remote_vm)
 	u64 mm = ctx[0], address = ctx[1] & ~(PAGE_SIZE - 1ULL);
 	int i;
 
-	if (!write)
+	if (!write || write->address != address)
 		return 0;
 	NO_UNROLL
-	for (i = 0; i < PAGES_AT_ONCE; i++, address += PAGE_SIZE)
-		if (write->before[i])
-			count_remote_copy(ctx, mm, address, write->before[i], write->source[i],
+	for (i = 0; i < PAGES_AT_ONCE; i++)
+		if (write->pages[i].fate)
+			count_remote_copy(ctx, mm, address + i * PAGE_SIZE, &write->pages[i],
 					  write->entered);
 	remote_writes.delete(&tid);
 	return 0;
 }
-#endif /* REMOTE_WRITES */
 
-#ifdef KSM_UNMERGES
-#define MADV_UNMERGEABLE	13
+struct unmerge {
+	u64 faults;	/* that the kernel had counted for the thread: mm_account_fault(), mm/memory.c */
+	u64 zero_pages;	/* of the process, in place of merged ones: use_zero_pages, since 6.6 */
+};
 
-BPF_HASH(ksm_unmerges, u32, u64, MOST_THREADS);	/* by tid: its faults before */
+BPF_HASH(unmerges, u32, struct unmerge, MOST_THREADS);	/* by tid, as it began */
 
-/* The faults that the kernel has counted for this thread: mm_account_fault() in mm/memory.c. */
-INLINE u64 faults_of_current(void)
+INLINE struct unmerge read_unmerge(u64 vma)
 {
 	u64 task = bpf_get_current_task();
+	struct unmerge now = {
+		.faults = read_kernel_u64(task, TASK_MIN_FLT) + read_kernel_u64(task, TASK_MAJ_FLT),
+	};
 
-	return read_kernel_u64(task, TASK_MIN_FLT) + read_kernel_u64(task, TASK_MAJ_FLT);
+#ifdef MM_KSM_ZERO_PAGES
+	now.zero_pages = read_kernel_u64(read_kernel_u64(vma, VMA_MM), MM_KSM_ZERO_PAGES);
+#endif
+	return now;
 }
 
 /* ksm_madvise(vma, start, end, advice, vm_flags) */
 KFUNC_PROBE(ksm_madvise)
 {
-	u64 faults = faults_of_current();
+	u64 vma = ctx[0];
+	struct unmerge before = read_unmerge(vma);
 	u32 tid = current_tid();
 
+	unmerges.delete(&tid);
 	if ((u32)ctx[3] == MADV_UNMERGEABLE && in_region(ctx[1]) &&
-	    !(read_kernel_u64(ctx[0], VMA_FLAGS) & VM_ACCESS) && ksm_unmerges.update(&tid, &faults))
+	    !(read_kernel_u64(vma, VMA_FLAGS) & VM_ACCESS) && unmerges.update(&tid, &before))
 		count_loss(LOSS_FAULT_NOT_FOUND);
 	return 0;
 }
 
 KRETFUNC_PROBE(ksm_madvise)
 {
-	struct fault_key key = { .kind = COPIED, .source = SOURCE_KSM, .origin = ORIGIN_UNSHARE };
+	struct fault_key key = { .origin = ORIGIN_UNSHARE, .tgid = current_tgid() };
 	u32 tid = current_tid();
-	u64 *before = ksm_unmerges.lookup(&tid), faults;
+	struct unmerge *before = unmerges.lookup(&tid), now;
+	u64 vma = ctx[0], faults, zero_filled;
 
 	if (!before)
 		return 0;
-	faults = faults_of_current() - *before;
-	ksm_unmerges.delete(&tid);
-	key.tgid = current_tgid();
-	if (faults)
-		count_copies(&key, ctx[0], faults);
+	now = read_unmerge(vma);
+	faults = now.faults - before->faults;
+	zero_filled = before->zero_pages - now.zero_pages;
+	unmerges.delete(&tid);
+	if (zero_filled > faults)	/* another thread changed their number */
+		zero_filled = 0;
+	key.kind = COPIED;
+	key.source = SOURCE_KSM;
+	count_copies(&key, vma, faults - zero_filled);
+	key.kind = ZERO_FILLED;
+	key.source = SOURCE_ZERO;
+	count_copies(&key, vma, zero_filled);
 	return 0;
 }
-#endif /* KSM_UNMERGES */
 
 #endif /* NO_ACCESS_H */

@@ -21,7 +21,7 @@
 struct mapped {
 	u64 entry;	/* as by present_huge(), with the frame of that very page */
 	u64 no_access;	/* 1: present to the kernel, without access rights */
-	u64 huge;	/* not 0: the entry maps other pages, too */
+	u64 huge;	/* not 0: an entry of an upper level, which maps other pages, too, or none */
 };
 
 INLINE u64 table_entry(u64 table, u64 address, u64 shift)

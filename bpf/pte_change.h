@@ -11,6 +11,16 @@
 #include "detail.h"
 #include "find_fault.h"
 
+/*
+ * The kernel flushes the TLB for a page without access rights, too, while another thread's
+ * flush is pending: pte_accessible().
+ */
+#ifdef NO_ACCESS
+#define is_counted_elsewhere(vma) (!(read_kernel_u64(vma, VMA_FLAGS) & VM_ACCESS))
+#else
+#define is_counted_elsewhere(vma) 0
+#endif
+
 /* The entry at this address is cleared, to map another page. `mm`, `pte`: see search_fault(). */
 INLINE void entry_replaced(void *ctx, u64 stack, u64 mm, u64 address, u64 pte)
 {
@@ -25,6 +35,8 @@ INLINE void entry_replaced(void *ctx, u64 stack, u64 mm, u64 address, u64 pte)
 		return;
 	fault = words_at(vmf);
 	vma = word_u64(fault, VMF_VMA);
+	if (is_counted_elsewhere(vma))
+		return;		/* by no_access.h */
 	flags = word_u32(fault, VMF_FLAGS);
 	page = word_u64(fault, VMF_PAGE);
 	key.origin = origin_of(flags);

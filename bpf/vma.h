@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Find the vma of an address, for the tracepoint plan, whose programs are passed
- * none: walk down the mm's maple tree ("mm: start tracking VMAs with maple tree",
- * 6.1), as mtree_range_walk() in lib/maple_tree.c does. The caller is inside a
- * fault, so the mapping is locked and stays.
+ * Find the vma of an address, for programs that are passed none: walk down the mm's
+ * maple tree ("mm: start tracking VMAs with maple tree", 6.1), as mtree_range_walk() in
+ * lib/maple_tree.c does. Inside a fault the mapping is locked and stays; elsewhere the
+ * result may be no vma.
  */
 #ifndef VMA_H
 #define VMA_H

@@ -26,7 +26,7 @@ INLINE void account_wp(void *ctx, const struct wp_result *wp, u32 current, u64 e
 	key.origin = origin_of(wp->flags);
 	task = charge(&key, current, wp->vma, wp->flags);
 	if (key.kind == COPIED && wp->mm_users > 1 &&
-	    lost_race(key.tgid, wp->address, pte_frame(wp->after), entered))
+	    lost_race(read_kernel_u64(wp->vma, VMA_MM), wp->address, pte_frame(wp->after), entered))
 		key.kind = UNCHANGED;
 
 	switch (key.kind) {

@@ -33,6 +33,7 @@ ENUMERATORS: Mapping[str, tuple[str, int | None]] = {
     "VM_FAULT_RETRY": ("vm_fault_reason", 0x400),
     "VM_FAULT_FALLBACK": ("vm_fault_reason", 0x800),
     "PG_head": ("pageflags", None),
+    "PG_anon_exclusive": ("pageflags", None),
 }
 
 FUNCTIONS = (

@@ -99,16 +99,12 @@ def _takes(facts: KernelFacts, function: str, arguments: tuple[str, ...]) -> boo
 
 def no_access(facts: KernelFacts) -> Part:
     """Count copies of pages without access rights where the fentry plan counts entries' changes."""
-    seen = {function: _takes(facts, function, a) for function, a in _NO_ACCESS_ARGUMENTS.items()}
+    takes = all(_takes(facts, *each) for each in _NO_ACCESS_ARGUMENTS.items())
     known = facts.offsets.keys() >= {*NO_ACCESS, *MAPLE, "PAGE_STRUCT_BYTES"}
-    # Without CONFIG_KALLSYMS_ALL, or where they are hidden, the page table is not found.
-    tables = all(map(facts.symbols.get, ("page_offset_base", "vmemmap_base")))
-    defines = {}
-    if seen["__access_remote_vm"] and known and tables:
-        defines["REMOTE_WRITES"] = 1
-    if seen["ksm_madvise"] and facts.offsets.keys() >= NO_ACCESS.keys():
-        defines["KSM_UNMERGES"] = 1
-    return Part((), defines)
+    # Without CONFIG_KALLSYMS_ALL, or where addresses are hidden, the page table is not found.
+    tables = all(map(facts.symbols.get, ("page_offset_base", "vmemmap_base", "pgdir_shift")))
+    usable = takes and known and tables and "PG_anon_exclusive" in facts.constants
+    return Part((), {"NO_ACCESS": 1}) if usable else NOTHING
 
 
 def huge_pages(name: str, facts: KernelFacts) -> Part:

@@ -40,7 +40,7 @@ def limits(
     if "PTE_CHANGES" in defines:
         unseen |= {FaultKind.UNCHANGED, FaultKind.FAILED}
         if name == "fentry":
-            spots += _without_access(defines)
+            spots.append(_without_access("NO_ACCESS" in defines))
     if name != "kprobe" and facts.preemptible:
         spots.append(
             "on a preemptible kernel, faults are lost when a thread is preempted in a program"
@@ -72,16 +72,14 @@ def limits(
     return frozenset(unseen), tuple(spots)
 
 
-def _without_access(defines: Mapping[str, int]) -> list[str]:
-    """Which copies of pages without access rights bpf/no_access.h does not see."""
-    ways = ["KSM is switched off (run = 2, PR_SET_MEMORY_MERGE)"]
-    if "KSM_UNMERGES" not in defines:
-        ways.insert(0, "KSM unmerges them")
-    if "REMOTE_WRITES" not in defines:
-        ways.insert(0, "another process writes them")
-    return [
-        f"copies of pages without access rights (PROT_NONE) are not seen when {way}" for way in ways
-    ]
+def _without_access(seen: bool) -> str:
+    """Which copies of pages without access rights are not seen: bpf/no_access.h."""
+    ways = (
+        "KSM takes a merge back or is switched off, or a driver or a uprobe writes"
+        if seen
+        else "another process writes them, or KSM unmerges them"
+    )
+    return f"copies of pages without access rights (PROT_NONE) are not seen where {ways}"
 
 
 def _without_kprobes(name: str, facts: KernelFacts) -> str:

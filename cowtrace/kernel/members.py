@@ -91,6 +91,7 @@ OPTIONAL: _Members = {
     "PERCPU_COUNTER_COUNT": "percpu_counter.count",
     "PERCPU_COUNTER_PARTS": "percpu_counter.counters",
     "TASK_STACK": "task_struct.stack",
+    "MM_KSM_ZERO_PAGES": "mm_struct.ksm_zero_pages",  # CONFIG_KSM, 6.6 and later
     **NO_ACCESS,
 }
 MEMBERS: _Members = {**TASK, **VM_FAULT, **HUGETLB, **MAPLE, **MAPPING, **OPTIONAL}
