@@ -33,27 +33,35 @@ BPF_ARRAY(places, struct place, CHANGES);
 #define place_in_table(address) ((address) >> PAGE_SHIFT << 3 & (PAGE_SIZE - 1))
 #define is_copy_code(address, start) ((address) - (start) < COPY_CODE_BYTES)
 
-/*
- * Whether struct vm_fault of this fault lies there: it holds its address and a pointer
- * to the entry that changes. `pte` points to that; 0: unknown, but its place in the
- * table follows from the address.
- */
-INLINE int is_fault_of(u64 vmf, u64 address, u64 pte)
-{
-	u64 fault = words_at(vmf), at;
+/* The entry that changes, as a program is passed it. */
+struct changed_entry {
+	u64 address;	/* that it maps */
+	u64 vma;	/* 0: unknown, then `mm` is not */
+	u64 mm;
+	u64 pte;	/* points to it; 0: unknown, but its place in the table follows from the address */
+};
 
-	if (word_u64(fault, VMF_ADDRESS) != address)
+/*
+ * Whether struct vm_fault of this fault lies there. Saved arguments and what earlier calls left
+ * on the stack can look like parts of it.
+ */
+INLINE int is_fault_of(u64 vmf, const struct changed_entry *entry)
+{
+	u64 fault = words_at(vmf), vma = word_u64(fault, VMF_VMA), pte = word_u64(fault, VMF_PTE);
+
+	if (word_u64(fault, VMF_ADDRESS) != entry->address)
 		return 0;
-	at = word_u64(fault, VMF_PTE);
-	return pte ? at == pte : at >> 63 && (at & (PAGE_SIZE - 1)) == place_in_table(address);
+	if (entry->pte ? pte != entry->pte :
+	    !(pte >> 63) || (pte & (PAGE_SIZE - 1)) != place_in_table(entry->address))
+		return 0;
+	return entry->vma ? vma == entry->vma : read_kernel_u64(vma, VMA_MM) == entry->mm;
 }
 
 /*
  * The first word of the stack from there on that holds struct vm_fault of this fault; 0:
- * none. Saved arguments could look like it by chance, and its place is kept: so more of it
- * is compared. `mm`: needed if `pte` is 0.
+ * none. Its place is kept: so more of it is looked at.
  */
-INLINE u64 search_fault(u64 stack, u64 mm, u64 address, u64 pte)
+INLINE u64 search_fault(u64 stack, const struct changed_entry *entry)
 {
 	u64 vmf, fault;
 	int i;
@@ -61,11 +69,10 @@ INLINE u64 search_fault(u64 stack, u64 mm, u64 address, u64 pte)
 	NO_UNROLL
 	for (i = 0; i < MOST_WORDS; i++) {
 		vmf = stack + 8 * i;
-		if (!is_fault_of(vmf, address, pte))
+		if (!is_fault_of(vmf, entry))
 			continue;
 		fault = words_at(vmf);
-		if ((pte || read_kernel_u64(word_u64(fault, VMF_VMA), VMA_MM) == mm) &&
-		    present_pte(word_u64(fault, VMF_ORIG_PTE)) & PTE_PRESENT &&
+		if (present_pte(word_u64(fault, VMF_ORIG_PTE)) & PTE_PRESENT &&
 		    word_u32(fault, VMF_FLAGS) & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE))
 			return vmf;
 	}
@@ -73,13 +80,13 @@ INLINE u64 search_fault(u64 stack, u64 mm, u64 address, u64 pte)
 }
 
 /* Likewise, where it was last or anywhere else; not found: a loss. */
-INLINE u64 find_fault(u64 stack, struct place *place, u64 mm, u64 address, u64 pte)
+INLINE u64 find_fault(u64 stack, struct place *place, const struct changed_entry *entry)
 {
 	u64 vmf = stack + place->fault;
 
-	if (is_fault_of(vmf, address, pte))
+	if (is_fault_of(vmf, entry))
 		return vmf;
-	vmf = search_fault(stack, mm, address, pte);
+	vmf = search_fault(stack, entry);
 	if (vmf)
 		place->fault = vmf - stack;
 	else
@@ -94,9 +101,9 @@ INLINE int is_replaced_return(u64 address, u64 kretprobe, u64 function_graph)
 }
 
 /* A return was replaced: if the entry belongs to a write fault, its copy is lost. */
-INLINE void copy_is_not_found(u64 stack, u64 mm, u64 address, u64 pte)
+INLINE void copy_is_not_found(u64 stack, const struct changed_entry *entry)
 {
-	u64 vmf = search_fault(stack, mm, address, pte);
+	u64 vmf = search_fault(stack, entry);
 
 	if (vmf && !(read_kernel_u64(read_kernel_u64(vmf, VMF_VMA), VMA_FLAGS) & VM_HUGETLB))
 		count_loss(LOSS_FAULT_NOT_FOUND);	/* hugetlb: counted by huge.h */
@@ -106,7 +113,7 @@ INLINE void copy_is_not_found(u64 stack, u64 mm, u64 address, u64 pte)
  * Where on the stack the return into wp_page_copy() is; 0: not found. Then the entry is
  * cleared for something else.
  */
-INLINE u64 search_copy(u64 stack, u64 code, u64 mm, u64 address, u64 pte)
+INLINE u64 search_copy(u64 stack, u64 code, const struct changed_entry *entry)
 {
 	u64 kretprobe = address_of(KRETPROBE_RETURN), function_graph = address_of(GRAPH_RETURN);
 	u64 word, replaced = 0;
@@ -121,12 +128,12 @@ INLINE u64 search_copy(u64 stack, u64 code, u64 mm, u64 address, u64 pte)
 			replaced = 1;
 	}
 	if (replaced)
-		copy_is_not_found(stack, mm, address, pte);
+		copy_is_not_found(stack, entry);
 	return 0;
 }
 
 /* struct vm_fault of the copy that clears this entry; 0: it is no copy. */
-INLINE u64 find_copy(u64 stack, u64 mm, u64 address, u64 pte)
+INLINE u64 find_copy(u64 stack, const struct changed_entry *entry)
 {
 	u32 index = REPLACED;
 	struct place *place = places.lookup(&index);
@@ -136,21 +143,21 @@ INLINE u64 find_copy(u64 stack, u64 mm, u64 address, u64 pte)
 		return 0;
 	caller = stack + place->caller;
 	if (!is_copy_code(read_kernel_u64(caller, 0), code)) {
-		caller = search_copy(stack, code, mm, address, pte);
+		caller = search_copy(stack, code, entry);
 		if (!caller)
 			return 0;
 		place->caller = caller - stack;
 	}
-	return find_fault(caller, place, mm, address, pte);
+	return find_fault(caller, place, entry);
 }
 
 /* struct vm_fault of the write that changes this entry; 0: not found. */
-INLINE u64 find_re_mark(u64 stack, u64 address, u64 pte)
+INLINE u64 find_re_mark(u64 stack, const struct changed_entry *entry)
 {
 	u32 index = RE_MARKED;
 	struct place *place = places.lookup(&index);
 
-	return place ? find_fault(stack, place, 0, address, pte) : 0;
+	return place ? find_fault(stack, place, entry) : 0;
 }
 
 #endif /* FIND_FAULT_H */

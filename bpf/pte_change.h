@@ -21,16 +21,16 @@
 #define is_counted_elsewhere(vma) 0
 #endif
 
-/* The entry at this address is cleared, to map another page. `mm`, `pte`: see search_fault(). */
-INLINE void entry_replaced(void *ctx, u64 stack, u64 mm, u64 address, u64 pte)
+/* The entry is cleared, to map another page. */
+INLINE void entry_replaced(void *ctx, u64 stack, const struct changed_entry *entry)
 {
 	struct fault_key key = {};
 	u64 vmf, fault, vma, page, task;
 	u32 flags;
 
-	if (!in_region(address))
+	if (!in_region(entry->address))
 		return;
-	vmf = find_copy(stack, mm, address, pte);
+	vmf = find_copy(stack, entry);
 	if (!vmf)
 		return;
 	fault = words_at(vmf);
@@ -42,11 +42,11 @@ INLINE void entry_replaced(void *ctx, u64 stack, u64 mm, u64 address, u64 pte)
 	key.origin = origin_of(flags);
 	task = charge(&key, current_tgid(), vma, flags);
 	set_replaced(&key, page, page ? 0 : read_kernel_u64(vma, VMA_FLAGS));
-	count_fault(ctx, &key, task, vma, address, PAGE_SIZE, UNDER_LOCK);
+	count_fault(ctx, &key, task, vma, entry->address, PAGE_SIZE, UNDER_LOCK);
 }
 
-/* The entry at this address, to which `pte` points, becomes `after`. */
-INLINE void entry_changed(void *ctx, u64 stack, u64 vma, u64 vm_flags, u64 address, u64 pte,
+/* The entry becomes `after`. */
+INLINE void entry_changed(void *ctx, u64 stack, const struct changed_entry *entry, u64 vm_flags,
 			  u64 before, u64 after)
 {
 	struct fault_key key = { .kind = REUSED, .source = SOURCE_ANON };
@@ -57,9 +57,9 @@ INLINE void entry_changed(void *ctx, u64 stack, u64 vma, u64 vm_flags, u64 addre
 	after = present_pte(after);
 	if (!(after & PTE_WRITABLE) || (before & (PTE_PRESENT | PTE_WRITABLE)) != PTE_PRESENT)
 		return;		/* it was writable, or does not become so: accessed or dirty */
-	if (vm_flags & VM_HUGETLB || !in_region(address))
+	if (vm_flags & VM_HUGETLB || !in_region(entry->address))
 		return;		/* hugetlb: counted by huge.h */
-	vmf = find_re_mark(stack, address, pte);
+	vmf = find_re_mark(stack, entry);
 	if (!vmf)
 		return;
 	if (vm_flags & VM_SHARED) {
@@ -68,8 +68,8 @@ INLINE void entry_changed(void *ctx, u64 stack, u64 vma, u64 vm_flags, u64 addre
 	}
 	flags = read_kernel_u32(vmf, VMF_FLAGS);
 	key.origin = origin_of(flags);
-	task = charge(&key, current_tgid(), vma, flags);
-	count_fault(ctx, &key, task, vma, address, 0, UNDER_LOCK);
+	task = charge(&key, current_tgid(), entry->vma, flags);
+	count_fault(ctx, &key, task, entry->vma, entry->address, 0, UNDER_LOCK);
 }
 
 #ifdef PLAN_FENTRY
@@ -83,20 +83,20 @@ INLINE u64 number(u64 pointer)
 /* flush_tlb_mm_range(mm, start, end, ...) of x86-64, below ptep_clear_flush() */
 KFUNC_PROBE(flush_tlb_mm_range)
 {
-	u64 mm = ctx[0], start = ctx[1], end = ctx[2];
+	struct changed_entry entry = { .mm = ctx[0], .address = ctx[1] };
 
-	if (end - start == PAGE_SIZE)
-		entry_replaced(ctx, number((u64)ctx), mm, start, 0);
+	if (ctx[2] - ctx[1] == PAGE_SIZE)
+		entry_replaced(ctx, number((u64)ctx), &entry);
 	return 0;
 }
 
 /* ptep_set_access_flags(vma, address, ptep, entry, dirty) */
 KFUNC_PROBE(ptep_set_access_flags)
 {
-	u64 vma = ctx[0], pte = ctx[2], before = load_kernel_u64(pte, 0);
-	u64 vm_flags = load_kernel_u64(vma, VMA_FLAGS);
+	struct changed_entry entry = { .vma = ctx[0], .address = ctx[1], .pte = ctx[2] };
+	u64 before = load_kernel_u64(ctx[2], 0), vm_flags = load_kernel_u64(ctx[0], VMA_FLAGS);
 
-	entry_changed(ctx, number((u64)ctx), vma, vm_flags, ctx[1], pte, before, ctx[3]);
+	entry_changed(ctx, number((u64)ctx), &entry, vm_flags, before, ctx[3]);
 	return 0;
 }
 
@@ -105,16 +105,22 @@ KFUNC_PROBE(ptep_set_access_flags)
 /* ptep_clear_flush(vma, address, ptep) */
 int ptep_clear_flush_enter(struct pt_regs *ctx)
 {
-	entry_replaced(ctx, PT_REGS_SP(ctx), 0, PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx));
+	struct changed_entry entry = {
+		.vma = PT_REGS_PARM1(ctx), .address = PT_REGS_PARM2(ctx), .pte = PT_REGS_PARM3(ctx),
+	};
+
+	entry_replaced(ctx, PT_REGS_SP(ctx), &entry);
 	return 0;
 }
 
 int ptep_set_access_flags_enter(struct pt_regs *ctx)
 {
-	u64 vma = PT_REGS_PARM1(ctx), pte = PT_REGS_PARM3(ctx);
+	struct changed_entry entry = {
+		.vma = PT_REGS_PARM1(ctx), .address = PT_REGS_PARM2(ctx), .pte = PT_REGS_PARM3(ctx),
+	};
 
-	entry_changed(ctx, PT_REGS_SP(ctx), vma, read_kernel_u64(vma, VMA_FLAGS),
-		      PT_REGS_PARM2(ctx), pte, read_kernel_u64(pte, 0), PT_REGS_PARM4(ctx));
+	entry_changed(ctx, PT_REGS_SP(ctx), &entry, read_kernel_u64(entry.vma, VMA_FLAGS),
+		      read_kernel_u64(entry.pte, 0), PT_REGS_PARM4(ctx));
 	return 0;
 }
 

@@ -139,8 +139,8 @@ OF_PTE_CHANGES = (
     Mutation(
         "a hugetlb page that is re-marked counts twice",
         "pte_change.h",
-        "if (vm_flags & VM_HUGETLB || !in_region(address))",
-        "if (!in_region(address))",
+        "if (vm_flags & VM_HUGETLB || !in_region(entry->address))",
+        "if (!in_region(entry->address))",
         "hugetlb-both-write",
     ),
 )
