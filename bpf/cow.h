@@ -201,7 +201,7 @@ struct event {
 enum counter {
 	LOSS_RETURN_MISSED,	/* an entry whose return never came */
 	LOSS_ENTRY_MISSED,	/* a return with no entry */
-	LOSS_FAULT_NOT_FOUND,	/* an entry was changed, and no struct vm_fault found: see find_fault.h */
+	LOSS_FAULT_NOT_FOUND,	/* an entry was changed, and no struct vm_fault found: find_fault.h, no_access.h */
 	LOSS_SLOT_TAKEN,	/* the pairing slot belonged to another thread */
 	LOSS_SUMS_FULL,		/* no room in fault_sums: a fault not counted */
 	LOSS_PAGE_FAULTS_FULL,	/* no room in page_faults: a page fault not counted */

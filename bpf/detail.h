@@ -118,9 +118,9 @@ INLINE void send_event(const struct fault_key *fault, u64 address, u64 mapping, 
 #endif
 
 #ifdef NEEDS_PLACE
-#define forget(any) untracked_zero(any)
+#define prune_zero(any) untracked_zero(any)
 #else
-#define forget(any) 0
+#define prune_zero(any) 0
 #endif
 
 #ifdef DETAIL_CELLS
@@ -194,10 +194,10 @@ INLINE void count_fault(void *ctx, struct fault_key *key, u64 task, u64 vma, u64
 		count_in_detail_cell(key, task, vma, bytes, &detail);
 	} else {
 		count_in_sum(key, task, bytes, context);
-		bytes += forget(address);
-		key->kind += forget(address);
-		key->source += forget(address);
-		key->origin += forget(address);
+		bytes += prune_zero(address);
+		key->kind += prune_zero(address);
+		key->source += prune_zero(address);
+		key->origin += prune_zero(address);
 		if (key->origin != ORIGIN_FORK)
 			ns = ns_since_fault_start();
 		detail.latency = log2_slot(ns);

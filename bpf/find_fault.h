@@ -47,19 +47,21 @@ struct changed_entry {
  */
 INLINE int is_fault_of(u64 vmf, const struct changed_entry *entry)
 {
-	u64 fault = words_at(vmf), vma = word_u64(fault, VMF_VMA), pte = word_u64(fault, VMF_PTE);
+	u64 fault = words_at(vmf), vma, pte;
 
 	if (word_u64(fault, VMF_ADDRESS) != entry->address)
 		return 0;
+	pte = word_u64(fault, VMF_PTE);
 	if (entry->pte ? pte != entry->pte :
 	    !(pte >> 63) || (pte & (PAGE_SIZE - 1)) != place_in_table(entry->address))
 		return 0;
+	vma = word_u64(fault, VMF_VMA);
 	return entry->vma ? vma == entry->vma : read_kernel_u64(vma, VMA_MM) == entry->mm;
 }
 
 /*
  * The first word of the stack from there on that holds struct vm_fault of this fault; 0:
- * none. Its place is kept: so more of it is looked at.
+ * none. Compares more of it, because this place is tried first from then on.
  */
 INLINE u64 search_fault(u64 stack, const struct changed_entry *entry)
 {

@@ -2,9 +2,9 @@
 /*
  * Count copies of pages without access rights (PROT_NONE), for the fentry plan, which
  * counts a copy by its flush of the TLB (pte_change.h): ptep_clear_flush() makes none
- * where no CPU may use the old entry. No program of the owner can write such a page, but
- * the kernel can: for a debugger, where the page table shows the page before and after;
- * or to unmerge what KSM merged, where each fault is a copy, unless the page is on the move.
+ * where no CPU may use the old entry. No instruction can write such a page, but the kernel
+ * can: for a debugger, where the page table shows the page before and after; or to unmerge
+ * what KSM merged, where each fault is a copy, unless the page is on the move.
  * What else writes one is not seen: cowtrace/kernel/limits.py.
  */
 #ifndef NO_ACCESS_H
@@ -64,9 +64,11 @@ INLINE void note_written_page(struct written_page *written, u64 mm, u64 address)
 	}
 	if (!is_zero_page(&page)) {
 		frame = page_of(page.entry);
-		if (read_kernel_u64(frame, 0) >> PG_anon_exclusive & 1)
-			return;		/* page->flags: no other process has it */
 		source = source_of(frame);
+		/* In page->flags; the same bit means something else for a page of a file. */
+		if ((source == SOURCE_ANON || source == SOURCE_THP) &&
+		    read_kernel_u64(frame, 0) >> PG_anon_exclusive & 1)
+			return;
 	}
 	written->before = page.entry;
 	written->fate = MAY_BE_COPIED;
@@ -78,7 +80,7 @@ KFUNC_PROBE(__access_remote_vm)
 {
 	u64 mm = ctx[0], last = ctx[1] + (u32)ctx[3] - 1;
 	struct remote_write write = { .address = ctx[1] & ~(PAGE_SIZE - 1ULL) };
-	u32 tid = current_tid(), seen = 0;
+	u32 tid = current_tid(), fates = 0;
 	int i;
 
 	remote_writes.delete(&tid);	/* of a call whose return was skipped */
@@ -89,9 +91,9 @@ KFUNC_PROBE(__access_remote_vm)
 	for (i = 0; i < PAGES_AT_ONCE; i++) {
 		if (write.address + i * PAGE_SIZE <= last)
 			note_written_page(&write.pages[i], mm, write.address + i * PAGE_SIZE);
-		seen |= write.pages[i].fate;
+		fates |= write.pages[i].fate;
 	}
-	if (seen && remote_writes.update(&tid, &write))
+	if (fates && remote_writes.update(&tid, &write))
 		count_loss(LOSS_FAULT_NOT_FOUND);
 	return 0;
 }

@@ -12,8 +12,8 @@
 #include "find_fault.h"
 
 /*
- * The kernel flushes the TLB for a page without access rights, too, while another thread's
- * flush is pending: pte_accessible().
+ * Copies of pages without access rights are left to no_access.h: the kernel flushes the TLB
+ * for them only while another thread's flush is pending, see pte_accessible().
  */
 #ifdef NO_ACCESS
 #define is_counted_elsewhere(vma) (!(read_kernel_u64(vma, VMA_FLAGS) & VM_ACCESS))
@@ -36,7 +36,7 @@ INLINE void entry_replaced(void *ctx, u64 stack, const struct changed_entry *ent
 	fault = words_at(vmf);
 	vma = word_u64(fault, VMF_VMA);
 	if (is_counted_elsewhere(vma))
-		return;		/* by no_access.h */
+		return;
 	flags = word_u32(fault, VMF_FLAGS);
 	page = word_u64(fault, VMF_PAGE);
 	key.origin = origin_of(flags);

@@ -23,7 +23,7 @@ CODE = (COPY_VARIANTS, *KRETPROBE_RETURNS, GRAPH_RETURN)
 
 
 def addresses(symbols: Mapping[str, int]) -> tuple[int, ...]:
-    """All of that enum, in its order, from the addresses by name; 0: unknown, or there is none."""
+    """In the order of that enum, from the addresses by name; 0: unknown, or there is none."""
     code = ("wp_page_copy", COPY_VARIANTS, "do_wp_page"), KRETPROBE_RETURNS, (GRAPH_RETURN,)
     found = (next(filter(None, map(symbols.get, names)), 0) for names in code)
     return (*(symbols.get(variable, 0) for variable in VARIABLES), *found)

@@ -90,7 +90,7 @@ class KernelFacts:
     tracepoints: frozenset[str]  # those of TRACEPOINTS that are compiled in
     kprobes_refused: str | None  # why kprobes cannot be opened; None if they can
     fexit_refused: str | None  # why BPF trampolines do not work; None if they do
-    trampolines: frozenset[str]  # those of TRAMPOLINES that fexit programs attach to
+    trampolines: frozenset[str]  # those of TRAMPOLINES that take an fexit program
     cast: Cast | None  # bpf_rdonly_cast(), if programs can call it
     preemptible: bool  # threads can be preempted in the kernel, so in BPF trampolines
     real_time: bool  # also while they hold a spinlock

@@ -102,7 +102,7 @@ def no_access(facts: KernelFacts) -> Part:
     takes = all(_takes(facts, *each) for each in _NO_ACCESS_ARGUMENTS.items())
     known = facts.offsets.keys() >= {*NO_ACCESS, *MAPLE, "PAGE_STRUCT_BYTES"}
     # Without CONFIG_KALLSYMS_ALL, or where addresses are hidden, the page table is not found.
-    tables = all(map(facts.symbols.get, ("page_offset_base", "vmemmap_base", "pgdir_shift")))
+    tables = all(map(facts.symbols.get, ("page_offset_base", "vmemmap_base")))
     usable = takes and known and tables and "PG_anon_exclusive" in facts.constants
     return Part((), {"NO_ACCESS": 1}) if usable else NOTHING
 

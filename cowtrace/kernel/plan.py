@@ -48,7 +48,7 @@ class ProbePlan:
     """How copy-on-write faults are seen on one kernel."""
 
     name: PlanName
-    hooks: tuple[Hook, ...]  # to attach in this order; detach in the reverse
+    hooks: tuple[Hook, ...]  # to attach in this order
     defines: Mapping[str, int]  # -D macros for bpf/
     unseen: frozenset[FaultKind]  # kinds it does not distinguish: shown as `-`
     blind_spots: tuple[str, ...]  # limits of its counts: a sentence each

@@ -8,9 +8,9 @@ from __future__ import annotations
 import ctypes as c
 import os
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from threading import Thread
 
 from cowtrace import child
 from cowtrace.kernel.hooks import Hook
@@ -64,10 +64,12 @@ class Kprobes:
 
         All at once: each waits until no CPU runs the function's code.
         """
-        if self._attached:
-            with ThreadPoolExecutor(len(self._attached)) as pool:
-                list(pool.map(os.close, self._attached))
+        closing = [Thread(target=os.close, args=(fd,)) for fd in self._attached]
         self._attached = []
+        for thread in closing:
+            thread.start()
+        for thread in closing:
+            thread.join()
         if self._sweeper:  # this process may have no right to write to tracefs any more
             self._sweeper.communicate()
 

@@ -135,7 +135,7 @@ class Loaded:
         return sum(each[0] for each in costs if each), sum(each[1] for each in costs if each)
 
     def close(self) -> None:
-        """Detach in the reverse order and unload. Idempotent."""
+        """Detach and unload. Idempotent."""
         self._kprobes.close()
         for fds in (self._links, list(self.programs.values()), list(self.maps.values())):
             for fd in reversed(fds):

@@ -78,13 +78,16 @@ def test_record_counts_what_code_of_a_hung_file_system_copies(
         silence()
         record = [*COWTRACE, "record", "-o", str(file), "--interval", "0.2", "--follow"]
         with subprocess.Popen([*record, "-p", str(traced.pid)], stderr=subprocess.PIPE) as running:
-            assert eventually(lambda: file.exists() and len(read(file).times) > 1)
-            traced.stdin.write("\n")
-            traced.stdin.flush()
-            child = int(traced.stdout.readline())
-            running.terminate()
-            assert running.wait(timeout=PATIENCE) == 0
-        traced.kill()
+            try:
+                assert eventually(lambda: file.exists() and len(read(file).times) > 1)
+                traced.stdin.write("\n")
+                traced.stdin.flush()
+                child = int(traced.stdout.readline())
+                running.terminate()
+                assert running.wait(timeout=PATIENCE) == 0
+            finally:
+                running.kill()
+                traced.kill()
     found = read(file)
     process = found.last.process(child)
     assert process
