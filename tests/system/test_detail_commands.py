@@ -122,6 +122,7 @@ def test_maps_counts_every_page_of_the_mapping(seen: Seen) -> None:
         for row in seen.lines["maps"][-1]["mappings"]
         if row["start"] == REGION_START and row["pid"] in (seen.parent, seen.child)
     }
+    assert seen.child in found, (seen.losses("maps"), seen.lines["maps"][-1]["mappings"][:9])
     assert found[seen.child]["copied"] == PAGES, seen.losses("maps")
     assert found[seen.child]["reused"] == 0  # by no plan a copy and a re-mark as well
     assert found[seen.child]["copied_bytes"] == PAGES * seen.outcome.page_bytes
