@@ -91,7 +91,7 @@ def _refuse_skip(report: pytest.TestReport | pytest.CollectReport, where: str) -
         report.longrepr = f"skipped {where}: {reason}"
 
 
-_IN_VM = "in the test VM, where all that tests need is installed"
+_WHERE_ALL_IS = "in the test VM, where all that tests need is installed"
 
 
 def _runs_here_alone(item: pytest.Item) -> bool:
@@ -106,7 +106,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if IN_VM:
-        _refuse_skip(report, _IN_VM)
+        _refuse_skip(report, _WHERE_ALL_IS)
     elif _runs_here_alone(item):
         _refuse_skip(report, "on the only kernel that `make test` runs it on")
     return report
@@ -116,5 +116,5 @@ def pytest_runtest_makereport(
 def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     report = yield
     if IN_VM:
-        _refuse_skip(report, _IN_VM)
+        _refuse_skip(report, _WHERE_ALL_IS)
     return report
