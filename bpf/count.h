@@ -86,6 +86,7 @@ INLINE void note_process(u32 tgid, u64 task)
 		count_loss(LOSS_PROCESSES_FULL);
 }
 
+#define TAKEN_BACK -1ULL	/* as number of faults: one that was counted too early */
 #define PROCESS_NOTED -1ULL	/* as `task`: note_process() has noted it */
 
 /* Add to a sum of the hash. `task` as in note_process(). key->half must be set. */
@@ -100,7 +101,7 @@ INLINE void add_to_hash(struct fault_key *key, u64 task, u64 faults, u64 bytes)
 		sum = fault_sums.lookup(key);
 	}
 	if (!sum) {
-		add_to_counter(LOSS_SUMS_FULL, faults);
+		add_to_counter(LOSS_SUMS_FULL, faults == TAKEN_BACK ? 1 : faults);
 		return;
 	}
 	atomic_add(&sum->faults, faults);
@@ -147,15 +148,15 @@ INLINE int has_sum(const struct cell *cell, const struct fault_key *key, u32 rou
 	return ((u64 *)cell)[0] == ((u64 *)&head)[0] && ((u64 *)cell)[1] == ((u64 *)&head)[1];
 }
 
-INLINE void add_to_cell(struct cell *cell, u64 bytes)
+INLINE void add_to_cell(struct cell *cell, u64 faults, u64 bytes)
 {
-	cell->faults++;
+	cell->faults += faults;
 	cell->bytes += bytes;
 }
 
-/* What the cell has of this round goes to the hash, and the cell has one fault of that key. */
-INLINE void replace_cell(struct cell *cell, const struct fault_key *key, u64 task, u64 bytes,
-			 u32 round)
+/* What the cell has of this round goes to the hash, and the cell has these faults of that key. */
+INLINE void replace_cell(struct cell *cell, const struct fault_key *key, u64 task, u64 faults,
+			 u64 bytes, u32 round)
 {
 	struct fault_key last = cell->key;
 
@@ -163,7 +164,7 @@ INLINE void replace_cell(struct cell *cell, const struct fault_key *key, u64 tas
 		add_to_hash(&last, PROCESS_NOTED, cell->faults, cell->bytes);
 	note_process(key->tgid, task);
 	cell->key = *key;
-	cell->faults = 1;
+	cell->faults = faults;
 	cell->bytes = bytes;
 	cell->round = round;
 }
@@ -171,7 +172,7 @@ INLINE void replace_cell(struct cell *cell, const struct fault_key *key, u64 tas
 #endif /* CELLS */
 
 #if defined(CELLS) && !defined(DETAIL_CELLS)
-INLINE void count_in_cell(struct fault_key *key, u64 task, u64 bytes)
+INLINE void add_to_cells(struct fault_key *key, u64 task, u64 faults, u64 bytes)
 {
 	u32 now = current_round(), index = cell_index(key, now, 0);
 	struct cell *cell = cells.lookup(&index);
@@ -180,23 +181,23 @@ INLINE void count_in_cell(struct fault_key *key, u64 task, u64 bytes)
 		return;
 	key->half = now & 1;
 	if (has_sum(cell, key, now))
-		add_to_cell(cell, bytes);
+		add_to_cell(cell, faults, bytes);
 	else
-		replace_cell(cell, key, task, bytes, now);
+		replace_cell(cell, key, task, faults, bytes, now);
 }
 #else
-INLINE void count_in_cell(struct fault_key *key, u64 task, u64 bytes) {}
+INLINE void add_to_cells(struct fault_key *key, u64 task, u64 faults, u64 bytes) {}
 #endif
 
-/* Add one fault to its sum. `task` as in note_process(). */
-INLINE void count_in_sum(struct fault_key *key, u64 task, u64 bytes, enum context context)
+/* Add faults to their sum. `task` as in note_process(). */
+INLINE void add_to_sum(struct fault_key *key, u64 task, u64 faults, u64 bytes, enum context context)
 {
 	if (may_use_cells(context)) {
-		count_in_cell(key, task, bytes);
+		add_to_cells(key, task, faults, bytes);
 		return;
 	}
 	key->half = current_round() & 1;
-	add_to_hash(key, task, 1, bytes);
+	add_to_hash(key, task, faults, bytes);
 }
 
 /* True if faults at that address are counted. */

@@ -222,14 +222,14 @@ enum counter {
 	COUNTERS,
 };
 
-/* Index of kernel_addresses, an array of u64: variables of the kernel, and code. */
+/* Index of kernel_addresses, an array of u64. */
 enum kernel_address {
-	HUGE_ZERO_PFN,
+	HUGE_ZERO_PFN,	/* of a variable, as the next one */
 	PER_CPU_OFFSET,
-	PAGE_OFFSET_BASE,	/* where the kernel maps all memory */
+	PAGE_OFFSET_BASE,	/* a variable's value, as the next ones: where all memory is mapped */
 	VMEMMAP_BASE,	/* of struct page */
 	PGDIR_SHIFT,
-	PHYSICAL_MASK,
+	PHYSICAL_MASK,	/* of the frame in a page-table entry */
 	COPY_CODE,	/* of wp_page_copy(), or of do_wp_page() with it inlined */
 	KRETPROBE_RETURN,	/* code that a function with a kretprobe returns to */
 	GRAPH_RETURN,	/* likewise with the function-graph tracer */

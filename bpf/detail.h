@@ -42,7 +42,7 @@ INLINE void add_detail(struct detail_key *key, u64 faults, u64 bytes, u64 ns)
 		sum = details.lookup(key);
 	}
 	if (!sum) {
-		add_to_counter(LOSS_DETAILS_FULL, faults == -1ULL ? 1 : faults);
+		add_to_counter(LOSS_DETAILS_FULL, faults == TAKEN_BACK ? 1 : faults);
 		return;
 	}
 	atomic_add(&sum->faults, faults);
@@ -143,7 +143,7 @@ INLINE void replace_detail_cell(struct detail_cell *cell, const struct fault_key
 
 	if (cell->sum.round == round)
 		add_detail(&last, cell->sum.faults, cell->sum.bytes, 0);
-	replace_cell(&cell->sum, key, task, bytes, round);
+	replace_cell(&cell->sum, key, task, 1, bytes, round);
 }
 
 /* Count one fault, and fill in where it was. */
@@ -161,7 +161,7 @@ INLINE void count_in_detail_cell(struct fault_key *key, u64 task, u64 vma, u64 b
 	key->half = now & 1;
 	if (has_sum(&cell->sum, key, now) && cell->mapping == mapping && cell->end == end &&
 	    cell->forks == forks) {
-		add_to_cell(&cell->sum, bytes);
+		add_to_cell(&cell->sum, 1, bytes);
 	} else {
 		replace_detail_cell(cell, key, task, bytes, now);	/* notes the process */
 		cell->generation = generation_of(key->tgid, &lost);
@@ -193,7 +193,7 @@ INLINE void count_fault(void *ctx, struct fault_key *key, u64 task, u64 vma, u64
 	if (may_use_detail_cells(context)) {
 		count_in_detail_cell(key, task, vma, bytes, &detail);
 	} else {
-		count_in_sum(key, task, bytes, context);
+		add_to_sum(key, task, 1, bytes, context);
 		bytes += prune_zero(address);
 		key->kind += prune_zero(address);
 		key->source += prune_zero(address);

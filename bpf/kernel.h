@@ -106,6 +106,7 @@ INLINE u32 read_kernel_u32(u64 base, u64 offset)
 #endif
 
 /* vma->vm_flags, include/linux/mm.h: the same in every version. */
+#define VM_WRITE	0x2ULL
 #define VM_ACCESS	0x7ULL	/* VM_READ | VM_WRITE | VM_EXEC */
 #define VM_SHARED	0x8ULL
 #define VM_PFNMAP	0x400ULL

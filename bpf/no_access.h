@@ -43,14 +43,6 @@ struct remote_write {
 
 BPF_HASH(remote_writes, u32, struct remote_write, MOST_THREADS);	/* by tid */
 
-INLINE int is_zero_page(const struct mapped *page)
-{
-	u64 first = (page->entry & HUGE_FRAME_MASK) >> PAGE_SHIFT, huge_zero = address_of(HUGE_ZERO_PFN);
-
-	return page->entry & ENTRY_SPECIAL ||
-	       (page->huge && huge_zero && first == read_kernel_u64(huge_zero, 0));
-}
-
 INLINE void note_written_page(struct written_page *written, u64 mm, u64 address)
 {
 	struct mapped page = mapped_at(mm, address);

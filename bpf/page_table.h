@@ -13,7 +13,6 @@
 
 #define LEVELS		5
 #define TABLE_BITS	9
-#define TOP_SHIFT	39	/* four levels; five where pgdir_shift is 48 */
 #define ENTRY_LEAF	0x80	/* _PAGE_PSE: the entry maps a huge page */
 #define ENTRY_SPECIAL	0x200	/* _PAGE_SPECIAL: no struct page belongs to it, as to the zero page */
 
@@ -27,14 +26,6 @@ struct mapped {
 INLINE u64 table_entry(u64 table, u64 address, u64 shift)
 {
 	return read_kernel_u64(table + (address >> shift << 3 & (PAGE_SIZE - 1)), 0);
-}
-
-/* Of the frame in an entry: without the bit by which AMD's processors encrypt the page. */
-INLINE u64 frame_mask(void)
-{
-	u64 mask = address_of(PHYSICAL_MASK);
-
-	return mask ? PTE_FRAME_MASK & read_kernel_u64(mask, 0) : PTE_FRAME_MASK;
 }
 
 /*
@@ -64,18 +55,24 @@ INLINE struct mapped find_mapped(u64 mm, u64 address, u64 base, u64 frames, u64 
 
 INLINE struct mapped mapped_at(u64 mm, u64 address)
 {
-	u64 base = address_of(PAGE_OFFSET_BASE), top = address_of(PGDIR_SHIFT);
+	return find_mapped(mm, address, address_of(PAGE_OFFSET_BASE), address_of(PHYSICAL_MASK),
+			   address_of(PGDIR_SHIFT));
+}
 
-	return find_mapped(mm, address, read_kernel_u64(base, 0), frame_mask(),
-			   top ? read_kernel_u32(top, 0) : TOP_SHIFT);
+INLINE int is_zero_page(const struct mapped *page)
+{
+	u64 first = (page->entry & HUGE_FRAME_MASK) >> PAGE_SHIFT, huge_zero = address_of(HUGE_ZERO_PFN);
+
+	return page->entry & ENTRY_SPECIAL ||
+	       (page->huge && huge_zero && first == read_kernel_u64(huge_zero, 0));
 }
 
 /* struct page of a frame. */
 INLINE u64 page_of(u64 entry)
 {
-	u64 frame = (entry & frame_mask()) >> PAGE_SHIFT;
+	u64 frame = (entry & address_of(PHYSICAL_MASK)) >> PAGE_SHIFT;
 
-	return read_kernel_u64(address_of(VMEMMAP_BASE), 0) + frame * PAGE_STRUCT_BYTES;
+	return address_of(VMEMMAP_BASE) + frame * PAGE_STRUCT_BYTES;
 }
 
 #endif

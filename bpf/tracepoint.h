@@ -2,28 +2,24 @@
 /*
  * The tracepoint plan, for kernels without kprobes. A copy is a write-protection
  * fault inside which the same thread allocates a movable page. A fault without
- * this allocation re-marked the page.
+ * this allocation re-marked the page, if the page table says that it was to be
+ * made writable (foretell.h).
  */
 #ifndef TRACEPOINT_H
 #define TRACEPOINT_H
 
 #include "detail.h"
-#include "vma.h"
-
-enum pending_class {
-	NOTHING,	/* a read, not wanted, or already resolved */
-	WRITE_PROTECT,	/* counts as REUSED until a page is allocated */
-	MISSING,	/* a write to a page that is not present */
-};
+#include "foretell.h"
 
 struct pending {
 	u64 address;
 	u64 regs;	/* struct pt_regs * of the interrupted code, on the kernel stack */
 	u64 ip;		/* in regs: the instruction that faulted */
 	u32 tid;
-	u8 class;
+	u8 class;	/* enum write_class */
 	u8 origin;
-	u16 pad;
+	u8 source;	/* as foretold */
+	u8 counted;	/* 1: as REUSED, which is taken back when a page is allocated */
 #ifdef NEEDS_PLACE
 	struct detail_key detail;	/* that the fault counts in, until a page is allocated */
 	u64 user_stack;	/* read when the fault began */
@@ -34,37 +30,40 @@ struct pending {
 BPF_ARRAY(pending_faults, struct pending, SLOTS);
 
 #ifdef NEEDS_PLACE
-/* The vma of an address in the current process, if mappings are noted; else 0. */
-INLINE u64 vma_to_note(u64 address)
+#define keep_user_stack(pending, stack) ((pending)->user_stack = (stack))
+
+/* After add_to_sum(), the other steps of count_fault(), as the fault begins. */
+INLINE void count_beginning(void *ctx, struct pending *pending, const struct fault_key *key,
+			    u64 vma)
 {
-#if defined(MM_MT) && defined(MAPPINGS)
-	return find_vma(read_kernel_u64(bpf_get_current_task(), TASK_MM), address);
-#else
-	return 0;
-#endif
+	__builtin_memset(&pending->detail, 0, sizeof(pending->detail));
+	set_place(&pending->detail, key->tgid, vma);
+	count_detail(ctx, &pending->detail, key, STACK_NOW, 0, 0);
+	send_event(key, pending->address, pending->detail.mapping, 0, 0, key->kind == REUSED);
 }
 
-/* After count_in_sum(): the other steps of count_fault(). `undecided` as in struct event. */
-INLINE void count_place(void *ctx, struct pending *pending, const struct fault_key *key,
-			u64 bytes, u8 undecided)
+/* The same when a page is allocated. `half`: as in a fault that is taken back. */
+INLINE void count_allocation(void *ctx, struct pending *pending, const struct fault_key *key,
+			     u64 bytes, u8 half)
 {
-	if (undecided || pending->class == MISSING) {
+	if (pending->counted) {
+		pending->detail.half = half;	/* a round can have begun in this fault */
+		add_detail(&pending->detail, TAKEN_BACK, 0, 0);
+	} else {
 		__builtin_memset(&pending->detail, 0, sizeof(pending->detail));
 		set_place(&pending->detail, key->tgid, vma_to_note(pending->address));
-	} else {
-		pending->detail.half = key->half;	/* a round can have begun in this fault */
-		add_detail(&pending->detail, -1, 0, 0);
 	}
 	count_detail(ctx, &pending->detail, key,
 		     pending->class == MISSING ? STACK_NOW : pending->user_stack, bytes, 0);
 	take_sample(key, &pending->detail, pending->address);
-	send_event(key, pending->address, pending->detail.mapping, bytes, 0, undecided);
+	send_event(key, pending->address, pending->detail.mapping, bytes, 0, 0);
 }
-#define keep_user_stack(pending, stack) ((pending)->user_stack = (stack))
 #else
-INLINE void count_place(void *ctx, struct pending *pending, const struct fault_key *key,
-			u64 bytes, u8 undecided) {}
 #define keep_user_stack(pending, stack)
+INLINE void count_beginning(void *ctx, struct pending *pending, const struct fault_key *key,
+			    u64 vma) {}
+INLINE void count_allocation(void *ctx, struct pending *pending, const struct fault_key *key,
+			     u64 bytes, u8 half) {}
 #endif
 
 #ifdef USER_STACKS
@@ -89,7 +88,8 @@ INLINE void fault_begins(void *ctx, u64 address, u64 regs, u64 error_code, u8 or
 {
 	u32 tid = current_tid(), index = tid & (SLOTS - 1);
 	struct pending *pending = pending_faults.lookup(&index);
-	struct fault_key key = { .tgid = current_tgid(), .kind = REUSED, .origin = origin };
+	struct fault_key key = { .tgid = current_tgid(), .origin = origin };
+	struct foretold write = { .class = WRITE_PROTECT, .kind = REUSED };
 	u64 user_stack;
 
 	if (!pending)
@@ -110,12 +110,22 @@ INLINE void fault_begins(void *ctx, u64 address, u64 regs, u64 error_code, u8 or
 		return;
 	pending->address = address;
 	pending->origin = origin;
+	pending->counted = 0;
 	keep_user_stack(pending, user_stack);
-	pending->class = error_code & PF_PROT ? WRITE_PROTECT : MISSING;
-	if (pending->class == WRITE_PROTECT) {
-		count_in_sum(&key, 0, 0, ANYWHERE);
-		count_place(ctx, pending, &key, 0, 1);
+	if (!(error_code & PF_PROT)) {
+		write.class = MISSING;
+		write.kind = NO_KIND;
 	}
+	foretell(&write, address);
+	pending->class = write.class;
+	pending->source = write.source;
+	if (write.kind == NO_KIND)
+		return;
+	pending->counted = write.kind == REUSED;
+	key.kind = write.kind;
+	key.source = write.source;
+	add_to_sum(&key, 0, 1, 0, ANYWHERE);
+	count_beginning(ctx, pending, &key, write.vma);
 }
 
 /*
@@ -159,6 +169,44 @@ INLINE void count_outside_faults(u64 page, u64 gfp)
 		count_loss(gfp & GFP_ZERO ? COUNT_ZEROED_OUTSIDE_FAULTS : COUNT_OUTSIDE_FAULTS);
 }
 
+/* A write to a page that was present takes a new one, or fails to: what the fault is. */
+INLINE void page_replaced(void *ctx, struct pending *pending, struct fault_key *key, u64 page,
+			  u64 gfp, u32 order)
+{
+	struct fault_key reused = { .tgid = key->tgid, .kind = REUSED, .source = pending->source,
+				    .origin = key->origin };
+	u64 bytes = page ? PAGE_SIZE << order : 0;
+
+	key->source = pending->source;
+	if (!page) {
+		key->kind = FAILED;
+	} else if (order) {
+		key->kind = ZERO_FILLED;	/* in place of the huge zero page */
+		key->source = SOURCE_THP;
+	} else if (gfp & GFP_ZERO) {
+		key->kind = ZERO_FILLED;
+		key->source = SOURCE_ZERO;
+	} else {
+		key->kind = COPIED;
+		if (key->source == SOURCE_ZERO)
+			key->source = SOURCE_FILE;	/* no struct page: a device's memory */
+	}
+	if (pending->counted)
+		add_to_sum(&reused, 0, TAKEN_BACK, 0, ANYWHERE);
+	add_to_sum(key, 0, 1, bytes, ANYWHERE);
+	count_allocation(ctx, pending, key, bytes, reused.half);
+}
+
+/* Whether these pages can be the new one of the pending write. */
+INLINE int is_new_page(const struct pending *pending, u64 page, u32 order)
+{
+	if (!order)
+		return 1;
+	/* If there is no huge page, the kernel takes a small one. */
+	return page && PAGE_SIZE << order == PMD_SIZE && pending->class == WRITE_PROTECT &&
+	       pending->source == SOURCE_ZERO;
+}
+
 /* kmem:mm_page_alloc(page, order, gfp_flags, migratetype) */
 RAW_TRACEPOINT_PROBE(mm_page_alloc)
 {
@@ -168,12 +216,13 @@ RAW_TRACEPOINT_PROBE(mm_page_alloc)
 	u32 order = ctx->args[1];
 	struct fault_key key = {};
 
-	if (!pending || order || !(gfp & GFP_MOVABLE))
+	if (!pending || !(gfp & GFP_MOVABLE) || !is_new_page(pending, page, order))
 		return 0;	/* a page table, not user memory */
 	if (pending->tid != tid || !inside_fault(pending, (u64)ctx)) {	/* ctx is on the stack */
 		if (pending->tid == tid)
 			pending->class = NOTHING;
-		count_outside_faults(page, gfp);
+		if (!order)
+			count_outside_faults(page, gfp);
 		return 0;
 	}
 	if (pending->class == NOTHING)
@@ -181,17 +230,12 @@ RAW_TRACEPOINT_PROBE(mm_page_alloc)
 	key.tgid = current_tgid();
 	key.origin = pending->origin;
 	if (pending->class == WRITE_PROTECT) {
-		/* User space subtracts it from REUSED: cowtrace/tracer/ledger.py. */
-		key.kind = !page ? FAILED : gfp & GFP_ZERO ? ZERO_FILLED : COPIED;
-		if (key.kind == ZERO_FILLED)
-			key.source = SOURCE_ZERO;
-		count_in_sum(&key, 0, page ? PAGE_SIZE : 0, ANYWHERE);
-		count_place(ctx, pending, &key, page ? PAGE_SIZE : 0, 0);
+		page_replaced(ctx, pending, &key, page, gfp, order);
 	} else if (!(gfp & GFP_ZERO) && is_private_file(pending->address)) {
 		key.kind = page ? FILE_COPIED : FAILED;
 		key.source = SOURCE_FILE;
-		count_in_sum(&key, 0, page ? PAGE_SIZE : 0, ANYWHERE);
-		count_place(ctx, pending, &key, page ? PAGE_SIZE : 0, 0);
+		add_to_sum(&key, 0, 1, page ? PAGE_SIZE : 0, ANYWHERE);
+		count_allocation(ctx, pending, &key, page ? PAGE_SIZE : 0, 0);
 	}
 	pending->class = NOTHING;
 	return 0;

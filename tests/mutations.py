@@ -149,10 +149,31 @@ OF_PTE_CHANGES = (
 OF_TRACEPOINTS = (
     Mutation(
         "a page that is only re-marked is not counted",
-        "tracepoint.h",
-        "if (pending->class == WRITE_PROTECT) {\n\t\tcount_in_sum",
-        "if (0) {\n\t\tcount_in_sum",
+        "foretell.h",
+        "if (may_be_reused(write->source))",
+        "if (0)",
         "fork-both-write",
+    ),
+    Mutation(
+        "a copied page counts as re-marked, too",
+        "tracepoint.h",
+        "add_to_sum(&reused, 0, TAKEN_BACK, 0, ANYWHERE);",
+        ";",
+        "fork-both-write",
+    ),
+    Mutation(
+        "a re-marked page of a shared mapping is taken for a private one",
+        "foretell.h",
+        "if (vm_flags & VM_SHARED) {\n\t\twrite->class",
+        "if (0) {\n\t\twrite->class",
+        "shared-file-writeback",
+    ),
+    Mutation(
+        "a fault of an entry that is still in the TLB counts as re-marked",
+        "foretell.h",
+        "if (page->entry & PTE_WRITABLE)",
+        "if (0)",
+        "thp-parent-after-child-exit",
     ),
     Mutation(
         "an allocation after the fault counts as its copy",
@@ -164,8 +185,8 @@ OF_TRACEPOINTS = (
     Mutation(
         "a page of zeroes counts as a copy",
         "tracepoint.h",
-        "gfp & GFP_ZERO ? ZERO_FILLED : COPIED;",
-        "COPIED;",
+        "} else if (gfp & GFP_ZERO) {",
+        "} else if (0) {",
         "zero-page",
     ),
     Mutation(
@@ -185,8 +206,8 @@ OF_TRACEPOINTS = (
     Mutation(
         "a copy is one byte",
         "tracepoint.h",
-        "key.source = SOURCE_ZERO;\n\t\tcount_in_sum(&key, 0, page ? PAGE_SIZE : 0, ANYWHERE);",
-        "key.source = SOURCE_ZERO;\n\t\tcount_in_sum(&key, 0, 1, ANYWHERE);",
+        "u64 bytes = page ? PAGE_SIZE << order : 0;",
+        "u64 bytes = 1;",
         "one-byte-per-page",
     ),
     Mutation(

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from cowtrace.kernel.memory_layout import MemoryLayout
+
 COPY_VARIANTS = "wp_page_copy.*"  # where the compiler made some
 VARIABLES = (  # the first ones, in that order
     "huge_zero_pfn",
     "__per_cpu_offset",
-    "page_offset_base",
-    "vmemmap_base",
-    "pgdir_shift",
-    "physical_mask",
 )
 KRETPROBE_RETURNS = (  # where a function with a kretprobe returns to
     "arch_rethook_trampoline",  # since 5.18
@@ -22,8 +20,8 @@ GRAPH_RETURN = "return_to_handler"  # likewise with the function-graph tracer
 CODE = (COPY_VARIANTS, *KRETPROBE_RETURNS, GRAPH_RETURN)
 
 
-def addresses(symbols: Mapping[str, int]) -> tuple[int, ...]:
+def addresses(symbols: Mapping[str, int], layout: MemoryLayout) -> tuple[int, ...]:
     """In the order of that enum, from the addresses by name; 0: unknown, or there is none."""
     code = ("wp_page_copy", COPY_VARIANTS, "do_wp_page"), KRETPROBE_RETURNS, (GRAPH_RETURN,)
     found = (next(filter(None, map(symbols.get, names)), 0) for names in code)
-    return (*(symbols.get(variable, 0) for variable in VARIABLES), *found)
+    return (*(symbols.get(variable, 0) for variable in VARIABLES), *layout, *found)

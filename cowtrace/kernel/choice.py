@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from cowtrace.kernel import hooks
 from cowtrace.kernel.facts import KernelFacts
-from cowtrace.kernel.hooks import pte_changes_refused
 from cowtrace.kernel.plan import PLAN_NAMES, PlanName
 
 
@@ -24,8 +24,11 @@ def why_first(name: PlanName, refused: bool) -> str:
 def how_it_counts(name: PlanName, facts: KernelFacts) -> str:
     """Where a plan sees a fault, and why not where the entry is changed: a clause."""
     if name == "tracepoint":
-        return "counts a write fault, and the page that the kernel allocates in it"
-    if why := pte_changes_refused(name, facts):
+        table = hooks.page_table(facts) is not hooks.NOTHING
+        return "counts a write fault, and the page that the kernel allocates in it" + (
+            "; the page table says what a write does that takes none" if table else ""
+        )
+    if why := hooks.pte_changes_refused(name, facts):
         return f"counts when do_wp_page() returns: {why}"
     return (
         "counts where the kernel changes the page-table entry, under the page table's lock: "

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cowtrace.kernel import memory_layout
 from cowtrace.kernel.addresses import CODE, VARIABLES
 from cowtrace.kernel.btf import Btf, vmlinux
 from cowtrace.kernel.kallsyms import symbols
@@ -73,6 +74,7 @@ TRACEPOINTS = (
     "task_rename",
 )
 
+SYMBOLS = (*FUNCTIONS, *VARIABLES, *memory_layout.VARIABLES, *CODE)
 _REGISTERS = 6  # arguments that x86-64 passes in registers; arm64 has 8
 
 
@@ -86,7 +88,8 @@ class KernelFacts:
     offsets: Mapping[str, int]  # macro -> bytes, without members that this kernel lacks
     constants: Mapping[str, int]  # macro -> value
     parameters: Mapping[str, tuple[str, ...]]  # function -> names, if BTF has it
-    symbols: Mapping[str, int]  # FUNCTIONS, VARIABLES, CODE in /proc/kallsyms: address
+    symbols: Mapping[str, int]  # SYMBOLS in /proc/kallsyms: address
+    layout: memory_layout.MemoryLayout
     tracepoints: frozenset[str]  # those of TRACEPOINTS that are compiled in
     kprobes_refused: str | None  # why kprobes cannot be opened; None if they can
     fexit_refused: str | None  # why BPF trampolines do not work; None if they do
@@ -103,14 +106,16 @@ def kernel_facts() -> KernelFacts:
     btf = vmlinux()
     uname = os.uname()
     refused = fexit_refused(btf, "do_wp_page")
+    offsets, known = _offsets(btf), symbols(SYMBOLS)
     return KernelFacts(
         release=uname.release,
         machine=uname.machine,
         page_bytes=os.sysconf("SC_PAGESIZE"),
-        offsets=_offsets(btf),
+        offsets=offsets,
         constants=_constants(btf),
         parameters={f: p for f in FUNCTIONS if (p := btf.parameters(f)) is not None},
-        symbols=symbols((*FUNCTIONS, *VARIABLES, *CODE)),
+        symbols=known,
+        layout=memory_layout.memory_layout(known, offsets),
         tracepoints=frozenset(t for t in TRACEPOINTS if btf.has_tracepoint(t)),
         kprobes_refused=kprobes_refused(),
         fexit_refused=refused,

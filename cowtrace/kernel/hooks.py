@@ -101,10 +101,14 @@ def no_access(facts: KernelFacts) -> Part:
     """Count copies of pages without access rights where the fentry plan counts entries' changes."""
     takes = all(_takes(facts, *each) for each in _NO_ACCESS_ARGUMENTS.items())
     known = facts.offsets.keys() >= {*NO_ACCESS, *MAPLE, "PAGE_STRUCT_BYTES"}
-    # Without CONFIG_KALLSYMS_ALL, or where addresses are hidden, the page table is not found.
-    tables = all(map(facts.symbols.get, ("page_offset_base", "vmemmap_base")))
-    usable = takes and known and tables and "PG_anon_exclusive" in facts.constants
+    usable = takes and known and all(facts.layout) and "PG_anon_exclusive" in facts.constants
     return Part((), {"NO_ACCESS": 1}) if usable else NOTHING
+
+
+def page_table(facts: KernelFacts) -> Part:
+    """Foretell what a write does, by the page table and the mapping: for the tracepoint plan."""
+    known = facts.offsets.keys() >= {"MM_PGD", "VMA_MM", *MAPLE} and facts.layout.page_offset_base
+    return Part((), {"PAGE_TABLE": 1}) if known else NOTHING
 
 
 def huge_pages(name: str, facts: KernelFacts) -> Part:

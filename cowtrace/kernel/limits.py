@@ -19,23 +19,34 @@ def limits(
     spots = []
     unseen: set[FaultKind] = set()
     if name == "tracepoint":
-        unseen |= {FaultKind.SHARED, FaultKind.UNCHANGED}
-        spots = [
-            "writes to shared mappings are not distinguished: those that re-mark count as reused",
-            "reused is an upper bound: it includes spurious and retried faults",
+        unseen |= {FaultKind.UNCHANGED}
+        if "PAGE_TABLE" in defines:
+            spots = [
+                "reused and shared are upper bounds when threads race for a page, or a signal "
+                "interrupts a fault: it counts again",
+                "copies and re-marks of private hugetlb pages are not seen",
+                "faults that userfaultfd handles count as reused",
+            ]
+        else:
+            unseen |= {FaultKind.SHARED}
+            spots = [
+                "writes to shared mappings are not distinguished: those that re-mark count as "
+                "reused",
+                "reused is an upper bound: it includes spurious and retried faults",
+                "copies of hugetlb pages, huge pages of zeroes, and faults that userfaultfd "
+                "handles count as reused",
+                "a swapped-out page of a private file counts as file-copied on write",
+            ]
+        spots += [
             "copied is an upper bound when threads race for a page: it includes the losers' copies",
             "faults that the kernel makes inside a system call are not seen: populate, mlock, "
             "madvise, mremap, userfaultfd's ioctls, KSM's unmerging, another process's write "
             "(ptrace, process_vm_writev, /proc/PID/mem); an upper bound stands below each table",
-            "copies of hugetlb pages, huge pages of zeroes, and faults that userfaultfd handles "
-            "count as reused",
             "pages copied because they are pinned for reading are not seen",
         ]
         if "USER_STACKS" in defines:
             spots.append("copies that the kernel makes for a process have no stack")
-        if facts.offsets.keys() >= MAPLE.keys():
-            spots.append("a swapped-out page of a private file counts as file-copied on write")
-        else:
+        if not facts.offsets.keys() >= MAPLE.keys():
             unseen.add(FaultKind.FILE_COPIED)
     if "PTE_CHANGES" in defines:
         unseen |= {FaultKind.UNCHANGED, FaultKind.FAILED}

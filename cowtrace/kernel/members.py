@@ -79,12 +79,18 @@ NO_ACCESS: _Members = {
     "TASK_MIN_FLT": "task_struct.min_flt",
     "TASK_MAJ_FLT": "task_struct.maj_flt",
 }
+# A page table's place and the struct pages, where the kernel hides its variables.
+STACK_PAGES: _Members = {
+    "TASK_STACK_VM_AREA": "task_struct.stack_vm_area",  # CONFIG_VMAP_STACK
+    "VM_STRUCT_PAGES": "vm_struct.pages",
+}
 # Programs work without these, but report less.
 OPTIONAL: _Members = {
     "VMF_PMD": "vm_fault.pmd",
     "MM_OWNER": "mm_struct.owner",  # CONFIG_MEMCG
     "PAGE_COMPOUND_HEAD": "page.compound_info|compound_head",
     "PAGE_MAPPING": "page.mapping",
+    "PAGE_INDEX": "page.__folio_index|index",
     "VMA_ANON_NAME": "vm_area_struct.anon_name",  # CONFIG_ANON_VMA_NAME, 5.17 and later
     "ANON_NAME_TEXT": "anon_vma_name.name",
     "MM_RSS_STAT": "mm_struct.rss_stat",
@@ -93,5 +99,6 @@ OPTIONAL: _Members = {
     "TASK_STACK": "task_struct.stack",
     "MM_KSM_ZERO_PAGES": "mm_struct.ksm_zero_pages",  # CONFIG_KSM, 6.6 and later
     **NO_ACCESS,
+    **STACK_PAGES,
 }
 MEMBERS: _Members = {**TASK, **VM_FAULT, **HUGETLB, **MAPLE, **MAPPING, **OPTIONAL}

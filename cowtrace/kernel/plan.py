@@ -128,7 +128,12 @@ def probe_plan(
             defines["DETAIL_CELLS"] = 1
     attached = tuple(hook for part in parts for hook in part.hooks)
     return ProbePlan(
-        name, attached, defines, *limits(name, facts, defines), details, addresses(facts.symbols)
+        name,
+        attached,
+        defines,
+        *limits(name, facts, defines),
+        details,
+        addresses(facts.symbols, facts.layout),
     )
 
 
@@ -158,7 +163,7 @@ def _parts(
     if "latency" in details:
         parts.append(hooks.latency(name, facts))
     if name == "tracepoint":
-        return parts
+        return [*parts, hooks.page_table(facts)]
     parts.append(hooks.huge_pages(name, facts))
     if options.fork_copies:
         parts.append(hooks.fork_copies(facts))

@@ -110,6 +110,7 @@ U64: Layout[int] = Layout(itemgetter(0), struct.Struct("<Q"))
 
 def signed(value: int) -> int:
     """A sum modulo 2**64 that may be below 0: what was counted too early is taken back."""
+    value &= (1 << 64) - 1
     return value - (1 << 64) if value >> 63 else value
 
 

@@ -128,9 +128,6 @@ class Ledger:
         found: dict[int, dict[_Row, tuple[int, int]]] = defaultdict(dict)
         for (tgid, actor, kind, source, origin, _), (faults, copied) in raw.sums.items():
             found[tgid][_Row(kind, source, origin, actor)] = (abi.signed(faults), copied)
-        if self._plan.name == "tracepoint":
-            for rows in found.values():
-                _take_back(rows)
         return found
 
     def _process(self, tgid: int, account: _Account) -> Process:
@@ -152,13 +149,3 @@ class Ledger:
                 changed_in=self.round,
             )
         return account.process
-
-
-def _take_back(rows: dict[_Row, tuple[int, int]]) -> None:
-    """Undo a double count: the tracepoint plan counts a fault as reused, then as what it became."""
-    for (kind, source, origin, actor), (faults, _) in list(rows.items()):
-        became = kind in (FaultKind.COPIED, FaultKind.ZERO_FILLED)
-        if became or (kind == FaultKind.FAILED and source != Source.FILE):
-            reused = _Row(FaultKind.REUSED, Source.UNKNOWN, origin, actor)
-            before = rows.get(reused, (0, 0))
-            rows[reused] = (before[0] - faults, before[1])

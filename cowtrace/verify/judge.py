@@ -29,7 +29,7 @@ def judge(workload: Workload, outcome: Outcome, trace: Snapshot, seconds: float)
     if either_outcome:
         rows = claim_c6.with_either_outcome(rows)
         evidence = claim_c6.without_contradiction(evidence, rows)
-    reason = workload.unseen_by.get(trace.plan)
+    reason = workload.unseen(trace)
     differing = [] if reason else [row for row in rows if not row.ok]
     wrong = [
         f"{one.oracle}, {one.what}: expected {one.expected}, found {one.observed}"

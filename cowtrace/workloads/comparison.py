@@ -110,7 +110,7 @@ def comparison(outcome: Outcome, snapshot: Snapshot) -> Comparison:
     workload began. Where its plan cannot see the workload's path, nothing counts as traced.
     """
     chosen = find(outcome.name)
-    unseen = snapshot.plan in chosen.unseen_by
+    unseen = chosen.unseen(snapshot)
     bound = chosen.races and FaultKind.UNCHANGED in snapshot.unseen
     rows = tuple(
         Row(

@@ -10,6 +10,7 @@ from typing import Any
 
 from cowtrace import proc
 from cowtrace.errors import EXIT_FAILURE, EXIT_USAGE, CowtraceError, did_you_mean
+from cowtrace.model import FaultKind, Snapshot
 from cowtrace.workloads import evidence, pagemap
 from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.outcome import Expected, Outcome
@@ -28,6 +29,10 @@ Expectation = Callable[[int], tuple[Expected, ...]]
 Needs = Callable[[int], AbstractContextManager[object]]  # pages -> settings, restored at the end
 
 
+# As key of Workload.unseen_by: a plan that does not see this kind reads no page table either.
+WITHOUT_PAGE_TABLE = FaultKind.SHARED
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
     """A workload whose copy-on-write faults in the region are known before it runs."""
@@ -44,8 +49,14 @@ class Workload:
     needs: Needs = field(default=nullcontext, repr=False)
     least: int = 1  # pages that it takes at least, whatever --pages says
     most: int | None = None  # and at most
-    unseen_by: Mapping[str, str] = field(default_factory=dict)  # plan -> why it cannot see it
+    # A plan, or a kind that a plan does not see -> why it cannot see the workload.
+    unseen_by: Mapping[str | FaultKind, str] = field(default_factory=dict)
     fork_copies: bool = False  # to be traced with tracer.attach(fork_copies=True)
+
+    def unseen(self, snapshot: Snapshot) -> str | None:
+        """Why that trace cannot see it; None if it can."""
+        of_trace = {snapshot.plan, *snapshot.unseen}
+        return next((why for by, why in self.unseen_by.items() if by in of_trace), None)
 
     def run(self, pages: int) -> Outcome:
         """Run it in this process, which should be a fresh one: see `cowtrace.workloads.run`.

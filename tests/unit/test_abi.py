@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from cowtrace.kernel import memory_layout
 from cowtrace.kernel.addresses import VARIABLES
 from cowtrace.kernel.arch import ARCHES
+from cowtrace.kernel.memory_layout import MemoryLayout
 from cowtrace.model import LOST, FaultKind, MappingType, Origin, Source
 from cowtrace.shipped import bpf_dir
 from cowtrace.tracer import abi
@@ -70,11 +72,13 @@ def test_counters_are_mirrored() -> None:
     assert set(LOST) <= set(COUNTERS)
 
 
-def test_the_kernels_variables_are_in_the_same_order() -> None:
+def test_the_kernels_addresses_are_in_the_same_order() -> None:
     *names, last = enumerators("kernel_address")
     assert last == "KERNEL_ADDRESSES"
     code = ["COPY_CODE", "KRETPROBE_RETURN", "GRAPH_RETURN"]
-    assert [*(name.strip("_").upper() for name in VARIABLES), *code] == names
+    variables = (name.strip("_").upper() for name in (*VARIABLES, *memory_layout.VARIABLES))
+    assert [*variables, *code] == names
+    assert MemoryLayout._fields == memory_layout.VARIABLES
 
 
 @pytest.mark.parametrize(

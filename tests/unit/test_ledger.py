@@ -89,20 +89,6 @@ def test_totals_of_page_faults_add_up() -> None:
     assert only(book).page_faults == PageFaults(user=42, kernel=4, write_protect=31)
 
 
-def test_the_tracepoint_plan_takes_back_what_became_something_else() -> None:
-    wrote = abi.FaultKey(7, 0, FaultKind.REUSED, Source.UNKNOWN, Origin.USER, 0)
-    copied = abi.FaultKey(7, 0, FaultKind.COPIED, Source.UNKNOWN, Origin.USER, 0)
-    zeroed = abi.FaultKey(7, 0, FaultKind.ZERO_FILLED, Source.ZERO, Origin.USER, 0)
-    of_file = abi.FaultKey(7, 0, FaultKind.FILE_COPIED, Source.FILE, Origin.USER, 0)
-    book = ledger("tracepoint")
-    book.add(counts({wrote: (100, 0), copied: (60, 60 * 4096), of_file: (5, 5 * 4096)}))
-    book.add(counts({zeroed: (7, 7 * 4096)}))  # its fault was counted in the round before
-    redis = only(book)
-    assert redis.count(FaultKind.REUSED) == 33
-    assert redis.count(FaultKind.COPIED) == 60
-    assert redis.faults == 105
-
-
 def test_an_ended_process_is_kept_and_forgotten_one_round_later() -> None:
     book = ledger()
     ended = abi.Process(1, 1, 123, 0, 0, b"redis")
@@ -180,18 +166,3 @@ def test_the_kernel_takes_back_below_0_modulo_2_to_the_64() -> None:
     book.add(counts({key: (10, 0)}))
     book.add(counts({key: ((1 << 64) - 3, 0)}))
     assert only(book).count(FaultKind.REUSED) == 7
-
-
-@pytest.mark.parametrize("origin", [Origin.USER, Origin.KERNEL])
-@pytest.mark.parametrize(
-    ("source", "reused"), [(Source.UNKNOWN, 8), (Source.FILE, 10)], ids=["anon", "file"]
-)
-def test_the_tracepoint_plan_takes_back_what_failed_after_it_was_counted(
-    source: Source, reused: int, origin: Origin
-) -> None:
-    """The first write to a private file page is not counted as reused before it fails."""
-    wrote = abi.FaultKey(7, 0, FaultKind.REUSED, Source.UNKNOWN, origin, 0)
-    book = ledger("tracepoint")
-    book.add(counts({wrote: (10, 0), wrote._replace(kind=FaultKind.FAILED, source=source): (2, 0)}))
-    assert only(book).count(FaultKind.REUSED) == reused
-    assert {row.origin for row in only(book).rows} == {origin}

@@ -70,6 +70,7 @@ def test_a_disagreement_with_wp_page_copy_is_a_lost_fault() -> None:
 
 def test_a_sum_modulo_2_to_the_64_may_be_negative() -> None:
     assert signed((1 << 64) - 2) == -2
+    assert signed(2 * (1 << 64) - 2) == -2  # the sum of two CPUs' cells
     assert signed(23) == 23
 
 

@@ -20,6 +20,7 @@ from cowtrace.kernel.facts import (
 )
 from cowtrace.kernel.hooks import Hook, pair
 from cowtrace.kernel.members import MEMBERS
+from cowtrace.kernel.memory_layout import UNKNOWN, MemoryLayout
 from cowtrace.kernel.plan import (
     NO_OPTIONS,
     PLAN_NAMES,
@@ -40,6 +41,7 @@ COMPLETE = KernelFacts(
     constants={macro: value or 16 for macro, (_, value) in ENUMERATORS.items()},
     parameters=dict.fromkeys(FUNCTIONS, ("vmf",)),
     symbols={name: 0xFFFFFFFF81000000 + i for i, name in enumerate((*FUNCTIONS, *VARIABLES))},
+    layout=MemoryLayout(1 << 63, 3 << 62, 39, (1 << 52) - 4096),
     tracepoints=frozenset(TRACEPOINTS),
     kprobes_refused=None,
     fexit_refused=None,
@@ -137,7 +139,7 @@ def test_faults_are_counted_where_the_entry_changes_unless_their_end_is_needed(
     "lacking",
     [
         {},
-        {"symbols": without("vmemmap_base").symbols},
+        {"layout": UNKNOWN},
         {"trampolines": frozenset(TRAMPOLINES) - {"ksm_madvise"}},
         {"offsets": {m: at for m, at in COMPLETE.offsets.items() if m != "MM_MT"}},
     ],
@@ -234,7 +236,11 @@ def test_arm64_has_no_totals_of_page_faults_and_no_tracepoint_plan(name: PlanNam
 
 
 def test_the_tracepoint_plan_states_what_it_cannot_see() -> None:
-    assert plan("tracepoint").unseen == {FaultKind.SHARED, FaultKind.UNCHANGED}
+    assert plan("tracepoint").unseen == {FaultKind.UNCHANGED}
+    no_table = plan("tracepoint", replace(COMPLETE, layout=UNKNOWN))
+    assert no_table.unseen == {FaultKind.SHARED, FaultKind.UNCHANGED}
+    assert "page table" in how_it_counts("tracepoint", COMPLETE)
+    assert "page table" not in how_it_counts("tracepoint", replace(COMPLETE, layout=UNKNOWN))
     assert plan("kprobe").unseen == {FaultKind.UNCHANGED, FaultKind.FAILED}
     assert not any("thread ids" in spot for spot in plan("tracepoint").blind_spots)
     big = replace(COMPLETE, pid_max=1 << 22)

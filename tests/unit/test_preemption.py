@@ -63,9 +63,9 @@ def test_without_debugfs_it_is_told_by_a_call_that_does_something_or_not(
 ) -> None:
     def read(address: int) -> int:
         assert address == KNOWN["__SCT__cond_resched"] + 1
-        return KNOWN[jumps_to] - (address + 4)
+        return (KNOWN[jumps_to] - (address + 4)) & 0xFFFFFFFF
 
     monkeypatch.setattr(preemption, "symbols", lambda names: known)
-    monkeypatch.setattr(preemption, "_read_s32", read)
+    monkeypatch.setattr(preemption, "read_u32", read)
     nowhere = Path("/nonexistent")
     assert preemptible("#1 SMP PREEMPT_DYNAMIC Debian 6.12", nowhere) is expected

@@ -24,7 +24,7 @@ _hugetlb = partial(
     backing=Backing.HUGETLB,
     most=_MANY,
     group="hugetlb",
-    unseen_by={"tracepoint": "it does not see huge pages: their copies count as reused"},
+    unseen_by={"tracepoint": "it does not see pages of hugetlb's own pool"},
 )
 
 

@@ -9,7 +9,7 @@ from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.mappings import shared_writes
 from cowtrace.workloads.outcome import child, parent
 from cowtrace.workloads.region import PAGE_BYTES, Backing
-from cowtrace.workloads.workload import workload
+from cowtrace.workloads.workload import WITHOUT_PAGE_TABLE, workload
 from cowtrace.workloads.writer import BEFORE, CHILD, PARENT, Writer
 
 _SWAPPED = 1 << 62  # of a pagemap entry
@@ -36,7 +36,7 @@ def shmem_writes(me: Writer) -> None:
     frames=1,
     group="shared mapping",
     claim="a file's MAP_SHARED page that was written back is written again without a copy",
-    unseen_by={"tracepoint": "it counts re-marked pages of shared files as reused"},
+    unseen_by={WITHOUT_PAGE_TABLE: "it counts re-marked pages of shared files as reused"},
 )
 def shared_file_writeback(me: Writer) -> None:
     """writes a shared file mapping, syncs it, writes it again: nothing is copied"""

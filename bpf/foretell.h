@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Foretell what a write to a present page does, by the page-table entry and the mapping as
+ * the fault begins: the tracepoint plan sees no end of a fault. Until the kernel takes its
+ * locks, another thread can change both.
+ */
+#ifndef FORETELL_H
+#define FORETELL_H
+
+#include "classify.h"
+#include "vma.h"
+#ifdef PAGE_TABLE
+#include "page_table.h"
+#endif
+
+enum write_class {
+	NOTHING,	/* it takes no page that counts */
+	WRITE_PROTECT,	/* of a present page */
+	MISSING,	/* of a page that is not present, perhaps of a private file */
+};
+
+#define NO_KIND	0xff
+
+struct foretold {
+	u64 vma;	/* 0: unknown */
+	u8 class;	/* enum write_class */
+	u8 kind;	/* enum fault_kind: REUSED unless a page is allocated; or NO_KIND as yet */
+	u8 source;	/* of the page: enum fault_source */
+};
+
+/* The vma of an address in the current process, if mappings are noted; else 0. */
+INLINE u64 vma_to_note(u64 address)
+{
+#if defined(MM_MT) && defined(MAPPINGS)
+	return find_vma(read_kernel_u64(bpf_get_current_task(), TASK_MM), address);
+#else
+	return 0;
+#endif
+}
+
+#ifdef PAGE_TABLE
+INLINE u8 source_of_mapped(const struct mapped *page)
+{
+	if (is_zero_page(page))
+		return SOURCE_ZERO;
+	return address_of(VMEMMAP_BASE) ? source_of(page_of(page->entry)) : SOURCE_UNKNOWN;
+}
+
+/* The kernel re-marks pages of these sources alone; it always replaces the others. */
+INLINE int may_be_reused(u8 source)
+{
+	return source == SOURCE_ANON || source == SOURCE_THP || source == SOURCE_UNKNOWN;
+}
+
+/* A write to a page that is present. */
+INLINE void foretell_present(struct foretold *write, const struct mapped *page, u64 vm_flags)
+{
+	write->class = WRITE_PROTECT;
+	write->kind = NO_KIND;
+	if (page->entry & PTE_WRITABLE)
+		return;		/* by now, or the TLB has an older entry */
+	if (vm_flags & VM_SHARED) {
+		write->class = NOTHING;
+		write->kind = SHARED;
+		write->source = SOURCE_FILE;
+	} else if (vm_flags & VM_HUGETLB) {
+		write->class = NOTHING;		/* its new page comes from hugetlb's own */
+	} else {
+		write->source = source_of_mapped(page);
+		if (may_be_reused(write->source))
+			write->kind = REUSED;
+	}
+}
+
+/* A write to a page that is not: to one of a file, shared or private; or to none. */
+INLINE void foretell_missing(struct foretold *write, const struct mapped *page, u64 vm_flags)
+{
+	write->class = NOTHING;
+	write->kind = NO_KIND;
+	if (page->entry || vm_flags & VM_HUGETLB)
+		return;		/* swapped out, on the move, or without access rights */
+	if (vm_flags & VM_SHARED) {
+		write->kind = SHARED;
+		write->source = SOURCE_FILE;
+	} else if (read_kernel_u64(write->vma, VMA_FILE)) {
+		write->class = MISSING;
+	}
+}
+
+INLINE void foretell(struct foretold *write, u64 address)
+{
+	u64 mm = read_kernel_u64(bpf_get_current_task(), TASK_MM);
+	u64 vma = find_vma(mm, address), vm_flags;
+	struct mapped page;
+
+	if (read_kernel_u64(vma, VMA_MM) != mm)
+		return;		/* not found: another thread changes the mappings */
+	write->vma = vma;
+	vm_flags = read_kernel_u64(vma, VMA_FLAGS);
+	page = mapped_at(mm, address);
+	if (!(vm_flags & VM_WRITE)) {
+		write->class = NOTHING;		/* SIGSEGV */
+		write->kind = NO_KIND;
+	} else if (page.entry & PTE_PRESENT && !page.no_access) {
+		foretell_present(write, &page, vm_flags);
+	} else {
+		foretell_missing(write, &page, vm_flags);
+	}
+}
+#else
+INLINE void foretell(struct foretold *write, u64 address)
+{
+	if (write->kind != NO_KIND)
+		write->vma = vma_to_note(address);
+}
+#endif
+
+#endif /* FORETELL_H */
