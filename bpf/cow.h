@@ -118,6 +118,7 @@ struct detail_sum {
 	u64 faults;
 	u64 bytes;
 	u64 ns;		/* in these faults; 0: not timed */
+	u64 tlb_flush_ns;	/* of these, in flushes of the TLB */
 };
 
 #define STACK_DEPTH 64

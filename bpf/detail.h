@@ -47,8 +47,10 @@ INLINE void add_detail(struct detail_key *key, u64 faults, u64 bytes, u64 ns)
 	}
 	atomic_add(&sum->faults, faults);
 	atomic_add(&sum->bytes, bytes);
-	if (ns)
+	if (ns) {
 		atomic_add(&sum->ns, ns);
+		atomic_add(&sum->tlb_flush_ns, tlb_flush_ns());
+	}
 }
 
 INLINE void set_kind(struct detail_key *key, const struct fault_key *fault)

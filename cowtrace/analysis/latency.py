@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
-from cowtrace.model import FaultKind, Snapshot
+from cowtrace.model import FaultKind, Snapshot, known_sum
 
 # `other`: a process with no fork since attach, or whose forked children have all ended.
 Side = Literal["parent", "child", "other"]
@@ -21,6 +21,7 @@ class Timing:
     side: Side
     buckets: tuple[tuple[int, int], ...]  # (b, faults of at least 2**b ns, less than 2**(b+1))
     ns: int  # the sum of all
+    tlb_flush_ns: int | None = None  # of these, in flushes of the TLB; None: not timed
 
     @property
     def faults(self) -> int:
@@ -47,6 +48,7 @@ def timings(now: Snapshot) -> tuple[Timing, ...]:
     generations = {generation.number: generation for generation in now.generations}
     buckets: dict[tuple[FaultKind, Side], Counter[int]] = {}
     ns: Counter[tuple[FaultKind, Side]] = Counter()
+    flushes: dict[tuple[FaultKind, Side], int | None] = {}
     for row in now.details:
         if row.latency is None or not row.faults:
             continue
@@ -55,7 +57,8 @@ def timings(now: Snapshot) -> tuple[Timing, ...]:
         key = (row.kind, side)
         buckets.setdefault(key, Counter())[row.latency] += row.faults
         ns[key] += row.ns or 0
+        flushes[key] = known_sum(flushes.get(key), row.tlb_flush_ns)
     return tuple(
-        Timing(*key, tuple(sorted(buckets[key].items())), ns[key])
+        Timing(*key, tuple(sorted(buckets[key].items())), ns[key], flushes[key])
         for key in sorted(buckets, key=lambda key: (key[0], SIDES.index(key[1])))
     )

@@ -17,7 +17,8 @@ from cowtrace.kernel.plan import Detail
 
 _PATIENCE_SECONDS = 2.0
 _COLLECTED = 100_000  # objects that were made since the last search for garbage
-LATENCY: frozenset[Detail] = frozenset({"generation", "latency"})  # what --latency takes
+LATENCY: frozenset[Detail] = frozenset({"generation", "latency", "tlb-flush"})  # --latency's
+_OPTIONAL: frozenset[Detail] = frozenset({"tlb-flush"})  # a column that may be missing
 
 # How an error names a detail that the plan does not support.
 _CANNOT: dict[Detail, str] = {
@@ -40,7 +41,7 @@ def attach(
     """`tracer.attach`, with its notices on stderr if `verbose`.
 
     Raises what that raises, and CowtraceError when the plan does not support one of the
-    details, unless they are optional.
+    details, unless that or all are optional.
     """
     sandbox.require()  # for Tracer.confine(), which may follow when a command already runs
     with waiting("compiling and attaching the probes"):
@@ -49,7 +50,7 @@ def attach(
     # for garbage again and again within one round, which takes longer than the round.
     gc.freeze()
     gc.set_threshold(_COLLECTED, 50, 1000)
-    if not optional and (missing := sorted(details - live.probe_plan.details)):
+    if not optional and (missing := sorted(details - live.probe_plan.details - _OPTIONAL)):
         live.close()
         raise CowtraceError(
             f"the {live.plan} plan {_CANNOT[missing[0]]} on this kernel",

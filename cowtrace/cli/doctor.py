@@ -29,7 +29,7 @@ _DETAILS_OF: tuple[tuple[str, frozenset[Detail]], ...] = (
     ("forks, export", frozenset({"generation"})),
     ("maps", frozenset({"mapping"})),
     ("latency", LATENCY),
-    ("record --no-stacks", LATENCY | {"mapping"}),
+    ("record --no-stacks", frozenset({"generation", "latency", "mapping"})),
 )
 
 

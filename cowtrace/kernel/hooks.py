@@ -163,6 +163,14 @@ def latency(name: str, facts: KernelFacts) -> Part:
     return Part(entry if name == "kprobe" else (), {"LATENCY": 1})
 
 
+def tlb_flushes(name: str, facts: KernelFacts) -> Part:
+    """Time the flushes of the TLB in faults: by fentry and fexit programs, attached by name."""
+    function = "flush_tlb_mm_range"
+    if name != "fentry" or not _takes(facts, function, _PTE_CHANGE_ARGUMENTS[function]):
+        return NOTHING
+    return Part((), {"TLB_FLUSHES": 1})
+
+
 def fork_copies(facts: KernelFacts) -> Part:
     """Count pages that fork itself copies, because they are pinned."""
     rmap = next(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from cowtrace.kernel import hooks
 from cowtrace.kernel.addresses import addresses
@@ -39,8 +39,8 @@ _CELLS = 1 << 10  # a round and CPU: 32 bytes each, 64 with details; twice
 
 
 # What else distinguishes faults, beyond kind, source and origin.
-Detail = Literal["generation", "mapping", "stack", "kernel-stack", "latency"]
-DETAILS: tuple[Detail, ...] = ("generation", "mapping", "stack", "kernel-stack", "latency")
+Detail = Literal["generation", "mapping", "stack", "kernel-stack", "latency", "tlb-flush"]
+DETAILS: tuple[Detail, ...] = get_args(Detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +147,8 @@ def _details(name: PlanName, facts: KernelFacts, options: Options) -> frozenset[
         supported.add("mapping")
     if hooks.latency(name, facts) is not hooks.NOTHING:
         supported.add("latency")
+        if "latency" in options.details and hooks.tlb_flushes(name, facts) is not hooks.NOTHING:
+            supported.add("tlb-flush")
     return options.details & supported
 
 
@@ -155,13 +157,15 @@ def _parts(
 ) -> list[Part]:
     parts = []
     if details:
-        macros = {_DETAIL_MACROS[detail]: 1 for detail in details if detail != "latency"}
+        macros = {_DETAIL_MACROS[detail]: 1 for detail in details & _DETAIL_MACROS.keys()}
         parts.append(Part((), {"DETAILS": 1, **macros}))
     if details or options.samples:
         # The parent of a process that has ended resolves its addresses: tracer/stack_symbols.py.
         parts.append(Part((), {"GENERATIONS": 1}))
     if "latency" in details:
         parts.append(hooks.latency(name, facts))
+    if "tlb-flush" in details:
+        parts.append(hooks.tlb_flushes(name, facts))
     if name == "tracepoint":
         return [*parts, hooks.page_table(facts)]
     parts.append(hooks.huge_pages(name, facts))

@@ -67,7 +67,7 @@ def latency_of(now: Snapshot) -> dict[str, Any]:
         "latency": [
             {
                 "kind": _field(timing.kind),
-                **fields(timing, "side", "faults", "ns"),
+                **fields(timing, "side", "faults", "ns", "tlb_flush_ns"),
                 "buckets": {str(bucket): faults for bucket, faults in timing.buckets},
                 "p50_below_ns": timing.below_ns(0.5),
                 "p99_below_ns": timing.below_ns(0.99),

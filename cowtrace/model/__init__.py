@@ -1,7 +1,15 @@
 """Define what is counted: frozen values without I/O, all that leaves the tracer."""
 
 from cowtrace.model.completeness import DETAIL_LOSSES, LOST, OUTSIDE_FAULTS, Completeness
-from cowtrace.model.details import DetailRow, Event, Mapping, MappingType, Stack, StackFrame
+from cowtrace.model.details import (
+    DetailRow,
+    Event,
+    Mapping,
+    MappingType,
+    Stack,
+    StackFrame,
+    known_sum,
+)
 from cowtrace.model.faults import COPIES, FaultKind, FaultRow, Origin, Source
 from cowtrace.model.forks import Ending, ForkGeneration
 from cowtrace.model.processes import (
@@ -40,5 +48,6 @@ __all__ = [
     "Source",
     "Stack",
     "StackFrame",
+    "known_sum",
     "unknown_place",
 ]

@@ -61,6 +61,7 @@ class DetailRow:
     faults: int
     bytes: int  # written to new frames
     ns: int | None  # in these faults, from handle_mm_fault() on; None: not timed
+    tlb_flush_ns: int | None = None  # of these, in flushes of the TLB. Not recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +79,9 @@ class Event:
     bytes: int
     mapping: Mapping | None
     ns: int | None  # None: not timed
+
+
+def known_sum(*numbers: int | None) -> int | None:
+    """The sum of those that are known; None: none is."""
+    known = [number for number in numbers if number is not None]
+    return sum(known) if known else None

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from cowtrace.analysis.latency import Timing, timings
 from cowtrace.model import Snapshot
-from cowtrace.numbers import MISSING, WIDTH, brief, count
+from cowtrace.numbers import MISSING, WIDTH, brief, count, percent
 from cowtrace.terminal.columns import Column, table
 from cowtrace.terminal.footer import trust
 from cowtrace.terminal.screen import View
@@ -42,7 +42,7 @@ def summary(now: Snapshot) -> RenderableType:
 def _lines(found: tuple[Timing, ...]) -> Table:
     """One line for each kind and side, with the shape of its histogram."""
     buckets = _span(found)
-    ends = f"{brief(1 << buckets[0])} to {brief(2 << buckets[-1])}" if buckets else ""
+    ends = f"{brief(1 << buckets[0])}-{brief(2 << buckets[-1])}" if buckets else ""
     columns: tuple[Column[Timing], ...] = (
         Column("KIND", lambda timing, _: timing.kind.label, 13, right=False),
         Column("SIDE", lambda timing, _: timing.side, 7, right=False),
@@ -53,6 +53,9 @@ def _lines(found: tuple[Timing, ...]) -> Table:
         Column("P99", lambda timing, _: _below(timing.percentile(0.99))),
         Column(f" {ends}", lambda timing, _: " " + _shape(timing, buckets), 0, right=False),
     )
+    if any(timing.tlb_flush_ns is not None for timing in found):
+        flush: Column[Timing] = Column("FLUSH", lambda timing, _: _flushing(timing), 6)
+        columns = (*columns[:5], flush, *columns[5:])
     lines = table(columns, found)
     lines.columns[-1].width, lines.columns[-1].overflow = None, "crop"
     return lines
@@ -85,6 +88,11 @@ def _shape(timing: Timing, buckets: range) -> str:
     most = max(held.values())
     heights = (-(-held.get(bucket, 0) * len(_BARS) // most) for bucket in buckets)
     return "".join(_BARS[height - 1] if height else " " for height in heights)
+
+
+def _flushing(timing: Timing) -> str:
+    """The share of the time that these faults waited for the TLB to be flushed."""
+    return percent(None if timing.tlb_flush_ns is None else timing.tlb_flush_ns / timing.ns)
 
 
 def _below(bucket: int | None) -> str:

@@ -78,8 +78,8 @@ DetailKey = namedtuple(
 )
 DETAIL_KEY = _layout(DetailKey, "QQQIIBBBBB3x")
 
-DetailSum = namedtuple("DetailSum", "faults bytes ns")
-DETAIL_SUM = _layout(DetailSum, "QQQ")
+DetailSum = namedtuple("DetailSum", "faults bytes ns tlb_flush_ns", defaults=(0,))
+DETAIL_SUM = _layout(DetailSum, "QQQQ")
 
 MappingKey = namedtuple("MappingKey", "start tgid")
 MAPPING_KEY = _layout(MappingKey, "QQ")

@@ -33,6 +33,7 @@ class _Sum:
     faults: int = 0
     bytes: int = 0
     ns: int = 0
+    tlb_flush_ns: int = 0
     changed: bool = False  # since what has ended was forgotten
     row: DetailRow | None = None  # as of the last change; None: it has changed since
 
@@ -51,6 +52,7 @@ class DetailLedger:
 
     `by_fork`: rows of different forks stay apart. A server that forks for days has many, so they
     are one where nobody asked. `generations_alone`: keep what forks copied, and no rows.
+    `tlb_flushes`: they were timed.
     """
 
     def __init__(
@@ -60,10 +62,12 @@ class DetailLedger:
         *,
         by_fork: bool = True,
         generations_alone: bool = False,
+        tlb_flushes: bool = False,
     ) -> None:
         self._stack = stack
         self._by_fork = by_fork
         self._generations_alone = generations_alone
+        self._tlb_flushes = tlb_flushes
         self._accounts: dict[int, _Account] = {}
         self._ended: list[DetailRow] = []
         self._unused: Set[abi.MappingKey] = set()  # mappings that were only read once
@@ -93,6 +97,7 @@ class DetailLedger:
             kept.faults += abi.signed(counted.faults)
             kept.bytes += counted.bytes
             kept.ns += counted.ns
+            kept.tlb_flush_ns += counted.tlb_flush_ns
             kept.changed, kept.row = True, None
             self._refer(account, key, raw)
 
@@ -215,6 +220,7 @@ class DetailLedger:
             faults=kept.faults,
             bytes=kept.bytes,
             ns=kept.ns if key.latency else None,
+            tlb_flush_ns=kept.tlb_flush_ns if key.latency and self._tlb_flushes else None,
         )
 
 

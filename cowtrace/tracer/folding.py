@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeVar
 
-from cowtrace.model import ENDED_PID, DetailRow, Process
+from cowtrace.model import ENDED_PID, DetailRow, Process, known_sum
 
 T = TypeVar("T", Process, DetailRow)
 
@@ -18,16 +18,21 @@ def fold_rows(ended: list[DetailRow], most: int) -> tuple[list[DetailRow], int]:
     Also returns how many rows lost their process, mapping and stacks.
     """
     kept, others = parted(ended, most, lambda row: row.faults)
-    sums: dict[DetailRow, tuple[int, int, int | None]] = {}
+    sums: dict[DetailRow, tuple[int, int, int | None, int | None]] = {}
     for row in others:
         key = replace(
             row, pid=ENDED_PID, generation=None, mapping=None, user_stack=None, kernel_stack=None,
-            faults=0, bytes=0, ns=None,
+            faults=0, bytes=0, ns=None, tlb_flush_ns=None,
         )  # fmt: skip
-        faults, copied, ns = sums.get(key, (0, 0, None))
-        taken = ns if row.ns is None else (ns or 0) + row.ns
-        sums[key] = faults + row.faults, copied + row.bytes, taken
-    folded = [replace(key, faults=f, bytes=b, ns=ns) for key, (f, b, ns) in sums.items()]
+        faults, copied, ns, flushes = sums.get(key, (0, 0, None, None))
+        sums[key] = (
+            *(faults + row.faults, copied + row.bytes),
+            *(known_sum(ns, row.ns), known_sum(flushes, row.tlb_flush_ns)),
+        )
+    folded = [
+        replace(key, faults=faults, bytes=copied, ns=ns, tlb_flush_ns=flushes)
+        for key, (faults, copied, ns, flushes) in sums.items()
+    ]
     return [*folded, *kept], sum(row.pid != ENDED_PID for row in others)
 
 

@@ -57,7 +57,11 @@ class Tracer:
         self._symbolizer = Symbolizer(kernel="kernel-stack" in plan.details)
         self._symbols = symbols = Symbols(self._rounds.stack, self._symbolizer)
         self._details = DetailLedger(
-            facts.page_bytes, symbols.stack, by_fork=by_fork, generations_alone=generations_alone
+            facts.page_bytes,
+            symbols.stack,
+            by_fork=by_fork,
+            generations_alone=generations_alone,
+            tlb_flushes="tlb-flush" in plan.details,
         )
         # Of events and samples, until a snapshot has them.
         self._new_mappings: dict[tuple[int, int], tuple[abi.Mapping, model.Mapping]] = {}

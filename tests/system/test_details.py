@@ -22,7 +22,7 @@ from cowtrace.workloads.region import REGION_END, REGION_START
 
 pytestmark = pytest.mark.vm
 
-DETAILS: frozenset[Detail] = frozenset({"generation", "mapping", "stack", "latency"})
+DETAILS: frozenset[Detail] = frozenset({"generation", "mapping", "stack", "latency", "tlb-flush"})
 # On a preemptible kernel the other two may lose faults: they are checked on other kernels.
 EXACT = [plan for plan in plans() if plan == "kprobe" or not preemptible()]
 
@@ -116,6 +116,24 @@ def test_every_fault_has_a_duration_in_its_bucket(traced: Traced, tracers: Trace
             assert row.latency is not None
             assert row.ns is not None
             assert row.faults << row.latency <= row.ns < row.faults << row.latency + 1, plan
+
+
+def test_a_copy_flushes_the_tlb_and_a_re_mark_does_not(traced: Traced, tracers: Tracers) -> None:
+    outcome, _, snapshots = traced
+    parent, child = (process.pid for process in outcome.processes)
+    for plan, snapshot in snapshots.items():
+        rows = [row for row in snapshot.details if row.pid in (parent, child) and row.faults]
+        if "tlb-flush" not in tracers[plan].probe_plan.details:
+            assert {row.tlb_flush_ns for row in rows} == {None}
+            continue
+        assert plan == "fentry"
+        for row in rows:
+            assert row.ns is not None
+            assert row.tlb_flush_ns is not None
+            if row.kind is FaultKind.COPIED:
+                assert 0 < row.tlb_flush_ns < row.ns
+            else:
+                assert row.tlb_flush_ns == 0
 
 
 def test_each_fault_is_one_event(traced: Traced) -> None:

@@ -143,12 +143,13 @@ def test_latency(cowtrace: Command, asked: dict[str, Any]) -> None:
         "side": "parent",
         "faults": 23,
         "ns": 69_000,
+        "tlb_flush_ns": None,
         "buckets": {"11": 23},
         "p50_below_ns": 4096,
         "p99_below_ns": 4096,
     }
     assert (child["side"], child["faults"]) == ("child", 7)
-    assert asked["details"] == {"generation", "latency"}
+    assert asked["details"] == {"generation", "latency", "tlb-flush"}
     assert "30 faults timed" in cowtrace("latency", "0.05", "1").stdout
 
 

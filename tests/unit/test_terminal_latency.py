@@ -48,6 +48,19 @@ def test_sides() -> None:
     ]
 
 
+def test_flushes_of_the_tlb_are_summed_or_missing() -> None:
+    details = [replace(row, tlb_flush_ns=100 * row.faults) for row in NOW.details]
+    flushed = replace(NOW, details=tuple(details))
+    assert [t.tlb_flush_ns for t in timings(NOW)] == [None] * 4
+    assert [t.tlb_flush_ns for t in timings(flushed)] == [50_300, 2_300, 700, 500]
+    lines = text(view(flushed)).splitlines()
+    assert lines[0] == (
+        "KIND         SIDE     FAULTS   TOTAL    MEAN FLUSH     P50     P99 512ns-32.8µs"
+    )
+    assert lines[1].startswith("copied       parent      503  1.82ms  3.63µs  2.8% <4.10µs")
+    assert "FLUSH" not in text(view(NOW))
+
+
 def test_percentiles_are_the_bucket_of_that_fault() -> None:
     timing = Timing(FaultKind.COPIED, "parent", ((9, 50), (10, 49), (20, 1)), 0)
     found = [timing.percentile(share) for share in (0.01, 0.5, 0.51, 0.99, 1)]
@@ -66,7 +79,7 @@ def test_lines_and_histograms() -> None:
     assert (
         text(view(NOW))
         == """\
-KIND         SIDE     FAULTS   TOTAL    MEAN     P50     P99 512ns to 32.8µs
+KIND         SIDE     FAULTS   TOTAL    MEAN     P50     P99 512ns-32.8µs
 copied       parent      503  1.82ms  3.63µs <4.10µs <32.8µs   █  ▁
 copied       child        23   141µs  6.14µs <8.19µs <8.19µs    █
 reused       parent        7  5.38µs   768ns <1.02µs <1.02µs █
