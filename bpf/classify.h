@@ -90,7 +90,7 @@ INLINE u8 source_of(u64 page)
 #endif
 
 	if (!page)
-		return SOURCE_FILE;	/* VM_PFNMAP: a device's memory */
+		return SOURCE_FILE;	/* a device's memory */
 #if defined(PAGE_MAPPING) && defined(PAGE_COMPOUND_HEAD) && defined(PG_head)
 	info = read_kernel_u64(page, PAGE_COMPOUND_HEAD);
 	if (info & 1)
@@ -147,13 +147,23 @@ INLINE u64 charge(struct fault_key *key, u32 current, u64 vma, u32 flags)
 #define is_counted(kind) 1
 #endif
 
+/* Whether an entry without a struct page maps the zero page, rather than a device's memory. */
+INLINE int is_zero_entry(u64 entry)
+{
+	u64 zero = address_of(ZERO_PFN);
+
+	return !zero || pte_frame(entry) == zero;
+}
+
 /*
  * The kind and source of a page that was replaced. `page`: what do_wp_page() left in
- * vmf->page, the old page; NULL for the zero page.
+ * vmf->page, the old page; NULL for the zero page, and for a device's memory: VM_PFNMAP,
+ * or DAX before "mm/dax: Remove unnecessary pte_devmap checks and others" (6.15). `before`:
+ * its entry.
  */
-INLINE void set_replaced(struct fault_key *key, u64 page, u64 vm_flags)
+INLINE void set_replaced(struct fault_key *key, u64 page, u64 vm_flags, u64 before)
 {
-	if (page || vm_flags & VM_PFNMAP) {
+	if (page || vm_flags & VM_PFNMAP || !is_zero_entry(before)) {
 		key->kind = COPIED;
 		key->source = source_of(page);
 		/*

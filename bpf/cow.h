@@ -231,6 +231,7 @@ enum kernel_address {
 	VMEMMAP_BASE,	/* of struct page */
 	PGDIR_SHIFT,
 	PHYSICAL_MASK,	/* of the frame in a page-table entry */
+	ZERO_PFN,	/* frame number of the zero page */
 	COPY_CODE,	/* of wp_page_copy(), or of do_wp_page() with it inlined */
 	KRETPROBE_RETURN,	/* code that a function with a kretprobe returns to */
 	GRAPH_RETURN,	/* likewise with the function-graph tracer */

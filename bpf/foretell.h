@@ -26,6 +26,7 @@ struct foretold {
 	u8 class;	/* enum write_class */
 	u8 kind;	/* enum fault_kind: REUSED unless a page is allocated; or NO_KIND as yet */
 	u8 source;	/* of the page: enum fault_source */
+	u8 re_marked;	/* source that REUSED counts with: no small page counts as THP */
 };
 
 /* The vma of an address in the current process, if mappings are noted; else 0. */
@@ -39,13 +40,6 @@ INLINE u64 vma_to_note(u64 address)
 }
 
 #ifdef PAGE_TABLE
-INLINE u8 source_of_mapped(const struct mapped *page)
-{
-	if (is_zero_page(page))
-		return SOURCE_ZERO;
-	return address_of(VMEMMAP_BASE) ? source_of(page_of(page->entry)) : SOURCE_UNKNOWN;
-}
-
 /* The kernel re-marks pages of these sources alone; it always replaces the others. */
 INLINE int may_be_reused(u8 source)
 {
@@ -69,6 +63,8 @@ INLINE void foretell_present(struct foretold *write, const struct mapped *page, 
 		write->source = source_of_mapped(page);
 		if (may_be_reused(write->source))
 			write->kind = REUSED;
+		write->re_marked = write->source == SOURCE_THP && !page->huge ? SOURCE_ANON :
+									       write->source;
 	}
 }
 

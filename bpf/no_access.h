@@ -46,22 +46,18 @@ BPF_HASH(remote_writes, u32, struct remote_write, MOST_THREADS);	/* by tid */
 INLINE void note_written_page(struct written_page *written, u64 mm, u64 address)
 {
 	struct mapped page = mapped_at(mm, address);
-	u64 frame;
-	u8 source = SOURCE_ZERO;
+	u8 source;
 
 	if (!page.no_access) {
 		if (page.entry && !(page.entry & PTE_PRESENT) && !page.huge)
 			written->fate = SWAPPED;
 		return;
 	}
-	if (!is_zero_page(&page)) {
-		frame = page_of(page.entry);
-		source = source_of(frame);
-		/* In page->flags; the same bit means something else for a page of a file. */
-		if ((source == SOURCE_ANON || source == SOURCE_THP) &&
-		    read_kernel_u64(frame, 0) >> PG_anon_exclusive & 1)
-			return;
-	}
+	source = source_of_mapped(&page);
+	/* In page->flags; the same bit means something else for a page of a file. */
+	if ((source == SOURCE_ANON || source == SOURCE_THP) &&
+	    read_kernel_u64(page_of(page.entry), 0) >> PG_anon_exclusive & 1)
+		return;
 	written->before = page.entry;
 	written->fate = MAY_BE_COPIED;
 	written->source = source + untracked_zero(page.entry);

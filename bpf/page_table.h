@@ -7,7 +7,7 @@
 #ifndef PAGE_TABLE_H
 #define PAGE_TABLE_H
 
-#include "count.h"
+#include "classify.h"
 
 #if defined(__x86_64__)
 
@@ -63,7 +63,7 @@ INLINE int is_zero_page(const struct mapped *page)
 {
 	u64 first = (page->entry & HUGE_FRAME_MASK) >> PAGE_SHIFT, huge_zero = address_of(HUGE_ZERO_PFN);
 
-	return page->entry & ENTRY_SPECIAL ||
+	return (page->entry & ENTRY_SPECIAL && is_zero_entry(page->entry)) ||
 	       (page->huge && huge_zero && first == read_kernel_u64(huge_zero, 0));
 }
 
@@ -73,6 +73,15 @@ INLINE u64 page_of(u64 entry)
 	u64 frame = (entry & address_of(PHYSICAL_MASK)) >> PAGE_SHIFT;
 
 	return address_of(VMEMMAP_BASE) + frame * PAGE_STRUCT_BYTES;
+}
+
+INLINE u8 source_of_mapped(const struct mapped *page)
+{
+	if (is_zero_page(page))
+		return SOURCE_ZERO;
+	if (page->entry & ENTRY_SPECIAL)
+		return SOURCE_FILE;	/* a device's memory */
+	return address_of(VMEMMAP_BASE) ? source_of(page_of(page->entry)) : SOURCE_UNKNOWN;
 }
 
 #endif

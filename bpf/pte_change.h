@@ -41,7 +41,8 @@ INLINE void entry_replaced(void *ctx, u64 stack, const struct changed_entry *ent
 	page = word_u64(fault, VMF_PAGE);
 	key.origin = origin_of(flags);
 	task = charge(&key, current_tgid(), vma, flags);
-	set_replaced(&key, page, page ? 0 : read_kernel_u64(vma, VMA_FLAGS));
+	set_replaced(&key, page, page ? 0 : read_kernel_u64(vma, VMA_FLAGS),
+		     word_u64(fault, VMF_ORIG_PTE));
 	count_fault(ctx, &key, task, vma, entry->address, PAGE_SIZE, UNDER_LOCK);
 }
 

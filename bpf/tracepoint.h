@@ -18,8 +18,10 @@ struct pending {
 	u32 tid;
 	u8 class;	/* enum write_class */
 	u8 origin;
-	u8 source;	/* as foretold */
+	u8 source;	/* as foretold, as the next one */
+	u8 re_marked;
 	u8 counted;	/* 1: as REUSED, which is taken back when a page is allocated */
+	u8 pad[7];
 #ifdef NEEDS_PLACE
 	struct detail_key detail;	/* that the fault counts in, until a page is allocated */
 	u64 user_stack;	/* read when the fault began */
@@ -119,11 +121,12 @@ INLINE void fault_begins(void *ctx, u64 address, u64 regs, u64 error_code, u8 or
 	foretell(&write, address);
 	pending->class = write.class;
 	pending->source = write.source;
+	pending->re_marked = write.re_marked;
 	if (write.kind == NO_KIND)
 		return;
 	pending->counted = write.kind == REUSED;
 	key.kind = write.kind;
-	key.source = write.source;
+	key.source = write.kind == REUSED ? write.re_marked : write.source;
 	add_to_sum(&key, 0, 1, 0, ANYWHERE);
 	count_beginning(ctx, pending, &key, write.vma);
 }
@@ -173,8 +176,8 @@ INLINE void count_outside_faults(u64 page, u64 gfp)
 INLINE void page_replaced(void *ctx, struct pending *pending, struct fault_key *key, u64 page,
 			  u64 gfp, u32 order)
 {
-	struct fault_key reused = { .tgid = key->tgid, .kind = REUSED, .source = pending->source,
-				    .origin = key->origin };
+	struct fault_key reused = { .tgid = key->tgid, .kind = REUSED,
+				    .source = pending->re_marked, .origin = key->origin };
 	u64 bytes = page ? PAGE_SIZE << order : 0;
 
 	key->source = pending->source;
@@ -188,8 +191,6 @@ INLINE void page_replaced(void *ctx, struct pending *pending, struct fault_key *
 		key->source = SOURCE_ZERO;
 	} else {
 		key->kind = COPIED;
-		if (key->source == SOURCE_ZERO)
-			key->source = SOURCE_FILE;	/* no struct page: a device's memory */
 	}
 	if (pending->counted)
 		add_to_sum(&reused, 0, TAKEN_BACK, 0, ANYWHERE);

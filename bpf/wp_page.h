@@ -31,7 +31,7 @@ INLINE void account_wp(void *ctx, const struct wp_result *wp, u32 current, u64 e
 
 	switch (key.kind) {
 	case COPIED:
-		set_replaced(&key, wp->page, wp->vm_flags);
+		set_replaced(&key, wp->page, wp->vm_flags, wp->before);
 		bytes = PAGE_SIZE;
 		break;
 	case REUSED:

@@ -1,7 +1,8 @@
 """Find where the kernel maps all memory and keeps its struct pages, to walk page tables (x86-64).
 
-With KASLR that differs in each boot. Where /proc/kallsyms lacks the variables that say so, pages
-of this process show it: the page table leads to their content, and struct page has their index.
+With KASLR that differs in each boot. The kernel's variables say so, where /proc/kallsyms has their
+addresses. Elsewhere pages of this process show it, as they check the variables: the page table
+leads to their content, and struct page has their index.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from cowtrace import cache
@@ -27,6 +28,7 @@ _TOP_SHIFTS = 39, 48  # of four and of five levels
 _PRESENT, _LEAF, _FRAME = 0x1, 0x80, 0x000FFFFFFFFFF000
 _MAPPING_FLAGS, _ANON = 3, 1  # include/linux/page-flags.h
 _WORD_BYTES = 8
+_Read = Callable[[int], int]
 
 
 class MemoryLayout(NamedTuple):
@@ -36,16 +38,17 @@ class MemoryLayout(NamedTuple):
     vmemmap_base: int  # of the array of struct page
     pgdir_shift: int  # bits of an address below those that choose an entry of the first table
     physical_mask: int  # of the frame in an entry
+    zero_pfn: int  # frame number of the zero page
 
 
-UNKNOWN = MemoryLayout(0, 0, 0, 0)
+UNKNOWN = MemoryLayout(0, 0, 0, 0, 0)
 
 
-class OwnPage(NamedTuple):
-    """A page of this process, and where the search for it begins."""
+class OwnPages(NamedTuple):
+    """Two pages of this process, and where the search for them begins."""
 
     address: int
-    content: int  # of its first word
+    content: int  # of the first page's first word; the second page was only read
     page_table: int  # the first one of this process, in the mapping of all memory
     struct_page: int  # of another page; 0: unknown
 
@@ -54,13 +57,14 @@ def memory_layout(symbols: Mapping[str, int], offsets: Mapping[str, int]) -> Mem
     """Of the running kernel, found once a boot. `symbols`: addresses of VARIABLES, if known."""
     if os.uname().machine != "x86_64" or "MM_PGD" not in offsets:
         return UNKNOWN
-    key = cache.key("memory layout", cache.boot_id())
+    key = cache.key("memory layout", cache.boot_id(), *MemoryLayout._fields)
     data = cache.read(key)
     if data is not None:
         return MemoryLayout(*json.loads(data))
     found = UNKNOWN
-    with suppress(OSError):  # this process may run no such program
-        found = _read(symbols) if symbols.get(VARIABLES[0]) else _find(offsets)
+    with suppress(OSError), _own_pages(offsets) as pages:  # this process may run no such program
+        known = _read(symbols) if symbols.get(VARIABLES[0]) else None
+        found = find_layout(pages, offsets, read_u64, known)
     if all(found):
         cache.write(key, json.dumps(found).encode())
     return found
@@ -68,30 +72,30 @@ def memory_layout(symbols: Mapping[str, int], offsets: Mapping[str, int]) -> Mem
 
 def _read(symbols: Mapping[str, int]) -> MemoryLayout:
     base, struct_pages, shift, mask = map(symbols.get, VARIABLES)
-    return MemoryLayout(
-        read_u64(base) if base else 0,
-        read_u64(struct_pages) if struct_pages else 0,
-        read_u32(shift) if shift else _TOP_SHIFTS[0],
+    return UNKNOWN._replace(
+        page_offset_base=read_u64(base) if base else 0,
+        vmemmap_base=read_u64(struct_pages) if struct_pages else 0,
+        pgdir_shift=read_u32(shift) if shift else _TOP_SHIFTS[0],
         # Without the bit by which AMD's processors encrypt the page.
-        _FRAME & read_u64(mask) if mask else _FRAME,
+        physical_mask=_FRAME & read_u64(mask) if mask else _FRAME,
     )
 
 
-def _find(offsets: Mapping[str, int]) -> MemoryLayout:
+@contextmanager
+def _own_pages(offsets: Mapping[str, int]) -> Iterator[OwnPages]:
     content = os.urandom(_WORD_BYTES)
-    with mmap.mmap(-1, mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+    with mmap.mmap(-1, 2 * mmap.PAGESIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
         with suppress(OSError):  # where the kernel has no huge pages
             memory.madvise(mmap.MADV_NOHUGEPAGE)
         memory[:_WORD_BYTES] = content
-        address = ctypes.addressof(ctypes.c_char.from_buffer(memory))  # held no longer than this
+        _ = memory[mmap.PAGESIZE]
         task = current_task()
-        page = OwnPage(
-            address,
+        yield OwnPages(
+            ctypes.addressof(ctypes.c_char.from_buffer(memory)),  # held no longer than this
             int.from_bytes(content, "little"),
             read_u64(read_u64(task + offsets["TASK_MM"]) + offsets["MM_PGD"]),
             _struct_page_of_stack(task, offsets),
         )
-        return find_layout(page, offsets, read_u64)
 
 
 def _struct_page_of_stack(task: int, offsets: Mapping[str, int]) -> int:
@@ -103,16 +107,26 @@ def _struct_page_of_stack(task: int, offsets: Mapping[str, int]) -> int:
 
 
 def find_layout(
-    page: OwnPage, offsets: Mapping[str, int], read: Callable[[int], int]
+    pages: OwnPages, offsets: Mapping[str, int], read: _Read, known: MemoryLayout | None = None
 ) -> MemoryLayout:
-    """From one page; what it does not show is 0. `read`: a word of kernel memory, 0 for none."""
-    for shift in _TOP_SHIFTS:
-        for base in _starts(page.page_table, _MOST_MEMORY):
-            physical = _physical(page, base, shift, read)
-            if physical and read(base + physical) == page.content:
-                struct_pages = _struct_pages(page, physical, offsets, read)
-                return MemoryLayout(base, struct_pages, shift, _FRAME)
+    """From these pages, or `known` if the page table leads to them by it. What is unknown is 0.
+
+    `read`: a word of kernel memory, 0 where there is none. Not for guests of Xen (PV), whose page
+    tables have other frame numbers.
+    """
+    for layout in [known] if known else _possible(pages.page_table):
+        physical = _physical(pages.address, pages.page_table, layout, read)
+        if physical and read(layout.page_offset_base + physical) == pages.content:
+            struct_pages = layout.vmemmap_base or _struct_pages(pages, physical, offsets, read)
+            zero = _physical(pages.address + mmap.PAGESIZE, pages.page_table, layout, read) or 0
+            return layout._replace(vmemmap_base=struct_pages, zero_pfn=zero >> _PAGE_SHIFT)
     return UNKNOWN
+
+
+def _possible(page_table: int) -> Iterator[MemoryLayout]:
+    for shift in _TOP_SHIFTS:
+        for base in _starts(page_table, _MOST_MEMORY):
+            yield MemoryLayout(base, 0, shift, _FRAME, 0)
 
 
 def _starts(pointer: int, most: int) -> Iterator[int]:
@@ -121,29 +135,27 @@ def _starts(pointer: int, most: int) -> Iterator[int]:
     return (last - _ALIGNED * before for before in range(most) if pointer)
 
 
-def _physical(page: OwnPage, base: int, shift: int, read: Callable[[int], int]) -> int | None:
-    """The page's physical address by its page table, if all memory is mapped at `base`."""
-    table = page.page_table
+def _physical(address: int, table: int, layout: MemoryLayout, read: _Read) -> int | None:
+    """The physical address by the page table, if that is the layout."""
+    shift, frames = layout.pgdir_shift, layout.physical_mask
     while True:
-        entry = read(table + (page.address >> shift << 3 & mmap.PAGESIZE - 1))
+        entry = read(table + (address >> shift << 3 & mmap.PAGESIZE - 1))
         if not entry & _PRESENT:
             return None
         if shift == _PAGE_SHIFT or entry & _LEAF:
             inside = (1 << shift) - 1
-            return entry & _FRAME & ~inside | page.address & inside
-        table = base + (entry & _FRAME)
+            return entry & frames & ~inside | address & inside
+        table = layout.page_offset_base + (entry & frames)
         shift -= _TABLE_BITS
 
 
-def _struct_pages(
-    page: OwnPage, physical: int, offsets: Mapping[str, int], read: Callable[[int], int]
-) -> int:
+def _struct_pages(pages: OwnPages, physical: int, offsets: Mapping[str, int], read: _Read) -> int:
     if not offsets.keys() >= {"PAGE_MAPPING", "PAGE_INDEX", "PAGE_STRUCT_BYTES"}:
         return 0
-    for base in _starts(page.struct_page, _MOST_STRUCT_PAGES):
+    for base in _starts(pages.struct_page, _MOST_STRUCT_PAGES):
         candidate = base + (physical >> _PAGE_SHIFT) * offsets["PAGE_STRUCT_BYTES"]
         is_anon = read(candidate + offsets["PAGE_MAPPING"]) & _MAPPING_FLAGS == _ANON
         # Anonymous memory is indexed by its address: vma->vm_pgoff.
-        if is_anon and read(candidate + offsets["PAGE_INDEX"]) == page.address >> _PAGE_SHIFT:
+        if is_anon and read(candidate + offsets["PAGE_INDEX"]) == pages.address >> _PAGE_SHIFT:
             return base
     return 0

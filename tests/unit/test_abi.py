@@ -76,9 +76,9 @@ def test_the_kernels_addresses_are_in_the_same_order() -> None:
     *names, last = enumerators("kernel_address")
     assert last == "KERNEL_ADDRESSES"
     code = ["COPY_CODE", "KRETPROBE_RETURN", "GRAPH_RETURN"]
-    variables = (name.strip("_").upper() for name in (*VARIABLES, *memory_layout.VARIABLES))
+    variables = (name.strip("_").upper() for name in (*VARIABLES, *MemoryLayout._fields))
     assert [*variables, *code] == names
-    assert MemoryLayout._fields == memory_layout.VARIABLES
+    assert (*memory_layout.VARIABLES, "zero_pfn") == MemoryLayout._fields
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from cowtrace import cache
 from cowtrace.kernel import memory_layout
-from cowtrace.kernel.memory_layout import UNKNOWN, MemoryLayout, OwnPage, find_layout
+from cowtrace.kernel.memory_layout import UNKNOWN, MemoryLayout, OwnPages, find_layout
 
 GIB = 1 << 30
 FRAME = 0x000FFFFFFFFFF000
@@ -16,10 +18,11 @@ OFFSETS = {"PAGE_MAPPING": 24, "PAGE_INDEX": 32, "PAGE_STRUCT_BYTES": 64, "MM_PG
 ADDRESS, CONTENT = 0x7F12_3456_7000, 0xFEED_F00D_DEAD_BEEF
 PHYSICAL = 5 * GIB + 0x1234000
 STRUCT_PAGES = 0xFFFF_EA00_0000_0000
+ZERO_PFN = 0x3A23
 
 
-def made(base: int, levels: int, leaf_bytes: int = 4096) -> tuple[OwnPage, dict[int, int]]:
-    """A page that is mapped by so many levels of tables, and the words of kernel memory."""
+def made(base: int, levels: int, leaf_bytes: int = 4096) -> tuple[OwnPages, dict[int, int]]:
+    """Pages that are mapped by so many levels of tables, and the words of kernel memory."""
     tables = [6 * GIB + 4096 * level for level in range(levels)]  # physical
     memory = {base + PHYSICAL: CONTENT}
     shift = 12 + 9 * (levels - 1)
@@ -27,12 +30,13 @@ def made(base: int, levels: int, leaf_bytes: int = 4096) -> tuple[OwnPage, dict[
         slot = base + table + (ADDRESS >> shift & 511) * 8
         if lower is None or 1 << shift == leaf_bytes:
             memory[slot] = PHYSICAL & -leaf_bytes | 0x67 | (0x80 if leaf_bytes > 4096 else 0)
+            memory[slot + 8] = ZERO_PFN << 12 | 0x225
             break
         memory[slot] = lower | 0x67
         shift -= 9
     page = STRUCT_PAGES + (PHYSICAL >> 12) * 64
     memory |= {page + 24: 0xFFFF_8881_0000_0001, page + 32: ADDRESS >> 12}
-    return OwnPage(ADDRESS, CONTENT, base + tables[0], STRUCT_PAGES + 8 * 64), memory
+    return OwnPages(ADDRESS, CONTENT, base + tables[0], STRUCT_PAGES + 8 * 64), memory
 
 
 @pytest.mark.parametrize("levels", [4, 5])
@@ -40,7 +44,7 @@ def made(base: int, levels: int, leaf_bytes: int = 4096) -> tuple[OwnPage, dict[
 def test_it_is_found_wherever_it_begins(base: int, levels: int) -> None:
     page, memory = made(base, levels)
     found = find_layout(page, OFFSETS, lambda at: memory.get(at, 0))
-    assert found == MemoryLayout(base, STRUCT_PAGES, 12 + 9 * (levels - 1), FRAME)
+    assert found == MemoryLayout(base, STRUCT_PAGES, 12 + 9 * (levels - 1), FRAME, ZERO_PFN)
 
 
 def test_a_page_in_a_huge_one_is_found() -> None:
@@ -49,7 +53,7 @@ def test_a_page_in_a_huge_one_is_found() -> None:
     page, memory = made(base, 4, leaf_bytes=2 << 20)
     memory[STRUCT_PAGES + (PHYSICAL >> 12) * 64 + 32] = address >> 12
     found = find_layout(page._replace(address=address), OFFSETS, lambda at: memory.get(at, 0))
-    assert found == MemoryLayout(base, STRUCT_PAGES, 39, FRAME)
+    assert found[:-1] == (base, STRUCT_PAGES, 39, FRAME)
 
 
 def test_another_page_with_other_content_is_not_taken_for_it() -> None:
@@ -69,23 +73,33 @@ def test_struct_pages_may_stay_unknown(lacking: str) -> None:
     if lacking == "its mapping":
         memory[STRUCT_PAGES + (PHYSICAL >> 12) * 64 + 24] = 0
     found = find_layout(page, offsets, lambda at: memory.get(at, 0))
-    assert found == MemoryLayout(base, 0, 39, FRAME)
+    assert found == MemoryLayout(base, 0, 39, FRAME, ZERO_PFN)
 
 
-def test_the_kernels_variables_are_read_where_their_addresses_are_known(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("lacking", ["", "pgdir_shift", "physical_mask"])  # by configuration
+@pytest.mark.parametrize("right", [True, False])
+def test_the_kernels_variables_are_read_and_checked(
+    monkeypatch: pytest.MonkeyPatch, lacking: str, right: bool
 ) -> None:
-    values = {16: 0xFFFF_8880_0000_0000, 32: STRUCT_PAGES, 48: 48, 64: (1 << 46) - 1}
-    symbols = dict(zip(memory_layout.VARIABLES, values, strict=True))
-    monkeypatch.setattr(memory_layout, "read_u64", values.__getitem__)
-    monkeypatch.setattr(memory_layout, "read_u32", values.__getitem__)
+    base = 0xFFFF_8880_0000_0000
+    values = (base if right else base + GIB, STRUCT_PAGES + GIB, 39, (1 << 46) - 1)
+    pages, memory = made(base, 4)
+    for at, value in enumerate(values, 1):
+        memory[at] = value
+    symbols = {name: at for at, name in enumerate(memory_layout.VARIABLES, 1) if name != lacking}
+
+    @contextmanager
+    def own_pages(offsets: dict[str, int]) -> Iterator[OwnPages]:
+        yield pages
+
+    monkeypatch.setattr(memory_layout, "_own_pages", own_pages)
+    for name in ("read_u64", "read_u32"):
+        monkeypatch.setattr(memory_layout, name, lambda at: memory.get(at, 0))
     monkeypatch.setattr(cache, "read", lambda key: None)
     monkeypatch.setattr(cache, "write", lambda key, data: None)
-    found = memory_layout.memory_layout(symbols, OFFSETS)
-    assert found == MemoryLayout(values[16], STRUCT_PAGES, 48, FRAME & ((1 << 46) - 1))
-    del symbols["pgdir_shift"], symbols["physical_mask"]  # as kernels are built without either
-    found = memory_layout.memory_layout(symbols, OFFSETS)
-    assert found == MemoryLayout(values[16], STRUCT_PAGES, 39, FRAME)
+    mask = FRAME if lacking == "physical_mask" else FRAME & values[3]
+    expected = MemoryLayout(base, STRUCT_PAGES + GIB, 39, mask, ZERO_PFN)
+    assert memory_layout.memory_layout(symbols, OFFSETS) == (expected if right else UNKNOWN)
 
 
 def test_it_stays_unknown_where_no_program_may_read(monkeypatch: pytest.MonkeyPatch) -> None:
