@@ -19,6 +19,7 @@ class Arch:
     emulation: str  # -accel, without KVM
     cpu: str  # -cpu, without KVM
     console: str  # the kernel's name of the serial port
+    append: str  # kernel parameters
 
 
 ARCHES: Mapping[str, Arch] = {
@@ -36,6 +37,8 @@ ARCHES: Mapping[str, Arch] = {
         # avx=off clears that too.
         cpu="max,xsave=off,avx=off",
         console="ttyS0",
+        # /dev/pmem0, once nd_e820 and nd_pmem are loaded.
+        append="memmap=32M!1G",
     ),
     "arm64": Arch(
         "arm64",
@@ -48,6 +51,7 @@ ARCHES: Mapping[str, Arch] = {
         # authentication; QEMU's own is enough here. No SVE, for the reason of AVX above.
         cpu="max,pauth-impdef=on,sve=off",
         console="ttyAMA0",
+        append="",
     ),
 }
 

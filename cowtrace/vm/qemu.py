@@ -101,7 +101,7 @@ def command_line(qemu: str, machine: Machine) -> list[str]:
         *(*guest.board, "-accel", accel[0], "-cpu", accel[1]),
         *("-smp", str(machine.cpus), "-m", f"{machine.memory_mib}M"),
         *("-kernel", str(machine.kernel / "vmlinuz"), "-initrd", str(machine.kernel / "initrd")),
-        *("-append", f"console={guest.console} {APPEND}"),
+        *("-append", f"console={guest.console} {guest.append} {APPEND}"),
         *("-drive", f"file={_escaped(machine.root)},if=virtio,format=raw,cache=unsafe,snapshot=on"),
         *("-drive", f"file={_escaped(machine.disk)},if=virtio,format=raw,readonly=on"),
         *("-drive", f"file={_escaped(machine.programs)},if=virtio,format=raw,cache=unsafe"),
