@@ -30,6 +30,7 @@
 /* Error code of a page fault: enum x86_pf_error_code. */
 #define PF_PROT		0x1
 #define PF_WRITE	0x2
+#define PF_PK		0x20	/* a protection key forbids it */
 
 /* struct pt_regs: arch/x86/include/asm/ptrace.h. */
 #define REGS_ORIG_AX	120

@@ -87,6 +87,7 @@ INLINE void note_process(u32 tgid, u64 task)
 }
 
 #define TAKEN_BACK -1ULL	/* as number of faults: one that was counted too early */
+#define magnitude(faults) ((faults) >> 63 ? -(faults) : (faults))
 #define PROCESS_NOTED -1ULL	/* as `task`: note_process() has noted it */
 
 /* Add to a sum of the hash. `task` as in note_process(). key->half must be set. */
@@ -101,7 +102,7 @@ INLINE void add_to_hash(struct fault_key *key, u64 task, u64 faults, u64 bytes)
 		sum = fault_sums.lookup(key);
 	}
 	if (!sum) {
-		add_to_counter(LOSS_SUMS_FULL, faults == TAKEN_BACK ? 1 : faults);
+		add_to_counter(LOSS_SUMS_FULL, magnitude(faults));
 		return;
 	}
 	atomic_add(&sum->faults, faults);

@@ -42,7 +42,7 @@ INLINE void add_detail(struct detail_key *key, u64 faults, u64 bytes, u64 ns)
 		sum = details.lookup(key);
 	}
 	if (!sum) {
-		add_to_counter(LOSS_DETAILS_FULL, faults == TAKEN_BACK ? 1 : faults);
+		add_to_counter(LOSS_DETAILS_FULL, magnitude(faults));
 		return;
 	}
 	atomic_add(&sum->faults, faults);

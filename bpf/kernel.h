@@ -111,6 +111,7 @@ INLINE u32 read_kernel_u32(u64 base, u64 offset)
 #define VM_SHARED	0x8ULL
 #define VM_PFNMAP	0x400ULL
 #define VM_HUGETLB	0x400000ULL
+#define VM_MIXEDMAP	0x10000000ULL
 #define VM_MERGEABLE	0x80000000ULL
 
 /* BPF_XADD: newer clang makes a fetching form of __sync_fetch_and_add(), which 5.10 refuses. */

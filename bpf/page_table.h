@@ -20,7 +20,7 @@
 struct mapped {
 	u64 entry;	/* as by present_huge(), with the frame of that very page */
 	u64 no_access;	/* 1: present to the kernel, without access rights */
-	u64 huge;	/* not 0: an entry of an upper level, which maps other pages, too, or none */
+	u64 huge;	/* not 0: an entry of an upper level, which maps more pages than this, or none */
 };
 
 INLINE u64 table_entry(u64 table, u64 address, u64 shift)
@@ -49,7 +49,7 @@ INLINE struct mapped find_mapped(u64 mm, u64 address, u64 base, u64 frames, u64 
 	found.no_access = huge_no_access(entry);	/* on x86-64, right for a small one as well */
 	found.huge = shift - PAGE_SHIFT;
 	inside = PTE_FRAME_MASK & ((1ULL << shift) - 1);
-	found.entry = (present_huge(entry) & ~inside) | (address & inside);
+	found.entry = (present_huge(entry) & ~inside) | (address & inside & -(u64)(entry != 0));
 	return found;
 }
 
@@ -61,7 +61,8 @@ INLINE struct mapped mapped_at(u64 mm, u64 address)
 
 INLINE int is_zero_page(const struct mapped *page)
 {
-	u64 first = (page->entry & HUGE_FRAME_MASK) >> PAGE_SHIFT, huge_zero = address_of(HUGE_ZERO_PFN);
+	u64 first = (page->entry & HUGE_FRAME_MASK & address_of(PHYSICAL_MASK)) >> PAGE_SHIFT;
+	u64 huge_zero = address_of(HUGE_ZERO_PFN);
 
 	return (page->entry & ENTRY_SPECIAL && is_zero_entry(page->entry)) ||
 	       (page->huge && huge_zero && first == read_kernel_u64(huge_zero, 0));

@@ -42,7 +42,7 @@ INLINE void entry_replaced(void *ctx, u64 stack, const struct changed_entry *ent
 	key.origin = origin_of(flags);
 	task = charge(&key, current_tgid(), vma, flags);
 	set_replaced(&key, page, page ? 0 : read_kernel_u64(vma, VMA_FLAGS),
-		     word_u64(fault, VMF_ORIG_PTE));
+		     present_pte(word_u64(fault, VMF_ORIG_PTE)));
 	count_fault(ctx, &key, task, vma, entry->address, PAGE_SIZE, UNDER_LOCK);
 }
 

@@ -44,14 +44,18 @@ INLINE void count_beginning(void *ctx, struct pending *pending, const struct fau
 	send_event(key, pending->address, pending->detail.mapping, 0, 0, key->kind == REUSED);
 }
 
-/* The same when a page is allocated. `half`: as in a fault that is taken back. */
-INLINE void count_allocation(void *ctx, struct pending *pending, const struct fault_key *key,
-			     u64 bytes, u8 half)
+/* After the sum of `reused`: a round can have begun in this fault. */
+INLINE void take_detail_back(struct pending *pending, const struct fault_key *reused)
 {
-	if (pending->counted) {
-		pending->detail.half = half;	/* a round can have begun in this fault */
-		add_detail(&pending->detail, TAKEN_BACK, 0, 0);
-	} else {
+	pending->detail.half = reused->half;
+	add_detail(&pending->detail, TAKEN_BACK, 0, 0);
+}
+
+/* As count_beginning(), when a page is allocated. */
+INLINE void count_allocation(void *ctx, struct pending *pending, const struct fault_key *key,
+			     u64 bytes)
+{
+	if (!pending->counted) {
 		__builtin_memset(&pending->detail, 0, sizeof(pending->detail));
 		set_place(&pending->detail, key->tgid, vma_to_note(pending->address));
 	}
@@ -64,8 +68,9 @@ INLINE void count_allocation(void *ctx, struct pending *pending, const struct fa
 #define keep_user_stack(pending, stack)
 INLINE void count_beginning(void *ctx, struct pending *pending, const struct fault_key *key,
 			    u64 vma) {}
+INLINE void take_detail_back(struct pending *pending, const struct fault_key *reused) {}
 INLINE void count_allocation(void *ctx, struct pending *pending, const struct fault_key *key,
-			     u64 bytes, u8 half) {}
+			     u64 bytes) {}
 #endif
 
 #ifdef USER_STACKS
@@ -91,7 +96,7 @@ INLINE void fault_begins(void *ctx, u64 address, u64 regs, u64 error_code, u8 or
 	u32 tid = current_tid(), index = tid & (SLOTS - 1);
 	struct pending *pending = pending_faults.lookup(&index);
 	struct fault_key key = { .tgid = current_tgid(), .origin = origin };
-	struct foretold write = { .class = WRITE_PROTECT, .kind = REUSED };
+	struct foretold write;
 	u64 user_stack;
 
 	if (!pending)
@@ -108,17 +113,15 @@ INLINE void fault_begins(void *ctx, u64 address, u64 regs, u64 error_code, u8 or
 	pending->class = NOTHING;
 	pending->regs = regs;
 	pending->ip = read_kernel_u64(regs, REGS_IP);
-	if (!(error_code & PF_WRITE) || !in_region(address) || !is_wanted(key.tgid))
+	if ((error_code & (PF_WRITE | PF_PK)) != PF_WRITE || address >> 63)
+		return;		/* a read, a signal, or the kernel's own memory */
+	if (!in_region(address) || !is_wanted(key.tgid))
 		return;
 	pending->address = address;
 	pending->origin = origin;
 	pending->counted = 0;
 	keep_user_stack(pending, user_stack);
-	if (!(error_code & PF_PROT)) {
-		write.class = MISSING;
-		write.kind = NO_KIND;
-	}
-	foretell(&write, address);
+	write = foretell(address, error_code);
 	pending->class = write.class;
 	pending->source = write.source;
 	pending->re_marked = write.re_marked;
@@ -145,8 +148,8 @@ INLINE int inside_fault(const struct pending *pending, u64 stack)
 
 /*
  * do_cow_fault() allocates a page before it looks for the file's page. The first
- * write to shared memory and a swap-in also allocate, but copy nothing. Only the
- * mapping distinguishes them.
+ * write to shared memory and a swap-in also allocate, but copy nothing. Where nothing
+ * was foretold, only the mapping distinguishes them.
  */
 INLINE int is_private_file(u64 address)
 {
@@ -192,10 +195,12 @@ INLINE void page_replaced(void *ctx, struct pending *pending, struct fault_key *
 	} else {
 		key->kind = COPIED;
 	}
-	if (pending->counted)
+	if (pending->counted) {
 		add_to_sum(&reused, 0, TAKEN_BACK, 0, ANYWHERE);
+		take_detail_back(pending, &reused);
+	}
 	add_to_sum(key, 0, 1, bytes, ANYWHERE);
-	count_allocation(ctx, pending, key, bytes, reused.half);
+	count_allocation(ctx, pending, key, bytes);
 }
 
 /* Whether these pages can be the new one of the pending write. */
@@ -236,7 +241,7 @@ RAW_TRACEPOINT_PROBE(mm_page_alloc)
 		key.kind = page ? FILE_COPIED : FAILED;
 		key.source = SOURCE_FILE;
 		add_to_sum(&key, 0, 1, page ? PAGE_SIZE : 0, ANYWHERE);
-		count_allocation(ctx, pending, &key, page ? PAGE_SIZE : 0, 0);
+		count_allocation(ctx, pending, &key, page ? PAGE_SIZE : 0);
 	}
 	pending->class = NOTHING;
 	return 0;

@@ -60,7 +60,7 @@ OF_FAULT_ENDS = (
     Mutation(
         "the zero page is not distinguished from a page with data",
         "classify.h",
-        "if (page || vm_flags & VM_PFNMAP)",
+        "if (page || vm_flags & VM_PFNMAP || !is_zero_entry(before))",
         "if (1)",
         "zero-page",
     ),
@@ -162,10 +162,10 @@ OF_TRACEPOINTS = (
         "fork-both-write",
     ),
     Mutation(
-        "a re-marked page of a shared mapping is taken for a private one",
+        "a re-marked page of a shared mapping is not counted",
         "foretell.h",
-        "if (vm_flags & VM_SHARED) {\n\t\twrite->class",
-        "if (0) {\n\t\twrite->class",
+        "if (vm_flags & VM_SHARED)\n\t\t\twrite->kind = SHARED;",
+        "",
         "shared-file-writeback",
     ),
     Mutation(
@@ -190,10 +190,10 @@ OF_TRACEPOINTS = (
         "zero-page",
     ),
     Mutation(
-        "the first write to shared memory counts as a copy",
-        "tracepoint.h",
-        "} else if (!(gfp & GFP_ZERO) && is_private_file(pending->address)) {",
-        "} else if (1) {",
+        "the first write to shared memory is not counted",
+        "foretell.h",
+        "if (!(vm_flags & (VM_PFNMAP | VM_MIXEDMAP)))",
+        "if (0)",
         "shared-writes",
     ),
     Mutation(

@@ -107,7 +107,10 @@ def no_access(facts: KernelFacts) -> Part:
 
 def page_table(facts: KernelFacts) -> Part:
     """Foretell what a write does, by the page table and the mapping: for the tracepoint plan."""
-    known = facts.offsets.keys() >= {"MM_PGD", "VMA_MM", *MAPLE} and facts.layout.page_offset_base
+    known = (
+        facts.offsets.keys() >= {"MM_PGD", "VMA_MM", "PAGE_STRUCT_BYTES", *MAPLE}
+        and facts.layout.page_offset_base
+    )
     return Part((), {"PAGE_TABLE": 1}) if known else NOTHING
 
 

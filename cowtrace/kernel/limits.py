@@ -22,10 +22,11 @@ def limits(
         unseen |= {FaultKind.UNCHANGED}
         if "PAGE_TABLE" in defines:
             spots = [
-                "reused and shared are upper bounds when threads race for a page, or a signal "
-                "interrupts a fault: it counts again",
+                "reused and shared are upper bounds when threads race for a page, a signal "
+                "interrupts a fault or a write to a file fails",
                 "copies and re-marks of private hugetlb pages are not seen",
-                "faults that userfaultfd handles count as reused",
+                "copies of pages that are swapped out when they are written are not seen",
+                "faults that userfaultfd handles count as reused or shared",
             ]
         else:
             unseen |= {FaultKind.SHARED}

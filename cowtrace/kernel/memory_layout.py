@@ -13,6 +13,7 @@ import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import chain
 from typing import NamedTuple
 
 from cowtrace import cache
@@ -61,16 +62,17 @@ def memory_layout(symbols: Mapping[str, int], offsets: Mapping[str, int]) -> Mem
     data = cache.read(key)
     if data is not None:
         return MemoryLayout(*json.loads(data))
-    found = UNKNOWN
-    with suppress(OSError), _own_pages(offsets) as pages:  # this process may run no such program
-        known = _read(symbols) if symbols.get(VARIABLES[0]) else None
-        found = find_layout(pages, offsets, read_u64, known)
-    if all(found):
-        cache.write(key, json.dumps(found).encode())
+    try:
+        with _own_pages(offsets) as pages:
+            found = find_layout(pages, offsets, read_u64, _read(symbols))
+    except OSError:  # this process may run no such program
+        return UNKNOWN
+    cache.write(key, json.dumps(found).encode())
     return found
 
 
 def _read(symbols: Mapping[str, int]) -> MemoryLayout:
+    """From the variables with an address; else unknown, or the usual value."""
     base, struct_pages, shift, mask = map(symbols.get, VARIABLES)
     return UNKNOWN._replace(
         page_offset_base=read_u64(base) if base else 0,
@@ -107,14 +109,15 @@ def _struct_page_of_stack(task: int, offsets: Mapping[str, int]) -> int:
 
 
 def find_layout(
-    pages: OwnPages, offsets: Mapping[str, int], read: _Read, known: MemoryLayout | None = None
+    pages: OwnPages, offsets: Mapping[str, int], read: _Read, known: MemoryLayout = UNKNOWN
 ) -> MemoryLayout:
-    """From these pages, or `known` if the page table leads to them by it. What is unknown is 0.
+    """`known`, if the page table leads to these pages by it; else from these pages.
 
     `read`: a word of kernel memory, 0 where there is none. Not for guests of Xen (PV), whose page
     tables have other frame numbers.
     """
-    for layout in [known] if known else _possible(pages.page_table):
+    known_first = [known] if known.page_offset_base else []
+    for layout in chain(known_first, _possible(pages, read)):
         physical = _physical(pages.address, pages.page_table, layout, read)
         if physical and read(layout.page_offset_base + physical) == pages.content:
             struct_pages = layout.vmemmap_base or _struct_pages(pages, physical, offsets, read)
@@ -123,9 +126,10 @@ def find_layout(
     return UNKNOWN
 
 
-def _possible(page_table: int) -> Iterator[MemoryLayout]:
+def _possible(pages: OwnPages, read: _Read) -> Iterator[MemoryLayout]:
     for shift in _TOP_SHIFTS:
-        for base in _starts(page_table, _MOST_MEMORY):
+        first = read(_slot(pages.page_table, pages.address, shift))
+        for base in _starts(pages.page_table, _MOST_MEMORY if first & _PRESENT else 0):
             yield MemoryLayout(base, 0, shift, _FRAME, 0)
 
 
@@ -135,11 +139,16 @@ def _starts(pointer: int, most: int) -> Iterator[int]:
     return (last - _ALIGNED * before for before in range(most) if pointer)
 
 
+def _slot(table: int, address: int, shift: int) -> int:
+    """Where the table has the entry for that address."""
+    return table + (address >> shift << 3 & mmap.PAGESIZE - 1)
+
+
 def _physical(address: int, table: int, layout: MemoryLayout, read: _Read) -> int | None:
     """The physical address by the page table, if that is the layout."""
     shift, frames = layout.pgdir_shift, layout.physical_mask
     while True:
-        entry = read(table + (address >> shift << 3 & mmap.PAGESIZE - 1))
+        entry = read(_slot(table, address, shift))
         if not entry & _PRESENT:
             return None
         if shift == _PAGE_SHIFT or entry & _LEAF:

@@ -94,6 +94,11 @@ class Region:
         """Write the first byte of each page, in order, once."""
         self.view[:: self.page_bytes] = bytes([value]) * self.pages
 
+    def store_backwards(self, value: int) -> None:
+        """As store(), from the last page to the first, whose table is not there yet."""
+        for page in reversed(range(self.pages)):
+            self.view[page * self.page_bytes] = value
+
     def fill(self, value: int) -> None:
         """Write every byte, in order. Releases the GIL, so that threads can race."""
         ctypes.memset(self.start, value, self.size_bytes)

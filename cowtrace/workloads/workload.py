@@ -29,10 +29,6 @@ Expectation = Callable[[int], tuple[Expected, ...]]
 Needs = Callable[[int], AbstractContextManager[object]]  # pages -> settings, restored at the end
 
 
-# As key of Workload.unseen_by: a plan that does not see this kind reads no page table either.
-WITHOUT_PAGE_TABLE = FaultKind.SHARED
-
-
 @dataclass(frozen=True, slots=True)
 class Workload:
     """A workload whose copy-on-write faults in the region are known before it runs."""
@@ -49,14 +45,15 @@ class Workload:
     needs: Needs = field(default=nullcontext, repr=False)
     least: int = 1  # pages that it takes at least, whatever --pages says
     most: int | None = None  # and at most
-    # A plan, or a kind that a plan does not see -> why it cannot see the workload.
-    unseen_by: Mapping[str | FaultKind, str] = field(default_factory=dict)
+    unseen_by: Mapping[str, str] = field(default_factory=dict)  # plan -> why it cannot see it
+    by_page_table: str = ""  # why the tracepoint plan without a page table cannot; empty: it can
     fork_copies: bool = False  # to be traced with tracer.attach(fork_copies=True)
 
     def unseen(self, snapshot: Snapshot) -> str | None:
         """Why that trace cannot see it; None if it can."""
-        of_trace = {snapshot.plan, *snapshot.unseen}
-        return next((why for by, why in self.unseen_by.items() if by in of_trace), None)
+        if self.by_page_table and FaultKind.SHARED in snapshot.unseen:  # it reads none
+            return self.by_page_table
+        return self.unseen_by.get(snapshot.plan)
 
     def run(self, pages: int) -> Outcome:
         """Run it in this process, which should be a fresh one: see `cowtrace.workloads.run`.

@@ -9,7 +9,7 @@ from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.mappings import shared_writes
 from cowtrace.workloads.outcome import child, parent
 from cowtrace.workloads.region import PAGE_BYTES, Backing
-from cowtrace.workloads.workload import WITHOUT_PAGE_TABLE, workload
+from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, CHILD, PARENT, Writer
 
 _SWAPPED = 1 << 62  # of a pagemap entry
@@ -36,7 +36,7 @@ def shmem_writes(me: Writer) -> None:
     frames=1,
     group="shared mapping",
     claim="a file's MAP_SHARED page that was written back is written again without a copy",
-    unseen_by={WITHOUT_PAGE_TABLE: "it counts re-marked pages of shared files as reused"},
+    by_page_table="it counts re-marked pages of shared files as reused",
 )
 def shared_file_writeback(me: Writer) -> None:
     """writes a shared file mapping, syncs it, writes it again: nothing is copied"""
@@ -79,7 +79,7 @@ def _grow(me: Writer, deep: int) -> None:
     needs=lambda pages: settings.swap(max(_LEAST_SWAP_BYTES, 4 * pages * PAGE_BYTES)),
     group="swapped-out page",
     claim="a shared page that is swapped out is read back and copied when it is written",
-    unseen_by={"tracepoint": "it counts the fault as a first touch: the page is not present"},
+    unseen_by={"tracepoint": "the page is not present as the fault begins"},
 )
 def swapped_out(me: Writer) -> None:
     """pages are swapped out, then fork; the child writes them: read back, then copied"""

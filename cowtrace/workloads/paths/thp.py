@@ -15,7 +15,7 @@ from cowtrace.workloads.forks import fork_both_write
 from cowtrace.workloads.oracles.proc_files import smaps_sizes, vmstat_grows
 from cowtrace.workloads.outcome import Expected, ExpectedRow, child, copied, parent, reused
 from cowtrace.workloads.region import HUGE_BYTES, PAGE_BYTES, Backing
-from cowtrace.workloads.workload import WITHOUT_PAGE_TABLE, workload
+from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, CHILD, PARENT, Writer
 
 _SYSFS = "/sys/kernel/mm/transparent_hugepage"
@@ -74,9 +74,7 @@ def thp_child_writes(me: Writer) -> None:
 @_huge(
     lambda pages: (parent(reused(_huge_pages(pages), Source.THP)), child()),
     claim="one fault marks a whole huge page writable when its writer is the only holder",
-    unseen_by={
-        WITHOUT_PAGE_TABLE: "it counts repeated faults of an entry that is still in the TLB"
-    },
+    by_page_table="it counts repeated faults of an entry that is still in the TLB",
 )
 def thp_parent_after_child_exit(me: Writer) -> None:
     """the child exits without a write, the parent writes: one fault for a huge page"""
@@ -146,7 +144,7 @@ def _huge_zero_enabled(pages: int) -> Iterator[None]:
     _huge_zero,
     needs=_huge_zero_enabled,
     claim="a write to the huge zero page gives fresh zeroes: it is not copied",
-    unseen_by={WITHOUT_PAGE_TABLE: "it does not see huge pages allocated in a fault"},
+    by_page_table="it does not see huge pages allocated in a fault",
 )
 def huge_zero_page(me: Writer) -> None:
     """reads untouched huge memory, then writes it: zeroes, in small or huge pages"""
