@@ -13,6 +13,7 @@
 
 struct pending {
 	u64 address;
+	u64 vma;	/* 0: unknown */
 	u64 regs;	/* struct pt_regs * of the interrupted code, on the kernel stack */
 	u64 ip;		/* in regs: the instruction that faulted */
 	u32 tid;
@@ -53,11 +54,11 @@ INLINE void take_detail_back(struct pending *pending, const struct fault_key *re
 
 /* As count_beginning(), when a page is allocated. */
 INLINE void count_allocation(void *ctx, struct pending *pending, const struct fault_key *key,
-			     u64 bytes)
+			     u64 vma, u64 bytes)
 {
 	if (!pending->counted) {
 		__builtin_memset(&pending->detail, 0, sizeof(pending->detail));
-		set_place(&pending->detail, key->tgid, vma_to_note(pending->address));
+		set_place(&pending->detail, key->tgid, vma);
 	}
 	count_detail(ctx, &pending->detail, key,
 		     pending->class == MISSING ? STACK_NOW : pending->user_stack, bytes, 0);
@@ -70,7 +71,7 @@ INLINE void count_beginning(void *ctx, struct pending *pending, const struct fau
 			    u64 vma) {}
 INLINE void take_detail_back(struct pending *pending, const struct fault_key *reused) {}
 INLINE void count_allocation(void *ctx, struct pending *pending, const struct fault_key *key,
-			     u64 bytes) {}
+			     u64 vma, u64 bytes) {}
 #endif
 
 #ifdef USER_STACKS
@@ -123,6 +124,7 @@ INLINE void fault_begins(void *ctx, u64 address, u64 regs, u64 error_code, u8 or
 	keep_user_stack(pending, user_stack);
 	write = foretell(address, error_code);
 	pending->class = write.class;
+	pending->vma = write.vma;
 	pending->source = write.source;
 	pending->re_marked = write.re_marked;
 	if (write.kind == NO_KIND)
@@ -151,15 +153,26 @@ INLINE int inside_fault(const struct pending *pending, u64 stack)
  * write to shared memory and a swap-in also allocate, but copy nothing. Where nothing
  * was foretold, only the mapping distinguishes them.
  */
-INLINE int is_private_file(u64 address)
+INLINE int is_private_file(u64 vma)
 {
 #ifdef MM_MT
-	u64 vma = find_vma(read_kernel_u64(bpf_get_current_task(), TASK_MM), address);
-
 	return vma && read_kernel_u64(vma, VMA_FILE) && !(read_kernel_u64(vma, VMA_FLAGS) & VM_SHARED);
 #else
 	return 0;	/* this plan does not see FILE_COPIED: cowtrace/kernel/limits.py */
 #endif
+}
+
+/*
+ * The vma of the pending fault; 0: unknown. As noted before the fault locked it: another
+ * thread can have changed the mappings just then, and the name is that of an earlier one.
+ */
+INLINE u64 pending_vma(const struct pending *pending)
+{
+#ifdef MM_MT
+	if (!pending->vma)
+		return find_vma(read_kernel_u64(bpf_get_current_task(), TASK_MM), pending->address);
+#endif
+	return pending->vma;
 }
 
 /*
@@ -176,8 +189,8 @@ INLINE void count_outside_faults(u64 page, u64 gfp)
 }
 
 /* A write to a page that was present takes a new one, or fails to: what the fault is. */
-INLINE void page_replaced(void *ctx, struct pending *pending, struct fault_key *key, u64 page,
-			  u64 gfp, u32 order)
+INLINE void page_replaced(void *ctx, struct pending *pending, struct fault_key *key, u64 vma,
+			  u64 page, u64 gfp, u32 order)
 {
 	struct fault_key reused = { .tgid = key->tgid, .kind = REUSED,
 				    .source = pending->re_marked, .origin = key->origin };
@@ -200,7 +213,7 @@ INLINE void page_replaced(void *ctx, struct pending *pending, struct fault_key *
 		take_detail_back(pending, &reused);
 	}
 	add_to_sum(key, 0, 1, bytes, ANYWHERE);
-	count_allocation(ctx, pending, key, bytes);
+	count_allocation(ctx, pending, key, vma, bytes);
 }
 
 /* Whether these pages can be the new one of the pending write. */
@@ -221,6 +234,7 @@ RAW_TRACEPOINT_PROBE(mm_page_alloc)
 	u64 page = ctx->args[0], gfp = ctx->args[2];
 	u32 order = ctx->args[1];
 	struct fault_key key = {};
+	u64 vma;
 
 	if (!pending || !(gfp & GFP_MOVABLE) || !is_new_page(pending, page, order))
 		return 0;	/* a page table, not user memory */
@@ -235,13 +249,14 @@ RAW_TRACEPOINT_PROBE(mm_page_alloc)
 		return 0;
 	key.tgid = current_tgid();
 	key.origin = pending->origin;
+	vma = pending_vma(pending);
 	if (pending->class == WRITE_PROTECT) {
-		page_replaced(ctx, pending, &key, page, gfp, order);
-	} else if (!(gfp & GFP_ZERO) && is_private_file(pending->address)) {
+		page_replaced(ctx, pending, &key, vma, page, gfp, order);
+	} else if (!(gfp & GFP_ZERO) && is_private_file(vma)) {
 		key.kind = page ? FILE_COPIED : FAILED;
 		key.source = SOURCE_FILE;
 		add_to_sum(&key, 0, 1, page ? PAGE_SIZE : 0, ANYWHERE);
-		count_allocation(ctx, pending, &key, page ? PAGE_SIZE : 0);
+		count_allocation(ctx, pending, &key, vma, page ? PAGE_SIZE : 0);
 	}
 	pending->class = NOTHING;
 	return 0;

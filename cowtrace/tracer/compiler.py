@@ -29,14 +29,21 @@ def bpf_text(folder: Path, main: str = "cow.bpf.c") -> str:
     BCC rewrites map accesses in its main file only, not in headers. Include guards and `#if` act
     as ever; `#line` keeps compiler messages pointing at the real files.
     """
-    return "\n".join(_expanded(folder, main))
+    return "\n".join(_expanded(folder, main, set()))
 
 
-def _expanded(folder: Path, name: str) -> Iterator[str]:
+def _expanded(folder: Path, name: str, there: set[str]) -> Iterator[str]:
+    """`there`: files that the text has by now, whatever the conditions. None is there twice."""
+    guarded = bool(there)  # all but the main file are within `#ifndef NAME_H`
+    there.add(name)
+    depth = 0
     yield f'#line 1 "{name}"'
     for number, line in enumerate((folder / name).read_text().splitlines(), 1):
+        depth += line.startswith("#if") - line.startswith("#endif")
         if include := _INCLUDE.match(line):
-            yield from _expanded(folder, include[1])
+            if include[1] not in there:
+                sure = depth == guarded
+                yield from _expanded(folder, include[1], there if sure else set(there))
             yield f'#line {number + 1} "{name}"'
         else:
             yield line
