@@ -20,7 +20,7 @@ help: ## List these targets
 install: ## Install what is missing: Debian packages through apt, .venv/
 	@.ci/install
 
-demo: install ## Fork and its copies, live, on this kernel; KERNEL=6.12 in the VM
+demo: install ## Fork and its copies, live, on this kernel; KERNEL=6.12 in the VM, or host
 	@.ci/demo $(KERNEL)
 
 check: lint unit ## lint and unit: what every commit passes, in about a minute
@@ -68,7 +68,7 @@ soak: install ## Processes without end for MINUTES=30; KERNEL=6.12: in the VM
 attack: install ## Attack as an ordinary user for MINUTES=10; NAMES=storm: those
 	@.ci/attack $(or $(MINUTES),10) $(NAMES)
 
-selftests: install ## The kernel's own tests of copy-on-write, traced; KERNEL=6.12 in the VM
+selftests: install ## The kernel's own tests of copy-on-write, traced; KERNEL=6.12 in the VM, or host
 	@.ci/selftests $(KERNEL)
 
 pictures: install ## Draw the README's pictures from a trace of real processes

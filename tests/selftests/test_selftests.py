@@ -1,6 +1,7 @@
 """The kernel's own tests of copy-on-write pass while they are traced; counts equal taskstats'.
 
-`make selftests` builds them from the kernel's source, and runs this in the VM.
+`make selftests` builds them from the kernel's source, and runs this in the VM; with KERNEL=host, on
+this machine, by the plan that runs here.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 from workload_checks import attached
 
+from cowtrace import tracer
 from cowtrace.model import Origin, Snapshot
 from cowtrace.tracer.filter import Filter
 from cowtrace.workloads import settings
@@ -25,7 +27,9 @@ from cowtrace.workloads.oracles.taskstats import ended_threads
 FOLDER = Path(__file__).parent / "built"
 HUGE_PAGES = "/proc/sys/vm/nr_hugepages"
 SWAP_BYTES = 64 << 20
+SKIPPED = 4  # KSFT_SKIP
 RESULT = re.compile(r"^(ok|not ok) \d+ (.*)$", re.MULTILINE)
+IN_VM = os.environ.get("COWTRACE_VM") == "1"
 OURS = Filter(pids=(os.getpid(),), follow=True)
 
 
@@ -45,9 +49,15 @@ def test_it_passes_as_without_and_its_copies_are_counted(
     name: str, huge_pages: int, tmp_path: Path
 ) -> None:
     alone = results(name, tmp_path)
+    if alone[f"exit code {SKIPPED}"]:
+        pytest.skip("this kernel lacks what it tests")
     assert alone["ok"], alone
     with ExitStack() as stack:
-        tracers = attached(stack, only=OURS)
+        tracers = (
+            attached(stack, only=OURS)
+            if IN_VM
+            else {"": stack.enter_context(tracer.attach("auto", only=OURS))}
+        )
         ended = stack.enter_context(ended_threads())
         traced = results(name, tmp_path)
         counted = ended()
@@ -61,7 +71,10 @@ def test_it_passes_as_without_and_its_copies_are_counted(
         copies = write_protect_copies(snapshot, ours)
         print(f"{name}, {plan}: {copies} copies, {kernels} by taskstats, {dict(traced)}")
         assert snapshot.completeness.lost == 0, snapshot.completeness
-        if plan.startswith("tracepoint"):  # its counts are bounds
+        if snapshot.plan == "tracepoint":  # what it cannot see lies between two bounds
+            hidden = snapshot.in_system_calls
+            if not copies <= kernels <= copies + sum(hidden or ()):
+                wrong.append(plan)
             continue
         # taskstats counts a first touch of hugetlb memory, too: it goes through hugetlb_wp().
         if copies > kernels or (copies < kernels and not huge_pages):
@@ -69,7 +82,7 @@ def test_it_passes_as_without_and_its_copies_are_counted(
             print(kinds(snapshot, ours))
         all_copies.add(copies)
     assert wrong == []
-    assert len(all_copies) == 1, "the plans differ"
+    assert len(all_copies) <= 1, "the plans differ"
 
 
 def kinds(snapshot: Snapshot, pids: set[int]) -> Counter[str]:
