@@ -41,7 +41,7 @@ def attach(
     """`tracer.attach`, with its notices on stderr if `verbose`.
 
     Raises what that raises, and CowtraceError when the plan does not support one of the
-    details, unless that or all are optional.
+    details, unless `optional`, or it is in _OPTIONAL.
     """
     sandbox.require()  # for Tracer.confine(), which may follow when a command already runs
     with waiting("compiling and attaching the probes"):

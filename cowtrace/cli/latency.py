@@ -28,8 +28,8 @@ def latency(choice: Choice, plan: str, output: Output) -> None:
     A fault in a child is attributed to the fork that created it; one in a parent to its latest
     fork whose child lives. Faults of other processes have no side.
 
-    FLUSH, with the fentry plan on x86-64, is the share of that time in which the fault waited for
-    the TLB to be flushed: on every CPU that runs another thread of the process.
+    FLUSH, with the fentry plan on x86-64, is the share of that time spent flushing the TLB: on
+    this CPU, and waiting for each CPU that runs another thread of the process.
 
     The tracepoint plan does not see the end of a fault, so it cannot time faults.
     """

@@ -25,8 +25,8 @@ def how_it_counts(name: PlanName, facts: KernelFacts) -> str:
     """Where a plan sees a fault, and why not where the entry is changed: a clause."""
     if name == "tracepoint":
         table = hooks.page_table(facts) is not hooks.NOTHING
-        return "counts a write fault, and the page that the kernel allocates in it" + (
-            "; the page table says what a write does that takes none" if table else ""
+        return "counts write faults by the page that the kernel allocates in them" + (
+            "; where it allocates none, by the page table when the fault started" if table else ""
         )
     if why := hooks.pte_changes_refused(name, facts):
         return f"counts when do_wp_page() returns: {why}"

@@ -1,4 +1,4 @@
-"""Read kernel memory, by BPF programs that run once: for what is decided before any is attached."""
+"""Read kernel memory with BPF programs that run once, before any probe is attached."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read_u32(address: int) -> int:
 
 
 def read_u64(address: int) -> int:
-    """As read_u32(); not at once: of what does not change."""
+    """Like read_u32(), in two reads: only for values that do not change."""
     return read_u32(address) | read_u32(address + 4) << 32
 
 

@@ -36,8 +36,9 @@ def limits(
                 "reused is an upper bound: it includes spurious and retried faults",
                 "copies of hugetlb pages, huge pages of zeroes, and faults that userfaultfd "
                 "handles count as reused",
-                "a swapped-out page of a private file counts as file-copied on write",
             ]
+            if facts.offsets.keys() >= MAPLE.keys():
+                spots.append("a swapped-out page of a private file counts as file-copied on write")
         spots += [
             "copied is an upper bound when threads race for a page: it includes the losers' copies",
             "faults that the kernel makes inside a system call are not seen: populate, mlock, "

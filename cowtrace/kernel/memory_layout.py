@@ -1,8 +1,8 @@
-"""Find where the kernel maps all memory and keeps its struct pages, to walk page tables (x86-64).
+"""Find the kernel's direct mapping of memory and its struct pages, to walk page tables (x86-64).
 
-With KASLR that differs in each boot. The kernel's variables say so, where /proc/kallsyms has their
-addresses. Elsewhere pages of this process show it, as they check the variables: the page table
-leads to their content, and struct page has their index.
+KASLR moves both in each boot. If /proc/kallsyms has their addresses, the kernel's variables are
+read; else both are searched for. Pages of this process prove the direct mapping: the page table
+must lead to their content.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _Read = Callable[[int], int]
 
 
 class MemoryLayout(NamedTuple):
-    """The kernel's variables of these names: their values. 0: unknown."""
+    """Values of the kernel's variables of these names; 0: unknown."""
 
     page_offset_base: int  # where the kernel maps all memory
     vmemmap_base: int  # of the array of struct page
@@ -50,12 +50,12 @@ class OwnPages(NamedTuple):
 
     address: int
     content: int  # of the first page's first word; the second page was only read
-    page_table: int  # the first one of this process, in the mapping of all memory
+    page_table: int  # top-level table of this process, in the direct mapping
     struct_page: int  # of another page; 0: unknown
 
 
 def memory_layout(symbols: Mapping[str, int], offsets: Mapping[str, int]) -> MemoryLayout:
-    """Of the running kernel, found once a boot. `symbols`: addresses of VARIABLES, if known."""
+    """Find the running kernel's layout, once a boot. `symbols`: addresses, of VARIABLES too."""
     if os.uname().machine != "x86_64" or "MM_PGD" not in offsets:
         return UNKNOWN
     key = cache.key("memory layout", cache.boot_id(), *MemoryLayout._fields)
@@ -111,7 +111,7 @@ def _struct_page_of_stack(task: int, offsets: Mapping[str, int]) -> int:
 def find_layout(
     pages: OwnPages, offsets: Mapping[str, int], read: _Read, known: MemoryLayout = UNKNOWN
 ) -> MemoryLayout:
-    """`known`, if the page table leads to these pages by it; else from these pages.
+    """`known` if the page table leads to these pages with it; else search. UNKNOWN: not found.
 
     `read`: a word of kernel memory, 0 where there is none. Not for guests of Xen (PV), whose page
     tables have other frame numbers.
@@ -145,7 +145,7 @@ def _slot(table: int, address: int, shift: int) -> int:
 
 
 def _physical(address: int, table: int, layout: MemoryLayout, read: _Read) -> int | None:
-    """The physical address by the page table, if that is the layout."""
+    """The physical address that the page table gives under that layout; None: not mapped."""
     shift, frames = layout.pgdir_shift, layout.physical_mask
     while True:
         entry = read(_slot(table, address, shift))

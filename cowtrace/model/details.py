@@ -61,7 +61,7 @@ class DetailRow:
     faults: int
     bytes: int  # written to new frames
     ns: int | None  # in these faults, from handle_mm_fault() on; None: not timed
-    tlb_flush_ns: int | None = None  # of these, in flushes of the TLB. Not recorded
+    tlb_flush_ns: int | None = None  # of these, flushing the TLB; None: not timed. Not recorded
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ def _shape(timing: Timing, buckets: range) -> str:
 
 
 def _flushing(timing: Timing) -> str:
-    """The share of the time that these faults waited for the TLB to be flushed."""
+    """The share of these faults' time that was spent flushing the TLB."""
     return percent(None if timing.tlb_flush_ns is None else timing.tlb_flush_ns / timing.ns)
 
 

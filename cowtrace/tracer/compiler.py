@@ -33,7 +33,7 @@ def bpf_text(folder: Path, main: str = "cow.bpf.c") -> str:
 
 
 def _expanded(folder: Path, name: str, there: set[str]) -> Iterator[str]:
-    """`there`: files that the text has by now, whatever the conditions. None is there twice."""
+    """`there`: headers that the text surely contains, whatever `#if` says: not inserted again."""
     guarded = bool(there)  # all but the main file are within `#ifndef NAME_H`
     there.add(name)
     depth = 0
@@ -78,7 +78,7 @@ def main() -> None:
     bpf_class = _import_bcc()
     bpf = bpf_class.__new__(bpf_class)
     bpf._trace_autoload = lambda: None  # or BCC loads and attaches programs by their names
-    # Without what debuggers need: it takes a fifth of the time, and is not kept.
+    # No debugging information: generating it is a fifth of the compile time, and it is not kept.
     bpf.__init__(text=sys.stdin.read(), cflags=[*sys.argv[1:], "-g0"])
     sys.stdout.buffer.write(_taken_from(bpf).to_bytes())
 

@@ -95,7 +95,7 @@ class Region:
         self.view[:: self.page_bytes] = bytes([value]) * self.pages
 
     def store_backwards(self, value: int) -> None:
-        """As store(), from the last page to the first, whose table is not there yet."""
+        """Like store(), the last page first: that fault finds no page table yet."""
         for page in reversed(range(self.pages)):
             self.view[page * self.page_bytes] = value
 

@@ -46,13 +46,13 @@ class Workload:
     least: int = 1  # pages that it takes at least, whatever --pages says
     most: int | None = None  # and at most
     unseen_by: Mapping[str, str] = field(default_factory=dict)  # plan -> why it cannot see it
-    by_page_table: str = ""  # why the tracepoint plan without a page table cannot; empty: it can
+    unseen_without_table: str = ""  # why the tracepoint plan before 6.1 cannot see it; "": it can
     fork_copies: bool = False  # to be traced with tracer.attach(fork_copies=True)
 
     def unseen(self, snapshot: Snapshot) -> str | None:
         """Why that trace cannot see it; None if it can."""
-        if self.by_page_table and FaultKind.SHARED in snapshot.unseen:  # it reads none
-            return self.by_page_table
+        if self.unseen_without_table and FaultKind.SHARED in snapshot.unseen:  # it reads none
+            return self.unseen_without_table
         return self.unseen_by.get(snapshot.plan)
 
     def run(self, pages: int) -> Outcome:

@@ -22,7 +22,7 @@ PAGES = 131
 SIZE = PAGES * mmap.PAGESIZE
 DEVICE = Path("/dev/pmem0")
 
-# Not with mmap: it maps where it wants to.
+# Not with Python's mmap module: it cannot map at a given address.
 CODE = f"""
 import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -64,10 +64,10 @@ def test_pages_of_a_dax_file_are_copied(dax_file: Path) -> None:
             seen = live.snapshot().process(child.pid)
             assert seen, name
             found = {(row.kind, row.source): row.faults for row in seen.rows}
-            by_page = (
+            expected = (
                 Source.FILE
                 if "PLAN_TRACEPOINT" not in live.probe_plan.defines
                 or ("PAGE_TABLE" in live.probe_plan.defines)
                 else Source.UNKNOWN
             )
-            assert found == {(FaultKind.COPIED, by_page): PAGES}, name
+            assert found == {(FaultKind.COPIED, expected): PAGES}, name

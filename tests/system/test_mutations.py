@@ -1,4 +1,4 @@
-"""Break the classification in bpf/ and the ledger: `cowtrace verify` must notice each change.
+"""Break the classification in bpf/: `cowtrace verify` must notice each change.
 
 In the VM the plans that see the end of a fault are broken, on this machine's kernel the tracepoint
 plan: the one that it allows.
@@ -21,7 +21,6 @@ from mutations import (
 
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.plan import PlanName
-from cowtrace.tracer import ledger
 from cowtrace.verify.check import Check, Verdict
 
 ALL = "6.12"
@@ -79,13 +78,3 @@ def test_verify_notices(mutation: Mutation, tmp_path: Path) -> None:
     (check,) = check_or_skip(plan_of(mutation), (mutation.caught_by,), mutation, tmp_path)
     assert check.verdict is Verdict.FAILS, check
     assert check.why
-
-
-@pytest.mark.host
-def test_verify_notices_when_copies_are_not_subtracted_from_re_marks(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(ledger, "_take_back", lambda rows: None)
-    (check,) = check_or_skip("tracepoint", ("fork-child-writes",), None, tmp_path)
-    assert check.verdict is Verdict.FAILS, check
-    assert "reused" in check.why

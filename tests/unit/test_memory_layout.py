@@ -1,4 +1,4 @@
-"""The mapping of all memory is found by one page of this process, in memory that is made up."""
+"""The direct mapping is found by two pages of this process, in simulated kernel memory."""
 
 from __future__ import annotations
 

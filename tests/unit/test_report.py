@@ -20,7 +20,7 @@ from cowtrace.analysis.questions import answers
 from cowtrace.analysis.questions.answer import Measure, Quality
 from cowtrace.analysis.questions.compare import compare
 from cowtrace.cli import main
-from cowtrace.model import Place
+from cowtrace.model import FaultKind, Place
 from cowtrace.recording import Recording
 from cowtrace.recording.reader import read
 
@@ -95,8 +95,11 @@ def test_what_was_not_recorded_is_missing_and_never_0(tmp_path: Path) -> None:
     for number in (2, 3, 8):
         qualities = {each.quality for each in answers(blind)[number - 1].measures}
         assert qualities == {Quality.NOT_SEEN}
-    seen = measures(make(tmp_path / "g", plan="tracepoint"), 7)
+    no_table = frozenset({FaultKind.SHARED})
+    seen = measures(make(tmp_path / "g", plan="tracepoint", unseen=no_table), 7)
     assert {each.value for each in seen.values()} == {None}
+    seen = measures(make(tmp_path / "i", plan="tracepoint"), 7)
+    assert {name for name, each in seen.items() if each.value is None} == {"hugetlb"}
 
 
 def test_bounds_are_called_bounds(tmp_path: Path) -> None:

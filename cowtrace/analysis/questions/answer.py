@@ -76,8 +76,8 @@ def quality(recording: Recording, *kinds: FaultKind, details: bool = False) -> Q
     now = recording.last
     if now.unseen.issuperset(kinds):
         return Quality.NOT_SEEN
-    # kernel/plan.py: this plan also counts threads that race for a page, and spurious faults.
-    bounded = {FaultKind.COPIED, FaultKind.REUSED}
+    # kernel/limits.py: this plan also counts the losers of races and, without a page table, more.
+    bounded = {FaultKind.COPIED, FaultKind.REUSED, FaultKind.SHARED}
     above = now.plan == "tracepoint" and bool(bounded & set(kinds))
     done = now.completeness
     if done.lost or now.unclassified or (details and done.lost_details):

@@ -91,13 +91,16 @@ def by_source(recording: Recording) -> Answer:
         "hugetlb": sums[Source.HUGETLB],
         "KSM": sums[Source.KSM],
     }
-    if recording.last.plan == "tracepoint":
+    if sums[Source.UNKNOWN] or FaultKind.SHARED in recording.last.unseen:
+        # The tracepoint plan, where it reads no page table.
         unseen = (Measure(name, None, Unit.BYTES, Quality.NOT_SEEN) for name in values)
         return Answer(7, question, tuple(unseen))
     values["small pages"] = sums[Source.ANON] + sums[Source.FILE]
     accuracy = copies(recording)
-    found = tuple(Measure(name, n, Unit.BYTES, accuracy) for name, n in values.items())
-    return Answer(7, question, found)
+    found = [Measure(name, n, Unit.BYTES, accuracy) for name, n in values.items()]
+    if recording.last.plan == "tracepoint":
+        found[1] = Measure("hugetlb", None, Unit.BYTES, Quality.NOT_SEEN)
+    return Answer(7, question, tuple(found))
 
 
 def latency(recording: Recording) -> Answer:

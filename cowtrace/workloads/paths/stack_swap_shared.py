@@ -36,7 +36,7 @@ def shmem_writes(me: Writer) -> None:
     frames=1,
     group="shared mapping",
     claim="a file's MAP_SHARED page that was written back is written again without a copy",
-    by_page_table="it counts re-marked pages of shared files as reused",
+    unseen_without_table="it counts re-marked pages of shared files as reused",
 )
 def shared_file_writeback(me: Writer) -> None:
     """writes a shared file mapping, syncs it, writes it again: nothing is copied"""

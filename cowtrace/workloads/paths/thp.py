@@ -74,7 +74,7 @@ def thp_child_writes(me: Writer) -> None:
 @_huge(
     lambda pages: (parent(reused(_huge_pages(pages), Source.THP)), child()),
     claim="one fault marks a whole huge page writable when its writer is the only holder",
-    by_page_table="it counts repeated faults of an entry that is still in the TLB",
+    unseen_without_table="it counts repeated faults of an entry that is still in the TLB",
 )
 def thp_parent_after_child_exit(me: Writer) -> None:
     """the child exits without a write, the parent writes: one fault for a huge page"""
@@ -144,7 +144,7 @@ def _huge_zero_enabled(pages: int) -> Iterator[None]:
     _huge_zero,
     needs=_huge_zero_enabled,
     claim="a write to the huge zero page gives fresh zeroes: it is not copied",
-    by_page_table="it does not see huge pages allocated in a fault",
+    unseen_without_table="it does not see huge pages allocated in a fault",
 )
 def huge_zero_page(me: Writer) -> None:
     """reads untouched huge memory, then writes it: zeroes, in small or huge pages"""
