@@ -181,6 +181,12 @@ struct generation {
 	u32 executed;	/* 1: exec ended it; 0: exit */
 };
 
+enum event_state {
+	EVENT_DECIDED,
+	EVENT_UNDECIDED,	/* REUSED, unless another event of this thread and address follows */
+	EVENT_TAKEN_BACK,	/* the undecided one before was no fault of these */
+};
+
 /* One fault, as sent through the ring buffer. */
 struct event {
 	u64 at_ns;	/* CLOCK_MONOTONIC */
@@ -193,7 +199,7 @@ struct event {
 	u8 kind;
 	u8 source;
 	u8 origin;
-	u8 undecided;	/* 1: REUSED, unless another event of this thread and address follows */
+	u8 undecided;	/* enum event_state */
 	u32 pad;
 	char comm[16];	/* of actor_tid */
 };

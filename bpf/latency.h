@@ -74,9 +74,9 @@ int handle_mm_fault_enter(struct pt_regs *ctx)
 
 #ifdef TLB_FLUSHES
 /*
- * Time what a copy waits for: the kernel interrupts each CPU that runs another thread of
- * the process, for it to forget the old entry. Flushes outside of faults are timed, too,
- * and forgotten when the thread's next fault begins.
+ * Time the flush of the TLB in a fault: of this CPU, and of each CPU that runs another
+ * thread of the process, which the kernel interrupts and waits for. Flushes outside of
+ * faults are timed, too, and forgotten when the thread's next fault begins.
  */
 KFUNC_PROBE(flush_tlb_mm_range)
 {

@@ -3,13 +3,13 @@
  * The tracepoint plan, for kernels without kprobes. A copy is a write-protection
  * fault inside which the same thread allocates a movable page. A fault without
  * this allocation re-marked the page, if the page table says that it was to be
- * made writable (foretell.h).
+ * made writable (predict.h).
  */
 #ifndef TRACEPOINT_H
 #define TRACEPOINT_H
 
 #include "detail.h"
-#include "foretell.h"
+#include "predict.h"
 
 struct pending {
 	u64 address;
@@ -19,7 +19,7 @@ struct pending {
 	u32 tid;
 	u8 class;	/* enum write_class */
 	u8 origin;
-	u8 source;	/* as foretold, as the next one */
+	u8 source;	/* as predicted, as the next one */
 	u8 re_marked;
 	u8 counted;	/* 1: as REUSED, which is taken back when a page is allocated */
 	u8 pad[7];
@@ -42,7 +42,8 @@ INLINE void count_beginning(void *ctx, struct pending *pending, const struct fau
 	__builtin_memset(&pending->detail, 0, sizeof(pending->detail));
 	set_place(&pending->detail, key->tgid, vma);
 	count_detail(ctx, &pending->detail, key, STACK_NOW, 0, 0);
-	send_event(key, pending->address, pending->detail.mapping, 0, 0, key->kind == REUSED);
+	send_event(key, pending->address, pending->detail.mapping, 0, 0,
+		   key->kind == REUSED ? EVENT_UNDECIDED : 0);
 }
 
 /* After the sum of `reused`: a round can have begun in this fault. */
@@ -97,7 +98,7 @@ INLINE void fault_begins(void *ctx, u64 address, u64 regs, u64 error_code, u8 or
 	u32 tid = current_tid(), index = tid & (SLOTS - 1);
 	struct pending *pending = pending_faults.lookup(&index);
 	struct fault_key key = { .tgid = current_tgid(), .origin = origin };
-	struct foretold write;
+	struct prediction write;
 	u64 user_stack;
 
 	if (!pending)
@@ -122,7 +123,7 @@ INLINE void fault_begins(void *ctx, u64 address, u64 regs, u64 error_code, u8 or
 	pending->origin = origin;
 	pending->counted = 0;
 	keep_user_stack(pending, user_stack);
-	write = foretell(address, error_code);
+	write = predict(address, error_code);
 	pending->class = write.class;
 	pending->vma = write.vma;
 	pending->source = write.source;
@@ -151,7 +152,7 @@ INLINE int inside_fault(const struct pending *pending, u64 stack)
 /*
  * do_cow_fault() allocates a page before it looks for the file's page. The first
  * write to shared memory and a swap-in also allocate, but copy nothing. Where nothing
- * was foretold, only the mapping distinguishes them.
+ * was predicted, only the mapping distinguishes them.
  */
 INLINE int is_private_file(u64 vma)
 {
@@ -163,16 +164,15 @@ INLINE int is_private_file(u64 vma)
 }
 
 /*
- * The vma of the pending fault; 0: unknown. As noted before the fault locked it: another
- * thread can have changed the mappings just then, and the name is that of an earlier one.
+ * The vma of the pending fault. As noted before the fault locked it: another thread can
+ * have changed the mappings just then, and the name is that of an earlier one.
  */
 INLINE u64 pending_vma(const struct pending *pending)
 {
-#ifdef MM_MT
-	if (!pending->vma)
-		return find_vma(read_kernel_u64(bpf_get_current_task(), TASK_MM), pending->address);
-#endif
-	return pending->vma;
+	if (pending->vma)
+		return pending->vma;
+	return pending->class == MISSING ? current_vma(pending->address) :
+					   vma_to_note(pending->address);
 }
 
 /*
@@ -188,12 +188,20 @@ INLINE void count_outside_faults(u64 page, u64 gfp)
 		count_loss(gfp & GFP_ZERO ? COUNT_ZEROED_OUTSIDE_FAULTS : COUNT_OUTSIDE_FAULTS);
 }
 
+/* The pending fault, counted as REUSED, is none. */
+INLINE void take_re_mark_back(struct pending *pending, u32 tgid)
+{
+	struct fault_key reused = { .tgid = tgid, .kind = REUSED, .source = pending->re_marked,
+				    .origin = pending->origin };
+
+	add_to_sum(&reused, 0, TAKEN_BACK, 0, ANYWHERE);
+	take_detail_back(pending, &reused);
+}
+
 /* A write to a page that was present takes a new one, or fails to: what the fault is. */
 INLINE void page_replaced(void *ctx, struct pending *pending, struct fault_key *key, u64 vma,
 			  u64 page, u64 gfp, u32 order)
 {
-	struct fault_key reused = { .tgid = key->tgid, .kind = REUSED,
-				    .source = pending->re_marked, .origin = key->origin };
 	u64 bytes = page ? PAGE_SIZE << order : 0;
 
 	key->source = pending->source;
@@ -208,10 +216,8 @@ INLINE void page_replaced(void *ctx, struct pending *pending, struct fault_key *
 	} else {
 		key->kind = COPIED;
 	}
-	if (pending->counted) {
-		add_to_sum(&reused, 0, TAKEN_BACK, 0, ANYWHERE);
-		take_detail_back(pending, &reused);
-	}
+	if (pending->counted)
+		take_re_mark_back(pending, key->tgid);
 	add_to_sum(key, 0, 1, bytes, ANYWHERE);
 	count_allocation(ctx, pending, key, vma, bytes);
 }
@@ -261,5 +267,30 @@ RAW_TRACEPOINT_PROBE(mm_page_alloc)
 	pending->class = NOTHING;
 	return 0;
 }
+
+#ifdef PAGE_TABLE
+#define SIGSEGV 11
+
+/*
+ * signal:signal_generate(signal, info, task, ...): the mapping forbids the pending write. So
+ * no mapping need be looked up for a page that the process alone has.
+ */
+RAW_TRACEPOINT_PROBE(signal_generate)
+{
+	u32 tid = current_tid(), index = tid & (SLOTS - 1), tgid = current_tgid();
+	struct pending *pending = pending_faults.lookup(&index);
+	struct fault_key key = { .tgid = tgid, .kind = REUSED };
+
+	if (!pending || (u32)ctx->args[0] != SIGSEGV || ctx->args[2] != bpf_get_current_task())
+		return 0;
+	if (pending->tid != tid || pending->class != WRITE_PROTECT || !pending->counted ||
+	    !inside_fault(pending, (u64)ctx))
+		return 0;
+	take_re_mark_back(pending, tgid);
+	send_event(&key, pending->address, 0, 0, 0, EVENT_TAKEN_BACK);
+	pending->class = NOTHING;
+	return 0;
+}
+#endif
 
 #endif /* TRACEPOINT_H */

@@ -72,6 +72,7 @@ TRACEPOINTS = (
     "sched_process_exec",
     "sched_process_free",
     "task_rename",
+    "signal_generate",
 )
 
 SYMBOLS = (*FUNCTIONS, *VARIABLES, *memory_layout.VARIABLES, *CODE)

@@ -106,7 +106,9 @@ def no_access(facts: KernelFacts) -> Part:
 
 
 def page_table(facts: KernelFacts) -> Part:
-    """Foretell what a write does, by the page table and the mapping: for the tracepoint plan."""
+    """Predict what a write does, by page table and mapping: for the tracepoint plan."""
+    if "signal_generate" not in facts.tracepoints:
+        return NOTHING
     known = (
         facts.offsets.keys() >= {"MM_PGD", "VMA_MM", "PAGE_STRUCT_BYTES", *MAPLE}
         and facts.layout.page_offset_base

@@ -6,7 +6,7 @@ import ctypes
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,36 +17,60 @@ from cowtrace.shipped import bpf_dir
 from cowtrace.tracer.bytecode import Bytecode, with_kfuncs, with_maps
 
 _INCLUDE = re.compile(r'#include "([^"]+)"\s*$')
+_DEFINED = re.compile(r"#define (\w+)")
+_IF = re.compile(r"#(if|ifdef|ifndef) (\w+)\s*$")
 
 
 class CompileError(Exception):
     """BCC did not compile the source; with the first error that clang wrote to stderr."""
 
 
-def bpf_text(folder: Path, main: str = "cow.bpf.c") -> str:
+def bpf_text(folder: Path, defines: Mapping[str, int], main: str = "cow.bpf.c") -> str:
     """`main` with each `#include "..."` of the same folder replaced by that file.
 
-    BCC rewrites map accesses in its main file only, not in headers. Include guards and `#if` act
-    as ever; `#line` keeps compiler messages pointing at the real files.
+    BCC rewrites map accesses in its main file only, not in headers. A file is inserted once, and
+    not within `#if` of a macro that is not in `defines`. So it also is what the programs depend on.
+    `#line` keeps compiler messages pointing at the real files.
     """
-    return "\n".join(_expanded(folder, main, set()))
+    files = {path.name: path.read_text() for path in folder.glob("*.[ch]")}
+    own = set(_DEFINED.findall("\n".join(files.values())))
+    return "\n".join(_expanded(files, main, set(), lambda line: _condition(line, defines, own)))
 
 
-def _expanded(folder: Path, name: str, there: set[str]) -> Iterator[str]:
-    """`there`: headers that the text surely contains, whatever `#if` says: not inserted again."""
-    guarded = bool(there)  # all but the main file are within `#ifndef NAME_H`
+def _expanded(
+    files: Mapping[str, str], name: str, there: set[str], condition: Callable[[str], bool | None]
+) -> Iterator[str]:
+    """`there`: headers that the text surely contains. `condition` of an `#if`; None: unknown."""
     there.add(name)
-    depth = 0
+    conditions: list[bool | None] = []
     yield f'#line 1 "{name}"'
-    for number, line in enumerate((folder / name).read_text().splitlines(), 1):
-        depth += line.startswith("#if") - line.startswith("#endif")
+    for number, line in enumerate(files[name].splitlines(), 1):
+        if line.startswith("#if"):
+            conditions.append(condition(line))
+        elif line.startswith("#else"):
+            conditions[-1] = None if conditions[-1] is None else not conditions[-1]
+        elif line.startswith("#endif"):
+            conditions.pop()
         if include := _INCLUDE.match(line):
-            if include[1] not in there:
-                sure = depth == guarded
-                yield from _expanded(folder, include[1], there if sure else set(there))
+            if include[1] not in there and False not in conditions:
+                sure = None not in conditions
+                yield from _expanded(files, include[1], there if sure else set(there), condition)
             yield f'#line {number + 1} "{name}"'
         else:
             yield line
+
+
+def _condition(line: str, defines: Mapping[str, int], own: Container[str]) -> bool | None:
+    """Of `#ifdef NAME`, `#ifndef NAME` and `#if NAME`; None if the sources define it themselves."""
+    found = _IF.match(line)
+    if not found:
+        return None
+    kind, name = found.groups()
+    if name.endswith("_H"):  # guards
+        return True
+    if name in own:
+        return None
+    return (name in defines) == (kind != "ifndef") if kind != "if" else bool(defines.get(name))
 
 
 def compile_source(text: str, flags: Sequence[str]) -> Bytecode:

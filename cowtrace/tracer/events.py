@@ -8,6 +8,8 @@ from cowtrace.model import Event, FaultKind, Mapping, Origin, Source
 from cowtrace.tracer import abi
 from cowtrace.tracer.ring import Ring
 
+_UNDECIDED, _TAKEN_BACK = 1, 2  # enum event_state of bpf/cow.h
+
 
 class Events:
     """Reads the ring buffer with that file descriptor. `mapping` finds one by (pid, start)."""
@@ -35,9 +37,12 @@ class Events:
         self._ring.close()
 
     def _settle(self, record: bytes) -> Iterator[Event]:
-        event, undecided = self._event(record)
+        event, state = self._event(record)
         key = (event.tid, event.address)
-        if undecided:
+        if state == _TAKEN_BACK:
+            self._undecided.pop(key, None)
+            return
+        if state == _UNDECIDED:
             if earlier := self._undecided.pop(key, None):
                 yield earlier
             self._undecided[key] = event
@@ -45,7 +50,7 @@ class Events:
         self._undecided.pop(key, None)
         yield event
 
-    def _event(self, record: bytes) -> tuple[Event, bool]:
+    def _event(self, record: bytes) -> tuple[Event, int]:
         raw = abi.EVENT.unpack(record)
         event = Event(
             at_ns=raw.at_ns,
@@ -60,4 +65,4 @@ class Events:
             mapping=self._mapping(raw.tgid, raw.mapping) if raw.mapping else None,
             ns=raw.ns or None,
         )
-        return event, bool(raw.undecided)
+        return event, raw.undecided

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
@@ -35,6 +36,7 @@ MAP_SIZES = {
     "events": 4 << 20,
     "samples": 8 << 20,
 }
+_NO_CODE = re.compile(r"/\*.*?\*/|^#line [^\n]*$", re.DOTALL | re.MULTILINE)
 _TRACING = {"kfunc": programs.FENTRY, "kretfunc": programs.FEXIT}  # as BCC names them
 
 
@@ -50,12 +52,14 @@ def load(plan: ProbePlan) -> Loaded:
     """Compile the plan's programs, if no earlier start did, and attach them. Raises Refused."""
     # Sorted: details are a set, whose order differs from process to process.
     flags = [f"-D{name}={value}" for name, value in sorted(plan.defines.items())]
-    sources = [path.read_text() for path in sorted(bpf_dir().rglob("*.[ch]"))]
-    key = cache.key(*sources, repr(plan.hooks), _bcc_version(), *flags)
+    text = bpf_text(bpf_dir(), plan.defines)
+    stubs = [path.read_text() for path in sorted((bpf_dir() / "bcc-headers").rglob("*.h"))]
+    code = _NO_CODE.sub("", text)
+    key = cache.key(code, *stubs, repr(plan.hooks), _bcc_version(), *flags)
     if loaded := _from_cache(plan, key):
         return loaded
     try:
-        bytecode = compile_source(bpf_text(bpf_dir()), flags)
+        bytecode = compile_source(text, flags)
         loaded = Loaded(plan, bytecode)
     except (CompileError, OSError) as error:
         raise Refused(f"this kernel refused the {plan.name} plan: {error}") from None

@@ -23,7 +23,7 @@ def main() -> None:
 
     from bcc.libbcc import lib
 
-    text = bpf_text(bpf_dir()).encode()
+    text = bpf_text(bpf_dir(), plan.defines).encode()
     array = (ctypes.c_char_p * len(flags))(*flags)
     began = time.perf_counter()
     module = lib.bpf_module_create_c_from_string(text, 0, array, len(flags), True, None)

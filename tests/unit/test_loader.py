@@ -180,9 +180,15 @@ def test_what_is_compiled_is_kept_for_the_same_source_hooks_options_and_bcc_only
 
     monkeypatch.setattr(loader, "_from_cache", cached)
     monkeypatch.setattr(loader, "bpf_dir", lambda: tmp_path)
-    source = tmp_path / "cow.h"
+    (tmp_path / "cow.bpf.c").write_text(
+        '#include "one.h"\n#ifdef OTHER\n#include "other.h"\n#endif\n'
+    )
+    source, other = tmp_path / "one.h", tmp_path / "other.h"
     source.write_text("one")
+    other.write_text("other")
     loader.load(PLAN)
+    source.write_text("/* a comment, \nof two lines */one")
+    other.write_text("of another plan")
     loader.load(PLAN)
     loader.load(ProbePlan("kprobe", PLAN.hooks, {"EVENTS": 1, "WANTED": 1}, frozenset(), ()))
     loader.load(ProbePlan("kprobe", PLAN.hooks, {"WANTED": 1, "EVENTS": 1}, frozenset(), ()))
