@@ -20,7 +20,7 @@ help: ## List these targets
 install: ## Install what is missing: Debian packages through apt, .venv/
 	@.ci/install
 
-demo: install ## Fork and its copies, live, on this kernel; KERNEL=6.12 in the VM, or host
+demo: install ## Fork and its copies, live, on this kernel; KERNEL=6.12 in the VM
 	@.ci/demo $(KERNEL)
 
 check: lint unit ## lint and unit: what every commit passes, in about a minute

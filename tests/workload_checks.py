@@ -12,6 +12,7 @@ from cowtrace.model import FaultKind, Snapshot
 from cowtrace.workloads.comparison import comparison
 from cowtrace.workloads.outcome import Outcome
 
+IN_VM = os.environ.get("COWTRACE_VM") == "1"  # set by `cowtrace vm run`
 PRIME_PAGES = 23
 MANY_PAGES = 509
 

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from workload_checks import attached
+from workload_checks import IN_VM, attached
 
 from cowtrace import tracer
 from cowtrace.model import Origin, Snapshot
@@ -29,7 +29,6 @@ HUGE_PAGES = "/proc/sys/vm/nr_hugepages"
 SWAP_BYTES = 64 << 20
 SKIPPED = 4  # KSFT_SKIP
 RESULT = re.compile(r"^(ok|not ok) \d+ (.*)$", re.MULTILINE)
-IN_VM = os.environ.get("COWTRACE_VM") == "1"
 OURS = Filter(pids=(os.getpid(),), follow=True)
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import mmap
-import os
 import signal
 import subprocess
 import sys
 
 import pytest
-from workload_checks import plans
+from workload_checks import IN_VM, plans
 
 from cowtrace import tracer
 from cowtrace.model import FaultKind
@@ -40,7 +39,7 @@ ctypes.memset(at, 2, 1)
 """
 
 
-@pytest.mark.parametrize("plan", plans() if os.environ.get("COWTRACE_VM") else ["auto"])
+@pytest.mark.parametrize("plan", plans() if IN_VM else ["auto"])
 def test_it_counts_as_nothing(plan: str) -> None:
     with tracer.attach(
         plan,

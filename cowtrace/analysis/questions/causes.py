@@ -97,9 +97,13 @@ def by_source(recording: Recording) -> Answer:
         return Answer(7, question, tuple(unseen))
     values["small pages"] = sums[Source.ANON] + sums[Source.FILE]
     accuracy = copies(recording)
-    found = [Measure(name, n, Unit.BYTES, accuracy) for name, n in values.items()]
-    if recording.last.plan == "tracepoint":
-        found[1] = Measure("hugetlb", None, Unit.BYTES, Quality.NOT_SEEN)
+    hidden = {"hugetlb"} if recording.last.plan == "tracepoint" else set()
+    found = (
+        Measure(name, None, Unit.BYTES, Quality.NOT_SEEN)
+        if name in hidden
+        else Measure(name, n, Unit.BYTES, accuracy)
+        for name, n in values.items()
+    )
     return Answer(7, question, tuple(found))
 
 
