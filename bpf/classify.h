@@ -111,10 +111,8 @@ INLINE u8 source_of(u64 page)
 
 INLINE u8 origin_of(u32 flags)
 {
-	if (flags & FAULT_FLAG_UNSHARE)
-		return ORIGIN_UNSHARE;
-	if (flags & FAULT_FLAG_REMOTE)
-		return ORIGIN_REMOTE;
+	if (flags & (FAULT_FLAG_UNSHARE | FAULT_FLAG_REMOTE))
+		return flags & FAULT_FLAG_UNSHARE ? ORIGIN_UNSHARE : ORIGIN_REMOTE;
 	return flags & FAULT_FLAG_USER ? ORIGIN_USER : ORIGIN_KERNEL;
 }
 

@@ -21,9 +21,7 @@ BPF_ARRAY(rounds, u32, 1);
 
 INLINE u32 current_round(void)
 {
-	u32 zero = 0, *now = rounds.lookup(&zero);
-
-	return now ? *now + 1 : 0;	/* 0: the round of a cell that was never used */
+	return *(volatile u32 *)only_element(ROUNDS) + 1;	/* 0: the round of a cell that was never used */
 }
 
 /*
@@ -49,20 +47,6 @@ INLINE void add_to_counter(u32 counter, u64 by)
 INLINE void count_loss(u32 loss)
 {
 	add_to_counter(loss, 1);
-}
-
-/*
- * Set by the loader before any program runs: with KASLR they differ in each boot,
- * and the programs, which are compiled once for a kernel, do not.
- */
-BPF_ARRAY(kernel_addresses, u64, KERNEL_ADDRESSES);
-
-/* 0 where it is hidden, or the kernel has none. */
-INLINE u64 address_of(u32 which)
-{
-	u64 *address = kernel_addresses.lookup(&which);
-
-	return address ? *address : 0;
 }
 
 /*

@@ -199,7 +199,7 @@ struct event {
 	u8 kind;
 	u8 source;
 	u8 origin;
-	u8 undecided;	/* enum event_state */
+	u8 state;	/* enum event_state */
 	u32 pad;
 	char comm[16];	/* of actor_tid */
 };
@@ -222,14 +222,14 @@ enum counter {
 	LOSS_EVENTS_DROPPED,	/* no room in the ring buffer: a fault counted, but not shown */
 	LOSS_SAMPLES_DROPPED,	/* no room in the ring buffer: a sample dropped */
 	COUNT_PID_REUSED,	/* a pid was reused before its last counts were read */
-	COUNT_OUTSIDE_FAULTS,	/* tracepoint plan: pages allocated there, see tracepoint.h */
+	COUNT_OUTSIDE_FAULTS,	/* tracepoint plan: pages allocated there, see allocation.h */
 	COUNT_ZEROED_OUTSIDE_FAULTS,	/* likewise: pages of zeroes */
 	COUNT_CHECKED,		/* faults compared with calls of wp_page_copy(): cross_check */
 	COUNT_CHECK_FAILED,	/* of these, call and frame number disagreed: miscounted */
 	COUNTERS,
 };
 
-/* Index of kernel_addresses, an array of u64. */
+/* What address_of() takes: kernel.h. */
 enum kernel_address {
 	HUGE_ZERO_PFN,	/* of a variable, as the next one */
 	PER_CPU_OFFSET,
@@ -242,6 +242,14 @@ enum kernel_address {
 	KRETPROBE_RETURN,	/* code that a function with a kretprobe returns to */
 	GRAPH_RETURN,	/* likewise with the function-graph tracer */
 	KERNEL_ADDRESSES,
+};
+
+/* What only_element() takes: maps with one element, by the name in lower case. */
+enum single_map {
+	ROUNDS,
+	PLACES,
+	FORK_CHANGES,
+	SINGLE_MAPS,
 };
 
 #endif /* COW_H */

@@ -84,7 +84,7 @@ INLINE void count_detail(void *ctx, struct detail_key *key, const struct fault_k
 BPF_RINGBUF_OUTPUT(events, MAP_SIZE);	/* when it is full, LOSS_EVENTS_DROPPED */
 
 INLINE void send_event(const struct fault_key *fault, u64 address, u64 mapping, u64 bytes,
-		       u64 ns, u8 undecided)
+		       u64 ns, u8 state)
 {
 	struct event *event = events.ringbuf_reserve(sizeof(*event));
 
@@ -102,7 +102,7 @@ INLINE void send_event(const struct fault_key *fault, u64 address, u64 mapping, 
 	event->kind = fault->kind;
 	event->source = fault->source;
 	event->origin = fault->origin;
-	event->undecided = undecided;
+	event->state = state;
 	event->pad = 0;
 	bpf_get_current_comm(event->comm, sizeof(event->comm));
 	events.ringbuf_submit(event, 0);
@@ -116,7 +116,7 @@ INLINE void lose_events(u64 faults)
 #else
 INLINE void lose_events(u64 faults) {}
 INLINE void send_event(const struct fault_key *fault, u64 address, u64 mapping, u64 bytes,
-		       u64 ns, u8 undecided) {}
+		       u64 ns, u8 state) {}
 #endif
 
 #ifdef NEEDS_PLACE
@@ -207,7 +207,7 @@ INLINE void count_fault(void *ctx, struct fault_key *key, u64 task, u64 vma, u64
 		count_detail(ctx, &detail, key, STACK_NOW, bytes, ns);
 	}
 	take_sample(key, &detail, 0);
-	send_event(key, address, detail.mapping, bytes, ns, 0);
+	send_event(key, address, detail.mapping, bytes, ns, EVENT_DECIDED);
 }
 
 /* Count copies of the current process's pages in one mapping, which no program saw one by one. */

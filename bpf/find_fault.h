@@ -16,19 +16,13 @@
 /* No less than that function has; no other within so many bytes clears an entry. */
 #define COPY_CODE_BYTES 4096
 
-enum change {
-	REPLACED,	/* by a copy */
-	RE_MARKED,
-	CHANGES,
+/* Where they were last, in bytes up the stack; all CPUs write the same. */
+struct places {
+	u64 copy_return;	/* the return into wp_page_copy() */
+	u64 copy_fault;	/* struct vm_fault of a copy, from there on */
+	u64 re_mark_fault;	/* of a re-mark */
 };
-
-struct place {
-	u64 caller;	/* bytes up the stack, of the return into wp_page_copy(); 0: a re-mark */
-	u64 fault;	/* of struct vm_fault, from there on */
-};
-
-/* Where each was last; all CPUs write the same. */
-BPF_ARRAY(places, struct place, CHANGES);
+BPF_ARRAY(places, struct places, 1);
 
 #define place_in_table(address) ((address) >> PAGE_SHIFT << 3 & (PAGE_SIZE - 1))
 #define is_copy_code(address, start) ((address) - (start) < COPY_CODE_BYTES)
@@ -39,15 +33,16 @@ struct changed_entry {
 	u64 vma;	/* 0: unknown, then `mm` is not */
 	u64 mm;
 	u64 pte;	/* points to it; 0: unknown, but its place in the table follows from the address */
+	u64 found_vma;	/* noted by is_fault_of(): that of the fault, if it is one */
 };
 
 /*
  * Whether struct vm_fault of this fault lies there. Saved arguments and what earlier calls left
  * on the stack can look like parts of it.
  */
-INLINE int is_fault_of(u64 vmf, const struct changed_entry *entry)
+INLINE int is_fault_of(u64 vmf, struct changed_entry *entry)
 {
-	u64 fault = words_at(vmf), vma, pte;
+	u64 fault = words_at(vmf), pte;
 
 	if (word_u64(fault, VMF_ADDRESS) != entry->address)
 		return 0;
@@ -55,15 +50,16 @@ INLINE int is_fault_of(u64 vmf, const struct changed_entry *entry)
 	if (entry->pte ? pte != entry->pte :
 	    !(pte >> 63) || (pte & (PAGE_SIZE - 1)) != place_in_table(entry->address))
 		return 0;
-	vma = word_u64(fault, VMF_VMA);
-	return entry->vma ? vma == entry->vma : read_kernel_u64(vma, VMA_MM) == entry->mm;
+	entry->found_vma = word_u64(fault, VMF_VMA);
+	return entry->vma ? entry->found_vma == entry->vma :
+			    read_kernel_u64(entry->found_vma, VMA_MM) == entry->mm;
 }
 
 /*
  * The first word of the stack from there on that holds struct vm_fault of this fault; 0:
  * none. Compares more of it, because this place is tried first from then on.
  */
-INLINE u64 search_fault(u64 stack, const struct changed_entry *entry)
+INLINE u64 search_fault(u64 stack, struct changed_entry *entry)
 {
 	u64 vmf, fault;
 	int i;
@@ -82,15 +78,15 @@ INLINE u64 search_fault(u64 stack, const struct changed_entry *entry)
 }
 
 /* Likewise, where it was last or anywhere else; not found: a loss. */
-INLINE u64 find_fault(u64 stack, struct place *place, const struct changed_entry *entry)
+INLINE u64 find_fault(u64 stack, u64 *place, struct changed_entry *entry)
 {
-	u64 vmf = stack + place->fault;
+	u64 vmf = stack + *place;
 
 	if (is_fault_of(vmf, entry))
 		return vmf;
 	vmf = search_fault(stack, entry);
 	if (vmf)
-		place->fault = vmf - stack;
+		*place = vmf - stack;
 	else
 		count_loss(LOSS_FAULT_NOT_FOUND);
 	return vmf;
@@ -103,11 +99,11 @@ INLINE int is_replaced_return(u64 address, u64 kretprobe, u64 function_graph)
 }
 
 /* A return was replaced: if the entry belongs to a write fault, its copy is lost. */
-INLINE void copy_is_not_found(u64 stack, const struct changed_entry *entry)
+INLINE void copy_is_not_found(u64 stack, struct changed_entry *entry)
 {
 	u64 vmf = search_fault(stack, entry);
 
-	if (vmf && !(read_kernel_u64(read_kernel_u64(vmf, VMF_VMA), VMA_FLAGS) & VM_HUGETLB))
+	if (vmf && !(read_kernel_u64(entry->found_vma, VMA_FLAGS) & VM_HUGETLB))
 		count_loss(LOSS_FAULT_NOT_FOUND);	/* hugetlb: counted by huge.h */
 }
 
@@ -115,7 +111,7 @@ INLINE void copy_is_not_found(u64 stack, const struct changed_entry *entry)
  * Where on the stack the return into wp_page_copy() is; 0: not found. Then the entry is
  * cleared for something else.
  */
-INLINE u64 search_copy(u64 stack, u64 code, const struct changed_entry *entry)
+INLINE u64 search_copy(u64 stack, u64 code, struct changed_entry *entry)
 {
 	u64 kretprobe = address_of(KRETPROBE_RETURN), function_graph = address_of(GRAPH_RETURN);
 	u64 word, replaced = 0;
@@ -135,31 +131,26 @@ INLINE u64 search_copy(u64 stack, u64 code, const struct changed_entry *entry)
 }
 
 /* struct vm_fault of the copy that clears this entry; 0: it is no copy. */
-INLINE u64 find_copy(u64 stack, const struct changed_entry *entry)
+INLINE u64 find_copy(u64 stack, struct changed_entry *entry)
 {
-	u32 index = REPLACED;
-	struct place *place = places.lookup(&index);
-	u64 code = address_of(COPY_CODE), caller;
+	struct places *last = only_element(PLACES);
+	u64 code = address_of(COPY_CODE), caller = stack + last->copy_return;
 
-	if (!place)
-		return 0;
-	caller = stack + place->caller;
 	if (!is_copy_code(read_kernel_u64(caller, 0), code)) {
 		caller = search_copy(stack, code, entry);
 		if (!caller)
 			return 0;
-		place->caller = caller - stack;
+		last->copy_return = caller - stack;
 	}
-	return find_fault(caller, place, entry);
+	return find_fault(caller, &last->copy_fault, entry);
 }
 
 /* struct vm_fault of the write that changes this entry; 0: not found. */
-INLINE u64 find_re_mark(u64 stack, const struct changed_entry *entry)
+INLINE u64 find_re_mark(u64 stack, struct changed_entry *entry)
 {
-	u32 index = RE_MARKED;
-	struct place *place = places.lookup(&index);
+	struct places *last = only_element(PLACES);
 
-	return place ? find_fault(stack, place, entry) : 0;
+	return find_fault(stack, &last->re_mark_fault, entry);
 }
 
 #endif /* FIND_FAULT_H */

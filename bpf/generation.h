@@ -23,20 +23,13 @@ BPF_ARRAY(fork_changes, u64, 1);
 /* How often a fork has begun or ended: until it has again, generation_of() returns the same. */
 INLINE u64 fork_changes_now(void)
 {
-	u32 zero = 0;
-	u64 *changes = fork_changes.lookup(&zero);
-
-	return changes ? *changes : 0;
+	return *(volatile u64 *)only_element(FORK_CHANGES);
 }
 
 /* After the change. */
 INLINE void note_fork_change(void)
 {
-	u32 zero = 0;
-	u64 *changes = fork_changes.lookup(&zero);
-
-	if (changes)
-		atomic_add(changes, 1);
+	atomic_add(only_element(FORK_CHANGES), 1);
 }
 
 /* The latest of fork `number` and its predecessors whose child still runs; 0: none, or `lost`. */

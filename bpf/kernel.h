@@ -105,6 +105,25 @@ INLINE u32 read_kernel_u32(u64 base, u64 offset)
 #define word_u32(words, offset) read_kernel_u32(words, offset)
 #endif
 
+/*
+ * Numbers that the loader puts into the programs, in one instruction each: with KASLR they
+ * differ in each boot, or are of a map, which each start creates anew; and the programs are
+ * compiled once for a kernel. Marked by their upper half, see cowtrace/tracer/bytecode.py.
+ */
+#define ADDRESS_MARK	0xc0570000ULL
+#define MAP_MARK	0xc0580000ULL
+#define marked(mark, number) ({							\
+	u64 _marked;								\
+	asm("%0 = %1 ll" : "=r"(_marked) : "i"((mark) << 32 | (number)));	\
+	_marked;								\
+})
+
+/* One of enum kernel_address; 0 where it is hidden, or the kernel has none. */
+#define address_of(which) marked(ADDRESS_MARK, which)
+
+/* The element of a map that has only one, without a look-up. One of enum single_map. */
+#define only_element(which) ((void *)marked(MAP_MARK, which))
+
 /* vma->vm_flags, include/linux/mm.h: the same in every version. */
 #define VM_WRITE	0x2ULL
 #define VM_ACCESS	0x7ULL	/* VM_READ | VM_WRITE | VM_EXEC */

@@ -13,19 +13,21 @@
 
 /*
  * Copies of pages without access rights are left to no_access.h: the kernel flushes the TLB
- * for them only while another thread's flush is pending, see pte_accessible().
+ * for them only while another thread's flush is pending, see pte_accessible(). `orig_pte`:
+ * as the kernel has it, not by present_pte(). It is no hint of NUMA balancing: these
+ * handle_pte_fault() leaves to do_numa_page().
  */
 #ifdef NO_ACCESS
-#define is_counted_elsewhere(vma) (!(read_kernel_u64(vma, VMA_FLAGS) & VM_ACCESS))
+#define is_counted_elsewhere(orig_pte) (!((orig_pte) & PTE_PRESENT))
 #else
-#define is_counted_elsewhere(vma) 0
+#define is_counted_elsewhere(orig_pte) 0
 #endif
 
 /* The entry is cleared, to map another page. */
-INLINE void entry_replaced(void *ctx, u64 stack, const struct changed_entry *entry)
+INLINE void entry_replaced(void *ctx, u64 stack, struct changed_entry *entry)
 {
 	struct fault_key key = {};
-	u64 vmf, fault, vma, page, task;
+	u64 vmf, fault, vma, orig_pte, page, task;
 	u32 flags;
 
 	if (!in_region(entry->address))
@@ -34,20 +36,25 @@ INLINE void entry_replaced(void *ctx, u64 stack, const struct changed_entry *ent
 	if (!vmf)
 		return;
 	fault = words_at(vmf);
-	vma = word_u64(fault, VMF_VMA);
-	if (is_counted_elsewhere(vma))
+	vma = entry->found_vma;
+	orig_pte = word_u64(fault, VMF_ORIG_PTE);
+	if (is_counted_elsewhere(orig_pte))
 		return;
 	flags = word_u32(fault, VMF_FLAGS);
 	page = word_u64(fault, VMF_PAGE);
 	key.origin = origin_of(flags);
 	task = charge(&key, current_tgid(), vma, flags);
-	set_replaced(&key, page, page ? 0 : read_kernel_u64(vma, VMA_FLAGS),
-		     present_pte(word_u64(fault, VMF_ORIG_PTE)));
+	if (page) {	/* so the vma need not be read */
+		key.kind = COPIED;
+		key.source = source_of(page);
+	} else {
+		set_replaced(&key, 0, read_kernel_u64(vma, VMA_FLAGS), present_pte(orig_pte));
+	}
 	count_fault(ctx, &key, task, vma, entry->address, PAGE_SIZE, UNDER_LOCK);
 }
 
 /* The entry becomes `after`. */
-INLINE void entry_changed(void *ctx, u64 stack, const struct changed_entry *entry, u64 vm_flags,
+INLINE void entry_changed(void *ctx, u64 stack, struct changed_entry *entry, u64 vm_flags,
 			  u64 before, u64 after)
 {
 	struct fault_key key = { .kind = REUSED, .source = SOURCE_ANON };

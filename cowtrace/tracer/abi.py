@@ -99,7 +99,7 @@ REGS: Layout[tuple[int, ...]] = _layout(tuple, f"{arch.this().regs_words}Q")
 
 Event = namedtuple(
     "Event",
-    "at_ns address mapping bytes ns tgid actor_tid kind source origin undecided comm",
+    "at_ns address mapping bytes ns tgid actor_tid kind source origin state comm",
 )
 EVENT = _layout(Event, "QQQQQIIBBBB4x16s")
 

@@ -65,4 +65,4 @@ class Events:
             mapping=self._mapping(raw.tgid, raw.mapping) if raw.mapping else None,
             ns=raw.ns or None,
         )
-        return event, raw.undecided
+        return event, raw.state

@@ -18,7 +18,7 @@ from cowtrace.kernel.plan import ProbePlan
 from cowtrace.kernel.statistics import run_time, skipped_runs
 from cowtrace.shipped import bpf_dir
 from cowtrace.tracer import bpf_maps
-from cowtrace.tracer.bytecode import Bytecode, with_maps
+from cowtrace.tracer.bytecode import Bytecode, with_maps, with_numbers
 from cowtrace.tracer.compiler import CompileError, bpf_text, compile_source
 from cowtrace.tracer.kprobes import Kprobes
 
@@ -36,6 +36,7 @@ MAP_SIZES = {
     "events": 4 << 20,
     "samples": 8 << 20,
 }
+SINGLE_MAPS = ("rounds", "places", "fork_changes")  # enum single_map of bpf/cow.h
 _NO_CODE = re.compile(r"/\*.*?\*/|^#line [^\n]*$", re.DOTALL | re.MULTILINE)
 _TRACING = {"kfunc": programs.FENTRY, "kretfunc": programs.FEXIT}  # as BCC names them
 
@@ -96,16 +97,12 @@ class Loaded:
             for spec in bytecode.maps:
                 size = MAP_SIZES.get(spec.name, spec.max_entries)
                 self.maps[spec.name] = programs.create_map(replace(spec, max_entries=size))
-            # Before any program runs.
-            for index, address in enumerate(plan.addresses):
-                bpf_maps.write_element(
-                    self.maps["kernel_addresses"], index, address.to_bytes(8, "little")
-                )
             if "stack_secret" in self.maps:  # see bpf/stack.h
                 bpf_maps.write_element(self.maps["stack_secret"], 0, os.urandom(24))
             fds = list(self.maps.values())
             for name, code in bytecode.programs:
-                self._load(name, with_maps(code, fds.__getitem__))
+                code = with_maps(code, fds.__getitem__)
+                self._load(name, with_numbers(code, plan.addresses, self._single_map))
             for hook in plan.hooks:
                 self._kprobes.attach(hook, self.programs[hook.program])
         except BaseException:
@@ -146,6 +143,9 @@ class Loaded:
                 os.close(fd)
         self._links = []
         self.programs, self.maps = {}, {}
+
+    def _single_map(self, number: int) -> int:
+        return self.maps[SINGLE_MAPS[number]]
 
     def _load(self, name: str, code: bytes) -> None:
         kind, _, target = name.partition("__")

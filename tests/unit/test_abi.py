@@ -16,6 +16,7 @@ from cowtrace.kernel.memory_layout import MemoryLayout
 from cowtrace.model import LOST, FaultKind, MappingType, Origin, Source
 from cowtrace.shipped import bpf_dir
 from cowtrace.tracer import abi
+from cowtrace.tracer.loader import SINGLE_MAPS
 from cowtrace.tracer.losses import COUNTERS
 
 HEADER = re.sub(r"/\*.*?\*/", "", (bpf_dir() / "cow.h").read_text(), flags=re.DOTALL)
@@ -79,6 +80,12 @@ def test_the_kernels_addresses_are_in_the_same_order() -> None:
     variables = (name.strip("_").upper() for name in (*VARIABLES, *MemoryLayout._fields))
     assert [*variables, *code] == names
     assert (*memory_layout.VARIABLES, "zero_pfn") == MemoryLayout._fields
+
+
+def test_maps_of_one_element_are_mirrored() -> None:
+    *names, last = enumerators("single_map")
+    assert last == "SINGLE_MAPS"
+    assert [name.lower() for name in names] == list(SINGLE_MAPS)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cowtrace.kernel.programs import MapSpec
-from cowtrace.tracer.bytecode import Bytecode, with_kfuncs, with_maps
+from cowtrace.tracer.bytecode import Bytecode, with_kfuncs, with_maps, with_numbers
 
 SUMS = MapSpec("sums", 5, 16, 16, 65536, 0)
 RING = MapSpec("events", 27, 0, 0, 4096, 0)
@@ -55,3 +55,18 @@ def test_marked_calls_become_calls_of_kernel_functions() -> None:
     code = with_kfuncs(helper + constant + marked + EXIT)
     assert code == helper + constant + call + EXIT
     assert with_maps(code, lambda number: number) == code
+
+
+def load_number(number: int, source: int = 0) -> bytes:
+    """r1 = a 64-bit number: two instructions."""
+    low, high = number & 0xFFFFFFFF, number >> 32
+    return struct.pack("<BBhIBBhI", 0x18, source << 4 | 1, 0, low, 0, 0, 0, high)
+
+
+def test_marked_numbers_become_addresses_and_elements_of_maps() -> None:
+    others = load_number(0xC057_0000) + load_map(1) + instruction(0x85, 0, 1)
+    code = load_number(0xC057_0000_0000_0001) + others + load_number(0xC058_0000_0000_0002) + EXIT
+    loaded = with_numbers(code, (5, 0xFFFF_8880_DEAD_BEE0), {2: 77}.__getitem__)
+    # BPF_PSEUDO_MAP_VALUE is 2; the upper half is the place in the element.
+    expected = load_number(0xFFFF_8880_DEAD_BEE0) + others + load_number(77, source=2) + EXIT
+    assert loaded == expected

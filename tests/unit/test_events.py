@@ -41,9 +41,9 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Library:
 
 
 def record(
-    kind: FaultKind = FaultKind.COPIED, *, tid: int = 9, address: int = 0x1234, undecided: int = 0
+    kind: FaultKind = FaultKind.COPIED, *, tid: int = 9, address: int = 0x1234, state: int = 0
 ) -> bytes:
-    return abi.EVENT.pack(77, address, 0x1000, 4096, 0, 8, tid, kind, 1, 0, undecided, b"re\xffdis")
+    return abi.EVENT.pack(77, address, 0x1000, 4096, 0, 8, tid, kind, 1, 0, state, b"re\xffdis")
 
 
 HEAP = Mapping(0x1000, 0x9000, MappingType.HEAP, 0, "", 0)
@@ -67,7 +67,7 @@ def kinds(found: Any) -> list[FaultKind]:
 
 
 def test_an_undecided_fault_becomes_what_follows_it(library: Library) -> None:
-    library.batches = [[record(FaultKind.REUSED, undecided=1)], [record(FaultKind.COPIED)], []]
+    library.batches = [[record(FaultKind.REUSED, state=1)], [record(FaultKind.COPIED)], []]
     ring = reader()
     assert kinds(ring.poll(0)) == []
     assert kinds(ring.poll(0)) == [FaultKind.COPIED]
@@ -75,14 +75,14 @@ def test_an_undecided_fault_becomes_what_follows_it(library: Library) -> None:
 
 
 def test_an_undecided_fault_that_nothing_follows_was_reused(library: Library) -> None:
-    library.batches = [[record(FaultKind.REUSED, undecided=1)], [record(FaultKind.COPIED, tid=10)]]
+    library.batches = [[record(FaultKind.REUSED, state=1)], [record(FaultKind.COPIED, tid=10)]]
     ring = reader()
     assert kinds(ring.poll(0)) == []
     assert sorted(kinds(ring.poll(0))) == [FaultKind.COPIED, FaultKind.REUSED]
 
 
 def test_two_undecided_faults_at_one_place_are_two(library: Library) -> None:
-    again = record(FaultKind.REUSED, undecided=1)
+    again = record(FaultKind.REUSED, state=1)
     library.batches = [[again, again], []]
     ring = reader()
     found: list[Event] = [*ring.poll(0), *ring.poll(0)]

@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from test_bytecode import EXIT, RING, SUMS, load_map
+from test_bytecode import EXIT, RING, SUMS, load_map, load_number
 
 from cowtrace import cache
 from cowtrace.kernel import programs
@@ -117,6 +118,17 @@ def test_each_program_is_of_its_kind_and_refers_to_the_new_maps(kernel: FakeKern
     )] == kernel.attached  # fmt: skip
     direct.close()
     assert kernel.still_open() == []
+
+
+def test_marked_numbers_are_those_of_this_start(kernel: FakeKernel) -> None:
+    code = load_number(0xC057_0000_0000_0000) + load_number(0xC058_0000_0000_0000) + EXIT
+    rounds = replace(SUMS, name=loader.SINGLE_MAPS[0])
+    compiled = Bytecode((SUMS, rounds), (("finish_fault_enter", code),))
+    direct = Loaded(replace(PLAN, addresses=(0xFFFF_8880_0000_0509,)), compiled)
+    element = load_number(direct.maps["rounds"], source=2)  # BPF_PSEUDO_MAP_VALUE
+    expected = load_number(0xFFFF_8880_0000_0509) + element + EXIT
+    assert kernel.code["finish_fault_enter"] == expected
+    direct.close()
 
 
 @pytest.mark.parametrize("refused", ["sched_process_exit", "finish_fault_enter", "finish_fault"])
