@@ -88,6 +88,17 @@ INLINE void predict_missing(struct prediction *write, u64 mm, u64 address)
 	}
 }
 
+/*
+ * Where its frame is hidden: the huge zero page is special since "mm/huge_memory: mark
+ * PMD mappings of the huge zero folio special" (6.18), as are pages of devices, which
+ * map a file.
+ */
+INLINE int is_hidden_huge_zero(const struct mapped *page, u64 vma)
+{
+	return page->huge && page->entry & ENTRY_SPECIAL && !address_of(HUGE_ZERO_PFN) &&
+	       !read_kernel_u64(vma, VMA_FILE);
+}
+
 /* A write to a present page that may be of a shared mapping or of hugetlb, or huge. */
 INLINE void predict_by_mapping(struct prediction *write, const struct mapped *page, u64 vm_flags)
 {
@@ -96,6 +107,8 @@ INLINE void predict_by_mapping(struct prediction *write, const struct mapped *pa
 		write->source = vm_flags & VM_HUGETLB ? SOURCE_HUGETLB : SOURCE_FILE;
 		if (vm_flags & VM_SHARED && vm_flags & VM_WRITE)
 			write->kind = SHARED;
+	} else if (is_hidden_huge_zero(page, write->vma)) {
+		write->source = SOURCE_ZERO;
 	} else if (page->huge && write->source == SOURCE_FILE) {
 		write->class = MISSING;		/* the kernel unmaps it: __split_huge_pmd() */
 	} else if (page->huge && write->source == SOURCE_UNKNOWN && address_of(VMEMMAP_BASE)) {
