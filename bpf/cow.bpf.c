@@ -5,7 +5,7 @@
  * Their counts mean the same.
  */
 #ifdef PLAN_TRACEPOINT
-#include "tracepoint.h"
+#include "allocation.h"
 #else
 #ifdef PTE_CHANGES
 #include "pte_change.h"

@@ -156,7 +156,7 @@ OF_TRACEPOINTS = (
     ),
     Mutation(
         "a copied page counts as re-marked, too",
-        "tracepoint.h",
+        "allocation.h",
         "if (pending->counted)\n\t\ttake_re_mark_back(pending, key->tgid);",
         "",
         "fork-both-write",
@@ -177,14 +177,14 @@ OF_TRACEPOINTS = (
     ),
     Mutation(
         "an allocation after the fault counts as its copy",
-        "tracepoint.h",
+        "allocation.h",
         "return stack < pending->regs &&\n",
         "return 1 || stack < pending->regs &&\n",
         "reuse-then-allocate",
     ),
     Mutation(
         "a page of zeroes counts as a copy",
-        "tracepoint.h",
+        "allocation.h",
         "} else if (gfp & GFP_ZERO) {",
         "} else if (0) {",
         "zero-page",
@@ -198,14 +198,14 @@ OF_TRACEPOINTS = (
     ),
     Mutation(
         "the first write to a private file page is not counted",
-        "tracepoint.h",
+        "allocation.h",
         "return vma && read_kernel_u64(vma, VMA_FILE) &&",
         "return 0 &&",
         "private-file-first-write",
     ),
     Mutation(
         "a copy is one byte",
-        "tracepoint.h",
+        "allocation.h",
         "u64 bytes = page ? PAGE_SIZE << order : 0;",
         "u64 bytes = 1;",
         "one-byte-per-page",
