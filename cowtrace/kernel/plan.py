@@ -235,11 +235,7 @@ def _missing(name: PlanName, facts: KernelFacts) -> list[str]:
 
 def _defines(name: PlanName, facts: KernelFacts) -> dict[str, int]:
     offsets = dict(facts.offsets)
-    if offsets.keys() >= MAPLE.keys():
-        # struct maple_arange_64: parent, pivots, then slots.
-        pivots = (offsets["ARANGE_SLOT"] - offsets["RANGE_PIVOT"]) // 8
-        offsets["ARANGE_PIVOTS"] = pivots
-    else:
+    if not offsets.keys() >= MAPLE.keys():
         offsets.pop("MM_MT", None)
     errors = sum(facts.constants[f"VM_FAULT_{e}"] for e in _ERRORS)
     cast = facts.cast

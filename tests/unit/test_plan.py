@@ -254,12 +254,6 @@ def test_without_a_maple_tree_file_copies_are_unseen() -> None:
     assert "MM_MT" not in found.defines
 
 
-def test_pivots_are_counted_from_the_layout() -> None:
-    offsets = {**COMPLETE.offsets, "RANGE_PIVOT": 8, "ARANGE_SLOT": 80}
-    found = plan("tracepoint", replace(COMPLETE, offsets=offsets))
-    assert found.defines["ARANGE_PIVOTS"] == 9
-
-
 @pytest.mark.parametrize(
     ("function", "parameters", "shape"),
     [
