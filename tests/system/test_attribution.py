@@ -21,7 +21,12 @@ from cowtrace.kernel.plan import Detail
 from cowtrace.model import Ending, Event, FaultKind, ForkGeneration, Snapshot
 from cowtrace.tracer.filter import Filter
 
-pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.usefixtures("can_trace")]
+pytestmark = [
+    pytest.mark.host,
+    pytest.mark.vm,
+    pytest.mark.usefixtures("can_trace"),
+    pytest.mark.spread("5.10", "6.12"),
+]
 
 DETAILS: frozenset[Detail] = frozenset({"generation"})
 PAGES, TOUCHED = 509, 4099

@@ -16,7 +16,11 @@ from workload_checks import attached
 from cowtrace.model import FaultKind, Source
 from cowtrace.workloads.region import REGION_START
 
-pytestmark = [pytest.mark.vm, pytest.mark.skipif(os.uname().machine != "x86_64", reason="no pmem")]
+pytestmark = [
+    pytest.mark.vm,
+    pytest.mark.skipif(os.uname().machine != "x86_64", reason="no pmem"),
+    pytest.mark.spread("6.1", "7.2"),
+]
 
 PAGES = 131
 SIZE = PAGES * mmap.PAGESIZE

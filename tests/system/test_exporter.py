@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.host,
     pytest.mark.vm,
     pytest.mark.usefixtures("can_trace"),
-    pytest.mark.spread("7.2"),
+    pytest.mark.spread,
 ]
 
 PAGES, CHILDREN = 23, 11
@@ -118,7 +118,6 @@ def wait_until_refreshed(url: str) -> None:
     assert eventually(lambda: total(url, "cowtrace_bytes_total", comm=name, kind="copied") > 0)
 
 
-@pytest.mark.spread
 def test_counts_of_a_workload_stay_after_its_end() -> None:
     quiet, busy = "cow-quiet", "cow-busy"
     with exported("--interval", "0.5") as url:
@@ -180,7 +179,6 @@ def test_sums_equal_those_of_top() -> None:
         assert ours()["copied"] > PAGES * CHILDREN
 
 
-@pytest.mark.spread
 def test_it_exports_its_own_cost_while_the_kernel_measures_it() -> None:
     switch = Path("/proc/sys/kernel/bpf_stats_enabled")
     if not switch.exists():

@@ -14,7 +14,12 @@ from cowtrace import tracer
 from cowtrace.model import FaultKind
 from cowtrace.workloads.region import REGION_START
 
-pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.usefixtures("can_trace")]
+pytestmark = [
+    pytest.mark.host,
+    pytest.mark.vm,
+    pytest.mark.usefixtures("can_trace"),
+    pytest.mark.spread("5.10", "6.12"),
+]
 
 PAGES = 23
 SIZE = PAGES * mmap.PAGESIZE

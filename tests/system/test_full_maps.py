@@ -154,18 +154,17 @@ def write_protected(live: Tracer) -> int:
     return sum(min(PAGES, each.write_protect) for each in totals if each)
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize(
     ("small", "room", "shown", "words"),
     [
-        pytest.param("details", ROOM, in_detail, "details full", marks=pytest.mark.spread),
-        pytest.param("mappings", ROOM, with_mapping, "mappings full", marks=pytest.mark.spread),
+        ("details", ROOM, in_detail, "details full"),
+        ("mappings", ROOM, with_mapping, "mappings full"),
         ("stacks", 1, with_stacks, "stacks full"),
         ("samples", 8 * PAGE, sampled, "samples dropped"),
         ("events", PAGE, events, "events dropped"),
-        pytest.param("generations", ROOM, of_forks, "generations full", marks=pytest.mark.spread),
-        pytest.param(
-            "page_faults", ROOM, write_protected, "page faults full", marks=pytest.mark.spread
-        ),
+        ("generations", ROOM, of_forks, "generations full"),
+        ("page_faults", ROOM, write_protected, "page faults full"),
     ],
 )
 def test_details(
@@ -201,6 +200,7 @@ def test_details(
     assert done.completeness.lost_details >= cause(done, words)
 
 
+@pytest.mark.spread
 def test_a_copy_of_which_the_fork_is_too_far_back() -> None:
     later = 40  # forks, which all end before the copies; the search takes 32
     with tracer.attach(
