@@ -1,6 +1,6 @@
 """Answer the tracer's requests until it is gone. Its standard input is the socket.
 
-The argument is the tracer's PID.
+The arguments: the tracer's PID, and the monotonic clock when it started this process.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import resource
 import socket
 import sys
+import time
 from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
@@ -190,7 +191,7 @@ def serve(tracer: socket.socket) -> None:
     started = _pages(statm, _RESIDENT) * _PAGE_BYTES
     # Data that is not resident: from now on the heap grows into what is left of the room.
     beside = _pages(statm, _DATA) * _PAGE_BYTES - started
-    messages.send(tracer, {"ready": True})
+    messages.send(tracer, {"ready": time.monotonic() - float(sys.argv[2])})
     with suppress(EOFError):
         while True:
             request, payload, _ = messages.receive(tracer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.btf import save_answers
@@ -13,6 +14,7 @@ from cowtrace.kernel.privileges import require_privileges
 from cowtrace.tracer.confinement import Needs
 from cowtrace.tracer.filter import Filter
 from cowtrace.tracer.loader import Refused, load
+from cowtrace.tracer.symbolizer import Symbolizer
 from cowtrace.tracer.tracer import Tracer
 
 __all__ = ["Needs", "Tracer", "attach"]
@@ -113,10 +115,13 @@ def _attach_one(
 ) -> Tracer:
     if isinstance(plan, NoPlan):
         raise Refused(f"the {plan.name} plan cannot run here: {'; '.join(plan.reasons)}")
-    loaded = load(plan)
-    try:
+    with ExitStack() as undo:
+        symbolizer = Symbolizer(kernel="kernel-stack" in plan.details)
+        undo.callback(symbolizer.close)
+        if "SAMPLES" in plan.defines or {"stack", "kernel-stack"} & plan.details:
+            symbolizer.start()  # before the filter follows this process's children
+        loaded = load(plan)
+        undo.callback(loaded.close)
         only.seed(loaded.maps)
-    except BaseException:
-        loaded.close()
-        raise
-    return Tracer(plan, facts, loaded, **options)
+        undo.pop_all()
+    return Tracer(plan, facts, loaded, symbolizer, **options)

@@ -10,6 +10,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from sys import intern
 from typing import Any
 
@@ -48,7 +49,8 @@ REFUSED = "stacks not named"  # a cause of `[unknown]`, beside those of symboliz
 
 
 class Symbolizer:
-    """Starts the child process when the first stack is to be named. `close` ends it.
+    """The child process is started by `start`, or when the first stack is to be named. `close`
+    ends it.
 
     `kernel`: stacks of the kernel will be named, too. Its symbols are opened now: later this
     process may not be allowed to see addresses.
@@ -65,6 +67,11 @@ class Symbolizer:
         self._users: dict[int, int] = {}  # of processes that were seen alive
         self._forgave = time.monotonic()
         self.causes: Counter[str] = Counter()
+
+    def start(self) -> None:
+        """Start the child process, so that the first stack need not wait for it."""
+        with suppress(OSError):  # the first stack tries again, and says so
+            self._process.start()
 
     def new_round(self) -> None:
         """Read the mappings of each process again."""
@@ -130,7 +137,7 @@ class Symbolizer:
         """
         room = _MOST_BYTES if request["family"] is None else self._room()
         for _ in range(2):
-            is_new = not self._process.is_running
+            is_new = not self._process.has_answered
             try:
                 reply = self._process.ask(request | {"room": room}, dump, seconds, open_file)
                 frames = tuple(_frame(each) for each in reply["frames"])

@@ -31,17 +31,30 @@ class Failed(Exception):
 
 
 class SymbolizerProcess:
-    """Started by the first request, and by the first after its end. `end` ends it."""
+    """Started by `start` or by a request, also after its end. `end` ends it."""
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
-        self.fastest_start_seconds: float | None = None  # None: it did not start yet
+        self._is_ready = False
+        self.has_answered = False  # since its start
+        self.fastest_start_seconds: float | None = None  # None: it was never ready yet
 
-    @property
-    def is_running(self) -> bool:
-        """Whether it was started, and not ended since."""
-        return self._socket is not None
+    def start(self) -> None:
+        """Start it; it must not run already. Returns before it is ready. Raises OSError."""
+        ours, theirs = messages.pair()
+        # For reading alone: once confined, this process may open nothing for writing.
+        with theirs, Path(os.devnull).open("rb") as null:
+            # A session of its own: Ctrl-C and the signals of a terminal do not reach it.
+            self._child = subprocess.Popen(
+                command("cowtrace.symbolizer", str(os.getpid()), str(time.monotonic())),
+                stdin=theirs.fileno(),
+                stdout=null,
+                stderr=null,
+                env={},
+                start_new_session=True,
+            )
+        self._socket = ours
 
     def ask(
         self, request: dict[str, Any], payload: bytes, seconds: float, open_file: OpenFile
@@ -51,12 +64,13 @@ class SymbolizerProcess:
         request["room"]: how many bytes of memory it may take meanwhile.
         """
         try:
-            to = self._socket or self._start(request["room"])
+            to = self._ready(request["room"])
             messages.send(to, request, payload)
             deadline = time.monotonic() + seconds
             for _ in range(_MOST_OPENS):
                 reply = self._receive(to, deadline, request["room"])
                 if "open" not in reply:
+                    self.has_answered = True
                     return reply
                 fd = in_time(partial(open_file, reply["open"]))
                 try:
@@ -81,6 +95,7 @@ class SymbolizerProcess:
         if self._socket:
             self._socket.close()
             self._socket = None
+        self._is_ready = self.has_answered = False
         return code
 
     def _receive(self, from_: socket.socket, deadline: float, room: int) -> dict[str, Any]:
@@ -93,25 +108,17 @@ class SymbolizerProcess:
                     raise Failed(LARGE) from None
         raise Failed(SLOW)
 
-    def _start(self, room: int) -> socket.socket:
-        began = time.monotonic()
-        ours, theirs = messages.pair()
-        # For reading alone: once confined, this process may open nothing for writing.
-        with theirs, Path(os.devnull).open("rb") as null:
-            # A session of its own: Ctrl-C and the signals of a terminal do not reach it.
-            self._child = subprocess.Popen(
-                command("cowtrace.symbolizer", str(os.getpid())),
-                stdin=theirs.fileno(),
-                stdout=null,
-                stderr=null,
-                env={},
-                start_new_session=True,
-            )
-        self._socket = ours
-        self._receive(ours, began + _START_SECONDS, room)  # it is ready
-        seconds = time.monotonic() - began
-        self.fastest_start_seconds = min(self.fastest_start_seconds or seconds, seconds)
-        return ours
+    def _ready(self, room: int) -> socket.socket:
+        """Its socket, once it can take requests."""
+        if not self._socket:
+            self.start()
+        assert self._socket
+        if not self._is_ready:
+            reply = self._receive(self._socket, time.monotonic() + _START_SECONDS, room)
+            seconds = float(reply["ready"])  # nothing hostile was read yet
+            self.fastest_start_seconds = min(self.fastest_start_seconds or seconds, seconds)
+            self._is_ready = True
+        return self._socket
 
 
 def resident_bytes(pid: int) -> int:

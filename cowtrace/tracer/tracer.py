@@ -32,6 +32,7 @@ class Tracer:
         plan: ProbePlan,
         facts: KernelFacts,
         loaded: Loaded,
+        symbolizer: Symbolizer,
         *,
         by_fork: bool,
         generations_alone: bool,
@@ -54,7 +55,7 @@ class Tracer:
             brief=self._brief,
         )
         self._ledger = Ledger(plan, page_faults=totals)
-        self._symbolizer = Symbolizer(kernel="kernel-stack" in plan.details)
+        self._symbolizer = symbolizer
         self._symbols = symbols = Symbols(self._rounds.stack, self._symbolizer)
         self._details = DetailLedger(
             facts.page_bytes,

@@ -118,12 +118,12 @@ def answers(data: bytes) -> None:
     """What a symbolizer that was taken over sends: one message after the other."""
     ours, theirs = messages.pair()
     taken_over = Symbolizer()
-    taken_over._process._socket = ours
+    taken_over._process._socket, taken_over._process._is_ready = ours, True
     for message in data.split(b"\n")[:20]:
         with suppress(OSError):  # a full socket
             theirs.send(len(message).to_bytes(4, "little") + message, socket.MSG_DONTWAIT)
     theirs.shutdown(socket.SHUT_WR)
-    with mock.patch.object(taken_over._process, "_start", side_effect=OSError):
+    with mock.patch.object(taken_over._process, "start", side_effect=OSError):
         stack = taken_over.user_stack([16, 23], ((os.getpid(), 1),), 0)
     assert all(isinstance(f.symbol, str) and isinstance(f.address, int) for f in stack)
     taken_over.close()

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from command import COWTRACE, PATIENCE, eventually
 
+from cowtrace import tracer
+from cowtrace.cli.choice import command_filter
 from cowtrace.errors import EXIT_NO_ROOM
 from cowtrace.recording.reader import read
 
@@ -162,3 +164,15 @@ def intervals(file: Path) -> int:
         except sqlite3.OperationalError:  # not created yet
             return 0
     return int(number)
+
+
+def test_the_symbolizer_is_not_taken_for_a_part_of_the_command() -> None:
+    """It was started before, so that its own faults cost nothing."""
+    with tracer.attach(only=command_filter(), samples=True) as live:
+        subprocess.run([sys.executable, "-c", "pass"], check=True)
+        helper = live._symbolizer._process._child
+        assert helper
+        assert helper.poll() is None
+        counted = {process.pid for process in live.snapshot().processes}
+    assert len(counted) > 1
+    assert helper.pid not in counted

@@ -99,7 +99,7 @@ wanted = st.lists(
 answers = st.one_of(jsons, st.fixed_dictionaries({"open": wanted}), st.binary(max_size=40))
 
 
-def no_other(room: int) -> socket.socket:
+def no_other() -> None:
     raise OSError("one is enough")
 
 
@@ -108,7 +108,7 @@ def no_other(room: int) -> socket.socket:
 def test_a_symbolizer_that_was_taken_over(replies: list[Any]) -> None:
     ours, theirs = messages.pair()
     taken_over = Symbolizer()
-    taken_over._process._socket = ours
+    taken_over._process._socket, taken_over._process._is_ready = ours, True
     for reply in replies:
         if isinstance(reply, bytes):
             theirs.send(reply or b"\0")
@@ -118,7 +118,7 @@ def test_a_symbolizer_that_was_taken_over(replies: list[Any]) -> None:
             messages.send(theirs, {"frames": reply})
     theirs.shutdown(socket.SHUT_WR)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(taken_over._process, "_start", no_other)
+        patch.setattr(taken_over._process, "start", no_other)
         stack = taken_over.user_stack([16, 23], ((os.getpid(), 1),), 0)
     assert all(isinstance(f.symbol, str) and isinstance(f.module, str) for f in stack)
     assert all(isinstance(f.address, int) for f in stack)

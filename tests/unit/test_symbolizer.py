@@ -91,8 +91,8 @@ def dies(named: Symbolizer, monkeypatch: pytest.MonkeyPatch, code: int = 0) -> N
     """Each child ends at its first request, with that exit code, or by minus that signal."""
     end = f"os._exit({code})" if code >= 0 else f"os.kill(os.getpid(), {-code})"
     program = (
-        "import os, socket; s = socket.socket(fileno=0); s.send(b'\\2\\0\\0\\0{}');"
-        f"s.recv(1 << 20); {end}"
+        "import os, socket; s = socket.socket(fileno=0);"
+        f"s.send(b'\\x0b\\0\\0\\0{{\"ready\":0}}'); s.recv(1 << 20); {end}"
     )
     monkeypatch.setattr(symbolizer_process, "command", lambda *_: [sys.executable, "-c", program])
 
