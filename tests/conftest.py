@@ -1,8 +1,9 @@
 """Select the tests that run here, sort those that must run last, and fail skips in the test VM.
 
 Markers: `host`: runs on this machine's kernel. `vm`: runs on the kernels of the test VM. `last`:
-runs after all others. `spread("6.1")`: with --spread, runs on these kernels of the VM only;
-`spread` without a kernel: on none, since this machine's kernel proves it.
+runs after all others. `alone`: keeps all CPUs busy, so that `make test` runs it beside no VM.
+`spread("6.1")`: with --spread, runs on these kernels of the VM only; `spread` without a kernel: on
+none, since this machine's kernel proves it.
 
 A test is spread if it depends on cowtrace's own code more than on the kernel: commands, containers,
 the exporter, applications. One or two kernels prove it, which are chosen so that all four take

@@ -22,13 +22,12 @@ from cowtrace.analysis.forks import Trend, fork_rows
 from cowtrace.model import ForkGeneration, Snapshot
 from cowtrace.workloads.region import PAGE_BYTES
 
-pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.spread("5.10")]
+pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.spread]
 
 PAUSE = 0.3  # seconds between two looks
 COMPLETE = ("lost", "unclassified")
 
 
-@pytest.mark.spread
 def test_redis_levels_off_when_idle_and_stays_below_the_forecast_worst_case(
     watched: Watched,
 ) -> None:
@@ -60,7 +59,6 @@ def test_redis_levels_off_when_idle_and_stays_below_the_forecast_worst_case(
         assert fork_of(last, child).worst_case_bytes == 0
 
 
-@pytest.mark.spread
 def test_diff_answers_that_freezing_helped_gunicorn(watched: Watched, tmp_path: Path) -> None:
     need("gunicorn", "gunicorn")
     for name, freeze in (("plain.cow", False), ("frozen.cow", True)):

@@ -16,7 +16,7 @@ from cowtrace.model import COPIES, Event, FaultKind, MappingType, Snapshot, Sour
 from cowtrace.tracer.filter import Filter
 from cowtrace.workloads.region import PAGE_BYTES
 
-pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.spread("7.2")]
+pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.spread]
 
 # Primes: a page that is counted twice, or missed, shows.
 PAGES = 4_099

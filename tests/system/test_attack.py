@@ -12,7 +12,7 @@ from attack.attacker import Attacker, NoCompiler, compiled
 from attack.catalogue import ATTACKS
 from attack.session import Session
 
-pytestmark = [pytest.mark.host, pytest.mark.usefixtures("can_trace")]
+pytestmark = [pytest.mark.host, pytest.mark.alone, pytest.mark.usefixtures("can_trace")]
 
 # make attack runs all of them, each alone.
 CHOSEN = (

@@ -23,11 +23,11 @@ pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.usefixtures("can_tra
 
 STARTED = [
     pytest.param("fentry", marks=pytest.mark.spread("6.12")),
-    pytest.param("kprobe", marks=pytest.mark.spread("6.12")),
     pytest.param("tracepoint", marks=pytest.mark.spread),  # the one that this machine allows
 ]
 
 
+@pytest.mark.spread("5.10", "7.2")
 def test_the_doctor_names_the_plan_that_auto_chooses() -> None:
     doctor = subprocess.run([*COWTRACE, "doctor", "--json"], capture_output=True, timeout=PATIENCE)
     with tracer.attach("auto") as live:

@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.host,
     pytest.mark.vm,
     pytest.mark.usefixtures("can_trace"),
-    pytest.mark.spread("6.12"),
+    pytest.mark.spread,
 ]
 
 PAGES = 509
@@ -103,7 +103,6 @@ def test_top_reports_container_pids_and_the_cgroup(container: Container) -> None
     assert {p["nspid"] for p in shown["processes"] if p["pid"] == os.getpid()} <= {os.getpid()}
 
 
-@pytest.mark.spread
 def test_a_footer_maps_host_pids_to_container_pids(container: Container) -> None:
     for command in ("top", "forks", "maps"):
         shown = _watched(container, command, "--cgroup", container.cgroup)

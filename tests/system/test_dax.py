@@ -19,7 +19,7 @@ from cowtrace.workloads.region import REGION_START
 pytestmark = [
     pytest.mark.vm,
     pytest.mark.skipif(os.uname().machine != "x86_64", reason="no pmem"),
-    pytest.mark.spread("6.1", "7.2"),
+    pytest.mark.spread("6.1"),
 ]
 
 PAGES = 131

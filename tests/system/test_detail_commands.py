@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.host,
     pytest.mark.vm,
     pytest.mark.usefixtures("can_trace"),
-    pytest.mark.spread("5.10"),
+    pytest.mark.spread,
 ]
 
 PAGES = 1009

@@ -31,8 +31,9 @@ from system.test_exporter import PAGES, expect, exported, go, page, total, worki
 
 pytestmark = [
     pytest.mark.host,
+    pytest.mark.alone,
     pytest.mark.usefixtures("can_trace"),
-    pytest.mark.spread("6.12"),
+    pytest.mark.spread,
 ]
 
 # Forks without end; each child takes a name that nobody has had, writes memory, and ends. Says
@@ -270,7 +271,6 @@ def test_what_reads_requests_holds_no_privileges() -> None:
 
 
 @pytest.mark.vm
-@pytest.mark.spread
 def test_a_server_that_ends_is_started_again() -> None:
     with exported("--interval", "0.5") as url:
         page(url)
@@ -287,7 +287,6 @@ def test_a_server_that_ends_is_started_again() -> None:
 
 
 @pytest.mark.vm
-@pytest.mark.spread
 def test_a_server_that_hangs_does_not_hang_the_tracer() -> None:
     with exported("--interval", "0.1") as url:
         exporter, (*_, server) = others(url)
@@ -304,7 +303,6 @@ def test_a_server_that_hangs_does_not_hang_the_tracer() -> None:
 
 
 @pytest.mark.vm
-@pytest.mark.spread
 def test_a_tracer_that_is_killed_leaves_no_server() -> None:
     command = [*COWTRACE, "export", "prometheus", "--listen", "127.0.0.1:0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
@@ -317,7 +315,6 @@ def test_a_tracer_that_is_killed_leaves_no_server() -> None:
         assert eventually(lambda: not any(runs(pid) for pid in left))
 
 
-@pytest.mark.spread
 def test_another_site_cannot_read_the_metrics_by_a_browser() -> None:
     """DNS rebinding: its own name leads to 127.0.0.1."""
     with exported() as url:

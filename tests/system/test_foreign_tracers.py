@@ -21,7 +21,7 @@ from cowtrace.workloads import run_forked
 from cowtrace.workloads.comparison import comparison
 from cowtrace.workloads.region import REGION_END, REGION_START
 
-pytestmark = [pytest.mark.vm, pytest.mark.spread("5.10", "6.1", "7.2")]
+pytestmark = [pytest.mark.vm, pytest.mark.spread("5.10", "7.2")]
 
 TRACING = Path("/sys/kernel/tracing")
 FUNCTION = "ptep_clear_flush"

@@ -36,7 +36,7 @@ pytestmark = [
     pytest.mark.host,
     pytest.mark.vm,
     pytest.mark.usefixtures("can_trace"),
-    pytest.mark.spread("7.2"),
+    pytest.mark.spread,
 ]
 
 WRITERS = 23
@@ -105,7 +105,6 @@ def test_a_descendant_that_the_filter_has_no_room_for(monkeypatch: pytest.Monkey
     assert snapshot.completeness.lost > 0
 
 
-@pytest.mark.spread
 def test_descendants_that_have_ended_take_no_room_in_the_filter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -154,7 +153,6 @@ def write_protected(live: Tracer) -> int:
     return sum(min(PAGES, each.write_protect) for each in totals if each)
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize(
     ("small", "room", "shown", "words"),
     [
@@ -200,7 +198,6 @@ def test_details(
     assert done.completeness.lost_details >= cause(done, words)
 
 
-@pytest.mark.spread
 def test_a_copy_of_which_the_fork_is_too_far_back() -> None:
     later = 40  # forks, which all end before the copies; the search takes 32
     with tracer.attach(

@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.host,
     pytest.mark.vm,
     pytest.mark.usefixtures("can_trace"),
-    pytest.mark.spread("7.2"),
+    pytest.mark.spread,
 ]
 
 LATER = 29  # forks; CHAIN in bpf/generation.h is 32

@@ -16,7 +16,7 @@ from cowtrace.kernel.plan import Detail
 from cowtrace.model import COPIES, ENDED_PID
 from cowtrace.tracer.brief import FEW
 
-pytestmark = [pytest.mark.host, pytest.mark.usefixtures("can_trace")]
+pytestmark = [pytest.mark.host, pytest.mark.alone, pytest.mark.usefixtures("can_trace")]
 
 FORKS = 100_000  # three times around the process ids, where there are 32,768
 BRIEF = "2003"
@@ -42,7 +42,7 @@ def test_each_copy_of_100_000_forks_is_counted_in_flat_memory() -> None:
 
 
 @pytest.mark.vm
-@pytest.mark.spread("6.12")
+@pytest.mark.spread
 def test_of_brief_processes_the_sums_stay() -> None:
     """The largest keep a row of their own, and the BPF maps keep none of the others."""
     details: frozenset[Detail] = frozenset({"generation", "mapping"})

@@ -17,7 +17,7 @@ pytestmark = [
     pytest.mark.host,
     pytest.mark.vm,
     pytest.mark.usefixtures("can_trace"),
-    pytest.mark.spread("6.1"),
+    pytest.mark.spread,
 ]
 
 BEFORE, AFTER = 53, 59  # pages

@@ -16,6 +16,7 @@ pytestmark = [
     pytest.mark.host,
     pytest.mark.vm,
     pytest.mark.usefixtures("can_trace"),
+    pytest.mark.spread("5.10", "7.2"),
     pytest.mark.skipif(os.uname().machine != "x86_64", reason="arm64 has no tracepoint plan"),
 ]
 

@@ -66,6 +66,7 @@ def test_the_kernels_code_and_debugfs_agree_on_preemption() -> None:
         assert preemptible(CHOSEN_AT_BOOT, NOWHERE)
 
 
+@pytest.mark.spread("6.12", "7.2")
 @pytest.mark.usefixtures("one_cpu")
 def test_reading_the_maps_hides_no_fault() -> None:
     with tracer.attach("kprobe", region=(REGION_START, REGION_END)) as live:
@@ -75,6 +76,7 @@ def test_reading_the_maps_hides_no_fault() -> None:
             assert problems(outcome, live.snapshot()) == []
 
 
+@pytest.mark.spread("6.12", "7.2")
 @pytest.mark.usefixtures("one_cpu")
 def test_faults_hidden_by_another_reader_of_maps_are_lost() -> None:
     with (

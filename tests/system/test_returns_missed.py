@@ -19,7 +19,7 @@ from cowtrace.tracer.filter import Filter
 from cowtrace.workloads import calls
 from cowtrace.workloads.region import scratch_region
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.spread("5.10", "7.2")]
 
 WRITERS = 23
 # The tid of struct inflight.
