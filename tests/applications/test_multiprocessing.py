@@ -17,7 +17,7 @@ from cowtrace import tracer
 from cowtrace.model import DetailRow, FaultKind, MappingType, Snapshot, Stack
 from cowtrace.workloads.region import PAGE_BYTES
 
-pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.spread("7.2")]
+pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.spread]
 
 # Floats, for the small integers are few, and immortal since 3.12. What is asked of either process
 # comes through files, so that the parent does nothing meanwhile.

@@ -27,7 +27,7 @@ STARTED = [
 ]
 
 
-@pytest.mark.spread("5.10", "7.2")
+@pytest.mark.spread("5.10", "6.1")
 def test_the_doctor_names_the_plan_that_auto_chooses() -> None:
     doctor = subprocess.run([*COWTRACE, "doctor", "--json"], capture_output=True, timeout=PATIENCE)
     with tracer.attach("auto") as live:

@@ -20,7 +20,7 @@ from cowtrace.workloads import run_forked
 from cowtrace.workloads.outcome import Outcome
 from cowtrace.workloads.region import REGION_END, REGION_START
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.spread("5.10", "6.12")]
 
 DETAILS: frozenset[Detail] = frozenset({"generation", "mapping", "stack", "latency", "tlb-flush"})
 # On a preemptible kernel the other two may lose faults: they are checked on other kernels.

@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.host,
     pytest.mark.vm,
     pytest.mark.usefixtures("can_trace"),
-    pytest.mark.spread("5.10", "6.12"),
+    pytest.mark.spread("6.12"),
 ]
 
 PAGES = 23

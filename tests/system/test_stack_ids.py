@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.host,
     pytest.mark.vm,
     pytest.mark.usefixtures("can_trace"),
-    pytest.mark.spread("6.1", "7.2"),
+    pytest.mark.spread("7.2"),
     pytest.mark.skipif(os.uname().machine != "x86_64", reason="it is machine code of x86-64"),
 ]
 

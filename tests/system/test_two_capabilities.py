@@ -86,7 +86,7 @@ def snapshot(running: subprocess.Popen[bytes]) -> tuple[tuple[str, ...], Snapsho
     return found
 
 
-@pytest.mark.spread("6.1", "6.12")
+@pytest.mark.spread("6.12")
 def test_counts_are_exact() -> None:
     with tracer_of_nobody() as running:
         spots, before = snapshot(running)
