@@ -31,7 +31,7 @@ def comm(pid: int) -> str:
     """The name of a process (hostile: see text).
 
     Raises CowtraceError when there is no process of that PID, or when it is a thread of another
-    one: faults are counted per process.
+    one.
     """
     try:
         status = (_PROC / str(pid) / "status").read_bytes()
@@ -43,10 +43,32 @@ def comm(pid: int) -> str:
     leader = int(status.partition(b"\nTgid:")[2].split(None, 1)[0])
     if leader != pid:
         raise CowtraceError(
-            f"{pid} is a thread of process {leader}, and faults are counted per process",
+            f"{pid} is a thread of process {leader}",
             hint=f"name the process: -p {leader}",
         )
     return name.removesuffix(b"\n").decode(errors="backslashreplace")
+
+
+def name(pid: int) -> str | None:
+    """The name of a process (hostile: see text); None when it has ended."""
+    try:
+        raw = (_PROC / str(pid) / "comm").read_bytes()
+    except OSError:
+        return None
+    return raw.removesuffix(b"\n").decode(errors="backslashreplace")
+
+
+def pids() -> set[int]:
+    """The PIDs of all processes."""
+    return {int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit()}
+
+
+def has_memory(pid: int) -> bool:
+    """Whether the process lives and is no zombie: its files and its layout can be read."""
+    try:
+        return not (_PROC / str(pid) / "statm").read_bytes().startswith(b"0 ")
+    except OSError:
+        return False
 
 
 def available_bytes() -> int | None:

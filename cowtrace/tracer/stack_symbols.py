@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from cowtrace.model import Stack, StackFrame
+from cowtrace.proc import has_memory
 from cowtrace.symbolizer.messages import Identity
 from cowtrace.tracer import abi
 from cowtrace.tracer.symbolizer import Symbolizer
@@ -86,14 +86,6 @@ class Symbols:
             identities = tuple((each, _start_ns(each, processes)) for each in family)
             self._families[pid] = identities, living
         return self._families[pid]
-
-
-def has_memory(pid: int) -> bool:
-    """Whether the process lives, and is no zombie: its files and its layout can be read."""
-    try:
-        return not Path("/proc", str(pid), "statm").read_bytes().startswith(b"0 ")
-    except OSError:
-        return False
 
 
 def _start_ns(pid: int, processes: Mapping[int, abi.Process]) -> int:

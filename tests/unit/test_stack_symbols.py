@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from cowtrace.model import Stack, StackFrame
+from cowtrace.proc import has_memory
 from cowtrace.tracer import abi, stack_symbols
-from cowtrace.tracer.stack_symbols import REST, Symbols, has_memory
+from cowtrace.tracer.stack_symbols import REST, Symbols
 
 GONE = 4_000_000_000  # no pid
 GONE_TOO = GONE + 1

@@ -1,0 +1,177 @@
+"""Compare the page frames of processes: who maps how much with whom, and what an exit frees."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, combinations
+from pathlib import Path
+
+from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
+from cowtrace.frames import entries
+from cowtrace.frames.entries import (
+    CHUNK_BYTES,
+    EXCLUSIVE,
+    FILE,
+    FRAME,
+    PAGE_BYTES,
+    PRESENT,
+    SWAPPED,
+    AddressSpace,
+    Gone,
+)
+from cowtrace.frames.frame_sets import FrameSets, repeated
+from cowtrace.frames.pages import mapped_times, pages_of
+from cowtrace.workloads.pagemap import zero_frame
+
+_PROC = Path("/proc")
+_MOST_COMPARED_BYTES = 64 << 20  # of entries, to see what changed
+# Of an entry: where its page counts.
+_COUNTED = FRAME | (PRESENT | SWAPPED | FILE | EXCLUSIVE) << 56
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """What one process maps, in bytes."""
+
+    pid: int
+    freed_by_exit: int  # anonymous memory that no other process of the system maps
+    common: int  # anonymous memory that at least one other of these processes maps
+    with_others: int  # anonymous memory that processes map that are none of these
+    files: int  # pages of files and of shared memory
+    swapped: int  # anonymous memory in swap
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """What some processes mapped when they were read, one after the other."""
+
+    holders: tuple[Holder, ...]
+    pairs: dict[tuple[int, int], int]  # by pids, the lower first: anonymous bytes of both
+    by_holders: tuple[int, ...]  # anonymous bytes that exactly 1, 2... of them map
+    ended: tuple[int, ...]  # pids of those that did so meanwhile
+    changed: int | None  # pages whose entry did so while the others were read; None: not compared
+    unread: int  # bytes of sparse mappings that would take too long to read: before Linux 6.7
+    at_ns: int  # CLOCK_MONOTONIC, when the first was read
+    seconds: float  # from then until the last was read
+
+    @property
+    def anonymous(self) -> int:
+        """Bytes of anonymous memory that they take together: each frame once."""
+        return sum(self.by_holders)
+
+
+def read(pids: Sequence[int], proc: Path = _PROC) -> Sharing:
+    """Read these processes. Raises CowtraceError: frame numbers or processes are hidden."""
+    began = time.monotonic_ns()
+    zero = zero_frame()
+    if zero is None:
+        raise _hidden("frame numbers in /proc/PID/pagemap are hidden")
+    spaces: list[AddressSpace] = []
+    ended: list[int] = []
+    same: dict[bytes, bytes] = {}
+    for pid in sorted(pids):
+        try:
+            spaces.append(entries.read(pid, same, proc))
+        except Gone:
+            ended.append(pid)
+        except PermissionError:
+            raise _hidden(f"the mappings of process {pid} are hidden") from None
+    seconds = (time.monotonic_ns() - began) / 1e9
+    changed = _changed(spaces, proc)
+    holders, pairs, by_holders = _compared(spaces, zero)
+    unread = sum(space.unread for space in spaces)
+    return Sharing(holders, pairs, by_holders, tuple(ended), changed, unread, began, seconds)
+
+
+def _hidden(problem: str) -> CowtraceError:
+    hint = "run as root: it takes CAP_SYS_ADMIN and CAP_SYS_PTRACE"
+    return CowtraceError(problem, hint=hint, exit_code=EXIT_NO_PLAN)
+
+
+def _compared(
+    spaces: Sequence[AddressSpace], zero: int
+) -> tuple[tuple[Holder, ...], dict[tuple[int, int], int], tuple[int, ...]]:
+    """Sharing.holders, pairs and by_holders."""
+    exclusive, shared, files = ([0] * len(spaces) for _ in range(3))  # pages
+    sets, swap = FrameSets(len(spaces)), FrameSets(len(spaces))
+
+    def shared_frames(holders: Sequence[int], chunks: Sequence[bytes]) -> Iterator[int]:
+        one_space = len(set(holders)) == 1
+        for chunk in chunks:
+            pages = pages_of(chunk, zero, one_space=one_space)
+            for index in holders:
+                exclusive[index] += pages.exclusive
+                shared[index] += len(pages.shared)
+                files[index] += pages.files
+            swap.add(holders, pages.swapped)
+            yield from pages.shared
+
+    for holders, chunks in _by_holders(spaces).items():
+        sets.add(set(holders), shared_frames(holders, chunks))
+    sizes = [sets.size(index) for index in range(len(spaces))]
+    alone = sets.alone()
+    for index, space in enumerate(spaces):
+        if shared[index] > sizes[index]:  # it maps some frames several times
+            own = min(alone[index], _mapped_by_it_alone(space, zero))
+            exclusive[index] += own
+            alone[index] -= own
+            sizes[index] -= own
+    holders_ = tuple(
+        Holder(
+            space.pid,
+            freed_by_exit=PAGE_BYTES * exclusive[i],
+            common=PAGE_BYTES * (sizes[i] - alone[i]),
+            with_others=PAGE_BYTES * alone[i],
+            files=PAGE_BYTES * (space.files + files[i]),
+            swapped=PAGE_BYTES * swap.size(i),
+        )
+        for i, space in enumerate(spaces)
+    )
+    pairs = {
+        (spaces[one].pid, spaces[other].pid): PAGE_BYTES * sets.common(one, other)
+        for one, other in combinations(range(len(spaces)), 2)
+    }
+    of_one = sum(exclusive) + sum(alone)
+    by_holders = [of_one, *sets.by_holders()[1:]][: len(spaces)]
+    return holders_, pairs, tuple(PAGE_BYTES * pages for pages in by_holders)
+
+
+def _by_holders(spaces: Sequence[AddressSpace]) -> dict[tuple[int, ...], list[bytes]]:
+    """Equal chunks, by the indices of the processes that have them."""
+    holders: dict[bytes, list[int]] = defaultdict(list)
+    for index, space in enumerate(spaces):
+        for chunk in space.chunks.values():
+            holders[chunk].append(index)
+    chunks: dict[tuple[int, ...], list[bytes]] = defaultdict(list)
+    for chunk, indices in holders.items():
+        chunks[tuple(indices)].append(chunk)
+    return chunks
+
+
+def _mapped_by_it_alone(space: AddressSpace, zero: int) -> int:
+    """How many frames the process maps several times, and no other process does: merged pages."""
+    shared = (pages_of(chunk, zero).shared for chunk in space.chunks.values())
+    again = repeated(chain.from_iterable(shared))
+    return sum(mapped_times(frame) == times + 1 for frame, times in again.items())
+
+
+def _changed(spaces: Sequence[AddressSpace], proc: Path) -> int | None:
+    """Pages whose entry is another one now. None: there are too many to compare."""
+    if sum(len(space.chunks) for space in spaces) * CHUNK_BYTES > _MOST_COMPARED_BYTES:
+        return None
+    changed = 0
+    nothing = bytes(CHUNK_BYTES)
+    for space in spaces:
+        try:
+            now = entries.read(space.pid, {}, proc).chunks
+        except Gone:
+            now = {}  # all of its pages
+        for number in now.keys() | space.chunks.keys():
+            before, after = space.chunks.get(number, nothing), now.get(number, nothing)
+            if before != after:
+                words = zip(memoryview(before).cast("Q"), memoryview(after).cast("Q"), strict=True)
+                changed += sum(bool((old ^ new) & _COUNTED) for old, new in words)
+    return changed
