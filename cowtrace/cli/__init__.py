@@ -28,6 +28,7 @@ COMMANDS = {
     "record": "Record a trace in a file, to report on it and to compare it later.",
     "report": "Answer ten questions from a recording, as text or as an HTML page.",
     "run": "Run a command; count what it and its descendants copied.",
+    "shared": "Show who shares how much memory with whom, now.",
     "snoop": "Show each copy-on-write fault as it happens.",
     "stacks": "Show which code copies pages: functions, or a flame graph.",
     "top": "Show who copies pages now, over the whole system, live.",

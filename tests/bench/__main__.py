@@ -20,7 +20,7 @@ from bench.variants import Missing
 from cowtrace import __version__
 from cowtrace.errors import CowtraceError
 
-SECTIONS = ("instructions", "native", "startup", "scale", "saturation", "recording")
+SECTIONS = ("instructions", "native", "startup", "scale", "saturation", "recording", "shared")
 
 
 def main() -> int:
