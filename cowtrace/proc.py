@@ -33,20 +33,18 @@ def comm(pid: int) -> str:
     Raises CowtraceError when there is no process of that PID, or when it is a thread of another
     one.
     """
-    try:
+    status, found = b"", name(pid)
+    with suppress(OSError):
         status = (_PROC / str(pid) / "status").read_bytes()
-        name = (_PROC / str(pid) / "comm").read_bytes()
-    except OSError:
-        raise CowtraceError(
-            f"no process has the PID {pid}", hint="list the processes: ps -e"
-        ) from None
+    if found is None or not status:
+        raise CowtraceError(f"no process has the PID {pid}", hint="list the processes: ps -e")
     leader = int(status.partition(b"\nTgid:")[2].split(None, 1)[0])
     if leader != pid:
         raise CowtraceError(
             f"{pid} is a thread of process {leader}",
             hint=f"name the process: -p {leader}",
         )
-    return name.removesuffix(b"\n").decode(errors="backslashreplace")
+    return found
 
 
 def name(pid: int) -> str | None:
@@ -63,10 +61,10 @@ def pids() -> set[int]:
     return {int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit()}
 
 
-def has_memory(pid: int) -> bool:
+def has_memory(pid: int, proc: Path = _PROC) -> bool:
     """Whether the process lives and is no zombie: its files and its layout can be read."""
     try:
-        return not (_PROC / str(pid) / "statm").read_bytes().startswith(b"0 ")
+        return not (proc / str(pid) / "statm").read_bytes().startswith(b"0 ")
     except OSError:
         return False
 

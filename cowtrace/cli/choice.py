@@ -19,24 +19,28 @@ from cowtrace.model import Event, FaultKind, Process, Snapshot
 from cowtrace.tracer.filter import Filter
 
 KINDS = tuple(kind.label for kind in FaultKind)
-_PROCESSES = (
-    click.option("-p", "--pid", "pids", type=click.IntRange(min=1), multiple=True, metavar="PID",
-                 help="Trace only this process; may be repeated."),
-    click.option("--follow", is_flag=True,
-                 help="With -p: also trace its present and future descendants."),
-    click.option("--comm", metavar="GLOB",
-                 help="Trace only processes whose name matches GLOB: 'redis*'."),
-    click.option("--cgroup", metavar="PATH",
-                 help="Trace only tasks in this cgroup (v2), as of a container, and below it."),
-)  # fmt: skip
 _KIND = click.option(
     "--kind", "kinds", type=click.Choice(KINDS), multiple=True, metavar="KIND",
     help=f"Trace only faults of this kind; may be repeated: {', '.join(KINDS)}.",
 )  # fmt: skip
 
 
-def process_options(command: Command) -> Command:
-    """-p, --follow, --comm and --cgroup; the command gets them as one `choice`."""
+def process_options(command: Command, verb: str = "trace") -> Command:
+    """-p, --follow, --comm and --cgroup; the command gets them as one `choice`.
+
+    `verb`: what the command does with the chosen processes.
+    """
+    only = f"{verb.capitalize()} only"
+    options = (
+        click.option("-p", "--pid", "pids", type=click.IntRange(min=1), multiple=True,
+                     metavar="PID", help=f"{only} this process; may be repeated."),
+        click.option("--follow", is_flag=True,
+                     help=f"With -p: also {verb} its present and future descendants."),
+        click.option("--comm", metavar="GLOB",
+                     help=f"{only} processes whose name matches GLOB: 'redis*'."),
+        click.option("--cgroup", metavar="PATH",
+                     help=f"{only} tasks in this cgroup (v2), as of a container, and below it."),
+    )  # fmt: skip
 
     @functools.wraps(command)
     def chosen(
@@ -49,7 +53,7 @@ def process_options(command: Command) -> Command:
         **kwargs: Any,
     ) -> Any:
         if follow and not pids:
-            raise usage_error("--follow needs -p", "name the ancestor whose descendants to trace")
+            raise usage_error("--follow needs -p", f"name the ancestor whose descendants to {verb}")
         choice = Choice(
             names=tuple((pid, proc.comm(pid)) for pid in dict.fromkeys(pids)),
             follow=follow,
@@ -59,7 +63,7 @@ def process_options(command: Command) -> Command:
         )
         return command(*args, choice=choice, **kwargs)
 
-    for option in reversed(_PROCESSES):
+    for option in reversed(options):
         chosen = option(chosen)
     return chosen  # type: ignore[return-value]
 
@@ -97,7 +101,7 @@ class Choice:
         """Keep the chosen processes and kinds; processes of -p even without a fault."""
         known = {process.pid for process in now.processes}
         pids = known if self.follow or not self.names else known & {*self.pids}
-        chosen = [p for p in now.processes if p.pid in pids and self._is_called(p.comm)]
+        chosen = [p for p in now.processes if p.pid in pids and self.is_called(p.comm)]
         quiet = [
             Process(pid, name, None, not proc.exists(pid), None, (), now.unseen)
             for pid, name in sorted(self.names)
@@ -119,13 +123,14 @@ class Choice:
 
     def called(self, now: Snapshot) -> set[int]:
         """Pids of the processes whose name matches --comm."""
-        return {process.pid for process in now.processes if self._is_called(process.comm)}
+        return {process.pid for process in now.processes if self.is_called(process.comm)}
 
     def takes(self, event: Event) -> bool:
         """True if a fault that passed the kernel's filter has a chosen kind and name, too."""
-        return (not self.kinds or event.kind in self.kinds) and self._is_called(event.comm)
+        return (not self.kinds or event.kind in self.kinds) and self.is_called(event.comm)
 
-    def _is_called(self, comm: str) -> bool:
+    def is_called(self, comm: str) -> bool:
+        """Whether --comm chooses a process of that name."""
         return self.comm is None or fnmatchcase(comm, self.comm)
 
     def _with_kinds(self, process: Process) -> Process:

@@ -7,9 +7,8 @@ import signal
 import sys
 from collections.abc import Iterable
 from contextlib import ExitStack
-from fnmatch import fnmatchcase
+from functools import partial
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -17,12 +16,13 @@ import click
 from cowtrace import proc
 from cowtrace.analysis.shared import read
 from cowtrace.cli import cgroups
+from cowtrace.cli.choice import Choice, process_options
 from cowtrace.cli.live import ENDING, ticks
 from cowtrace.cli.options import Form, form_options, usage_error
 from cowtrace.cli.signals import held
 from cowtrace.errors import CowtraceError
 from cowtrace.machine.csv import CsvLines
-from cowtrace.machine.shared import as_object
+from cowtrace.machine.detail_objects import sharing
 from cowtrace.sandbox import keep_capabilities
 
 if TYPE_CHECKING:
@@ -37,21 +37,12 @@ _NEEDED = ("CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH")
     epilog="\b\nExamples:\n  sudo cowtrace shared -p $(pgrep -o gunicorn) --follow\n"
     "  sudo cowtrace shared --cgroup system.slice/app.service 1"
 )
-@click.option("-p", "--pid", "pids", type=click.IntRange(min=1), multiple=True, metavar="PID",
-              help="Read this process; may be repeated.")  # fmt: skip
-@click.option("--follow", is_flag=True, help="With -p: also read its descendants.")
-@click.option("--comm", metavar="GLOB",
-              help="Read only processes whose name matches GLOB: 'redis*'.")  # fmt: skip
-@click.option("--cgroup", metavar="PATH",
-              help="Read only processes in this cgroup (v2), and below it.")  # fmt: skip
+@partial(process_options, verb="read")
 @form_options
 @click.argument("interval", type=click.FloatRange(min=0.05), required=False)
 @click.argument("count", type=click.IntRange(min=1), required=False)
 def shared(
-    pids: tuple[int, ...],
-    follow: bool,
-    comm: str | None,
-    cgroup: str | None,
+    choice: Choice,
     form: Form,
     interval: float | None,
     count: int | None,
@@ -74,15 +65,10 @@ def shared(
 
     The second table has the anonymous memory that each two of them map.
     """
-    if follow and not pids:
-        raise usage_error("--follow needs -p", "name the ancestor whose descendants to read")
-    if not (pids or comm or cgroup):
+    if choice.is_everything and not choice.cgroup:
         raise usage_error("no process is chosen", "choose some: -p PID --follow, --comm, --cgroup")
-    for pid in pids:
-        proc.comm(pid)  # raises if it is none
     keep_capabilities(_NEEDED)
-    group = cgroups.folder(cgroup) if cgroup else None
-    roots = set(pids)
+    roots = set(choice.pids)
     with ExitStack() as stack:
         looks: Iterable[None] = [None]
         drawn: Screen | None = None
@@ -97,31 +83,29 @@ def shared(
             looks = chain(looks, ticks(signals, interval, count and count - 1, resized))
         lines = CsvLines(sys.stdout)
         for at, _ in enumerate(looks):
-            if follow:
+            if choice.follow:
                 roots |= proc.descendants(roots)  # also of those that have ended since
-            names = _chosen(roots, comm, group)
+            names = _chosen(choice, roots)
             if not names and at:
                 break
             now = read(_few(names))
             if drawn:
                 drawn.show(view(now, names))
                 continue
-            found = as_object(now, names)
+            found = sharing(now, names)
             if form == "csv":
                 lines.write({"now_ns": now.at_ns, **row} for row in found["processes"])
             else:
                 print(json.dumps(found), flush=True)
 
 
-def _chosen(pids: set[int], comm: str | None, group: Path | None) -> dict[int, str]:
-    """The PIDs of those that meet all conditions and have memory, and their names."""
-    chosen = (pids or proc.pids()) & cgroups.processes(group) if group else pids or proc.pids()
+def _chosen(choice: Choice, pids: set[int]) -> dict[int, str]:
+    """Those of these PIDs that meet all conditions and have memory, and their names. None: all."""
+    chosen = pids or proc.pids()
+    if choice.cgroup:
+        chosen = chosen & cgroups.processes(choice.cgroup)
     names = {pid: proc.name(pid) for pid in sorted(chosen) if proc.has_memory(pid)}
-    return {
-        pid: name
-        for pid, name in names.items()
-        if name is not None and (comm is None or fnmatchcase(name, comm))
-    }
+    return {pid: name for pid, name in names.items() if name is not None and choice.is_called(name)}
 
 
 def _few(names: dict[int, str]) -> list[int]:

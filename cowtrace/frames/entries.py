@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+from cowtrace.proc import has_memory
+
 PAGE_BYTES = mmap.PAGESIZE
 ENTRY_BYTES = 8
 CHUNK_PAGES = 512
@@ -56,10 +58,10 @@ def read(pid: int, same: dict[bytes, bytes], proc: Path = Path("/proc")) -> Addr
         # Line by line: a process can have many mappings, of files with long names.
         with (folder / "maps").open("rb") as maps, (folder / "pagemap").open("rb", 0) as pagemap:
             _fill(space, pagemap.fileno(), maps)
-        if (folder / "statm").read_bytes().startswith(b"0 "):
-            raise Gone
     except (FileNotFoundError, ProcessLookupError):
         raise Gone from None
+    if not has_memory(pid, proc):
+        raise Gone
     space.chunks = {at: same.setdefault(words, words) for at, words in space.chunks.items()}
     return space
 

@@ -1,4 +1,4 @@
-"""Make JSON objects of forks, mappings, stacks, cgroups, single faults and tracing costs.
+"""Make JSON objects of forks, mappings, stacks, cgroups, single faults, costs and sharing.
 
 schema.json describes the fields. They are added, never renamed. `objects.head` has those before
 each list.
@@ -6,7 +6,7 @@ each list.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cowtrace.analysis.cgroups import CgroupRow
@@ -14,6 +14,8 @@ from cowtrace.analysis.cost import Cost
 from cowtrace.analysis.forks import ForkRow
 from cowtrace.analysis.mappings import MappingRow, label, segment
 from cowtrace.analysis.processes import Row
+from cowtrace.analysis.shared import Sharing
+from cowtrace.frames.entries import PAGE_BYTES
 from cowtrace.machine.objects import classification, fields
 from cowtrace.model import UNKNOWN_PLACE, DetailRow, Event, PlaceOf, unknown_place
 
@@ -43,6 +45,35 @@ def mappings(rows: Iterable[MappingRow]) -> dict[str, Any]:
 def stacks(rows: Iterable[DetailRow], sampled: bool) -> dict[str, Any]:
     """Stacks in the order of their rows; `sampled`: their sums are estimates."""
     return {"sampled": sampled, "stacks": [_stack(row) for row in rows]}
+
+
+def sharing(now: Sharing, names: Mapping[int, str]) -> dict[str, Any]:
+    """What processes share. `names`: of the processes, by pid."""
+    return {
+        "at_ns": now.at_ns,
+        "page_bytes": PAGE_BYTES,
+        "seconds": now.seconds,
+        "anonymous_bytes": now.anonymous,
+        "changed_pages": now.changed,
+        "unread_bytes": now.unread,
+        "ended": list(now.ended),
+        "processes": [
+            {
+                "pid": held.pid,
+                "comm": names[held.pid],
+                "freed_by_exit_bytes": held.freed_by_exit,
+                "common_bytes": held.common,
+                "with_others_bytes": held.with_others,
+                "file_bytes": held.files,
+                "swapped_bytes": held.swapped,
+            }
+            for held in now.holders
+        ],
+        "pairs": [{"pids": pids, "bytes": common} for pids, common in now.pairs.items()],
+        "held_by": [
+            {"processes": number, "bytes": held} for number, held in enumerate(now.by_holders, 1)
+        ],
+    }
 
 
 def event_object(one: Event) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from schema_checks import check
 from cowtrace import cli, proc
 from cowtrace.analysis.shared import Holder, Sharing
 from cowtrace.cli import shared as command
+from cowtrace.cli.choice import Choice
 from cowtrace.errors import CowtraceError
 from cowtrace.terminal import plain
 from cowtrace.terminal.shared import view
@@ -146,4 +147,4 @@ def test_it_ends_with_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_processes_without_memory_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proc, "has_memory", {11: True, 12: False}.__getitem__)
     monkeypatch.setattr(proc, "name", NAMES.get)
-    assert command._chosen({11, 12}, None, None) == {11: "gunicorn"}
+    assert command._chosen(Choice(), {11, 12}) == {11: "gunicorn"}
