@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
 
 from cowtrace import cache
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
@@ -93,6 +94,7 @@ class Loaded:
         self._plan = plan
         self._links: list[int] = []
         self._kprobes = Kprobes()
+        codes: dict[str, bytes] = {}
         try:
             for spec in bytecode.maps:
                 size = MAP_SIZES.get(spec.name, spec.max_entries)
@@ -102,7 +104,10 @@ class Loaded:
             fds = list(self.maps.values())
             for name, code in bytecode.programs:
                 code = with_maps(code, fds.__getitem__)
-                self._load(name, with_numbers(code, plan.addresses, self._single_map))
+                codes[name] = with_numbers(code, plan.addresses, self._single_map)
+            self._load(codes)
+            for name, fd in self.programs.items():
+                self._attach(name, fd)
             for hook in plan.hooks:
                 self._kprobes.attach(hook, self.programs[hook.program])
         except BaseException:
@@ -147,22 +152,46 @@ class Loaded:
     def _single_map(self, number: int) -> int:
         return self.maps[SINGLE_MAPS[number]]
 
-    def _load(self, name: str, code: bytes) -> None:
+    def _load(self, codes: dict[str, bytes]) -> None:
+        """All at once: the verifier takes longest of a start, and the kernel runs several."""
+        found: dict[str, int | OSError] = {}
+
+        def load(name: str, code: bytes) -> None:
+            try:
+                found[name] = _load_program(name, code)
+            except OSError as error:
+                found[name] = error
+
+        threads = [Thread(target=load, args=each) for each in codes.items()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.programs = {name: fd for name in codes if isinstance(fd := found[name], int)}
+        for refused in found.values():
+            if isinstance(refused, OSError):
+                raise refused
+
+    def _attach(self, name: str, fd: int) -> None:
+        """Kprobes are attached by their hooks."""
         kind, _, target = name.partition("__")
         if kind == "raw_tracepoint":
-            self.programs[name] = fd = programs.load_program(programs.RAW_TRACEPOINT, target, code)
             self._links.append(programs.open_raw_tracepoint(target, fd))
         elif kind in _TRACING:
-            target = target.removeprefix("vmlinux__")  # newer BCC names the module as well
-            btf_id = vmlinux().function_id(target)
-            if btf_id is None:
-                raise OSError(f"no function {target}()")
-            self.programs[name] = fd = programs.load_program(
-                programs.TRACING, target, code, _TRACING[kind], btf_id
-            )
             self._links.append(programs.open_raw_tracepoint(None, fd))
-        else:
-            self.programs[name] = programs.load_program(programs.KPROBE, name, code)
+
+
+def _load_program(name: str, code: bytes) -> int:
+    kind, _, target = name.partition("__")
+    if kind == "raw_tracepoint":
+        return programs.load_program(programs.RAW_TRACEPOINT, target, code)
+    if kind not in _TRACING:
+        return programs.load_program(programs.KPROBE, name, code)
+    target = target.removeprefix("vmlinux__")  # newer BCC names the module as well
+    btf_id = vmlinux().function_id(target)
+    if btf_id is None:
+        raise OSError(f"no function {target}()")
+    return programs.load_program(programs.TRACING, target, code, _TRACING[kind], btf_id)
 
 
 def _bcc_version() -> str:
