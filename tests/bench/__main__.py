@@ -20,7 +20,10 @@ from bench.variants import Missing
 from cowtrace import __version__
 from cowtrace.errors import CowtraceError
 
-SECTIONS = ("instructions", "native", "startup", "scale", "saturation", "recording", "shared")
+SECTIONS = (
+    *("instructions", "native", "startup", "application"),
+    *("scale", "saturation", "recording", "shared"),
+)
 
 
 def main() -> int:
