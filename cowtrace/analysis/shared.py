@@ -11,25 +11,19 @@ from pathlib import Path
 
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.frames import entries
-from cowtrace.frames.entries import (
-    CHUNK_BYTES,
-    EXCLUSIVE,
-    FILE,
-    FRAME,
-    PAGE_BYTES,
-    PRESENT,
-    SWAPPED,
-    AddressSpace,
-    Gone,
-)
+from cowtrace.frames.entries import AddressSpace, Gone
 from cowtrace.frames.frame_sets import FrameSets, repeated
-from cowtrace.frames.pages import mapped_times, pages_of
-from cowtrace.workloads.pagemap import zero_frame
+from cowtrace.frames.words import (
+    CHUNK_BYTES,
+    PAGE_BYTES,
+    Chunk,
+    mapped_times,
+    pages_of,
+    zero_frame,
+)
 
 _PROC = Path("/proc")
 _MOST_COMPARED_BYTES = 64 << 20  # of entries, to see what changed
-# Of an entry: where its page counts.
-_COUNTED = FRAME | (PRESENT | SWAPPED | FILE | EXCLUSIVE) << 56
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +65,17 @@ def read(pids: Sequence[int], proc: Path = _PROC) -> Sharing:
         raise _hidden("frame numbers in /proc/PID/pagemap are hidden")
     spaces: list[AddressSpace] = []
     ended: list[int] = []
-    same: dict[bytes, bytes] = {}
+    same: dict[bytes, Chunk] = {}
     for pid in sorted(pids):
         try:
-            spaces.append(entries.read(pid, same, proc))
+            spaces.append(entries.read(pid, zero, same, proc))
         except Gone:
             ended.append(pid)
         except PermissionError:
             raise _hidden(f"the mappings of process {pid} are hidden") from None
     seconds = (time.monotonic_ns() - began) / 1e9
-    changed = _changed(spaces, proc)
-    holders, pairs, by_holders = _compared(spaces, zero)
+    changed = _changed(spaces, zero, proc)
+    holders, pairs, by_holders = _compared(spaces)
     unread = sum(space.unread for space in spaces)
     return Sharing(holders, pairs, by_holders, tuple(ended), changed, unread, began, seconds)
 
@@ -92,20 +86,19 @@ def _hidden(problem: str) -> CowtraceError:
 
 
 def _compared(
-    spaces: Sequence[AddressSpace], zero: int
+    spaces: Sequence[AddressSpace],
 ) -> tuple[tuple[Holder, ...], dict[tuple[int, int], int], tuple[int, ...]]:
     """Sharing.holders, pairs and by_holders."""
-    exclusive, shared, files = ([0] * len(spaces) for _ in range(3))  # pages
+    exclusive, shared = ([0] * len(spaces) for _ in range(2))  # pages
     sets, swap = FrameSets(len(spaces)), FrameSets(len(spaces))
 
     def shared_frames(holders: Sequence[int], chunks: Sequence[bytes]) -> Iterator[int]:
         one_space = len(set(holders)) == 1
         for chunk in chunks:
-            pages = pages_of(chunk, zero, one_space=one_space)
+            pages = pages_of(chunk, one_space=one_space)
             for index in holders:
                 exclusive[index] += pages.exclusive
                 shared[index] += len(pages.shared)
-                files[index] += pages.files
             swap.add(holders, pages.swapped)
             yield from pages.shared
 
@@ -115,7 +108,7 @@ def _compared(
     alone = sets.alone()
     for index, space in enumerate(spaces):
         if shared[index] > sizes[index]:  # it maps some frames several times
-            own = min(alone[index], _mapped_by_it_alone(space, zero))
+            own = min(alone[index], _mapped_by_it_alone(space))
             exclusive[index] += own
             alone[index] -= own
             sizes[index] -= own
@@ -125,7 +118,7 @@ def _compared(
             freed_by_exit=PAGE_BYTES * exclusive[i],
             common=PAGE_BYTES * (sizes[i] - alone[i]),
             with_others=PAGE_BYTES * alone[i],
-            files=PAGE_BYTES * (space.files + files[i]),
+            files=PAGE_BYTES * space.files,
             swapped=PAGE_BYTES * swap.size(i),
         )
         for i, space in enumerate(spaces)
@@ -151,14 +144,14 @@ def _by_holders(spaces: Sequence[AddressSpace]) -> dict[tuple[int, ...], list[by
     return chunks
 
 
-def _mapped_by_it_alone(space: AddressSpace, zero: int) -> int:
+def _mapped_by_it_alone(space: AddressSpace) -> int:
     """How many frames the process maps several times, and no other process does: merged pages."""
-    shared = (pages_of(chunk, zero).shared for chunk in space.chunks.values())
+    shared = (pages_of(chunk).shared for chunk in space.chunks.values())
     again = repeated(chain.from_iterable(shared))
     return sum(mapped_times(frame) == times + 1 for frame, times in again.items())
 
 
-def _changed(spaces: Sequence[AddressSpace], proc: Path) -> int | None:
+def _changed(spaces: Sequence[AddressSpace], zero: int, proc: Path) -> int | None:
     """Pages whose entry is another one now. None: there are too many to compare."""
     if sum(len(space.chunks) for space in spaces) * CHUNK_BYTES > _MOST_COMPARED_BYTES:
         return None
@@ -166,12 +159,12 @@ def _changed(spaces: Sequence[AddressSpace], proc: Path) -> int | None:
     nothing = bytes(CHUNK_BYTES)
     for space in spaces:
         try:
-            now = entries.read(space.pid, {}, proc).chunks
+            now = entries.read(space.pid, zero, {}, proc).chunks
         except Gone:
             now = {}  # all of its pages
         for number in now.keys() | space.chunks.keys():
             before, after = space.chunks.get(number, nothing), now.get(number, nothing)
             if before != after:
                 words = zip(memoryview(before).cast("Q"), memoryview(after).cast("Q"), strict=True)
-                changed += sum(bool((old ^ new) & _COUNTED) for old, new in words)
+                changed += sum(old != new for old, new in words)
     return changed

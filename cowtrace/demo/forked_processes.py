@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from cowtrace.errors import CowtraceError
+from cowtrace.frames.words import zero_frame
 from cowtrace.workloads import pagemap
 from cowtrace.workloads.outcome import Counts
 from cowtrace.workloads.region import (
@@ -88,7 +89,7 @@ class Parent(Player):
     def __init__(self, backing: Backing, pages: int, untouched: int) -> None:
         region = map_region(pages + untouched, backing)
         role = "sharing parent" if backing.shared else "parent"
-        super().__init__(region, pagemap.zero_frame(), role)
+        super().__init__(region, zero_frame(), role)
         self.pages = pages
         self.child: Child[Player] | None = None
 

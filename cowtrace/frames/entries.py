@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
-import mmap
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -16,16 +15,20 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+from cowtrace.frames.words import (
+    CHUNK_BYTES,
+    CHUNK_PAGES,
+    EXCLUSIVE,
+    FILE,
+    PAGE_BYTES,
+    PRESENT,
+    WORD_BYTES,
+    Chunk,
+    normal,
+)
 from cowtrace.proc import has_memory
 
-PAGE_BYTES = mmap.PAGESIZE
-ENTRY_BYTES = 8
-CHUNK_PAGES = 512
-CHUNK_BYTES = CHUNK_PAGES * ENTRY_BYTES
-FRAME = (1 << 55) - 1  # of a present entry; of one in swap: type and offset
-# In the highest byte of an entry: Documentation/admin-guide/mm/pagemap.rst
-PRESENT, SWAPPED, FILE, EXCLUSIVE = 0x80, 0x40, 0x20, 0x01
-_MAPPING = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) ...([ps]) \S+ \S+ \S+ *(.*)")
+_MAPPING = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) ...([ps]) \S+ \S+ (\S+) *(.*)")
 _NO_PAGES = re.compile(rb"\[v(var|syscall)")  # of the kernel: it has no struct page for them
 _SPARSE_BYTES = 64 << 20  # of a mapping; from here on the kernel is asked where there are pages
 _MOST_SPARSE_BYTES = 1 << 40  # that are read of a process where it cannot tell: 3 s
@@ -38,19 +41,21 @@ class Gone(Exception):
 
 @dataclass(slots=True)
 class AddressSpace:
-    """What one process maps, apart from pages of files."""
+    """What one process maps."""
 
     pid: int
-    # By address // (512 pages): 512 words, as pagemap has them; 0: none, or a page of a file.
-    chunks: dict[int, bytes] = field(default_factory=dict)
+    chunks: dict[int, bytes] = field(default_factory=dict)  # 512 words, by address // (512 pages)
     files: int = 0  # pages of files and of shared memory
+    files_alone: int = 0  # of these, pages that no other process maps
+    # Page numbers, first and after the last, and whether it is a private mapping of a file.
+    mappings: list[tuple[int, int, bool]] = field(default_factory=list)
     unread: int = 0  # bytes of sparse mappings that would take too long to read
 
 
-def read(pid: int, same: dict[bytes, bytes], proc: Path = Path("/proc")) -> AddressSpace:
+def read(pid: int, zero: int, same: dict[bytes, Chunk], proc: Path = Path("/proc")) -> AddressSpace:
     """Read a process. Raises Gone; PermissionError: it is another user's.
 
-    `same`: makes equal chunks of several processes one object.
+    `zero`: frame of the zero page. `same`: makes equal chunks of several processes one object.
     """
     folder = proc / str(pid)
     space = AddressSpace(pid)
@@ -62,7 +67,13 @@ def read(pid: int, same: dict[bytes, bytes], proc: Path = Path("/proc")) -> Addr
         raise Gone from None
     if not has_memory(pid, proc):
         raise Gone
-    space.chunks = {at: same.setdefault(words, words) for at, words in space.chunks.items()}
+    for at, read_entries in space.chunks.items():
+        chunk = same.get(read_entries)
+        if chunk is None:
+            chunk = same[read_entries] = normal(read_entries, zero)
+        space.chunks[at] = chunk.words
+        space.files += chunk.files
+        space.files_alone += chunk.files_alone
     return space
 
 
@@ -70,15 +81,17 @@ def _fill(space: AddressSpace, fd: int, maps: Iterable[bytes]) -> None:
     sparse = _Sparse(fd)
     for line in maps:
         found = _MAPPING.match(line)
-        if not found or _NO_PAGES.match(found[4]):
+        if not found or _NO_PAGES.match(found[5]):
             continue
         start, end, is_shared = int(found[1], 16), int(found[2], 16), found[3] == b"s"
+        of_file = found[4] != b"0" and not is_shared
+        space.mappings.append((start // PAGE_BYTES, end // PAGE_BYTES, of_file))
         parts = sparse.populated(start, end) if end - start > _SPARSE_BYTES else [(start, end)]
         for begin, until in parts:
             for first in range(begin // PAGE_BYTES, until // PAGE_BYTES, _READ_PAGES):
                 pages = min(until // PAGE_BYTES - first, _READ_PAGES)
-                data = os.pread(fd, pages * ENTRY_BYTES, first * ENTRY_BYTES)
-                if len(data) < pages * ENTRY_BYTES:
+                data = os.pread(fd, pages * WORD_BYTES, first * WORD_BYTES)
+                if len(data) < pages * WORD_BYTES:
                     raise Gone
                 for at, piece in _pieces(first, data):
                     _add(space, at, piece, is_shared)
@@ -87,32 +100,34 @@ def _fill(space: AddressSpace, fd: int, maps: Iterable[bytes]) -> None:
 
 def _pieces(first: int, data: bytes) -> Iterator[tuple[int, bytes]]:
     """Cut at the borders of chunks: the first page, and its entries. Without empty ones."""
-    last = first + len(data) // ENTRY_BYTES
+    last = first + len(data) // WORD_BYTES
     borders = range((first // CHUNK_PAGES + 1) * CHUNK_PAGES, last, CHUNK_PAGES)
     for begin, end in pairwise((first, *borders, last)):
-        piece = data[(begin - first) * ENTRY_BYTES : (end - first) * ENTRY_BYTES]
-        if any(piece[ENTRY_BYTES - 1 :: ENTRY_BYTES]):
+        piece = data[(begin - first) * WORD_BYTES : (end - first) * WORD_BYTES]
+        if any(piece[WORD_BYTES - 1 :: WORD_BYTES]):
             yield begin, piece
 
 
 def _add(space: AddressSpace, first: int, piece: bytes, is_shared: bool) -> None:
     """Add entries of one chunk; those of files are only counted."""
-    flags = piece[ENTRY_BYTES - 1 :: ENTRY_BYTES]
+    flags = piece[WORD_BYTES - 1 :: WORD_BYTES]
     # What is no file's in a shared mapping is memory of a device.
     left_out = {flag for flag in set(flags) if flag & FILE or is_shared}
-    space.files += sum(flags.count(flag) for flag in left_out if flag & FILE and flag & PRESENT)
+    files = {flag: flags.count(flag) for flag in left_out if flag & FILE and flag & PRESENT}
+    space.files += sum(files.values())
+    space.files_alone += sum(pages for flag, pages in files.items() if flag & EXCLUSIVE)
     if not any(flag and flag not in left_out for flag in set(flags)):
         return
     if left_out - {0}:
         kept = bytearray(piece)
         for page, flag in enumerate(flags):
             if flag in left_out:
-                kept[page * ENTRY_BYTES : (page + 1) * ENTRY_BYTES] = bytes(ENTRY_BYTES)
+                kept[page * WORD_BYTES : (page + 1) * WORD_BYTES] = bytes(WORD_BYTES)
         piece = bytes(kept)
     number, inside = divmod(first, CHUNK_PAGES)
     if len(piece) < CHUNK_BYTES:
         chunk = bytearray(space.chunks.get(number, CHUNK_BYTES))
-        chunk[inside * ENTRY_BYTES : inside * ENTRY_BYTES + len(piece)] = piece
+        chunk[inside * WORD_BYTES : inside * WORD_BYTES + len(piece)] = piece
         piece = bytes(chunk)
     space.chunks[number] = piece
 

@@ -15,7 +15,7 @@ from cowtrace.analysis.forks import ForkRow
 from cowtrace.analysis.mappings import MappingRow, label, segment
 from cowtrace.analysis.processes import Row
 from cowtrace.analysis.shared import Sharing
-from cowtrace.frames.entries import PAGE_BYTES
+from cowtrace.frames.words import PAGE_BYTES
 from cowtrace.machine.objects import classification, fields
 from cowtrace.model import UNKNOWN_PLACE, DetailRow, Event, PlaceOf, unknown_place
 

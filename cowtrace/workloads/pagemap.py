@@ -6,8 +6,6 @@ faults, only their results: a page that keeps its frame was re-marked if it was 
 
 from __future__ import annotations
 
-import ctypes
-import mmap
 from array import array
 from collections.abc import Iterable
 from pathlib import Path
@@ -59,22 +57,6 @@ def huge_zero_as(zero: int, entries: Entries) -> Entries:
             for entry, is_zero in zip(entries, are_zero, strict=True)
         ),
     )
-
-
-def zero_frame() -> int | None:
-    """The frame of the zero page, found by reading an untouched page; None when it is hidden.
-
-    The kernel shows frame numbers only to CAP_SYS_ADMIN, and 0 to others.
-    """
-    with mmap.mmap(-1, PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
-        _ = page[0]  # a read fault: maps the zero page
-        (entry,) = read_entries(address_of(page), 1)
-    return frame(entry) or None
-
-
-def address_of(mapping: mmap.mmap) -> int:
-    """The address where it begins."""
-    return ctypes.addressof(ctypes.c_char.from_buffer(mapping))
 
 
 def changes(

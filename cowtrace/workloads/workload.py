@@ -10,8 +10,9 @@ from typing import Any
 
 from cowtrace import proc
 from cowtrace.errors import EXIT_FAILURE, EXIT_USAGE, CowtraceError, did_you_mean
+from cowtrace.frames.words import zero_frame
 from cowtrace.model import FaultKind, Snapshot
-from cowtrace.workloads import evidence, pagemap
+from cowtrace.workloads import evidence
 from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.outcome import Expected, Outcome
 from cowtrace.workloads.region import (
@@ -68,7 +69,7 @@ class Workload:
             region = map_region(pages, self.backing)
             touch_scratch()
             expected = {one.role: one for one in self.expected(pages)}
-            parent = Writer("parent", region, pagemap.zero_frame(), expected)
+            parent = Writer("parent", region, zero_frame(), expected)
             self.act(parent)
             processes = parent.observed()
         seen = (*evidence.evidence(processes, races=self.races), *parent.evidence)

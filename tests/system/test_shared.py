@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from command import COWTRACE, PATIENCE, eventually
 
-from cowtrace.frames.entries import PAGE_BYTES
+from cowtrace.frames.words import PAGE_BYTES
 from cowtrace.workloads.oracles.proc_files import are_zero_pages
 
 pytestmark = [

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from cowtrace.frames import entries
-from cowtrace.frames.entries import CHUNK_PAGES, PAGE_BYTES, AddressSpace, Gone
+from cowtrace.frames.entries import AddressSpace, Gone
+from cowtrace.frames.words import CHUNK_PAGES, PAGE_BYTES, Chunk
 
 ANON, FILE = 0x80 << 56, 0xA0 << 56
+ZERO = 509  # frame of the zero page
 
 
 def made(proc: Path, pid: int, maps: str, words: dict[int, int]) -> None:
@@ -37,7 +39,7 @@ def line(first: int, pages: int, rights: str = "rw-p", name: str = "") -> str:
 
 
 def read(proc: Path) -> AddressSpace:
-    return entries.read(7, {}, proc)
+    return entries.read(7, ZERO, {}, proc)
 
 
 def found(proc: Path) -> dict[int, int]:
@@ -70,8 +72,8 @@ def test_pages_of_files_are_only_counted(tmp_path: Path) -> None:
 def test_equal_chunks_of_several_are_one_object(tmp_path: Path) -> None:
     made(tmp_path, 7, line(0, 2), {0: ANON | 1})
     made(tmp_path, 8, line(0, 2), {0: ANON | 1})
-    same: dict[bytes, bytes] = {}
-    one, other = (entries.read(pid, same, tmp_path) for pid in (7, 8))
+    same: dict[bytes, Chunk] = {}
+    one, other = (entries.read(pid, ZERO, same, tmp_path) for pid in (7, 8))
     assert one.chunks[0] is other.chunks[0]
 
 
@@ -144,7 +146,7 @@ def test_the_kernel_names_all_pages_of_a_sparse_mapping(regions: int) -> None:
         for page in written:
             memory[page * PAGE_BYTES] = 1
         start = ctypes.addressof(ctypes.c_char.from_buffer(memory)) // PAGE_BYTES
-        chunks = entries.read(os.getpid(), {}).chunks
+        chunks = entries.read(os.getpid(), ZERO, {}).chunks
         for page in range(pages):
             number, at = divmod(start + page, CHUNK_PAGES)
             is_there = number in chunks and any(chunks[number][at * 8 : at * 8 + 8])

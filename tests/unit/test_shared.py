@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_frame_entries import ANON, FILE, line, made
+from test_frame_entries import ANON, FILE, ZERO, line, made
 
 from cowtrace.analysis import shared
 from cowtrace.analysis.shared import Sharing, read
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
-from cowtrace.frames import entries, pages
-from cowtrace.frames.entries import CHUNK_PAGES, PAGE_BYTES, AddressSpace
+from cowtrace.frames import entries
+from cowtrace.frames import words as frame_words
+from cowtrace.frames.entries import AddressSpace
+from cowtrace.frames.words import CHUNK_PAGES, PAGE_BYTES
 
-ZERO = 509
 EXCLUSIVE, SOFT_DIRTY, SWAPPED, MARKER = 1 << 56, 1 << 55, 0x40 << 56, 30
 PAGES = 1031  # two chunks and some
 # What processes map, by page number: frames, a few of them several times.
@@ -104,17 +105,17 @@ def kernel_counts(
     monkeypatch: pytest.MonkeyPatch, flags: int, counts: dict[int, int] | None = None
 ) -> None:
     def words(path: Path, first: int, count: int) -> tuple[int, ...]:
-        if path == pages._KPAGEFLAGS:
+        if path == frame_words._KPAGEFLAGS:
             return (flags,) * count
         return tuple((counts or {}).get(frame, 2) for frame in range(first, first + count))
 
-    monkeypatch.setattr(pages, "mapped_words", words)
+    monkeypatch.setattr(frame_words, "mapped_words", words)
 
 
 def test_the_huge_zero_page_counts_for_no_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kernel_counts(monkeypatch, pages._KPF_ZERO_PAGE)
+    kernel_counts(monkeypatch, frame_words._KPF_ZERO_PAGE)
     (held,) = compared(tmp_path, huge(1024)).holders
     assert (held.with_others, held.files, held.freed_by_exit) == (0, 0, 0)
 
@@ -132,7 +133,7 @@ def test_each_page_of_a_huge_page_has_its_own_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copied: int
 ) -> None:
     """A child copied one page. Old kernels mark all 512 by the first: then it was that."""
-    kernel_counts(monkeypatch, pages._KPF_ANON, {1024 + copied: 1})
+    kernel_counts(monkeypatch, frame_words._KPF_ANON, {1024 + copied: 1})
     parent = huge(1024, EXCLUSIVE if copied == 0 else 0)
     child = {page: ANON | 1024 + page for page in range(CHUNK_PAGES) if page != copied}
     found = compared(tmp_path, parent, child | {copied: ANON | EXCLUSIVE | 9})
@@ -144,7 +145,9 @@ def test_a_mean_of_a_huge_page_is_not_taken_for_the_count_of_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """CONFIG_NO_PAGE_MAPCOUNT: the kernel says 1, and that it is not exclusive."""
-    kernel_counts(monkeypatch, pages._KPF_ANON, {1024 + page: 1 for page in range(CHUNK_PAGES)})
+    kernel_counts(
+        monkeypatch, frame_words._KPF_ANON, {1024 + page: 1 for page in range(CHUNK_PAGES)}
+    )
     (held,) = compared(tmp_path, huge(1024)).holders
     assert (held.freed_by_exit, held.with_others) == (0, CHUNK_PAGES * PAGE_BYTES)
 
@@ -164,7 +167,7 @@ def test_hidden_frames_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_another_users_process_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(pid: int, same: object, proc: Path) -> AddressSpace:
+    def refuse(pid: int, zero: int, same: object, proc: Path) -> AddressSpace:
         raise PermissionError(13, "refused")
 
     monkeypatch.setattr(entries, "read", refuse)
@@ -181,10 +184,10 @@ def test_what_changes_while_others_are_read_is_counted(
     once = entries.read
     looks = 0
 
-    def read_then(pid: int, same: dict[bytes, bytes], proc: Path) -> AddressSpace:
+    def read_then(pid: int, zero: int, same: dict[bytes, Chunk], proc: Path) -> AddressSpace:
         nonlocal looks
         looks += 1
-        return once(2 if looks == 2 else 1, same, proc)
+        return once(2 if looks == 2 else 1, zero, same, proc)
 
     monkeypatch.setattr(entries, "read", read_then)
     # Page 1 has another frame, page 2 no other holder any more, page 600 none.

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
+from cowtrace.frames.words import address_of
 from cowtrace.model import FaultKind, Origin, Source
-from cowtrace.workloads import calls, features, pagemap, settings
+from cowtrace.workloads import calls, features, settings
 from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.forks import fork_both_write
 from cowtrace.workloads.oracles.proc_files import smaps_sizes, vmstat_grows
@@ -164,9 +165,9 @@ def _zero_page_is_replaced_whole() -> bool:
     """
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     with mmap.mmap(-1, 2 * HUGE_BYTES, flags=flags) as memory:
-        first = -(-pagemap.address_of(memory) // HUGE_BYTES) * HUGE_BYTES
+        first = -(-address_of(memory) // HUGE_BYTES) * HUGE_BYTES
         calls.madvise(first, HUGE_BYTES, calls.MADV_HUGEPAGE)
-        at = first - pagemap.address_of(memory)
+        at = first - address_of(memory)
         _ = memory[at]
         memory[at] = 1
         return smaps_sizes(first, HUGE_BYTES).get("AnonHugePages", 0) > 0

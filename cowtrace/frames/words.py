@@ -1,0 +1,174 @@
+"""Put the entries of /proc/PID/pagemap into one form for all kernels: a word for each page.
+
+A word is 0 (no page, or a file's), ZERO_PAGE, or PRESENT with a frame number, and EXCLUSIVE if no
+other process maps that page; or SWAPPED with a place in swap. The two are in the highest byte.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+PAGE_BYTES = mmap.PAGESIZE
+WORD_BYTES = 8
+CHUNK_PAGES = 512
+CHUNK_BYTES = CHUNK_PAGES * WORD_BYTES
+FRAME = (1 << 55) - 1
+ZERO_PAGE = 1
+# In the highest byte of an entry: Documentation/admin-guide/mm/pagemap.rst
+PRESENT, SWAPPED, FILE, EXCLUSIVE = 0x80, 0x40, 0x20, 0x01
+_KPF_ANON, _KPF_KSM, _KPF_ZERO_PAGE = 1 << 12, 1 << 21, 1 << 24  # linux/kernel-page-flags.h
+# Types of swap entries: include/linux/swap.h has others above, for pages that move and for markers.
+_SWAP_TYPE_BITS, _MOST_SWAP_FILES = 5, 23
+_WORDS = struct.Struct(f"={CHUNK_PAGES}Q")
+_KEPT = int.from_bytes(
+    struct.pack("=Q", FRAME | (PRESENT | SWAPPED | EXCLUSIVE) << 56) * CHUNK_PAGES, "little"
+)
+_KPAGECOUNT, _KPAGEFLAGS = Path("/proc/kpagecount"), Path("/proc/kpageflags")
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """512 words. `files`: pages of files among them, `files_alone` of these exclusive: those of a
+    huge page, whose entries do not say so before Linux 6.11."""
+
+    words: bytes
+    files: int = 0
+    files_alone: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """What one chunk maps. Zero pages are left out."""
+
+    exclusive: int  # pages that no other process maps
+    shared: list[int]  # frames of the others
+    swapped: list[int]  # places in swap, each with its type in the upper bits
+
+
+def normal(entries: bytes, zero: int) -> Chunk:
+    """512 entries as words. `zero`: frame of the zero page."""
+    flags = set(entries[WORD_BYTES - 1 :: WORD_BYTES])
+    found = memoryview(entries).cast("Q")
+    if all(flag & PRESENT for flag in flags) and _are_one_after_the_other(found):
+        return _huge_page(found[0] & FRAME, bool(found[0] >> 56 & EXCLUSIVE))
+    kept = (int.from_bytes(entries, "little") & _KEPT).to_bytes(CHUNK_BYTES, "little")
+    of_zero = PRESENT << 56 | zero
+    if struct.pack("=Q", of_zero) in kept:
+        words = (ZERO_PAGE if word == of_zero else word for word in _WORDS.unpack(kept))
+        kept = _WORDS.pack(*words)
+    if any(flag & SWAPPED for flag in flags):
+        kept = _WORDS.pack(*map(_without_markers, _WORDS.unpack(kept)))
+    return Chunk(kept)
+
+
+def pages_of(words: bytes, *, one_space: bool = True) -> Pages:
+    """Not `one_space`: processes share their memory, as by vfork; then the kernel's mark
+    "exclusive" means all of them.
+    """
+    flags = words[WORD_BYTES - 1 :: WORD_BYTES]
+    view = memoryview(words).cast("Q")
+    exclusive = 0
+    shared: list[int] = []
+    swapped: list[int] = []
+    for flag in set(flags):
+        if flag & EXCLUSIVE and one_space:
+            exclusive += flags.count(flag)
+        elif flag & PRESENT:
+            shared += [word & FRAME for word in view if word >> 56 == flag]
+        elif flag & SWAPPED:
+            swapped += [_place(word & FRAME) for word in view if word >> 56 == flag]
+    return Pages(exclusive, shared, swapped)
+
+
+def is_huge_page(words: bytes) -> bool:
+    """Whether these frames come one after the other, from one that huge pages begin at."""
+    view = memoryview(words).cast("Q")
+    return (
+        bool(view[0] >> 56 & PRESENT)
+        and not view[0] & (CHUNK_PAGES - 1)
+        and _are_one_after_the_other(view)
+    )
+
+
+def mapped_times(frame: int) -> int:
+    """How often all processes together map it; of large folios, some kernels know a mean only."""
+    return mapped_words(_KPAGECOUNT, frame, 1)[0]
+
+
+def is_merged(frame: int) -> bool:
+    """Whether KSM merged it. 6.12 sets this flag for all anonymous pages."""
+    return bool(mapped_words(_KPAGEFLAGS, frame, 1)[0] & _KPF_KSM)
+
+
+def mapped_words(path: Path, first: int, count: int) -> tuple[int, ...]:
+    """Words of /proc/kpagecount (mappings of a page) or /proc/kpageflags, from a frame on."""
+    with path.open("rb", buffering=0) as file:
+        data = os.pread(file.fileno(), count * WORD_BYTES, first * WORD_BYTES)
+    if len(data) == CHUNK_BYTES:
+        return _WORDS.unpack(data)
+    return struct.unpack(f"={len(data) // WORD_BYTES}Q", data)
+
+
+def zero_frame() -> int | None:
+    """The frame of the zero page, found by reading an untouched page; None when it is hidden.
+
+    The kernel shows frame numbers only to CAP_SYS_ADMIN, and 0 to others.
+    """
+    with (
+        mmap.mmap(-1, PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page,
+        Path("/proc/self/pagemap").open("rb", buffering=0) as pagemap,
+    ):
+        _ = page[0]  # a read fault: maps the zero page
+        at = address_of(page) // PAGE_BYTES * WORD_BYTES
+        (entry,) = struct.unpack("=Q", os.pread(pagemap.fileno(), WORD_BYTES, at))
+    return entry & FRAME or None
+
+
+def address_of(mapping: mmap.mmap) -> int:
+    """The address where it begins."""
+    import ctypes
+
+    return ctypes.addressof(ctypes.c_char.from_buffer(mapping))
+
+
+def _are_one_after_the_other(words: memoryview) -> bool:
+    first = words[0] & FRAME
+    last = first + CHUNK_PAGES - 1
+    return words[-1] & FRAME == last and all(
+        word & FRAME == frame for word, frame in zip(words, range(first, last), strict=False)
+    )
+
+
+def _huge_page(first: int, marked_exclusive: bool) -> Chunk:
+    """The pages of one entry for all, or of a chunk that looks so.
+
+    Each page's own count of mappings decides: before "fs/proc/task_mmu: properly detect
+    PM_MMAP_EXCLUSIVE per page of PMD-mapped THPs" (6.11), the mark is that of the first page.
+    Where the counts are a mean of the huge page, the mark is right.
+    """
+    flags = mapped_words(_KPAGEFLAGS, first, 1)[0]
+    if flags & _KPF_ZERO_PAGE:
+        return Chunk(_WORDS.pack(*[ZERO_PAGE] * CHUNK_PAGES))
+    counts = mapped_words(_KPAGECOUNT, first, CHUNK_PAGES)
+    if not flags & _KPF_ANON:
+        return Chunk(bytes(CHUNK_BYTES), CHUNK_PAGES, counts.count(1))
+    mean = counts[0] == 1 and not marked_exclusive
+    present, alone = PRESENT << 56, (PRESENT | EXCLUSIVE) << 56
+    return Chunk(_WORDS.pack(*(
+        (alone if count == 1 and not mean else present) | frame
+        for frame, count in enumerate(counts, first)
+    )))  # fmt: skip
+
+
+def _without_markers(word: int) -> int:
+    is_marker = word >> 56 & SWAPPED and word & (1 << _SWAP_TYPE_BITS) - 1 >= _MOST_SWAP_FILES
+    return 0 if is_marker else word
+
+
+def _place(entry: int) -> int:
+    kind, offset = entry & (1 << _SWAP_TYPE_BITS) - 1, entry >> _SWAP_TYPE_BITS
+    return kind << 50 | offset
