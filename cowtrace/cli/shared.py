@@ -13,24 +13,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cowtrace import proc
 from cowtrace.analysis.shared import read
-from cowtrace.cli import cgroups
 from cowtrace.cli.choice import Choice, process_options
+from cowtrace.cli.chosen import Chosen
 from cowtrace.cli.live import ENDING, ticks
-from cowtrace.cli.options import Form, form_options, usage_error
+from cowtrace.cli.options import Form, form_options
 from cowtrace.cli.signals import held
-from cowtrace.errors import CowtraceError
 from cowtrace.machine.csv import CsvLines
 from cowtrace.machine.detail_objects import sharing
-from cowtrace.sandbox import keep_capabilities
+from cowtrace.tracer.confinement import Needs, confine
 
 if TYPE_CHECKING:
     from cowtrace.terminal.screen import Screen
-
-_MOST = 128  # processes
-# For frame numbers; for other users' processes. The rest is given up.
-_NEEDED = ("CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH")
 
 
 @click.command(
@@ -65,10 +59,8 @@ def shared(
 
     The second table has the anonymous memory that each two of them map.
     """
-    if choice.is_everything and not choice.cgroup:
-        raise usage_error("no process is chosen", "choose some: -p PID --follow, --comm, --cgroup")
-    keep_capabilities(_NEEDED)
-    roots = set(choice.pids)
+    chosen = Chosen(choice)
+    confine(None, Needs(frames=True))
     with ExitStack() as stack:
         looks: Iterable[None] = [None]
         drawn: Screen | None = None
@@ -83,12 +75,10 @@ def shared(
             looks = chain(looks, ticks(signals, interval, count and count - 1, resized))
         lines = CsvLines(sys.stdout)
         for at, _ in enumerate(looks):
-            if choice.follow:
-                roots |= proc.descendants(roots)  # also of those that have ended since
-            names = _chosen(choice, roots)
-            if not names and at:
+            names = chosen.now() if at else chosen.some()
+            if not names:
                 break
-            now = read(_few(names))
+            now = read([*names])
             if drawn:
                 drawn.show(view(now, names))
                 continue
@@ -97,26 +87,3 @@ def shared(
                 lines.write({"now_ns": now.at_ns, **row} for row in found["processes"])
             else:
                 print(json.dumps(found), flush=True)
-
-
-def _chosen(choice: Choice, pids: set[int]) -> dict[int, str]:
-    """Those of these PIDs that meet all conditions and have memory, and their names. None: all."""
-    chosen = pids or proc.pids()
-    if choice.cgroup:
-        chosen = chosen & cgroups.processes(choice.cgroup)
-    names = {pid: proc.name(pid) for pid in sorted(chosen) if proc.has_memory(pid)}
-    return {pid: name for pid, name in names.items() if name is not None and choice.is_called(name)}
-
-
-def _few(names: dict[int, str]) -> list[int]:
-    if not names:
-        raise CowtraceError(
-            "none of the chosen processes exists and has memory",
-            hint="list the processes: ps -e -o pid,rss,comm",
-        )
-    if len(names) > _MOST:
-        raise CowtraceError(
-            f"{len(names):,} processes are chosen, {_MOST} at most can be compared",
-            hint="choose fewer: -p PID, --comm GLOB",
-        )
-    return [*names]

@@ -144,7 +144,7 @@ class _Scan(ctypes.Structure):
     ]
 
 
-_PAGEMAP_SCAN = 0xC0606610  # _IOWR('f', 16, struct pm_scan_arg)
+PAGEMAP_SCAN = 0xC0606610  # _IOWR('f', 16, struct pm_scan_arg)
 _IS_PRESENT, _IS_SWAPPED = 1 << 3, 1 << 4
 _REGIONS = 1024
 _REGION_WORDS = 3  # struct page_region: start, end, categories
@@ -184,7 +184,7 @@ class _Sparse:
             )  # fmt: skip
             found = -1
             with suppress(OSError):
-                found = fcntl.ioctl(self._fd, _PAGEMAP_SCAN, scan)
+                found = fcntl.ioctl(self._fd, PAGEMAP_SCAN, scan)
             if found < 0:
                 yield from self._whole(start, end)
                 return

@@ -20,7 +20,8 @@ FRAME = (1 << 55) - 1
 ZERO_PAGE = 1
 # In the highest byte of an entry: Documentation/admin-guide/mm/pagemap.rst
 PRESENT, SWAPPED, FILE, EXCLUSIVE = 0x80, 0x40, 0x20, 0x01
-_KPF_ANON, _KPF_KSM, _KPF_ZERO_PAGE = 1 << 12, 1 << 21, 1 << 24  # linux/kernel-page-flags.h
+# include/uapi/linux/kernel-page-flags.h
+_KPF_ANON, _KPF_KSM, _KPF_THP, _KPF_ZERO_PAGE = 1 << 12, 1 << 21, 1 << 22, 1 << 24
 # Types of swap entries: include/linux/swap.h has others above, for pages that move and for markers.
 _SWAP_TYPE_BITS, _MOST_SWAP_FILES = 5, 23
 _WORDS = struct.Struct(f"={CHUNK_PAGES}Q")
@@ -85,13 +86,11 @@ def pages_of(words: bytes, *, one_space: bool = True) -> Pages:
 
 
 def is_huge_page(words: bytes) -> bool:
-    """Whether these frames come one after the other, from one that huge pages begin at."""
+    """Whether they are the pages of a transparent huge page, or of 512 pages of one."""
     view = memoryview(words).cast("Q")
-    return (
-        bool(view[0] >> 56 & PRESENT)
-        and not view[0] & (CHUNK_PAGES - 1)
-        and _are_one_after_the_other(view)
-    )
+    if not view[0] >> 56 & PRESENT or not _are_one_after_the_other(view):
+        return False
+    return bool(mapped_words(_KPAGEFLAGS, view[0] & FRAME, 1)[0] & _KPF_THP)
 
 
 def mapped_times(frame: int) -> int:

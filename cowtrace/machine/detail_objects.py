@@ -6,6 +6,7 @@ each list.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,11 +14,13 @@ from cowtrace.analysis.cgroups import CgroupRow
 from cowtrace.analysis.cost import Cost
 from cowtrace.analysis.forks import ForkRow
 from cowtrace.analysis.mappings import MappingRow, label, segment
+from cowtrace.analysis.private import TRACED, Account, Accounts
 from cowtrace.analysis.processes import Row
 from cowtrace.analysis.shared import Sharing
+from cowtrace.frames.changes import Cause
 from cowtrace.frames.words import PAGE_BYTES
 from cowtrace.machine.objects import classification, fields
-from cowtrace.model import UNKNOWN_PLACE, DetailRow, Event, PlaceOf, unknown_place
+from cowtrace.model import UNKNOWN_PLACE, DetailRow, Event, PlaceOf, Snapshot, unknown_place
 
 _COST = (
     *("used_by", "plan", "details", "copies", "traced", "faults", "bpf_ns", "bpf_runs"),
@@ -73,6 +76,42 @@ def sharing(now: Sharing, names: Mapping[int, str]) -> dict[str, Any]:
         "held_by": [
             {"processes": number, "bytes": held} for number, held in enumerate(now.by_holders, 1)
         ],
+    }
+
+
+def accounts(found: Accounts, traced: Snapshot | None, seconds: float) -> dict[str, Any]:
+    """Where private memory came from since the start, `seconds` ago. None: it is not traced."""
+    return {
+        "at_ns": time.monotonic_ns(),
+        "seconds": seconds,
+        "read_seconds": found.seconds,
+        "page_bytes": PAGE_BYTES,
+        "plan": traced and traced.plan,
+        "lost": traced and traced.completeness.lost,
+        "processes": [_account(one) for one in found.accounts],
+    }
+
+
+def _account(one: Account) -> dict[str, Any]:
+    gained = {f"{cause.value}_bytes": one.by_cause[cause] for cause in Cause}
+    traced = {
+        f"traced_{cause.value}_bytes": one.traced and one.traced[cause] for cause in TRACED.values()
+    }
+    return {
+        "pid": one.pid,
+        "comm": one.name,
+        "ended": one.ended,
+        "began_bytes": one.began,
+        "now_bytes": one.now,
+        **gained,
+        "file_bytes": one.files,
+        "unexplained_bytes": one.unexplained,
+        "copied_bytes": one.copied,
+        **traced,
+        "anonymous_bytes": one.anonymous,
+        "swap_bytes": one.swap,
+        "moved_bytes": one.moved,
+        "unread_bytes": one.unread,
     }
 
 

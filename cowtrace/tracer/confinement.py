@@ -17,6 +17,7 @@ from pathlib import Path
 
 from cowtrace import sandbox
 from cowtrace.files import PROC, without_links
+from cowtrace.frames.entries import PAGEMAP_SCAN
 from cowtrace.kernel.libbpf import libbpf
 from cowtrace.sandbox import Call
 
@@ -34,6 +35,7 @@ _IOCTL = Call(
     (0x5401, 0x5402, 0x5403, 0x5404, 0x540F, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451,
      0x802C542A, 0x402C542B, 0x402C542C, 0x402C542D),
 )  # fmt: skip
+_SCAN = Call("ioctl", 1, (PAGEMAP_SCAN,))  # what it shall do lies behind a pointer
 FILES = (
     "read", "readv", "pread64", "preadv", "write", "writev", "pwrite64", "lseek", "close",
     "close_range", "dup", "dup2", "dup3", "flock", "fsync", "fdatasync", "ftruncate",
@@ -78,6 +80,8 @@ _NOT_SERVED = {"flock", "ftruncate"}
 # As if the kernel did not have it: libraries then take an older call.
 _REFUSED = sandbox.fail(errno.ENOSYS)
 # Of other users' processes: maps, map_files, files that are mapped, perf maps.
+# Frame numbers; of other users' processes.
+_FRAMES = ("CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH")
 _NAMING = ("CAP_SYS_PTRACE", "CAP_CHECKPOINT_RESTORE", "CAP_DAC_READ_SEARCH")
 
 
@@ -88,21 +92,31 @@ class Needs:
     output: str | None = None  # a file that is put into place at the end
     command: bool = False  # signals are forwarded to a command, which may be another user's
     publishes: bool = False  # hands pages to another process
+    frames: bool = False  # reads which page frames processes map
 
 
-def confine(map_fd: int, needs: Needs, *, names_stacks: bool, names_mappings: bool) -> None:
-    """For good. `map_fd`: any BPF map. Raises CowtraceError if the kernel refuses."""
+def confine(
+    map_fd: int | None, needs: Needs, *, names_stacks: bool = False, names_mappings: bool = False
+) -> None:
+    """For good. `map_fd`: any BPF map; None: there is none. Raises CowtraceError if the kernel
+    refuses."""
     kept = _kept(map_fd, needs)
     if names_stacks or names_mappings:
         kept.update(_NAMING)
+    if needs.frames:
+        kept.update(_FRAMES)
     # Maps are read by a real-time thread (see realtime), which took CAP_SYS_NICE until now.
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_RTPRIO, (1, 1))
     sandbox.limit({resource.RLIMIT_CORE: 0})
     sandbox.keep_capabilities(kept)
     own = os.getpid()
-    calls: list[str | Call] = [_BPF, _READ_ONLY, CLONE, _IOCTL, *FILES, *PROCESS, *_ITSELF]
+    calls: list[str | Call] = [_READ_ONLY, CLONE, _IOCTL, *FILES, *PROCESS, *_ITSELF]
     calls.append(Call("tgkill", 0, (own,)))
+    if map_fd is not None:
+        calls.append(_BPF)
+    if needs.frames:
+        calls.append(_SCAN)
     ends_children = needs.command or needs.publishes or names_stacks
     calls.append("kill" if ends_children else Call("kill", 0, (own,)))
     if needs.output:
@@ -123,7 +137,7 @@ def confine_server() -> None:
     sandbox.filter_calls(calls, sandbox.ALLOW, otherwise=_REFUSED)
 
 
-def _kept(map_fd: int, needs: Needs) -> set[str]:
+def _kept(map_fd: int | None, needs: Needs) -> set[str]:
     """The capabilities that are needed, by trying without."""
     code = [path for path in sys.path if path and os.access(path, os.R_OK, effective_ids=True)]
     folder = _folder(needs.output) if needs.output else None
@@ -131,7 +145,7 @@ def _kept(map_fd: int, needs: Needs) -> set[str]:
     if needs.command:
         kept.add("CAP_KILL")
     with sandbox.without_capabilities():
-        if not _can_read(map_fd):
+        if map_fd is not None and not _can_read(map_fd):
             kept.add("CAP_BPF")
         # Installed in a home folder, which only its owner may enter; modules are imported late.
         if not all(os.access(path, os.R_OK, effective_ids=True) for path in code):

@@ -17,7 +17,7 @@ from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.frames import entries
 from cowtrace.frames import words as frame_words
 from cowtrace.frames.entries import AddressSpace
-from cowtrace.frames.words import CHUNK_PAGES, PAGE_BYTES
+from cowtrace.frames.words import CHUNK_PAGES, PAGE_BYTES, Chunk
 
 EXCLUSIVE, SOFT_DIRTY, SWAPPED, MARKER = 1 << 56, 1 << 55, 0x40 << 56, 30
 PAGES = 1031  # two chunks and some

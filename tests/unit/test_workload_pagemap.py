@@ -6,6 +6,7 @@ import mmap
 
 import pytest
 
+from cowtrace.frames.words import address_of
 from cowtrace.workloads import pagemap
 from cowtrace.workloads.outcome import Counts
 from cowtrace.workloads.region import Backing
@@ -63,6 +64,6 @@ def test_entries_of_this_very_process() -> None:
     """Needs no rights: presence is shown to everyone, only frames are not."""
     with mmap.mmap(-1, 4 * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as pages:
         pages[mmap.PAGESIZE] = 1
-        first = pagemap.address_of(pages)
+        first = address_of(pages)
         entries = pagemap.read_entries(first, 4)
     assert [bool(entry & PRESENT) for entry in entries] == [False, True, False, False]

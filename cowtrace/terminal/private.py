@@ -1,0 +1,125 @@
+"""Render where private memory came from: a row for each cause, a column for each process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from cowtrace.analysis.private import Account, Accounts
+from cowtrace.frames.changes import Cause
+from cowtrace.model import Snapshot
+from cowtrace.numbers import MISSING, size
+from cowtrace.terminal.columns import EXITED, Column, table
+from cowtrace.terminal.footer import trust
+from cowtrace.terminal.screen import View
+from cowtrace.text import fit, printable
+
+_LABEL_CELLS = 31
+_CELLS = 9
+# Their labels; the sign says whether it is added or taken away.
+_CAUSES = {
+    Cause.FROM_FILE: "+ copied from a file",
+    Cause.ZERO_FILLED: "+ zero-filled after a read",
+    Cause.TOUCHED: "+ new memory, first touched",
+    Cause.LEFT_ALONE: "+ no longer shared by others",
+    Cause.COLLAPSED: "+ collapsed into huge pages",
+    Cause.SWAPPED_IN: "+ swapped in",
+    Cause.UNMAPPED: "- unmapped",
+    Cause.GIVEN_BACK: "- given back, still mapped",
+    Cause.SWAPPED_OUT: "- swapped out",
+    Cause.MERGED: "- merged by KSM",
+    Cause.SHARED_BY_FORK: "- shared again, by a fork",
+}
+_Value = Callable[[Account], int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    label: str
+    value: _Value
+    always: bool = False  # shown though it is 0 for all
+
+
+def view(found: Accounts, traced: Snapshot | None, seconds: float) -> View:
+    """The processes whose private memory changed most come first. `seconds`: since the start."""
+    accounts = found.accounts
+    ordered = sorted(accounts, key=lambda one: (-abs(one.change), one.pid))
+
+    def draw(_: int, width: int) -> RenderableType:
+        shown = ordered[: max(1, (width - _LABEL_CELLS) // _CELLS - 1)]
+        rows = [row for row in _ROWS if row.always or any(row.value(one) for one in accounts)]
+        columns = [
+            Column("\nPRIVATE MEMORY", lambda row, _: row.label, _LABEL_CELLS, right=False),
+            *([_sum(ordered)] if len(ordered) > 1 else []),
+            *map(_column, shown),
+        ]
+        words = f"{len(shown):,} of {len(accounts):,} processes"
+        if traced:
+            footer = trust(traced, words)
+        else:
+            footer = Text(f"not traced, {seconds:,.1f} s: {words}", "dim")
+        footer.append(f"\n{_reading(found)}")
+        return Group(table(columns, rows), footer)
+
+    return View(len(_ROWS), draw)
+
+
+def _reading(found: Accounts) -> str:
+    moved = sum(one.moved for one in found.accounts if not one.ended)
+    words = f"read in {found.seconds:.2f} s, in which {size(moved)} changed"
+    if unread := sum(one.unread for one in found.accounts):
+        words += f"; sparse mappings that were not read: {size(unread)}"
+    if any(one.ended for one in found.accounts):
+        words += f"; {EXITED} ended: as last read"
+    return words
+
+
+def _sum(accounts: Sequence[Account]) -> Column[_Row]:
+    def text(row: _Row, _: int) -> str:
+        values = [value for one in accounts if (value := row.value(one)) is not None]
+        return _signed(sum(values)) if values else MISSING
+
+    return Column(f"{len(accounts)} PRO-\nCESSES", text, _CELLS)
+
+
+def _column(account: Account) -> Column[_Row]:
+    name = fit(printable(account.name), _CELLS - 2) + (EXITED if account.ended else "")
+    return Column(f"{name}\n{account.pid}", lambda row, _: _signed(row.value(account)), _CELLS)
+
+
+def _signed(value: int | None) -> str:
+    return f"-{size(-value)}" if value is not None and value < 0 else size(value)
+
+
+def _of(cause: Cause) -> _Value:
+    return lambda one: one.by_cause[cause]
+
+
+def _traced(cause: Cause) -> _Value:
+    return lambda one: None if one.traced is None else one.traced[cause]
+
+
+def _copied(one: Account) -> int:
+    return one.by_cause[Cause.REPLACED] if one.copied is None else one.copied
+
+
+def _touched_again(one: Account) -> int:
+    return one.by_cause[Cause.REPLACED] - _copied(one)
+
+
+_ROWS = (
+    _Row("at the start", lambda one: one.began, always=True),
+    _Row("+ copied when written", _copied, always=True),
+    _Row("+ given back, touched again", _touched_again),
+    *(_Row(label, _of(cause)) for cause, label in _CAUSES.items()),
+    _Row("± pages of files", lambda one: one.files),
+    _Row("± unexplained", lambda one: one.unexplained, always=True),
+    _Row("now", lambda one: one.now, always=True),
+    _Row("copies that a probe saw", _traced(Cause.REPLACED), always=True),
+    _Row("  from files", _traced(Cause.FROM_FILE)),
+    _Row("  of the zero page", _traced(Cause.ZERO_FILLED)),
+    _Row("in swap, its share", lambda one: one.swap),
+)
