@@ -173,9 +173,10 @@ class Accounts:
 
     def _opening(self, parent: int, image: _Image) -> AddressSpace | None:
         """What a new process began with; None: unknown."""
-        known = [state for (pid, _), state in self._states.items() if pid == parent]
-        if known and known[-1].image == image:
-            return after_fork(known[-1].space)
+        # Its parent, or one of the same family if that has ended: they have the same addresses.
+        family = {pid: state for (pid, _), state in self._states.items() if state.image == image}
+        if family:
+            return after_fork(family.get(parent, [*family.values()][-1]).space)
         try:
             is_forked = _stat(parent, self._proc)[2] == image
         except Gone:

@@ -70,7 +70,7 @@ def private(
     form: Form,
     command: tuple[str, ...],
 ) -> None:
-    """Show where the private memory of processes came from, and where it went.
+    """Show where private memory came from, and where it went.
 
     From now until Ctrl-C, until they have ended, or of a COMMAND and its descendants until it has.
     Private is what no other process maps. It grows by copies, and without any: where new memory is

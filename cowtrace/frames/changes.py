@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from cowtrace.frames.entries import AddressSpace
 from cowtrace.frames.words import (
@@ -18,6 +18,7 @@ from cowtrace.frames.words import (
     ZERO_PAGE,
     is_huge_page,
     is_merged,
+    is_merged_known,
 )
 
 _NOTHING = bytes(CHUNK_BYTES)
@@ -67,6 +68,7 @@ def changes(before: AddressSpace, after: AddressSpace) -> Counter[Cause]:
     gone: dict[int, Cause] = {}  # frames that were private, and are not at that address
     new: dict[int, Cause] = {}
     mappings = _Mappings(after)
+    merged = is_merged if is_merged_known() else None
     for number, old, now in _changed_chunks(before, after):
         collapsed = is_huge_page(now) and not is_huge_page(old) and old != _NOTHING
         pairs = zip(memoryview(old).cast("Q"), memoryview(now).cast("Q"), strict=True)
@@ -82,7 +84,7 @@ def changes(before: AddressSpace, after: AddressSpace) -> Counter[Cause]:
                     new[word & FRAME] = cause
                 found[cause] += 1
             elif was_private and not is_private:
-                cause = _loss(was, word)
+                cause = _loss(was, word, merged)
                 if not word:
                     if not mappings.has(number * CHUNK_PAGES + at):
                         cause = Cause.UNMAPPED
@@ -133,13 +135,14 @@ def _gain(was: int, word: int, collapsed: bool) -> Cause:
     return Cause.SWAPPED_IN if was >> 56 & SWAPPED else Cause.REPLACED
 
 
-def _loss(was: int, word: int) -> Cause:
+def _loss(was: int, word: int, is_merged: Callable[[int], bool] | None) -> Cause:
     if word >> 56 & SWAPPED:
         return Cause.SWAPPED_OUT
     if not word >> 56 & PRESENT:  # none, or the zero page
         return Cause.GIVEN_BACK
-    is_other = was & FRAME != word & FRAME
-    return Cause.MERGED if is_other and is_merged(word & FRAME) else Cause.SHARED_BY_FORK
+    if is_merged is None:  # else it was given back, touched again and shared
+        return Cause.SHARED_BY_FORK if was & FRAME == word & FRAME else Cause.MERGED
+    return Cause.MERGED if is_merged(word & FRAME) else Cause.SHARED_BY_FORK
 
 
 class _Mappings:

@@ -28,6 +28,7 @@ _WORDS = struct.Struct(f"={CHUNK_PAGES}Q")
 _KEPT = int.from_bytes(
     struct.pack("=Q", FRAME | (PRESENT | SWAPPED | EXCLUSIVE) << 56) * CHUNK_PAGES, "little"
 )
+_KSM_PAGES = Path("/sys/kernel/mm/ksm/pages_shared")
 _KPAGECOUNT, _KPAGEFLAGS = Path("/proc/kpagecount"), Path("/proc/kpageflags")
 
 
@@ -99,8 +100,22 @@ def mapped_times(frame: int) -> int:
 
 
 def is_merged(frame: int) -> bool:
-    """Whether KSM merged it. 6.12 sets this flag for all anonymous pages."""
+    """Whether KSM merged it, where is_merged_known()."""
     return bool(mapped_words(_KPAGEFLAGS, frame, 1)[0] & _KPF_KSM)
+
+
+def is_merged_known() -> bool:
+    """Whether KSM has merged pages, and the kernel tells which: 6.12 sets this flag for all
+    anonymous pages. By a page of our own.
+    """
+    try:
+        if not int(_KSM_PAGES.read_text()):
+            return False
+    except OSError:
+        return False
+    with mmap.mmap(-1, PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
+        page[0] = 1
+        return not is_merged(_frame_of(page))
 
 
 def mapped_words(path: Path, first: int, count: int) -> tuple[int, ...]:
@@ -117,14 +132,16 @@ def zero_frame() -> int | None:
 
     The kernel shows frame numbers only to CAP_SYS_ADMIN, and 0 to others.
     """
-    with (
-        mmap.mmap(-1, PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page,
-        Path("/proc/self/pagemap").open("rb", buffering=0) as pagemap,
-    ):
+    with mmap.mmap(-1, PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as page:
         _ = page[0]  # a read fault: maps the zero page
-        at = address_of(page) // PAGE_BYTES * WORD_BYTES
+        return _frame_of(page) or None
+
+
+def _frame_of(page: mmap.mmap) -> int:
+    at = address_of(page) // PAGE_BYTES * WORD_BYTES
+    with Path("/proc/self/pagemap").open("rb", buffering=0) as pagemap:
         (entry,) = struct.unpack("=Q", os.pread(pagemap.fileno(), WORD_BYTES, at))
-    return entry & FRAME or None
+    return int(entry) & FRAME
 
 
 def address_of(mapping: mmap.mmap) -> int:

@@ -13,6 +13,7 @@ from cowtrace import cli, proc
 from cowtrace.analysis.shared import Holder, Sharing
 from cowtrace.cli import shared as command
 from cowtrace.cli.choice import Choice
+from cowtrace.cli.chosen import Chosen
 from cowtrace.errors import CowtraceError
 from cowtrace.terminal import plain
 from cowtrace.terminal.shared import view
@@ -84,7 +85,7 @@ def system(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(command, "read", read)
     monkeypatch.setattr(proc, "comm", NAMES.__getitem__)
-    monkeypatch.setattr(command, "keep_capabilities", lambda kept: None)
+    monkeypatch.setattr(command, "confine", lambda map_fd, needs: None)
     monkeypatch.setattr(proc, "has_memory", lambda pid: True)
     monkeypatch.setattr(proc, "pids", lambda: {11, 12, 13, 99})
     monkeypatch.setattr(proc, "name", {**NAMES, 99: "other"}.get)
@@ -131,9 +132,12 @@ def test_what_it_refuses_has_a_hint(arguments: tuple[str, ...], words: str) -> N
     assert "Hint: " in output
 
 
-def test_too_many_are_refused() -> None:
+def test_too_many_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proc, "has_memory", lambda pid: True)
+    monkeypatch.setattr(proc, "name", lambda pid: "many")
+    monkeypatch.setattr(proc, "pids", lambda: set(range(129)))
     with pytest.raises(CowtraceError, match="129 processes"):
-        command._few(dict.fromkeys(range(129), "many"))
+        Chosen(Choice(comm="m*")).some()
 
 
 @pytest.mark.usefixtures("system")
@@ -147,4 +151,4 @@ def test_it_ends_with_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_processes_without_memory_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proc, "has_memory", {11: True, 12: False}.__getitem__)
     monkeypatch.setattr(proc, "name", NAMES.get)
-    assert command._chosen(Choice(), {11, 12}) == {11: "gunicorn"}
+    assert Chosen(Choice(names=((11, "gunicorn"), (12, "worker")))).now() == {11: "gunicorn"}

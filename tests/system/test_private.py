@@ -1,0 +1,140 @@
+"""`cowtrace private`: what its rows add up to is what smaps says, whatever a process does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from cowtrace import proc
+from cowtrace.analysis.private import Account, Accounts
+from cowtrace.child import environment
+from cowtrace.frames.changes import Cause
+from cowtrace.frames.words import PAGE_BYTES
+from cowtrace.workloads import settings
+from cowtrace.workloads.workload import WORKLOADS
+
+pytestmark = [
+    pytest.mark.host,
+    pytest.mark.vm,
+    pytest.mark.skipif(os.geteuid() != 0, reason="frame numbers are root's"),
+]
+
+PAGES = 523
+MOST_UNEXPLAINED = 64 << 10  # or a hundredth of the change
+# Of an interpreter that goes on meanwhile, on each side of a fork.
+STRAY_PAGES = 1500
+
+
+UNSUPPORTED = 23
+# Runs workloads in forks of its own, which rests meanwhile. Each stops again and again.
+RUNS_WORKLOADS = f"""
+import os, sys
+from contextlib import contextmanager
+from cowtrace.workloads import settings
+from cowtrace.workloads.features import Unsupported
+from cowtrace.workloads.stepped_child import Child
+from cowtrace.workloads.workload import WORKLOADS
+from cowtrace.workloads.writer import Writer
+def stop():
+    os.write(1, b".")
+    assert os.read(0, 1) == b"\\n"
+def stops(method):
+    @contextmanager
+    def stopping(self, *args, **how):
+        stop()
+        with method(self, *args, **how) as made:
+            stop()
+            yield made
+        stop()
+    return stopping
+Writer._compared, Writer.fork = stops(Writer._compared), stops(Writer.fork)
+def stops_after(method):
+    def stopping(*args, **how):
+        result = method(*args, **how)
+        stop()
+        return result
+    return stopping
+Writer.populate, Child.do = stops_after(Writer.populate), stops_after(Child.do)
+for name in iter(sys.stdin.buffer.raw.readline, b""):
+    if not (pid := os.fork()):
+        code = 1
+        try:
+            stop()
+            WORKLOADS[name.decode().strip()].run({PAGES})
+            stop()
+            code = 0
+        except Unsupported:
+            code = {UNSUPPORTED}
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    os.write(1, bytes([os.waitstatus_to_exitcode(status) & 127]))
+"""
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[subprocess.Popen[bytes]]:
+    """Started once, since that takes seconds under emulation."""
+    with (
+        settings.delay_accounting(),
+        subprocess.Popen(
+            [sys.executable, "-c", RUNS_WORKLOADS], env=environment(), bufsize=0,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        ) as process,
+    ):  # fmt: skip
+        yield process
+        assert process.stdin
+        process.stdin.close()
+
+
+def read_at_each_step(runner: subprocess.Popen[bytes], name: str) -> list[Account]:
+    """The accounts at the end: the parent's first, then its children's and of programs it ran."""
+    assert runner.stdin
+    assert runner.stdout
+    accounts = Accounts()
+    runner.stdin.write(f"{name}\n".encode())
+    while (said := runner.stdout.read(1)) == b".":
+        accounts.read(proc.descendants([runner.pid]))
+        for one in accounts.accounts:
+            allowed = max(MOST_UNEXPLAINED, abs(one.change) // 100)
+            assert abs(one.unexplained) <= allowed, one
+        runner.stdin.write(b"\n")
+    if said == bytes([UNSUPPORTED]):
+        pytest.skip("this kernel or machine lacks what it needs")
+    assert said == b"\0"
+    return accounts.accounts
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_the_rows_add_up_in_every_workload(runner: subprocess.Popen[bytes], name: str) -> None:
+    assert read_at_each_step(runner, name)
+
+
+# Whose memory changed by which cause, by one page for each of the region: at least, as often.
+CAUSES = [
+    ("fork-child-writes", "parent", Cause.SHARED_BY_FORK),
+    ("fork-child-writes", "child", Cause.REPLACED),
+    ("fork-child-writes", "parent", Cause.LEFT_ALONE),
+    ("parent-after-child-exit", "parent", Cause.LEFT_ALONE),
+    ("zero-page", "parent", Cause.ZERO_FILLED),
+    ("private-file-first-write", "child", Cause.FROM_FILE),
+    ("swapped-out", "parent", Cause.SWAPPED_OUT),
+    ("swapped-out", "child", Cause.SWAPPED_IN),
+    ("ksm-write", "parent", Cause.MERGED),
+]
+
+
+@pytest.mark.parametrize(("name", "role", "cause"), CAUSES)
+def test_each_cause_has_its_pages(
+    runner: subprocess.Popen[bytes], name: str, role: str, cause: Cause
+) -> None:
+    parent, *others = read_at_each_step(runner, name)
+    chosen = [parent] if role == "parent" else others
+    pages = max(account.by_cause[cause] // PAGE_BYTES for account in chosen)
+    least = 512 if cause is Cause.COLLAPSED else PAGES
+    # Of the interpreter as well, which is shared with its parent and goes on.
+    assert least <= pages <= least + STRAY_PAGES, chosen
