@@ -96,6 +96,7 @@ class Accounts:
         self._zero = zero
         self._proc = proc
         self._states: dict[tuple[int, int], _State] = {}  # by PID and start
+        self._earlier: dict[tuple[int, int], AddressSpace] = {}  # before this reading
         self._counted: Snapshot | None = None
         self._began: int | None = None  # ticks since boot; None: nothing was read yet
         self.seconds = 0.0  # that the last reading took
@@ -116,6 +117,7 @@ class Accounts:
             self._began = int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS)
         same: dict[bytes, Chunk] = {}
         alive = set()
+        self._earlier = {key: state.space for key, state in self._states.items()}
         for pid in sorted(pids):
             try:
                 alive.add(self._read(pid, same, first))
@@ -125,6 +127,7 @@ class Accounts:
                 raise _hidden(f"the mappings of process {pid} are hidden") from None
         for identity, state in self._states.items():
             state.account.ended = identity not in alive
+        self._earlier = {}
         self.seconds = time.monotonic() - began
 
     def count(self, now: Snapshot) -> None:
@@ -174,9 +177,13 @@ class Accounts:
     def _opening(self, parent: int, image: _Image) -> AddressSpace | None:
         """What a new process began with; None: unknown."""
         # Its parent, or one of the same family if that has ended: they have the same addresses.
-        family = {pid: state for (pid, _), state in self._states.items() if state.image == image}
+        family = {
+            pid: space
+            for (pid, start), space in self._earlier.items()
+            if self._states[pid, start].image == image
+        }
         if family:
-            return after_fork(family.get(parent, [*family.values()][-1]).space)
+            return after_fork(family.get(parent, [*family.values()][-1]))
         try:
             is_forked = _stat(parent, self._proc)[2] == image
         except Gone:

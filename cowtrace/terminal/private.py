@@ -68,8 +68,7 @@ def view(found: Accounts, traced: Snapshot | None, seconds: float) -> View:
 
 
 def _reading(found: Accounts) -> str:
-    moved = sum(one.moved for one in found.accounts if not one.ended)
-    words = f"read in {found.seconds:.2f} s, in which {size(moved)} changed"
+    words = f"read in {found.seconds:.2f} s"
     if unread := sum(one.unread for one in found.accounts):
         words += f"; sparse mappings that were not read: {size(unread)}"
     if any(one.ended for one in found.accounts):
@@ -117,6 +116,7 @@ _ROWS = (
     *(_Row(label, _of(cause)) for cause, label in _CAUSES.items()),
     _Row("± pages of files", lambda one: one.files),
     _Row("± unexplained", lambda one: one.unexplained, always=True),
+    _Row("  changed while it was read", lambda one: one.moved),
     _Row("now", lambda one: one.now, always=True),
     _Row("copies that a probe saw", _traced(Cause.REPLACED), always=True),
     _Row("  from files", _traced(Cause.FROM_FILE)),

@@ -111,6 +111,19 @@ def test_a_child_begins_with_its_parents_pages(tmp_path: Path) -> None:
     assert (child.began, child.now, child.unexplained) == (0, 4 * PAGE_BYTES, 0)
 
 
+def test_a_child_begins_with_the_pages_that_its_parent_copied_since(tmp_path: Path) -> None:
+    put(tmp_path, 7, alone(0, 11))
+    accounts = Accounts(tmp_path)
+    accounts.read([7])
+    copies = {page: ANON | EXCLUSIVE | 2000 + page for page in range(11)}
+    put(tmp_path, 7, copies)
+    put(tmp_path, 8, alone(0, 11), parent=7, start=LATER)
+    accounts.read([7, 8])
+    parent, child = accounts.accounts
+    assert causes(child) == {Cause.LEFT_ALONE: 11}
+    assert causes(parent) == {}
+
+
 def test_a_child_of_one_that_has_ended_since(tmp_path: Path) -> None:
     put(tmp_path, 7, alone(0, 11))
     accounts = Accounts(tmp_path)
@@ -241,7 +254,7 @@ def test_the_table(accounts: Accounts) -> None:
         "  from files                     8.00KiB  8.00KiB        0",
         "plan kprobe, kernel 6.12.43+deb13-cloud-amd64, 1.0 s: 2 of 2 processes",
         "unclassified 0, lost 0",
-        "read in 0.02 s, in which 0 changed; † ended: as last read",
+        "read in 0.02 s; † ended: as last read",
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from pathlib import Path
 
 from cowtrace.model import Origin, Source
 from cowtrace.workloads import calls, features, settings
@@ -14,6 +15,7 @@ from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, PARENT, Writer
 
 _SYSFS = "/sys/kernel/mm/ksm"
+_NUMA_BALANCING = Path("/proc/sys/kernel/numa_balancing")
 _PATIENCE = 30  # seconds for ksmd
 _SCANNING = {
     f"{_SYSFS}/pages_to_scan": "20000",
@@ -50,8 +52,9 @@ def _unmerged(pages: int) -> tuple[Expected, ...]:
     if walks:
         return (parent(copied(pages, Source.KSM, Origin.UNSHARE)),)
     # 6.1 finds no page where nobody may access it, and leaves it merged: "mm/gup: replace FOLL_NUMA
-    # by gup_can_follow_protnone()". It is the first kernel with mm_mt.
-    if features.has_type("mm_mt"):
+    # by gup_can_follow_protnone()". It is the first kernel with mm_mt. Without NUMA balancing, which
+    # real-time kernels lack, pte_protnone() is never true.
+    if features.has_type("mm_mt") and _NUMA_BALANCING.exists():
         return (parent(),)
     return (parent(copied(pages, Source.KSM, Origin.REMOTE, actor="parent")),)
 
