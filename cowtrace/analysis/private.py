@@ -177,13 +177,10 @@ class Accounts:
     def _opening(self, parent: int, image: _Image) -> AddressSpace | None:
         """What a new process began with; None: unknown."""
         # Its parent, or one of the same family if that has ended: they have the same addresses.
-        family = {
-            pid: space
-            for (pid, start), space in self._earlier.items()
-            if self._states[pid, start].image == image
-        }
+        family = [key for key in self._earlier if self._states[key].image == image]
         if family:
-            return after_fork(family.get(parent, [*family.values()][-1]))
+            key = [*family, *(key for key in family if key[0] == parent)][-1]
+            return after_fork(self._earlier[key], self._states[key].space)
         try:
             is_forked = _stat(parent, self._proc)[2] == image
         except Gone:

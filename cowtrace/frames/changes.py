@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from array import array
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -96,13 +97,26 @@ def changes(before: AddressSpace, after: AddressSpace) -> Counter[Cause]:
     return +found
 
 
-def after_fork(parent: AddressSpace) -> AddressSpace:
-    """What a child maps when it is forked: all of its parent's pages, none of them private."""
-    chunks = {
+def after_fork(before: AddressSpace, after: AddressSpace) -> AddressSpace:
+    """What a child maps when it is forked: all of its parent's pages, none of them private.
+
+    As the parent was last read before the fork; what it touched since, as it was read after.
+    """
+    chunks = dict(after.chunks)
+    for number, chunk in before.chunks.items():
+        later = after.chunks.get(number, chunk)
+        chunks[number] = chunk if chunk == later else _first(chunk, later)
+    forked = {
         number: _shared(chunk) if _ALONE in chunk[7::8] else chunk
-        for number, chunk in parent.chunks.items()
+        for number, chunk in chunks.items()
     }
-    return AddressSpace(parent.pid, chunks, mappings=parent.mappings)
+    return AddressSpace(before.pid, forked, mappings=after.mappings)
+
+
+def _first(before: bytes, after: bytes) -> bytes:
+    """The words of `before`, where there is none those of `after`."""
+    pairs = zip(memoryview(before).cast("Q"), memoryview(after).cast("Q"), strict=True)
+    return array("Q", (was or word for was, word in pairs)).tobytes()
 
 
 def _shared(chunk: bytes) -> bytes:

@@ -96,12 +96,19 @@ def test_the_kernel_tells_what_it_merged(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_child_begins_with_all_of_its_parents_pages() -> None:
     parent = space({30: ALONE | 7, 31: SHARED | 8, 32: SWAP | 32, 33: ZERO_PAGE})
-    child = after_fork(parent)
+    child = after_fork(parent, parent)
     assert changes(child, space({30: ALONE | 7, 31: ALONE | 9})) == {
         Cause.LEFT_ALONE: 1,
         Cause.REPLACED: 1,
     }
     assert changes(child, child) == NONE
+
+
+def test_what_the_parent_touched_before_the_fork_is_its_childs_too() -> None:
+    """It was read before that, and after it copied one of the pages."""
+    before, after = space({30: ALONE | 7}), space({30: ALONE | 9, 31: ALONE | 8, 900: SHARED | 5})
+    child = space({30: ALONE | 7, 31: ALONE | 10, 900: ALONE | 11})
+    assert changes(after_fork(before, after), child) == {Cause.LEFT_ALONE: 1, Cause.REPLACED: 2}
 
 
 def private(words: dict[int, int]) -> int:
