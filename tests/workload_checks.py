@@ -9,12 +9,19 @@ from typing import Any
 from cowtrace import tracer
 from cowtrace.kernel.plan import PLAN_NAMES, PlanName
 from cowtrace.model import FaultKind, Snapshot
+from cowtrace.workloads import paths
 from cowtrace.workloads.comparison import comparison
 from cowtrace.workloads.outcome import Outcome
 
 IN_VM = os.environ.get("COWTRACE_VM") == "1"  # set by `cowtrace vm run`
 PRIME_PAGES = 23
 MANY_PAGES = 509
+# The VM has 2 GiB, and this takes two pages of 1 GiB each.
+CANNOT = {"hugetlb-gigantic"}
+if os.uname().machine == "aarch64":
+    CANNOT.add("soft-dirty")  # x86-64 and a few others have CONFIG_MEM_SOFT_DIRTY
+if "PREEMPT_RT" in os.uname().version:  # CONFIG_TRANSPARENT_HUGEPAGE depends on !PREEMPT_RT
+    CANNOT |= {"huge-zero-page", *(name for name in paths.NAMES if name.startswith("thp-"))}
 
 
 def plans() -> tuple[PlanName, ...]:

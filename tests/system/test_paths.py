@@ -6,12 +6,11 @@ names the feature that decides: see cowtrace/workloads/paths/.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from workload_checks import PRIME_PAGES, attached, path_problems, unaccounted
+from workload_checks import CANNOT, PRIME_PAGES, attached, path_problems, unaccounted
 
 from cowtrace import tracer
 from cowtrace.kernel.preemption import preemptible
@@ -24,12 +23,6 @@ ATTEMPTS = 3
 
 # A prime: more small pages than one huge page has.
 TWO_HUGE_PAGES = 523 if PAGE_BYTES == 4096 else 2053
-# The VM has 2 GiB, and this takes two pages of 1 GiB each.
-CANNOT = {"hugetlb-gigantic"}
-if os.uname().machine == "aarch64":
-    CANNOT.add("soft-dirty")  # x86-64 and a few others have CONFIG_MEM_SOFT_DIRTY
-if "PREEMPT_RT" in os.uname().version:  # CONFIG_TRANSPARENT_HUGEPAGE depends on !PREEMPT_RT
-    CANNOT |= {"huge-zero-page", *(name for name in paths.NAMES if name.startswith("thp-"))}
 
 
 @pytest.fixture(scope="module")

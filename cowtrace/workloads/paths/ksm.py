@@ -52,7 +52,7 @@ def _unmerged(pages: int) -> tuple[Expected, ...]:
     if walks:
         return (parent(copied(pages, Source.KSM, Origin.UNSHARE)),)
     # 6.1 finds no page where nobody may access it, and leaves it merged: "mm/gup: replace FOLL_NUMA
-    # by gup_can_follow_protnone()". It is the first kernel with mm_mt. Without NUMA balancing, which
+    # by gup_can_follow_protnone()". It is the first with mm_mt. Without NUMA balancing, which
     # real-time kernels lack, pte_protnone() is never true.
     if features.has_type("mm_mt") and _NUMA_BALANCING.exists():
         return (parent(),)
