@@ -21,7 +21,8 @@ CANNOT = {"hugetlb-gigantic"}
 if os.uname().machine == "aarch64":
     CANNOT.add("soft-dirty")  # x86-64 and a few others have CONFIG_MEM_SOFT_DIRTY
 if "PREEMPT_RT" in os.uname().version:  # CONFIG_TRANSPARENT_HUGEPAGE depends on !PREEMPT_RT
-    CANNOT |= {"huge-zero-page", *(name for name in paths.NAMES if name.startswith("thp-"))}
+    CANNOT |= {"huge-zero-page", "collapse-after-fork", "khugepaged-after-fork"}
+    CANNOT |= {name for name in paths.NAMES if name.startswith("thp-")}
 
 
 def plans() -> tuple[PlanName, ...]:

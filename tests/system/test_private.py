@@ -140,6 +140,9 @@ CAUSES = [
     ("swapped-out", "parent", Cause.SWAPPED_OUT),
     ("swapped-out", "child", Cause.SWAPPED_IN),
     ("ksm-write", "parent", Cause.MERGED),
+    ("exit-makes-exclusive", "parent", Cause.LEFT_ALONE),
+    ("collapse-after-fork", "child", Cause.COLLAPSED),
+    ("khugepaged-after-fork", "child", Cause.COLLAPSED),
 ]
 
 
@@ -151,5 +154,7 @@ def test_each_cause_has_its_pages(
     chosen = [parent] if role == "parent" else others
     pages = max(account.by_cause[cause] // PAGE_BYTES for account in chosen)
     least = 512 if cause is Cause.COLLAPSED else PAGES
+    if cause is Cause.MERGED:  # one of 256 keeps its frame, and 6.12 does not tell that
+        least -= -(-PAGES // 256)
     # Of the interpreter as well, which is shared with its parent and goes on.
     assert least <= pages <= least + STRAY_PAGES, chosen

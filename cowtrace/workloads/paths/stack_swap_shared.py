@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from contextlib import AbstractContextManager
 
 from cowtrace.workloads import calls, pagemap, settings
 from cowtrace.workloads.features import Unsupported
@@ -71,12 +72,26 @@ def _grow(me: Writer, deep: int) -> None:
         ctypes.memset(top - (page + 1) * me.region.page_bytes, BEFORE, 1)
 
 
+def swap(pages: int) -> AbstractContextManager[None]:
+    """A swap file with room for them."""
+    return settings.swap(max(_LEAST_SWAP_BYTES, 4 * pages * PAGE_BYTES))
+
+
+def swap_out(me: Writer) -> None:
+    """Swap the region out. Raises Unsupported if some of it stays."""
+    calls.madvise(me.region.start, me.region.size_bytes, calls.MADV_PAGEOUT)
+    swapped = sum(bool(entry & _SWAPPED) for entry in pagemap.region_entries(me.region))
+    if swapped != me.region.pages:
+        raise Unsupported(f"the kernel swapped out {swapped} of {me.region.pages} pages")
+    me.note("pagemap", "pages swapped out", me.region.pages, swapped)
+
+
 @workload(
     # do_swap_page() reads the page in; another process still refers to its swap slot, so it calls
     # do_wp_page(). On every kernel so far.
     lambda pages: (parent(), child(copied=pages)),
     frames=3,
-    needs=lambda pages: settings.swap(max(_LEAST_SWAP_BYTES, 4 * pages * PAGE_BYTES)),
+    needs=swap,
     group="swapped-out page",
     claim="a shared page that is swapped out is read back and copied when it is written",
     unseen_by={"tracepoint": "the page is not present as the fault begins"},
@@ -84,11 +99,7 @@ def _grow(me: Writer, deep: int) -> None:
 def swapped_out(me: Writer) -> None:
     """pages are swapped out, then fork; the child writes them: read back, then copied"""
     me.populate(BEFORE)
-    calls.madvise(me.region.start, me.region.size_bytes, calls.MADV_PAGEOUT)
-    swapped = sum(bool(entry & _SWAPPED) for entry in pagemap.region_entries(me.region))
-    if swapped != me.region.pages:
-        raise Unsupported(f"the kernel swapped out {swapped} of {me.region.pages} pages")
-    me.note("pagemap", "pages swapped out", me.region.pages, swapped)
+    swap_out(me)
     with me.fork() as other:
         other.do(_write_swapped)
         other.do(Writer.expect, CHILD)

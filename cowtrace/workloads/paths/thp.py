@@ -28,25 +28,25 @@ def _huge_pages(pages: int) -> int:
     return -(-pages // _SMALL)
 
 
-def _enabled(pages: int) -> AbstractContextManager[None]:
+def enabled(pages: int) -> AbstractContextManager[None]:
     path = f"{_SYSFS}/enabled"
     off = settings.read(path) == "never"
     return settings.changed({path: "madvise"}) if off else nullcontext()
 
 
 _huge = partial(
-    workload, backing=Backing.HUGE, frames=4, needs=_enabled, group="transparent huge page"
+    workload, backing=Backing.HUGE, frames=4, needs=enabled, group="transparent huge page"
 )
 
 
 def _populate(me: Writer) -> None:
     """Touch the region; raises Unsupported when the kernel had no huge pages for it."""
     me.populate(BEFORE)
-    if _in_huge_pages(me) < _whole(me):
+    if in_huge_pages(me) < _whole(me):
         raise Unsupported("the kernel allocated no transparent huge page")
 
 
-def _in_huge_pages(me: Writer) -> int:
+def in_huge_pages(me: Writer) -> int:
     """Bytes of the region that huge entries map in this process."""
     return smaps_sizes(me.region.start, _whole(me)).get("AnonHugePages", 0)
 
@@ -68,8 +68,8 @@ def thp_child_writes(me: Writer) -> None:
             other.do(Writer.write, CHILD)
         other.do(Writer.expect, CHILD)
         me.expect(BEFORE)
-        me.note("smaps", "child: bytes in huge pages", 0, other.do(_in_huge_pages))
-        me.note("smaps", "parent: bytes in huge pages", _whole(me), _in_huge_pages(me))
+        me.note("smaps", "child: bytes in huge pages", 0, other.do(in_huge_pages))
+        me.note("smaps", "parent: bytes in huge pages", _whole(me), in_huge_pages(me))
 
 
 @_huge(
@@ -84,7 +84,7 @@ def thp_parent_after_child_exit(me: Writer) -> None:
         other.do(Writer.expect, BEFORE)
     me.write(PARENT, protected=False)
     me.expect(PARENT)
-    me.note("smaps", "bytes in huge pages", _whole(me), _in_huge_pages(me))
+    me.note("smaps", "bytes in huge pages", _whole(me), in_huge_pages(me))
 
 
 @_huge(
@@ -137,7 +137,7 @@ def _huge_zero(pages: int) -> tuple[Expected, ...]:
 
 @contextmanager
 def _huge_zero_enabled(pages: int) -> Iterator[None]:
-    with _enabled(pages), settings.changed({f"{_SYSFS}/use_zero_page": "1"}):
+    with enabled(pages), settings.changed({f"{_SYSFS}/use_zero_page": "1"}):
         yield
 
 
@@ -184,7 +184,7 @@ def thp_collapse(me: Writer) -> None:
     _populate(me)
     with me.fork() as other:
         other.do(Writer.write, CHILD)
-        huge, how = other.do(_collapse)
+        huge, how = other.do(collapse)
         me.note("smaps", f"child: bytes in huge pages ({how})", HUGE_BYTES, huge)
         faults = other.do(Writer.faults_of_write, CHILD + 1)
         me.note_of_thread("rusage", "child: page faults of the write after it", 0, faults)
@@ -192,13 +192,17 @@ def thp_collapse(me: Writer) -> None:
         me.expect(BEFORE)
 
 
-def _collapse(me: Writer) -> tuple[int, str]:
+def collapse(me: Writer) -> tuple[int, str]:
     """Collapse the region: bytes in huge pages afterwards, and what collapsed them."""
     try:
         calls.madvise(me.region.start, HUGE_BYTES, calls.MADV_COLLAPSE)
-        return _in_huge_pages(me), "MADV_COLLAPSE"
-    except OSError:
-        pass  # before 6.1
+        return in_huge_pages(me), "MADV_COLLAPSE"
+    except OSError:  # before 6.1
+        return wait_for_khugepaged(me), "khugepaged"
+
+
+def wait_for_khugepaged(me: Writer) -> int:
+    """Bytes of the region in huge pages, once khugepaged has collapsed it."""
     khugepaged = f"{_SYSFS}/khugepaged"
     wanted = {
         f"{khugepaged}/max_ptes_shared": "511",
@@ -208,8 +212,8 @@ def _collapse(me: Writer) -> tuple[int, str]:
     }
     end = time.monotonic() + _PATIENCE
     with settings.changed(wanted):
-        while not (huge := _in_huge_pages(me)) and time.monotonic() < end:
+        while not (huge := in_huge_pages(me)) and time.monotonic() < end:
             time.sleep(0.05)
     if not huge:
         raise Unsupported(f"khugepaged collapsed nothing in {_PATIENCE} s")
-    return huge, "khugepaged"
+    return huge

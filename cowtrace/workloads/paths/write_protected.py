@@ -27,7 +27,7 @@ def _after_mprotect(pages: int) -> tuple[Expected, ...]:
     protection" (5.19). Found by trying it on other pages.
     """
     with scratch_region(_PROBED_PAGES) as scratch:
-        _protect_and_back(scratch.start, scratch.size_bytes)
+        protect_and_back(scratch.start, scratch.size_bytes)
         writes = Writes()
         writes.count(lambda region: region.store(2), scratch)
     faults = writes.page_faults is None or writes.page_faults >= _PROBED_PAGES
@@ -43,12 +43,13 @@ def _after_mprotect(pages: int) -> tuple[Expected, ...]:
 def mprotect_round_trip(me: Writer) -> None:
     """mprotect to read-only and back, then writes: re-marked, or not even a fault"""
     me.populate(BEFORE)
-    _protect_and_back(me.region.start, me.region.size_bytes)
+    protect_and_back(me.region.start, me.region.size_bytes)
     me.write(PARENT, protected=False)
     me.expect(PARENT)
 
 
-def _protect_and_back(start: int, size: int) -> None:
+def protect_and_back(start: int, size: int) -> None:
+    """Make memory read-only, and writable again."""
     calls.mprotect(start, size, calls.PROT_READ)
     calls.mprotect(start, size, calls.PROT_READ | calls.PROT_WRITE)
 
