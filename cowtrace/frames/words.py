@@ -164,7 +164,7 @@ def _huge_page(first: int, marked_exclusive: bool) -> Chunk:
 
     Each page's own count of mappings decides: before "fs/proc/task_mmu: properly detect
     PM_MMAP_EXCLUSIVE per page of PMD-mapped THPs" (6.11), the mark is that of the first page.
-    Where the counts are a mean of the huge page, the mark is right.
+    Where the counts are a mean of the huge page, all alike, the mark is right.
     """
     flags = mapped_words(_KPAGEFLAGS, first, 1)[0]
     if flags & _KPF_ZERO_PAGE:
@@ -172,7 +172,7 @@ def _huge_page(first: int, marked_exclusive: bool) -> Chunk:
     counts = mapped_words(_KPAGECOUNT, first, CHUNK_PAGES)
     if not flags & _KPF_ANON:
         return Chunk(bytes(CHUNK_BYTES), CHUNK_PAGES, counts.count(1))
-    mean = counts[0] == 1 and not marked_exclusive
+    mean = not marked_exclusive and set(counts) == {1}
     present, alone = PRESENT << 56, (PRESENT | EXCLUSIVE) << 56
     return Chunk(_WORDS.pack(*(
         (alone if count == 1 and not mean else present) | frame
