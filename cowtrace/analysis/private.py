@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from cowtrace.frames import entries
 from cowtrace.frames.changes import Cause, after_fork, changes
 from cowtrace.frames.entries import AddressSpace, Gone
 from cowtrace.frames.smaps import Rollup, rollup
-from cowtrace.frames.words import PAGE_BYTES, Chunk, zero_frame
+from cowtrace.frames.words import PAGE_BYTES, zero_frame
 from cowtrace.model import FaultKind, Process, Snapshot
 
 _PROC = Path("/proc")
@@ -106,25 +106,30 @@ class Accounts:
         """In the order in which they were first read."""
         return [state.account for state in self._states.values()]
 
-    def read(self, pids: Iterable[int]) -> None:
-        """Read these processes. Those of the first time have existed; later ones may be new.
+    def read(self, choose: Callable[[], Iterable[int]]) -> None:
+        """Read the processes that are chosen, and those that they fork meanwhile.
 
-        Raises CowtraceError: one of them is another user's.
+        Those of the first time have existed; later ones may be new. Raises CowtraceError: one of
+        them is another user's.
         """
         began = time.monotonic()
         first = self._began is None
         if first:
             self._began = int(time.clock_gettime(time.CLOCK_BOOTTIME) * _TICKS)
-        same: dict[bytes, Chunk] = {}
+        same: dict[bytes, bytes] = {}
+        tried: set[int] = set()
         alive = set()
         self._earlier = {key: state.space for key, state in self._states.items()}
-        for pid in sorted(pids):
-            try:
-                alive.add(self._read(pid, same, first))
-            except Gone:
-                continue
-            except PermissionError:
-                raise _hidden(f"the mappings of process {pid} are hidden") from None
+        while new := sorted({*choose()} - tried):
+            tried.update(new)
+            for pid in new:
+                try:
+                    alive.add(self._read(pid, same, first))
+                except Gone:
+                    continue
+                except PermissionError:
+                    raise _hidden(f"the mappings of process {pid} are hidden") from None
+            first = False
         for identity, state in self._states.items():
             state.account.ended = identity not in alive
         self._earlier = {}
@@ -141,10 +146,12 @@ class Accounts:
             }
         self._counted = now
 
-    def _read(self, pid: int, same: dict[bytes, Chunk], first: bool) -> tuple[int, int]:
+    def _read(self, pid: int, same: dict[bytes, bytes], first: bool) -> tuple[int, int]:
         """Its PID and its start."""
         start, parent, image = _stat(pid, self._proc)
-        space, sizes, moved = self._at_rest(pid, same)
+        space, sizes, moved = self._at_rest(pid)
+        # Processes that fork share most of their chunks.
+        space.chunks = {at: same.setdefault(words, words) for at, words in space.chunks.items()}
         state = self._states.get((pid, start))
         if state is None:
             opening = None if first or start < (self._began or 0) else self._opening(parent, image)
@@ -163,12 +170,12 @@ class Accounts:
         account.moved, account.unread = moved, space.unread
         return pid, start
 
-    def _at_rest(self, pid: int, same: dict[bytes, Chunk]) -> tuple[AddressSpace, Rollup, int]:
+    def _at_rest(self, pid: int) -> tuple[AddressSpace, Rollup, int]:
         """Its pages, their sums, and by how many bytes these changed meanwhile."""
         sizes = rollup(pid, self._proc)
         for _ in range(_TRIES):
             before = sizes
-            space = entries.read(pid, self._zero, same, self._proc)
+            space = entries.read(pid, self._zero, {}, self._proc)
             sizes = rollup(pid, self._proc)
             if sizes.private == before.private:
                 break

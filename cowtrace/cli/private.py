@@ -7,7 +7,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, TextIO
@@ -101,7 +101,8 @@ def private(
         raise usage_error("--user names the user of COMMAND", "append the command: -- COMMAND")
     program = launch.resolve(command[0]) if command else ""
     chosen = None if command else Chosen(choice)
-    names = chosen.some() if chosen else {}
+    if chosen:
+        chosen.some()
     accounts = Accounts()
     only = choice.in_kernel() if chosen else command_filter()
     needs = Needs(frames=True, command=bool(command))
@@ -113,7 +114,7 @@ def private(
         signals = stack.enter_context(held(*(launch.HELD if command else _HELD)))
         out = sys.stderr if command and form == "table" else sys.stdout
         watch = _Watch(accounts, live, form, out)
-        watch.read(names)
+        watch.read(chosen.now if chosen else dict)
         pid = 0
         if command:
             in_stdout = out is sys.stdout
@@ -128,12 +129,11 @@ def private(
             wait = min(interval, seconds or interval)
             end = math.inf if seconds is None else time.monotonic() + seconds - wait / 2
             for _ in ticks(signals, wait, None, watch.resized):
-                watch.look(chosen)
                 if time.monotonic() >= end or not chosen.now():
                     break
+                watch.look(chosen)
                 watch.show()
-            else:  # a signal
-                watch.read(chosen.now())
+            watch.read(chosen.now)
         watch.end()
     click.get_current_context().exit(code)
 
@@ -170,11 +170,11 @@ class _Watch:
         if self._form == "table" and can_redraw(self._out):
             self._screen = stack.enter_context(screen(self._out))
 
-    def read(self, pids: Iterable[int]) -> None:
+    def read(self, choose: Callable[[], Iterable[int]]) -> None:
         """Now. A probe is read before a process is, and after: it has seen no less."""
         if self._live and not self._snapshot:
             self._accounts.count(self._live.snapshot())
-        self._accounts.read(pids)
+        self._accounts.read(choose)
         if self._live:
             self._snapshot = self._live.snapshot()
             self._accounts.count(self._snapshot)
@@ -182,7 +182,7 @@ class _Watch:
     def look(self, chosen: Chosen) -> None:
         """Read them, if it is time."""
         if time.monotonic() >= self._due:
-            self.read(chosen.now())
+            self.read(chosen.now)
             self._due = time.monotonic() + (_SHARE - 1) * self._accounts.seconds
 
     def show(self) -> None:

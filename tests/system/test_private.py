@@ -111,7 +111,7 @@ def read_at_each_stop(
     accounts = Accounts()
     runner.stdin.write(f"{name} {'often' if often else ''}\n".encode())
     while (said := runner.stdout.read(1)) == b".":
-        accounts.read(proc.descendants([runner.pid]))
+        accounts.read(lambda: proc.descendants([runner.pid]))
         for one in accounts.accounts:
             allowed = max(MOST_UNEXPLAINED, abs(one.change) // 100)
             assert abs(one.unexplained) <= allowed, one

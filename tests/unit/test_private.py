@@ -78,11 +78,11 @@ def causes(account: Account) -> dict[Cause, int]:
 def test_a_process_begins_with_what_it_has(tmp_path: Path) -> None:
     put(tmp_path, 7, alone(0, 11) | shared(20, 5))
     accounts = Accounts(tmp_path)
-    accounts.read([7])
+    accounts.read(lambda: [7])
     (account,) = accounts.accounts
     assert (account.began, account.now) == (11 * PAGE_BYTES, 11 * PAGE_BYTES)
     put(tmp_path, 7, alone(0, 9) | alone(20, 5) | {30: ANON | EXCLUSIVE | 999})
-    accounts.read([7])
+    accounts.read(lambda: [7])
     assert account.change == account.explained == 4 * PAGE_BYTES
     assert causes(account) == {Cause.GIVEN_BACK: 2, Cause.LEFT_ALONE: 5, Cause.TOUCHED: 1}
 
@@ -91,7 +91,7 @@ def test_what_happens_between_readings_adds_up(tmp_path: Path) -> None:
     accounts = Accounts(tmp_path)
     for words in (alone(0, 3), alone(0, 7), alone(0, 2), alone(0, 5)):
         put(tmp_path, 7, words)
-        accounts.read([7])
+        accounts.read(lambda: [7])
     (account,) = accounts.accounts
     assert causes(account) == {Cause.TOUCHED: 4 + 3, Cause.GIVEN_BACK: 5}
     assert account.unexplained == 0
@@ -100,11 +100,11 @@ def test_what_happens_between_readings_adds_up(tmp_path: Path) -> None:
 def test_a_child_begins_with_its_parents_pages(tmp_path: Path) -> None:
     put(tmp_path, 7, alone(0, 11))
     accounts = Accounts(tmp_path)
-    accounts.read([7])
+    accounts.read(lambda: [7])
     put(tmp_path, 7, alone(0, 4) | shared(4, 7))
     copies = {page: ANON | EXCLUSIVE | 2000 + page for page in range(4)}
     put(tmp_path, 8, copies | shared(4, 7), parent=7, start=LATER)
-    accounts.read([7, 8])
+    accounts.read(lambda: [7, 8])
     parent, child = accounts.accounts
     assert causes(parent) == {Cause.SHARED_BY_FORK: 7}
     assert causes(child) == {Cause.REPLACED: 4}
@@ -114,11 +114,11 @@ def test_a_child_begins_with_its_parents_pages(tmp_path: Path) -> None:
 def test_a_child_begins_with_the_pages_that_its_parent_copied_since(tmp_path: Path) -> None:
     put(tmp_path, 7, alone(0, 11))
     accounts = Accounts(tmp_path)
-    accounts.read([7])
+    accounts.read(lambda: [7])
     copies = {page: ANON | EXCLUSIVE | 2000 + page for page in range(11)}
     put(tmp_path, 7, copies)
     put(tmp_path, 8, alone(0, 11), parent=7, start=LATER)
-    accounts.read([7, 8])
+    accounts.read(lambda: [7, 8])
     parent, child = accounts.accounts
     assert causes(child) == {Cause.LEFT_ALONE: 11}
     assert causes(parent) == {}
@@ -127,10 +127,10 @@ def test_a_child_begins_with_the_pages_that_its_parent_copied_since(tmp_path: Pa
 def test_a_child_of_one_that_has_ended_since(tmp_path: Path) -> None:
     put(tmp_path, 7, alone(0, 11))
     accounts = Accounts(tmp_path)
-    accounts.read([7])
+    accounts.read(lambda: [7])
     put(tmp_path, 1, {}, image=OTHER_IMAGE)
     put(tmp_path, 8, alone(0, 11), parent=1, start=LATER)
-    accounts.read([8])
+    accounts.read(lambda: [8])
     parent, child = accounts.accounts
     assert parent.ended
     assert causes(child) == {Cause.LEFT_ALONE: 11}
@@ -139,10 +139,10 @@ def test_a_child_of_one_that_has_ended_since(tmp_path: Path) -> None:
 def test_another_program_begins_with_nothing(tmp_path: Path) -> None:
     put(tmp_path, 7, alone(0, 11))
     accounts = Accounts(tmp_path)
-    accounts.read([7])
+    accounts.read(lambda: [7])
     put(tmp_path, 7, alone(0, 2), image=OTHER_IMAGE)
     put(tmp_path, 8, alone(0, 5), parent=7, start=LATER, image=(1, 2, 3))
-    accounts.read([7, 8])
+    accounts.read(lambda: [7, 8])
     executed, started = accounts.accounts
     assert causes(executed) == {Cause.UNMAPPED: 11, Cause.TOUCHED: 2}
     assert causes(started) == {Cause.TOUCHED: 5}
@@ -152,10 +152,10 @@ def test_another_program_begins_with_nothing(tmp_path: Path) -> None:
 def test_one_whose_beginning_is_unknown_begins_now(tmp_path: Path) -> None:
     """A process that was forked by one that is not read."""
     accounts = Accounts(tmp_path)
-    accounts.read([])
+    accounts.read(lambda: [])
     put(tmp_path, 6, {})
     put(tmp_path, 7, alone(0, 11), parent=6, start=LATER)
-    accounts.read([7])
+    accounts.read(lambda: [7])
     (account,) = accounts.accounts
     assert (account.began, account.change, causes(account)) == (11 * PAGE_BYTES, 0, {})
 
@@ -163,9 +163,9 @@ def test_one_whose_beginning_is_unknown_begins_now(tmp_path: Path) -> None:
 def test_pages_of_files_count_once_no_other_maps_them(tmp_path: Path) -> None:
     put(tmp_path, 7, {0: FILE | 5, 1: FILE | 6})
     accounts = Accounts(tmp_path)
-    accounts.read([7])
+    accounts.read(lambda: [7])
     put(tmp_path, 7, {0: FILE | EXCLUSIVE | 5, 1: FILE | 6})
-    accounts.read([7])
+    accounts.read(lambda: [7])
     (account,) = accounts.accounts
     assert account.files == account.change == PAGE_BYTES
 
@@ -173,9 +173,9 @@ def test_pages_of_files_count_once_no_other_maps_them(tmp_path: Path) -> None:
 def test_what_no_cause_explains_is_said(tmp_path: Path) -> None:
     put(tmp_path, 7, alone(0, 2))
     accounts = Accounts(tmp_path)
-    accounts.read([7])
+    accounts.read(lambda: [7])
     put(tmp_path, 7, alone(0, 5), smaps=23)
-    accounts.read([7])
+    accounts.read(lambda: [7])
     (account,) = accounts.accounts
     assert account.unexplained == (23 - 5) * PAGE_BYTES
 
@@ -183,10 +183,10 @@ def test_what_no_cause_explains_is_said(tmp_path: Path) -> None:
 def test_a_pid_that_is_used_again_is_another_process(tmp_path: Path) -> None:
     put(tmp_path, 7, alone(0, 2))
     accounts = Accounts(tmp_path)
-    accounts.read([7])
+    accounts.read(lambda: [7])
     put(tmp_path, 1, {}, image=OTHER_IMAGE)
     put(tmp_path, 7, alone(0, 5), start=LATER, image=(1, 2, 3))
-    accounts.read([7])
+    accounts.read(lambda: [7])
     assert [account.ended for account in accounts.accounts] == [True, False]
 
 
@@ -207,9 +207,9 @@ def test_a_probe_tells_copies_from_pages_that_were_touched_again(tmp_path: Path)
     put(tmp_path, 7, shared(0, 11))
     accounts = Accounts(tmp_path)
     accounts.count(traced(3))
-    accounts.read([7])
+    accounts.read(lambda: [7])
     put(tmp_path, 7, {page: ANON | EXCLUSIVE | 2000 + page for page in range(11)})
-    accounts.read([7])
+    accounts.read(lambda: [7])
     (account,) = accounts.accounts
     assert account.copied is None
     accounts.count(traced(3 + 9, 5))
@@ -224,10 +224,10 @@ def accounts(tmp_path: Path) -> Accounts:
     put(tmp_path, 7, alone(0, 23) | shared(500, 509))
     put(tmp_path, 8, alone(0, 23))
     found.count(traced(0))
-    found.read([7, 8])
+    found.read(lambda: [7, 8])
     copies = {page: ANON | EXCLUSIVE | 3000 + page for page in range(500, 900)}
     put(tmp_path, 7, alone(0, 11) | copies | alone(900, 109))
-    found.read([7])
+    found.read(lambda: [7])
     found.count(traced(397, 2))
     return found
 
