@@ -62,8 +62,7 @@ def _collapse_after_fork(me: Writer, collapse: Callable[[Writer], int]) -> None:
     me.populate(BEFORE)
     with me.fork() as other:
         _note_private(me, 0)
-        # Without a page that is writable, or one that was used since the fork, kernels before 6.18
-        # or so collapse none.
+        # 5.10 to 6.12 collapse nothing where no page is writable: SCAN_PAGE_RO.
         other.do(_write_first_page)
         me.note("smaps", "child: bytes in huge pages", HUGE_BYTES, other.do(collapse))
         me.note("smaps", "child: private bytes", HUGE_BYTES, other.do(_private_bytes))
@@ -122,7 +121,7 @@ def _write_swapped(me: Writer) -> None:
     claim="pages left by a child that exited are re-marked, also after mprotect: not copied",
 )
 def mprotect_round_trip_after_exit(me: Writer) -> None:
-    """the child exits, mprotect to read-only and back, then the parent writes: re-marked"""
+    """the child exits, mprotect to read-only and back; the parent writes: re-marked"""
     me.populate(BEFORE)
     with me.fork() as other:
         other.do(Writer.expect, BEFORE)
