@@ -21,9 +21,14 @@ def count(number: int | None) -> str:
 
 
 def size(number: float | None, gap: str = "") -> str:
-    """Bytes: `512B`, `4.00KiB`, `1023KiB`; `-` for None. `gap` stands before the unit."""
+    """Bytes: `512B`, `4.00KiB`, `1023KiB`; `-` for None. `gap` stands before the unit.
+
+    A difference below 0 has a sign, and takes one character more.
+    """
     if number is None:
         return MISSING
+    if number < 0:
+        return f"-{size(-number, gap)}"
     if number < 1024:
         return f"{round(number)}{gap}B" if round(number) else "0"
     return _scaled(number, 1024, _BINARY, gap)

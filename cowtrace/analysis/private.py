@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cowtrace import proc as processes
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.frames import entries
-from cowtrace.frames.changes import Cause, after_fork, changes
+from cowtrace.frames.changes import after_fork, changes
 from cowtrace.frames.entries import AddressSpace, Gone
 from cowtrace.frames.smaps import Rollup, rollup
 from cowtrace.frames.words import PAGE_BYTES, zero_frame
-from cowtrace.model import FaultKind, Process, Snapshot
+from cowtrace.model import ENDED_PID, Account, Cause, FaultKind, Process, Snapshot
 
 _PROC = Path("/proc")
 _TRIES = 3  # to read a process while none of its private memory changes
+_SHARE = 10  # reading takes at most this part of the time
+_MOST_ENDED = 512  # that keep an account
+_SUMMED = ("began", "now", "moved", "files", "anonymous", "swap", "unread")
 TRACED = {
     FaultKind.COPIED: Cause.REPLACED,
     FaultKind.FILE_COPIED: Cause.FROM_FILE,
@@ -29,46 +31,8 @@ _EMPTY = AddressSpace(0)
 _TICKS = os.sysconf("SC_CLK_TCK")  # a second, of the start of a process
 # Where its code, its stack and its arguments begin: another program has other addresses.
 _Image = tuple[bytes, bytes, bytes]
-
-
-@dataclass(slots=True)
-class Account:
-    """The private memory of one process since it was first read, or created. In bytes."""
-
-    pid: int
-    name: str
-    began: int  # private memory then, by smaps; 0: it was created since
-    now: int
-    moved: int  # by how much it changed while it was last read
-    files: int = 0  # of the difference: pages of files and of shared memory
-    by_cause: Counter[Cause] = field(default_factory=Counter)  # never negative
-    traced: dict[Cause, int] | None = None  # what a probe counted; None: no probe
-    anonymous: int = 0  # now, by smaps; likewise the next
-    swap: int = 0
-    unread: int = 0  # of sparse mappings, before Linux 6.7
-    ended: bool = False  # it is as it was last read
-
-    @property
-    def change(self) -> int:
-        return self.now - self.began
-
-    @property
-    def explained(self) -> int:
-        """The sum of all causes."""
-        gained = sum(-size if cause.takes else size for cause, size in self.by_cause.items())
-        return gained + self.files
-
-    @property
-    def unexplained(self) -> int:
-        """By how much the change exceeds what is explained."""
-        return self.change - self.explained
-
-    @property
-    def copied(self) -> int | None:
-        """Of what was replaced: at most what a probe saw copied. None: no probe."""
-        if self.traced is None:
-            return None
-        return min(self.by_cause[Cause.REPLACED], self.traced[Cause.REPLACED])
+_Identity = tuple[int, int]  # PID and start
+Choose = Callable[[], Iterable[int]]
 
 
 @dataclass(slots=True)
@@ -78,35 +42,47 @@ class _State:
     account: Account
     image: _Image
     space: AddressSpace
-    before: dict[Cause, int]  # that a probe had counted when it was first read
+    before: Mapping[Cause, int]  # that a probe had counted when it was first read
 
 
 class Accounts:
     """Accounts of processes that are read again and again.
 
     A child that one of them forks begins with its parent's pages as they were last read, all of
-    them shared; what executes another program begins anew, with nothing. Raises CowtraceError:
-    frame numbers are hidden.
+    them shared; what executes another program begins anew, with nothing. Of those that have ended,
+    the ones that changed most keep an account, and one has the sum of the others. Raises
+    CowtraceError: frame numbers are hidden.
     """
 
     def __init__(self, proc: Path = _PROC) -> None:
         zero = zero_frame()
         if zero is None:
-            raise _hidden("frame numbers in /proc/PID/pagemap are hidden")
+            raise hidden("frame numbers in /proc/PID/pagemap are hidden")
         self._zero = zero
         self._proc = proc
-        self._states: dict[tuple[int, int], _State] = {}  # by PID and start
-        self._earlier: dict[tuple[int, int], AddressSpace] = {}  # before this reading
+        self._states: dict[_Identity, _State] = {}
+        self._earlier: dict[_Identity, AddressSpace] = {}  # before this reading
+        self._sum: Account | None = None  # of ended ones without an account
         self._counted: Snapshot | None = None
         self._began: int | None = None  # ticks since boot; None: nothing was read yet
+        self._due = 0.0
         self.seconds = 0.0  # that the last reading took
 
     @property
-    def accounts(self) -> list[Account]:
+    def accounts(self) -> tuple[Account, ...]:
         """In the order in which they were first read."""
-        return [state.account for state in self._states.values()]
+        found = (state.account for state in self._states.values())
+        return (*found, self._sum) if self._sum else tuple(found)
 
-    def read(self, choose: Callable[[], Iterable[int]]) -> None:
+    def look(self, choose: Choose) -> bool:
+        """Read, unless that would take more than a tenth of the time. Whether they were read."""
+        if time.monotonic() < self._due:
+            return False
+        self.read(choose)
+        self._due = time.monotonic() + (_SHARE - 1) * self.seconds
+        return True
+
+    def read(self, choose: Choose) -> None:
         """Read the processes that are chosen, and those that they fork meanwhile.
 
         Those of the first time have existed; later ones may be new. Raises CowtraceError: one of
@@ -119,7 +95,8 @@ class Accounts:
         same: dict[bytes, bytes] = {}
         tried: set[int] = set()
         alive = set()
-        self._earlier = {key: state.space for key, state in self._states.items()}
+        living = (each for each in self._states.items() if not each[1].account.ended)
+        self._earlier = {identity: state.space for identity, state in living}
         while new := sorted({*choose()} - tried):
             tried.update(new)
             for pid in new:
@@ -128,10 +105,9 @@ class Accounts:
                 except Gone:
                     continue
                 except PermissionError:
-                    raise _hidden(f"the mappings of process {pid} are hidden") from None
+                    raise hidden(f"the mappings of process {pid} are hidden") from None
             first = False
-        for identity, state in self._states.items():
-            state.account.ended = identity not in alive
+        self._end(alive)
         self._earlier = {}
         self.seconds = time.monotonic() - began
 
@@ -141,13 +117,14 @@ class Accounts:
             found = now.process(pid)
             if found and found.start_ns and found.start_ns * _TICKS // 10**9 != start:
                 found = None  # the PID's earlier or next process
-            state.account.traced = {
-                cause: size - state.before[cause] for cause, size in _traced(found).items()
-            }
+            counted = _traced(found)
+            if state.account.traced and not found:  # the tracer has forgotten it
+                continue
+            traced = {cause: size - state.before[cause] for cause, size in counted.items()}
+            state.account = replace(state.account, traced=traced)
         self._counted = now
 
-    def _read(self, pid: int, same: dict[bytes, bytes], first: bool) -> tuple[int, int]:
-        """Its PID and its start."""
+    def _read(self, pid: int, same: dict[bytes, bytes], first: bool) -> _Identity:
         start, parent, image = _stat(pid, self._proc)
         space, sizes, moved = self._at_rest(pid)
         # Processes that fork share most of their chunks.
@@ -156,7 +133,7 @@ class Accounts:
         if state is None:
             opening = None if first or start < (self._began or 0) else self._opening(parent, image)
             began = sizes.private if opening is None else 0
-            account = Account(pid, "", began, sizes.private, moved)
+            account = Account(pid, began=began)
             counted = self._counted.process(pid) if self._counted and opening is None else None
             state = _State(account, image, space if opening is None else opening, _traced(counted))
             self._states[pid, start] = state
@@ -164,10 +141,12 @@ class Accounts:
             _add(state, _EMPTY)
             state.image = image
         _add(state, space)
-        account = state.account
-        account.name = processes.name(pid) or account.name
-        account.now, account.anonymous, account.swap = sizes.private, sizes.anonymous, sizes.swap
-        account.moved, account.unread = moved, space.unread
+        state.account = replace(
+            state.account,
+            comm=processes.name(pid) or state.account.comm,
+            now=sizes.private, anonymous=sizes.anonymous, swap=sizes.swap,
+            moved=moved, unread=space.unread,
+        )  # fmt: skip
         return pid, start
 
     def _at_rest(self, pid: int) -> tuple[AddressSpace, Rollup, int]:
@@ -194,12 +173,37 @@ class Accounts:
             return None
         return None if is_forked else _EMPTY
 
+    def _end(self, alive: Collection[_Identity]) -> None:
+        """Mark those that have ended; forget what only living ones need."""
+        ended = [identity for identity in self._states if identity not in alive]
+        for identity in ended:
+            state = self._states[identity]
+            state.account, state.space = replace(state.account, ended=True), _EMPTY
+        ended.sort(key=lambda identity: -abs(self._states[identity].account.change))
+        for identity in ended[_MOST_ENDED:]:
+            account = self._states.pop(identity).account
+            self._sum = added(self._sum, account) if self._sum else replace(account, pid=ENDED_PID)
+
+
+def added(one: Account, other: Account) -> Account:
+    """The sums of two, as one of processes that have ended."""
+    by_cause = {cause: one.bytes(cause) + other.bytes(cause) for cause in Cause}
+    traced = None
+    if one.traced is not None and other.traced is not None:
+        traced = {cause: size + other.traced[cause] for cause, size in one.traced.items()}
+    return Account(
+        ENDED_PID, "[ended]", True, by_cause=by_cause, traced=traced,
+        **{name: getattr(one, name) + getattr(other, name) for name in _SUMMED},
+    )  # fmt: skip
+
 
 def _add(state: _State, now: AddressSpace) -> None:
     """Add what changed since a process was last read."""
-    found = changes(state.space, now)
-    state.account.by_cause.update({cause: PAGE_BYTES * pages for cause, pages in found.items()})
-    state.account.files += PAGE_BYTES * (now.files_alone - state.space.files_alone)
+    by_cause = dict(state.account.by_cause)
+    for cause, pages in changes(state.space, now).items():
+        by_cause[cause] = by_cause.get(cause, 0) + PAGE_BYTES * pages
+    files = PAGE_BYTES * (now.files_alone - state.space.files_alone)
+    state.account = replace(state.account, by_cause=by_cause, files=state.account.files + files)
     state.space = now
 
 
@@ -223,6 +227,7 @@ def _stat(pid: int, proc: Path) -> tuple[int, int, _Image]:
     return int(fields[19]), int(fields[1]), (fields[23], fields[25], fields[45])
 
 
-def _hidden(problem: str) -> CowtraceError:
+def hidden(problem: str) -> CowtraceError:
+    """The error that says what of /proc cannot be read."""
     hint = "run as root: it takes CAP_SYS_ADMIN and CAP_SYS_PTRACE"
     return CowtraceError(problem, hint=hint, exit_code=EXIT_NO_PLAN)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain, combinations
 from pathlib import Path
 
-from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
+from cowtrace.analysis.private import hidden
 from cowtrace.frames import entries
 from cowtrace.frames.entries import AddressSpace, Gone
 from cowtrace.frames.frame_sets import FrameSets, repeated
@@ -62,7 +62,7 @@ def read(pids: Sequence[int], proc: Path = _PROC) -> Sharing:
     began = time.monotonic_ns()
     zero = zero_frame()
     if zero is None:
-        raise _hidden("frame numbers in /proc/PID/pagemap are hidden")
+        raise hidden("frame numbers in /proc/PID/pagemap are hidden")
     spaces: list[AddressSpace] = []
     ended: list[int] = []
     same: dict[bytes, Chunk] = {}
@@ -72,17 +72,12 @@ def read(pids: Sequence[int], proc: Path = _PROC) -> Sharing:
         except Gone:
             ended.append(pid)
         except PermissionError:
-            raise _hidden(f"the mappings of process {pid} are hidden") from None
+            raise hidden(f"the mappings of process {pid} are hidden") from None
     seconds = (time.monotonic_ns() - began) / 1e9
     changed = _changed(spaces, zero, proc)
     holders, pairs, by_holders = _compared(spaces)
     unread = sum(space.unread for space in spaces)
     return Sharing(holders, pairs, by_holders, tuple(ended), changed, unread, began, seconds)
-
-
-def _hidden(problem: str) -> CowtraceError:
-    hint = "run as root: it takes CAP_SYS_ADMIN and CAP_SYS_PTRACE"
-    return CowtraceError(problem, hint=hint, exit_code=EXIT_NO_PLAN)
 
 
 def _compared(

@@ -41,7 +41,6 @@ from cowtrace.tracer.filter import Filter
 if TYPE_CHECKING:
     from cowtrace.terminal.screen import Screen, View
 
-_SHARE = 10  # reading takes at most this part of the time
 _HELD = (*ENDING, signal.SIGWINCH)
 
 
@@ -160,7 +159,6 @@ class _Watch:
         self._lines = CsvLines(out)
         self._screen: Screen | None = None
         self._began = time.monotonic()
-        self._due = 0.0
         self._snapshot: Snapshot | None = None
 
     def begin(self, stack: ExitStack) -> None:
@@ -175,15 +173,17 @@ class _Watch:
         if self._live and not self._snapshot:
             self._accounts.count(self._live.snapshot())
         self._accounts.read(choose)
+        self._count()
+
+    def _count(self) -> None:
         if self._live:
             self._snapshot = self._live.snapshot()
             self._accounts.count(self._snapshot)
 
     def look(self, chosen: Chosen) -> None:
         """Read them, if it is time."""
-        if time.monotonic() >= self._due:
-            self.read(chosen.now)
-            self._due = time.monotonic() + (_SHARE - 1) * self._accounts.seconds
+        if self._accounts.look(chosen.now):
+            self._count()
 
     def show(self) -> None:
         """On a terminal; as JSON or CSV, a line each time."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from array import array
 from bisect import bisect_right
 from collections import Counter
@@ -21,43 +20,11 @@ from cowtrace.frames.words import (
     is_merged,
     is_merged_known,
 )
+from cowtrace.model import Cause
 
 _NOTHING = bytes(CHUNK_BYTES)
 _ALONE = PRESENT | EXCLUSIVE
 _WITHOUT_MARK = ~(EXCLUSIVE << 56)
-
-
-class Cause(enum.Enum):
-    """Why a page of a process became private (mapped by no other process), or ceased to be."""
-
-    REPLACED = "replaced"  # a shared page by another frame: copied, or given back and touched anew
-    FROM_FILE = "from_file"  # a page of its own in a private mapping of a file
-    ZERO_FILLED = "zero_filled"  # the zero page was replaced
-    TOUCHED = "touched"  # there was no page
-    LEFT_ALONE = "left_alone"  # the same frame: the others that mapped it are gone, or copied it
-    COLLAPSED = "collapsed"  # a huge page took the place of small pages, or of none
-    SWAPPED_IN = "swapped_in"
-    UNMAPPED = "unmapped"
-    GIVEN_BACK = "given_back"  # the mapping is still there: MADV_DONTNEED, MADV_FREE
-    SWAPPED_OUT = "swapped_out"
-    MERGED = "merged"  # by KSM
-    SHARED_BY_FORK = "shared_by_fork"  # the same frame, or one that was touched before the fork
-
-    @property
-    def takes(self) -> bool:
-        """Whether it takes from private memory."""
-        return self in _TAKES
-
-
-_TAKES = frozenset(
-    {
-        Cause.UNMAPPED,
-        Cause.GIVEN_BACK,
-        Cause.SWAPPED_OUT,
-        Cause.MERGED,
-        Cause.SHARED_BY_FORK,
-    }
-)
 
 
 def changes(before: AddressSpace, after: AddressSpace) -> Counter[Cause]:

@@ -14,13 +14,21 @@ from cowtrace.analysis.cgroups import CgroupRow
 from cowtrace.analysis.cost import Cost
 from cowtrace.analysis.forks import ForkRow
 from cowtrace.analysis.mappings import MappingRow, label, segment
-from cowtrace.analysis.private import TRACED, Account, Accounts
+from cowtrace.analysis.private import TRACED, Accounts
 from cowtrace.analysis.processes import Row
 from cowtrace.analysis.shared import Sharing
-from cowtrace.frames.changes import Cause
 from cowtrace.frames.words import PAGE_BYTES
 from cowtrace.machine.objects import classification, fields
-from cowtrace.model import UNKNOWN_PLACE, DetailRow, Event, PlaceOf, Snapshot, unknown_place
+from cowtrace.model import (
+    UNKNOWN_PLACE,
+    Account,
+    Cause,
+    DetailRow,
+    Event,
+    PlaceOf,
+    Snapshot,
+    unknown_place,
+)
 
 _COST = (
     *("used_by", "plan", "details", "copies", "traced", "faults", "bpf_ns", "bpf_runs"),
@@ -93,13 +101,13 @@ def accounts(found: Accounts, traced: Snapshot | None, seconds: float) -> dict[s
 
 
 def _account(one: Account) -> dict[str, Any]:
-    gained = {f"{cause.value}_bytes": one.by_cause[cause] for cause in Cause}
+    gained = {f"{cause.value}_bytes": one.bytes(cause) for cause in Cause}
     traced = {
         f"traced_{cause.value}_bytes": one.traced and one.traced[cause] for cause in TRACED.values()
     }
     return {
         "pid": one.pid,
-        "comm": one.name,
+        "comm": one.comm,
         "ended": one.ended,
         "began_bytes": one.began,
         "now_bytes": one.now,

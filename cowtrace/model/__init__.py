@@ -12,6 +12,7 @@ from cowtrace.model.details import (
 )
 from cowtrace.model.faults import COPIES, FaultKind, FaultRow, Origin, Source
 from cowtrace.model.forks import Ending, ForkGeneration
+from cowtrace.model.private_memory import Account, Cause
 from cowtrace.model.processes import (
     ENDED_PID,
     UNKNOWN_PLACE,
@@ -30,6 +31,8 @@ __all__ = [
     "LOST",
     "OUTSIDE_FAULTS",
     "UNKNOWN_PLACE",
+    "Account",
+    "Cause",
     "Completeness",
     "DetailRow",
     "Ending",

@@ -10,6 +10,7 @@ from cowtrace.model.completeness import OUTSIDE_FAULTS, Completeness
 from cowtrace.model.details import DetailRow
 from cowtrace.model.faults import FaultKind
 from cowtrace.model.forks import ForkGeneration
+from cowtrace.model.private_memory import Account
 from cowtrace.model.processes import Process
 
 
@@ -28,6 +29,7 @@ class Snapshot:
     details: tuple[DetailRow, ...] = ()  # empty unless requested
     generations: tuple[ForkGeneration, ...] = ()  # likewise; by number
     samples: tuple[DetailRow, ...] = ()  # copies by user stack: estimates, see tracer.attach
+    accounts: tuple[Account, ...] = ()  # of private memory, likewise
     round: int = field(default=0, repr=False, compare=False)  # number of its round of counting
 
     @property

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from cowtrace.analysis.private import Account, Accounts
-from cowtrace.frames.changes import Cause
-from cowtrace.model import Snapshot
+from cowtrace.analysis.private import Accounts
+from cowtrace.model import Account, Cause, Snapshot
+from cowtrace.model.private_memory import COPIED, UNEXPLAINED
 from cowtrace.numbers import MISSING, size
 from cowtrace.terminal.columns import EXITED, Column, table
 from cowtrace.terminal.footer import trust
@@ -19,20 +19,6 @@ from cowtrace.text import fit, printable
 
 _LABEL_CELLS = 31
 _CELLS = 9
-# Their labels; the sign says whether it is added or taken away.
-_CAUSES = {
-    Cause.FROM_FILE: "+ copied from a file",
-    Cause.ZERO_FILLED: "+ zero-filled after a read",
-    Cause.TOUCHED: "+ new memory, first touched",
-    Cause.LEFT_ALONE: "+ no longer shared by others",
-    Cause.COLLAPSED: "+ collapsed into huge pages",
-    Cause.SWAPPED_IN: "+ swapped in",
-    Cause.UNMAPPED: "- unmapped",
-    Cause.GIVEN_BACK: "- given back, still mapped",
-    Cause.SWAPPED_OUT: "- swapped out",
-    Cause.MERGED: "- merged by KSM",
-    Cause.SHARED_BY_FORK: "- shared again, by a fork",
-}
 _Value = Callable[[Account], int | None]
 
 
@@ -79,43 +65,28 @@ def _reading(found: Accounts) -> str:
 def _sum(accounts: Sequence[Account]) -> Column[_Row]:
     def text(row: _Row, _: int) -> str:
         values = [value for one in accounts if (value := row.value(one)) is not None]
-        return _signed(sum(values)) if values else MISSING
+        return size(sum(values)) if values else MISSING
 
     return Column(f"{len(accounts)} PRO-\nCESSES", text, _CELLS)
 
 
 def _column(account: Account) -> Column[_Row]:
-    name = fit(printable(account.name), _CELLS - 2) + (EXITED if account.ended else "")
-    return Column(f"{name}\n{account.pid}", lambda row, _: _signed(row.value(account)), _CELLS)
+    name = fit(printable(account.comm), _CELLS - 2) + (EXITED if account.ended else "")
+    return Column(f"{name}\n{account.pid}", lambda row, _: size(row.value(account)), _CELLS)
 
 
-def _signed(value: int | None) -> str:
-    return f"-{size(-value)}" if value is not None and value < 0 else size(value)
-
-
-def _of(cause: Cause) -> _Value:
-    return lambda one: one.by_cause[cause]
+def _of(label: str) -> _Value:
+    return lambda one: one.rows[label]
 
 
 def _traced(cause: Cause) -> _Value:
     return lambda one: None if one.traced is None else one.traced[cause]
 
 
-def _copied(one: Account) -> int:
-    return one.by_cause[Cause.REPLACED] if one.copied is None else one.copied
-
-
-def _touched_again(one: Account) -> int:
-    return one.by_cause[Cause.REPLACED] - _copied(one)
-
-
+_ALWAYS = (COPIED, UNEXPLAINED)
 _ROWS = (
     _Row("at the start", lambda one: one.began, always=True),
-    _Row("+ copied when written", _copied, always=True),
-    _Row("+ given back, touched again", _touched_again),
-    *(_Row(label, _of(cause)) for cause, label in _CAUSES.items()),
-    _Row("± pages of files", lambda one: one.files),
-    _Row("± unexplained", lambda one: one.unexplained, always=True),
+    *(_Row(label, _of(label), label in _ALWAYS) for label in Account(0).rows),
     _Row("  changed while it was read", lambda one: one.moved),
     _Row("now", lambda one: one.now, always=True),
     _Row("copies that a probe saw", _traced(Cause.REPLACED), always=True),

@@ -15,8 +15,8 @@ from applications import test_gunicorn, test_multiprocessing, test_postgres, tes
 from applications.application import children
 from applications.watched import MIB, need
 from cowtrace import proc
-from cowtrace.analysis.private import Account, Accounts
-from cowtrace.frames.changes import Cause
+from cowtrace.analysis.private import Accounts
+from cowtrace.model import Account, Cause
 
 pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.spread("6.12")]
 
@@ -79,7 +79,7 @@ def _end(pid: int) -> None:
 @contextmanager
 def read_at_rest(
     start: Callable[[ExitStack], tuple[int, list[Step]]],
-) -> Iterator[tuple[int, list[Account]]]:
+) -> Iterator[tuple[int, tuple[Account, ...]]]:
     """The application's first process and the accounts of all, after all steps."""
     with ExitStack() as stack:
         pid, steps = start(stack)
@@ -110,6 +110,6 @@ def test_most_of_what_a_saving_redis_child_has_it_did_not_copy() -> None:
     with read_at_rest(redis) as (parent, accounts):
         (server,) = (one for one in accounts if one.pid == parent)
         child = max((one for one in accounts if one is not server), key=lambda one: one.change)
-        assert server.by_cause[Cause.REPLACED] > 4 * MIB
-        assert child.by_cause[Cause.LEFT_ALONE] > child.by_cause[Cause.REPLACED]
-        assert child.by_cause[Cause.LEFT_ALONE] >= 0.9 * server.by_cause[Cause.REPLACED]
+        assert server.bytes(Cause.REPLACED) > 4 * MIB
+        assert child.bytes(Cause.LEFT_ALONE) > child.bytes(Cause.REPLACED)
+        assert child.bytes(Cause.LEFT_ALONE) >= 0.9 * server.bytes(Cause.REPLACED)

@@ -11,10 +11,10 @@ import pytest
 from workload_checks import CANNOT
 
 from cowtrace import proc
-from cowtrace.analysis.private import Account, Accounts
+from cowtrace.analysis.private import Accounts
 from cowtrace.child import environment
-from cowtrace.frames.changes import Cause
 from cowtrace.frames.words import PAGE_BYTES
+from cowtrace.model import Account, Cause
 from cowtrace.workloads import settings
 from cowtrace.workloads.workload import WORKLOADS
 
@@ -103,7 +103,7 @@ def runner() -> Iterator[subprocess.Popen[bytes]]:
 
 def read_at_each_stop(
     runner: subprocess.Popen[bytes], name: str, *, often: bool = False
-) -> list[Account]:
+) -> tuple[Account, ...]:
     """The accounts at the end: the parent's first, then its children's and of programs it ran."""
     assert runner.stdin
     assert runner.stdout
@@ -117,7 +117,7 @@ def read_at_each_stop(
         runner.stdin.write(b"\n")
     if said == bytes([UNSUPPORTED]):
         if name in CANNOT:
-            return []
+            return ()
         pytest.skip("this kernel or machine lacks what it needs")
     assert said == b"\0"
     return accounts.accounts
@@ -151,7 +151,7 @@ def test_each_cause_has_its_pages(
 ) -> None:
     parent, *others = read_at_each_stop(runner, name, often=True)
     chosen = [parent] if role == "parent" else others
-    pages = max(account.by_cause[cause] // PAGE_BYTES for account in chosen)
+    pages = max(account.bytes(cause) // PAGE_BYTES for account in chosen)
     least = 511 if cause is Cause.COLLAPSED else PAGES  # of 512, one was written before
     if cause is Cause.MERGED:  # one of 256 keeps its frame, and 6.12 does not tell that
         least -= -(-PAGES // 256)

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cowtrace.frames import changes as module
-from cowtrace.frames.changes import Cause, after_fork, changes
+from cowtrace.frames.changes import after_fork, changes
 from cowtrace.frames.entries import AddressSpace
 from cowtrace.frames.words import CHUNK_PAGES, EXCLUSIVE, PRESENT, SWAPPED, ZERO_PAGE
+from cowtrace.model import Cause
 
 SHARED, ALONE, SWAP = PRESENT << 56, (PRESENT | EXCLUSIVE) << 56, SWAPPED << 56
 PAGES = 1031

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -15,14 +14,14 @@ from test_frame_entries import ANON, FILE, ZERO, line, made
 
 from cowtrace import cli, proc
 from cowtrace.analysis import private
-from cowtrace.analysis.private import Account, Accounts
+from cowtrace.analysis.private import Accounts
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.frames import changes
-from cowtrace.frames.changes import Cause
 from cowtrace.frames.words import PAGE_BYTES
 from cowtrace.machine.csv import CsvLines
 from cowtrace.machine.detail_objects import accounts as as_object
-from cowtrace.model import FaultKind, Snapshot
+from cowtrace.model import Account, Cause, FaultKind, Snapshot
+from cowtrace.model.private_memory import COPIED
 from cowtrace.terminal import plain
 from cowtrace.terminal.private import view
 
@@ -83,6 +82,7 @@ def test_a_process_begins_with_what_it_has(tmp_path: Path) -> None:
     assert (account.began, account.now) == (11 * PAGE_BYTES, 11 * PAGE_BYTES)
     put(tmp_path, 7, alone(0, 9) | alone(20, 5) | {30: ANON | EXCLUSIVE | 999})
     accounts.read(lambda: [7])
+    (account,) = accounts.accounts
     assert account.change == account.explained == 4 * PAGE_BYTES
     assert causes(account) == {Cause.GIVEN_BACK: 2, Cause.LEFT_ALONE: 5, Cause.TOUCHED: 1}
 
@@ -210,12 +210,10 @@ def test_a_probe_tells_copies_from_pages_that_were_touched_again(tmp_path: Path)
     accounts.read(lambda: [7])
     put(tmp_path, 7, {page: ANON | EXCLUSIVE | 2000 + page for page in range(11)})
     accounts.read(lambda: [7])
-    (account,) = accounts.accounts
-    assert account.copied is None
-    accounts.count(traced(3 + 9, 5))
-    assert account.copied == 9 * PAGE_BYTES
-    accounts.count(traced(3 + 23))
-    assert account.copied == 11 * PAGE_BYTES
+    for copied, expected in ((3 + 9, 9), (3 + 23, 11)):
+        accounts.count(traced(copied, 5))
+        (account,) = accounts.accounts
+        assert account.copied == expected * PAGE_BYTES
 
 
 @pytest.fixture
@@ -263,9 +261,10 @@ def test_it_fits(accounts: Accounts, width: int) -> None:
     assert max(map(len, lines(accounts, None, width))) <= max(width, 49)
 
 
-def test_without_a_probe_copies_are_not_known(accounts: Accounts) -> None:
-    untraced = Account(9, "a", 0, 0, 0, by_cause=Counter({Cause.REPLACED: PAGE_BYTES}))
+def test_without_a_probe_copies_are_not_known() -> None:
+    untraced = Account(9, by_cause={Cause.REPLACED: PAGE_BYTES})
     assert untraced.copied is None
+    assert untraced.rows[COPIED] == PAGE_BYTES
 
 
 def test_json_and_csv(accounts: Accounts, capsys: pytest.CaptureFixture[str]) -> None:
