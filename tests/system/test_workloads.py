@@ -7,6 +7,7 @@ and must agree about the same faults. This machine's kernel is traced by the pla
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -64,7 +65,7 @@ def test_every_plan_counts_what_pagemap_says(tracers: Tracers, name: str, pages:
 def test_the_first_fault_after_attaching_is_found(tracers: Tracers, time: int) -> None:
     """Where struct vm_fault lies on the stack is not known yet: bpf/find_fault.h."""
     at_changes = {plan: live for plan, live in tracers.items() if "places" in live._loaded.maps}
-    assert at_changes
+    assert at_changes or os.uname().machine != "x86_64"  # elsewhere where faults end
     for live in at_changes.values():
         bpf_maps.write_element(live._loaded.maps["places"], 0, bytes(PLACES_BYTES))
     outcome = run_forked("fork-both-write", FEW_PAGES)
