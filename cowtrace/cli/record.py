@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 import shlex
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from cowtrace import __version__, proc
+from cowtrace.analysis.private import Accounts
+from cowtrace.analysis.questions.private_memory import DETAIL
 from cowtrace.cli import launch
 from cowtrace.cli.attach import attach
 from cowtrace.cli.choice import Choice, command_alone, command_filter, process_options
+from cowtrace.cli.chosen import Chosen
 from cowtrace.cli.command_user import User, user_option
 from cowtrace.cli.live import ENDING, ticks
 from cowtrace.cli.options import attach_option, notice, notices_option, usage_error
@@ -21,6 +25,7 @@ from cowtrace.cli.recorder import Recorder
 from cowtrace.cli.signals import held
 from cowtrace.errors import EXIT_NO_ROOM
 from cowtrace.kernel.plan import Detail
+from cowtrace.model import Snapshot
 from cowtrace.recording import Header
 from cowtrace.recording.writer import Writer
 from cowtrace.text import printable
@@ -43,6 +48,11 @@ from cowtrace.tracer.filter import Filter
 @click.option("--no-stacks", is_flag=True, help="Do not record stacks.")
 @click.option("--no-mappings", is_flag=True, help="Do not record mappings.")
 @click.option("--no-latency", is_flag=True, help="Do not record the time in faults.")
+@click.option(
+    "--private",
+    is_flag=True,
+    help="Also record where private memory came from: see cowtrace private.",
+)
 @process_options
 @attach_option
 @notices_option
@@ -56,6 +66,7 @@ def record(
     no_stacks: bool,
     no_mappings: bool,
     no_latency: bool,
+    private: bool,
     choice: Choice,
     plan: str,
     verbose: bool,
@@ -79,13 +90,20 @@ def record(
         )
     if user and not command:
         raise usage_error("--user names the user of COMMAND", "append the command: -- COMMAND")
+    if private and choice.is_everything and not (choice.cgroup or command):
+        raise usage_error(
+            "--private reads processes that are chosen", "choose some: -p PID, --comm, --cgroup"
+        )
     program = launch.resolve(command[0]) if command else ""
+    accounts = Accounts() if private else None
     details: set[Detail] = {"generation"}
     if not no_mappings:
         details.add("mapping")
     if not no_latency:
         details.add("latency")
-    samples = set() if no_stacks else {"samples"}
+    beside = {
+        name for name, is_asked in (("samples", not no_stacks), (DETAIL, private)) if is_asked
+    }
     tracing = attach(
         plan, verbose=verbose, details=frozenset(details), optional=True, samples=not no_stacks,
         only=_only(choice, bool(command)), fold=choice.is_everything and not command,
@@ -102,31 +120,42 @@ def record(
             interval_ns=round(interval * 1e9),
             command=shlex.join(command) if command else None,
             unseen=began.unseen,
-            details=live.probe_plan.details | samples,
-            asked=frozenset(details | samples),
+            details=live.probe_plan.details | beside,
+            asked=frozenset(details | beside),
         )
         # Redrawing a line would overwrite what the command writes to stderr.
         recorder = Recorder(Writer(Path(output), header, force=force), live=not command)
         code = 0
+        needs = Needs(output=output, command=bool(command), frames=private)
+        if accounts:
+            accounts.count(began)
         if command:
+            if accounts:
+                accounts.read(tuple)  # there is none yet
             pid = launch.start(program, command, signals, stdout_to_stderr=False, user=user)
-            live.confine(Needs(output=output, command=True))
+            live.confine(needs)
+            chosen = Chosen(choice, follow=[pid]) if accounts else None
 
             def look() -> None:
                 if not recorder.full:
-                    recorder.add(command_alone(live.snapshot(), pid))
+                    recorder.add(
+                        _read(accounts, chosen, lambda: command_alone(live.snapshot(), pid))
+                    )
 
             with recorder:
                 code = launch.follow(pid, signals, interval, look, recorder)
                 look()
         else:
-            live.confine(Needs(output=output))
+            chosen = Chosen(replace(choice, follow=bool(choice.pids))) if accounts else None
+            live.confine(needs)
             count = None if seconds is None else max(1, round(seconds / interval))
             end = math.inf if seconds is None else time.monotonic() + seconds
             with recorder:
                 for _ in ticks(signals, interval, count):
                     at = time.monotonic()
-                    recorder.add(choice.with_descendants(live.snapshot()))
+                    recorder.add(
+                        _read(accounts, chosen, lambda: choice.with_descendants(live.snapshot()))
+                    )
                     if choice.is_everything:  # else ended ancestors tell who belongs to -p
                         live.forget_ended()
                     gone = choice.pids and not any(map(proc.runs, choice.pids))
@@ -139,6 +168,18 @@ def record(
         notice(f"recorded {recorder.sums()}")
         click.echo(f"Read it: cowtrace report {printable(output)}", err=True)
     click.get_current_context().exit(code)
+
+
+def _read(
+    accounts: Accounts | None, chosen: Chosen | None, snapshot: Callable[[], Snapshot]
+) -> Snapshot:
+    """A snapshot, with the private memory of the chosen processes as it was read before."""
+    if not accounts or not chosen:
+        return snapshot()
+    accounts.look(chosen.now)
+    now = snapshot()
+    accounts.count(now)
+    return replace(now, accounts=accounts.accounts)
 
 
 def _only(choice: Choice, command: bool) -> Filter:

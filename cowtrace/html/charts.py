@@ -1,4 +1,4 @@
-"""Draw a recording as plotly figures: copies over time, mappings, latency."""
+"""Draw a recording as plotly figures: copies over time, mappings, latency, private memory."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cowtrace.analysis.latency import timings
 from cowtrace.analysis.mappings import label
+from cowtrace.analysis.questions.answer import Answer
 from cowtrace.analysis.questions.causes import mapping_name
 from cowtrace.html.parts import plain
 from cowtrace.model import COPIES, FaultKind
@@ -84,6 +85,33 @@ def over_time(recording: Recording) -> Figure:
     figure.update_xaxes(tick0=0, dtick=_step(sum(width)), range=[0, sum(width)])
     figure.update_xaxes(title_text="seconds since the start", row=2, col=1)
     return figure
+
+
+def waterfall(answer: Answer) -> Figure | None:
+    """Draw how private memory grew, from cause to cause. `answer`: private_memory(); None: not
+    recorded."""
+    from plotly.graph_objects import Figure, Waterfall
+
+    parts = [each for each in answer.measures if not each.aside]
+    if len(parts) < 3:
+        return None
+    first, *causes, last = parts
+    signs = (-1 if each.name.startswith("-") else 1 for each in causes)
+    changes = [sign * (each.value or 0) for sign, each in zip(signs, causes, strict=True)]
+    highest = (first.value or 0) + sum(max(0, change) for change in changes)
+    return Figure(
+        Waterfall(
+            x=[plain(each.name) for each in parts],
+            y=[first.value, *changes, 0],
+            measure=["absolute", *["relative"] * len(causes), "total"],
+            text=[each.text for each in parts], textposition="outside",
+            hovertemplate="%{x}: %{text}<extra></extra>",
+            increasing={"marker": {"color": COLOURS[5]}},
+            decreasing={"marker": {"color": COLOURS[2]}},
+            totals={"marker": {"color": COLOURS[0]}},
+        ),
+        layout={"height": 460, "yaxis": _bytes_axis(max(highest, last.value or 0), "")},
+    )  # fmt: skip
 
 
 def treemap(recording: Recording) -> Figure | None:
@@ -198,7 +226,7 @@ def _step(seconds: float) -> float:
     return next(power * part for part in (0.1, 0.2, 0.5, 1) if seconds <= power * part * 10)
 
 
-def _bytes_axis(most: float) -> dict[str, Any]:
+def _bytes_axis(most: float, unit: str = "/s") -> dict[str, Any]:
     """Ticks at round numbers of KiB, MiB...: plotly's own are powers of 1000."""
     step = 1.0
     while most / step > 5:
@@ -206,7 +234,7 @@ def _bytes_axis(most: float) -> dict[str, Any]:
     ticks = [step * i for i in range(int(most / step) + 2)]
     return {
         "tickvals": ticks,
-        "ticktext": [f"{size(tick, ' ').replace('.00', '').replace('.0 ', ' ')}/s" if tick else "0"
+        "ticktext": [size(tick, " ").replace(".00", "").replace(".0 ", " ") + unit if tick else "0"
                      for tick in ticks],
         "range": [0, max(most * 1.08, 1)],
         "ticks": "outside", "ticklen": 4, "tickcolor": "rgba(0,0,0,0)",  # a gap

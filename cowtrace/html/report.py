@@ -1,4 +1,4 @@
-"""Write a recording as one HTML page of charts and the ten answers, without network access."""
+"""Write a recording as one HTML page of charts and the answers, without network access."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cowtrace.analysis.questions import answers, in_words
 from cowtrace.analysis.questions.answer import Answer, absent, copied_bytes
+from cowtrace.analysis.questions.private_memory import DETAIL
 from cowtrace.analysis.questions.sums import ending
 from cowtrace.analysis.stacks import Node, depth, stack_tree
 from cowtrace.errors import CowtraceError
@@ -86,8 +87,11 @@ def _sections(recording: Recording, found: Sequence[Answer], tree: Node) -> Iter
     yield _chart("latency", "How long the faults took", charts.latencies(recording),
                  "Each bar: faults that took so long, to a power of two.",
                  none=_none(recording, "latency"))  # fmt: skip
+    yield _chart("private", "Where private memory came from", charts.waterfall(found[10]),
+                 "All processes that were read together: from the start to the end.",
+                 none=_none(recording, DETAIL))  # fmt: skip
     yield _forks(recording)
-    yield "<section id='answers'><h2>The ten questions</h2>"
+    yield "<section id='answers'><h2>The questions</h2>"
     for answer in found:
         yield _answer(answer)
     yield "</section>"

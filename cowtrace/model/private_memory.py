@@ -90,7 +90,7 @@ class Account:
         """Of what was replaced: at most what a probe saw copied. None: no probe."""
         if self.traced is None:
             return None
-        return min(self.bytes(Cause.REPLACED), self.traced[Cause.REPLACED])
+        return min(self.bytes(Cause.REPLACED), self.traced.get(Cause.REPLACED, 0))
 
     def bytes(self, cause: Cause) -> int:
         """By one cause."""

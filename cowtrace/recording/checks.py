@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, TypeVar
 
-from cowtrace.model import Ending, FaultKind, MappingType, Origin, Source, Stack, StackFrame
+from cowtrace.model import Cause, Ending, FaultKind, MappingType, Origin, Source, Stack, StackFrame
 from cowtrace.recording.tables import word_of
 
 Rows = Callable[[str], list[tuple[Any, ...]]]  # a query -> its rows
@@ -26,7 +26,7 @@ def _word(of: type[_Member]) -> Callable[[object], _Member]:
 
 
 kind, source, origin = _word(FaultKind), _word(Source), _word(Origin)
-mapping_type, ending = _word(MappingType), _word(Ending)
+mapping_type, ending, cause = _word(MappingType), _word(Ending), _word(Cause)
 
 
 def row(values: Iterable[Any], *checks: Check) -> Iterable[Any]:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import TypeVar
 
 from cowtrace.model import (
+    Account,
+    Cause,
     DetailRow,
     FaultKind,
     FaultRow,
@@ -20,6 +22,7 @@ from cowtrace.model import (
 from cowtrace.recording import Point, together
 from cowtrace.recording.checks import (
     Rows,
+    cause,
     change,
     ending,
     frames,
@@ -156,3 +159,21 @@ def _summed(counts: Iterable[tuple[_K, int, int]]) -> dict[_K, tuple[int, int]]:
         before = sums.get(key, (0, 0))
         sums[key] = before[0] + faults, before[1] + copied
     return sums
+
+
+def accounts(rows: Rows) -> tuple[Account, ...]:
+    """Private memory, in the order of their ids."""
+    by_cause: dict[int, dict[Cause, int]] = {}
+    traced: dict[int, dict[Cause, int]] = {}
+    for account, word, size, counted in rows("SELECT * FROM account_cause ORDER BY cause"):
+        if number(size):
+            by_cause.setdefault(account, {})[cause(word)] = size
+        if counted is not None:
+            traced.setdefault(account, {})[cause(word)] = number(counted)
+    sizes = number, number, number, change, number, number, number
+    checks = number, text, lambda value: bool(number(value)), *sizes
+    found = []
+    for key, *columns in rows("SELECT * FROM account ORDER BY id"):
+        one = Account(*row(columns, *checks))
+        found.append(replace(one, by_cause=by_cause.get(key, {}), traced=traced.get(key)))
+    return tuple(found)

@@ -119,6 +119,7 @@ def _recording(rows: Rows, version: int) -> Recording:
         details=read_tables.details(rows, 0, mappings, stacks),
         generations=read_tables.generations(rows),
         samples=read_tables.details(rows, 1, mappings, stacks),
+        accounts=read_tables.accounts(rows) if version >= 4 else (),
     )
     return Recording(
         header,

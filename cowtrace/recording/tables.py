@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 APPLICATION_ID = 0x636F7774  # "cowt": PRAGMA application_id
 # PRAGMA user_version; a reader supports its own and older ones. 2: interval.available_bytes;
-# 3: process.nspid, process.cgroup
-VERSION = 3
+# 3: process.nspid, process.cgroup; 4: account, account_cause
+VERSION = 4
 
 SCHEMA = """
 -- About the whole recording: version, kernel, plan, page_bytes, attached_ns, started_unix_ns,
@@ -79,7 +79,22 @@ CREATE TABLE detail (
     kernel_stack INTEGER REFERENCES stack, latency INTEGER,
     faults INTEGER NOT NULL, bytes INTEGER NOT NULL, ns INTEGER
 );
+
+-- Private memory of a process (record --private), as of the last interval; in bytes. began: when it
+-- was first read, 0 if it was created since; ended 1: as it was last read. moved: by how much it
+-- changed while it was read; files: by how much private pages of files grew.
+CREATE TABLE account (
+    id INTEGER PRIMARY KEY, pid INTEGER NOT NULL, comm TEXT NOT NULL, ended INTEGER NOT NULL,
+    began INTEGER NOT NULL, now INTEGER NOT NULL, moved INTEGER NOT NULL, files INTEGER NOT NULL,
+    anonymous INTEGER NOT NULL, swap INTEGER NOT NULL, unread INTEGER NOT NULL
+);
+-- Why it grew or shrank. traced: what a probe counted; NULL: it counts none of this cause.
+CREATE TABLE account_cause (
+    account INTEGER NOT NULL REFERENCES account, cause TEXT NOT NULL, bytes INTEGER NOT NULL,
+    traced INTEGER, PRIMARY KEY (account, cause)
+) WITHOUT ROWID;
 """
+_SINCE_4 = {"account", "account_cause"}
 
 
 @cache
@@ -96,7 +111,8 @@ def definitions(version: int) -> frozenset[tuple[str, str, str, str]]:
     with closing(sqlite3.connect(":memory:")) as database:
         database.executescript(schema)
         rows = database.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema")
-        return frozenset((*names, "".join(sql.split())) for *names, sql in rows)
+        found = frozenset((*names, "".join(sql.split())) for *names, sql in rows)
+    return found if version >= 4 else frozenset(row for row in found if row[1] not in _SINCE_4)
 
 
 def put(

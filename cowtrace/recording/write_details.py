@@ -1,4 +1,4 @@
-"""Write forks, details and samples of a snapshot: sums as of the last interval."""
+"""Write forks, details, samples and private memory of a snapshot: sums as of the last interval."""
 
 from __future__ import annotations
 
@@ -7,13 +7,25 @@ import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Set
 
-from cowtrace.model import DetailRow, ForkGeneration, Mapping, Snapshot, Stack, StackFrame
-from cowtrace.recording.tables import put, values, word_of
+from cowtrace.model import (
+    Account,
+    Cause,
+    DetailRow,
+    ForkGeneration,
+    Mapping,
+    Snapshot,
+    Stack,
+    StackFrame,
+)
+from cowtrace.recording.tables import put, stored, values, word_of
 
 _Key = tuple[object, ...]  # columns of the table detail, from sampled to latency
 _Sums = tuple[int, int, int | None]  # faults, bytes, ns
 _MOST_IDS = 1 << 13  # that are kept of a table
 _MAPPING = 6  # its index in a key
+_ACCOUNT = (
+    *("pid", "comm", "ended", "began", "now", "moved", "files", "anonymous", "swap", "unread"),
+)
 
 
 class DetailWriter:
@@ -26,9 +38,12 @@ class DetailWriter:
         self._keys: dict[int, tuple[DetailRow, _Key]] = {}  # by id() of a row that is still shown
         self._written: dict[_Key, tuple[int, _Sums]] = {}  # of rows that are still shown
         self._last: Counter[str] = Counter()  # ids, by table
+        self._accounts: tuple[Account, ...] = ()
 
     def add(self, now: Snapshot) -> None:
-        """Write the forks, details and samples of one snapshot."""
+        """Write the forks, details, samples and private memory of one snapshot."""
+        if now.accounts is not self._accounts:
+            self._replace(now.accounts)
         shown = {generation.number for generation in now.generations}
         self._generations = {n: g for n, g in self._generations.items() if n in shown}
         for generation in now.generations:
@@ -97,3 +112,17 @@ class DetailWriter:
             ids[value] = self._last[table]
             put(self._database, table, (ids[value], *columns))
         return ids[value]
+
+    def _replace(self, accounts: tuple[Account, ...]) -> None:
+        """All of them: few change little."""
+        self._accounts = accounts
+        for table in ("account_cause", "account"):
+            self._database.execute(f"DELETE FROM {table}")
+        for number, one in enumerate(accounts, 1):
+            about = (stored(getattr(one, name)) for name in _ACCOUNT)
+            put(self._database, "account", (number, *about))
+            traced = one.traced or {}
+            for cause in Cause:
+                if one.bytes(cause) or cause in traced:
+                    row = number, word_of(cause), one.bytes(cause), traced.get(cause)
+                    put(self._database, "account_cause", row)

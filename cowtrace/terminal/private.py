@@ -80,7 +80,7 @@ def _of(label: str) -> _Value:
 
 
 def _traced(cause: Cause) -> _Value:
-    return lambda one: None if one.traced is None else one.traced[cause]
+    return lambda one: None if one.traced is None else one.traced.get(cause)
 
 
 _ALWAYS = (COPIED, UNEXPLAINED)

@@ -31,7 +31,7 @@ _STYLES = {
 
 
 def report_text(recording: Recording, name: str) -> Text:
-    """The summary, then the ten answers."""
+    """The summary, then the answers."""
     text = Text()
     found = answers(recording)
     text.append(f"{wrap(summary(recording, name))}\n")

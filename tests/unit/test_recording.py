@@ -20,6 +20,8 @@ from snapshots import SECOND, calls, detail, fork, mapping, process, row, snapsh
 from cowtrace.errors import CowtraceError
 from cowtrace.model import (
     UNKNOWN_PLACE,
+    Account,
+    Cause,
     Completeness,
     FaultKind,
     MappingType,
@@ -207,12 +209,32 @@ def test_where_processes_ran_comes_back_as_it_was_last_known(tmp_path: Path) -> 
     assert read(tmp_path / "f").places == (Place(1, "/b"), Place(7, hostile))
 
 
+def make_old(database: sqlite3.Connection) -> None:
+    """As schema 2 was."""
+    for table in ("account_cause", "account"):
+        database.execute(f"DROP TABLE {table}")
+    for column in ("nspid", "cgroup"):
+        database.execute(f"ALTER TABLE process DROP COLUMN {column}")
+
+
+def test_private_memory_comes_back(tmp_path: Path) -> None:
+    accounts = (
+        Account(7, "a", True, 509, 2003, 3, -5, 11, 13, 17, {Cause.TOUCHED: 23},
+                {Cause.REPLACED: 0, Cause.FROM_FILE: 29, Cause.ZERO_FILLED: 31}),
+        Account(8, HOSTILE),
+    )  # fmt: skip
+    write(tmp_path / "f", replace(rich_snapshot(1, 2), accounts=accounts))
+    first, second = read(tmp_path / "f").last.accounts
+    assert (first, first.rows) == (accounts[0], accounts[0].rows)
+    assert second.comm == HOSTILE.encode(errors="backslashreplace").decode()
+    assert second.traced is None
+
+
 def test_a_recording_of_schema_2_is_read(tmp_path: Path) -> None:
     path = tmp_path / "f"
     write(path, rich_snapshot(1, 2))
     with sqlite3.connect(path) as database:
-        database.execute("ALTER TABLE process DROP COLUMN nspid")
-        database.execute("ALTER TABLE process DROP COLUMN cgroup")
+        make_old(database)
         database.execute("PRAGMA user_version = 2")
     found = read(path)
     assert found.place(0) == found.place(1) == UNKNOWN_PLACE
@@ -224,8 +246,7 @@ def test_a_recording_of_schema_1_is_read(tmp_path: Path) -> None:
     write(path, rich_snapshot(1, 2))
     with sqlite3.connect(path) as database:
         database.execute("ALTER TABLE interval DROP COLUMN available_bytes")
-        database.execute("ALTER TABLE process DROP COLUMN nspid")
-        database.execute("ALTER TABLE process DROP COLUMN cgroup")
+        make_old(database)
         database.execute("DELETE FROM meta WHERE name = 'asked'")
         database.execute("PRAGMA user_version = 1")
     found = read(path)

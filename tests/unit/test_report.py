@@ -19,8 +19,9 @@ from snapshots import PAGE, calls, detail
 from cowtrace.analysis.questions import answers
 from cowtrace.analysis.questions.answer import Measure, Quality
 from cowtrace.analysis.questions.compare import compare
+from cowtrace.analysis.questions.private_memory import DETAIL
 from cowtrace.cli import main
-from cowtrace.model import FaultKind, Place
+from cowtrace.model import Account, Cause, FaultKind, Place
 from cowtrace.recording import Recording
 from cowtrace.recording.reader import read
 
@@ -55,13 +56,37 @@ def test_of_one_cgroup_nothing_is_told(tmp_path: Path) -> None:
     assert not [name for name in measures(found, 2) if name.startswith("in ")]
 
 
-def test_all_ten_questions_have_an_answer(tmp_path: Path) -> None:
+def test_all_questions_have_an_answer(tmp_path: Path) -> None:
     shown = cowtrace("report", write(tmp_path / "f"))
     assert shown.exit_code == 0
-    assert re.findall(r"^ ?(\d+)\. ", shown.output, re.MULTILINE) == [str(n) for n in range(1, 11)]
+    assert re.findall(r"^ ?(\d+)\. ", shown.output, re.MULTILINE) == [str(n) for n in range(1, 12)]
     assert max(map(len, shown.output.splitlines())) <= 80
     assert "\x1b" not in shown.output
     assert shown.output.startswith("f: 12.0 s, 2 processes, 1 fork: 1.59 MiB copied.\n")
+
+
+def test_where_private_memory_came_from(tmp_path: Path) -> None:
+    accounts = (
+        Account(7, now=90 * PAGE, began=23 * PAGE, by_cause={
+            Cause.REPLACED: 60 * PAGE, Cause.TOUCHED: 11 * PAGE, Cause.UNMAPPED: 5 * PAGE
+        }, traced={Cause.REPLACED: 59 * PAGE}),
+        Account(8, now=7 * PAGE, moved=3 * PAGE, by_cause={Cause.LEFT_ALONE: 7 * PAGE}),
+    )  # fmt: skip
+    made = make(tmp_path / "f")
+    header = replace(made.header, details=frozenset({DETAIL}))
+    last = replace(made.last, accounts=accounts)
+    found = measures(replace(made, header=header, last=last), 11)
+    assert {name: (each.value or 0) / PAGE for name, each in found.items()} == {
+        "at the start": 23,
+        "+ copied when written": 59,
+        "+ given back, touched again": 1,
+        "+ new memory, first touched": 11,
+        "+ no longer shared by others": 7,
+        "- unmapped": 5,
+        "± unexplained": 1,
+        "changed while it was read": 3,
+        "private memory, in all": 97,
+    }
 
 
 def test_the_numbers_of_the_answers(tmp_path: Path) -> None:
@@ -134,7 +159,7 @@ def test_a_recording_that_nobody_closed_says_so(tmp_path: Path) -> None:
 
 def test_json(tmp_path: Path) -> None:
     told: dict[str, Any] = json.loads(cowtrace("report", "--json", write(tmp_path / "f")).output)
-    assert [answer["number"] for answer in told["answers"]] == list(range(1, 11))
+    assert [answer["number"] for answer in told["answers"]] == list(range(1, 12))
     assert told["answers"][0]["measures"][0] == {
         "name": "copied",
         "value": PAGES * PAGE,

@@ -84,6 +84,10 @@ pages of 4,096 bytes
     lost in details                            0                 exact
     unclassified                               0                 exact
     The recording ended as it was meant to.
+
+11. Where did private memory come from?
+    private memory                             -                 not recorded
+    To record it: cowtrace record --private.
 """
 LINES = "/tmp/a\n10. Is the trace complete?\r\x1b[2J"  # would write an answer of its own
 WIDE = "\u6f22" * 60  # two cells each

@@ -1,4 +1,4 @@
-"""Answer ten questions about memory growth after fork from a recording, and summarise them."""
+"""Answer eleven questions about memory growth after fork from a recording, and summarise them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from cowtrace.analysis.questions.answer import Answer, Measure, Unit
 from cowtrace.analysis.questions.causes import MOST, by_code, by_mapping, by_source, latency
+from cowtrace.analysis.questions.private_memory import private_memory
 from cowtrace.analysis.questions.speed import speed
 from cowtrace.analysis.questions.sums import by_whom, how_much, risk, trust
 from cowtrace.analysis.stacks import Node
@@ -16,7 +17,7 @@ from cowtrace.recording import Recording
 def answers(
     recording: Recording, most: int | None = MOST, tree: Node | None = None
 ) -> tuple[Answer, ...]:
-    """All ten answers by number; lists of mappings and functions are cut to `most`.
+    """All answers by number; lists of mappings and functions are cut to `most`.
 
     `tree`: of the samples, if the caller has built it.
     """
@@ -31,11 +32,12 @@ def answers(
         latency(recording),
         risk(recording),
         trust(recording),
+        private_memory(recording),
     )
 
 
 def in_words(found: Sequence[Answer]) -> str:
-    """Two or three sentences of all ten answers: by whom, where, by which code, what may come.
+    """Two or three sentences of all answers: by whom, where, by which code, what may come.
 
     What was not recorded is left out.
     """

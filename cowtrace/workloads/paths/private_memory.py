@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from cowtrace.workloads import calls
+from cowtrace.workloads import calls, features
 from cowtrace.workloads.oracles.proc_files import smaps_sizes
-from cowtrace.workloads.outcome import child, parent
+from cowtrace.workloads.outcome import Expected, child, parent
 from cowtrace.workloads.paths import thp
 from cowtrace.workloads.paths.stack_swap_shared import swap, swap_out
 from cowtrace.workloads.paths.write_protected import protect_and_back
@@ -90,8 +90,21 @@ def _wait_for_khugepaged(me: Writer) -> int:
     return thp.wait_for_khugepaged(me)
 
 
+def _swapped(pages: int) -> tuple[Expected, ...]:
+    return (parent(reused=pages if _last_is_re_marked() else 0), child(copied=pages))
+
+
+def _last_is_re_marked() -> bool:
+    """Whether do_swap_page() maps the page of the last writer read-only, so that it is re-marked.
+
+    7.2 does, 6.18 maps it writable. "mm, swap: cleanup swap entry management workflow" (7.0), which
+    frees a place in swap later, is its sign.
+    """
+    return features.has_type("folio_put_swap")
+
+
 @_private(
-    lambda pages: (parent(), child(copied=pages)),
+    _swapped,
     frames=3,
     needs=swap,
     claim="of pages that both sides have in swap, the first writer copies, the last does not",
@@ -104,7 +117,11 @@ def swap_both_then_write(me: Writer) -> None:
     with me.fork() as other:
         other.do(_write_swapped)
         me.note("smaps", "child: private bytes", me.region.size_bytes, other.do(_private_bytes))
-        me.region.store(PARENT)
+        if _last_is_re_marked():
+            me.write(PARENT)
+            me.frames_cannot_show("reused")  # the page had no frame before
+        else:
+            me.region.store(PARENT)
         _note_private(me, me.region.size_bytes)
         other.do(Writer.expect, CHILD)
     me.expect(PARENT)
