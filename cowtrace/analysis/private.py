@@ -124,6 +124,13 @@ class Accounts:
             state.account = replace(state.account, traced=traced)
         self._counted = now
 
+    def snapshot(self, choose: Choose, take: Callable[[], Snapshot]) -> Snapshot:
+        """Look, then take a snapshot, and add the accounts to it."""
+        self.look(choose)
+        now = take()
+        self.count(now)
+        return replace(now, accounts=self.accounts)
+
     def _read(self, pid: int, same: dict[bytes, bytes], first: bool) -> _Identity:
         start, parent, image = _stat(pid, self._proc)
         space, sizes, moved = self._at_rest(pid)

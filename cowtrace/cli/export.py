@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cowtrace import tracer
+from cowtrace.analysis.private import Accounts
 from cowtrace.cli.attach import attach
 from cowtrace.cli.choice import Choice, process_options
+from cowtrace.cli.chosen import Chosen
 from cowtrace.cli.live import ENDING, ticks
 from cowtrace.cli.options import attach_option, notice, notices_option
 from cowtrace.cli.signals import held
@@ -50,6 +52,11 @@ def export() -> None:
               metavar="N", help="Keep metrics of at most N names and cgroups.")  # fmt: skip
 @click.option("--interval", type=click.FloatRange(min=0.1), default=5.0, show_default=True,
               metavar="SECONDS", help="Read the counts every SECONDS.")  # fmt: skip
+@click.option(
+    "--private",
+    is_flag=True,
+    help="Also read where private memory came from: of the chosen processes.",
+)
 @process_options
 @attach_option
 @notices_option
@@ -59,6 +66,7 @@ def prometheus(
     allow_remote: bool,
     groups: int,
     interval: float,
+    private: bool,
     choice: Choice,
     plan: str,
     verbose: bool,
@@ -69,6 +77,8 @@ def prometheus(
     share and may still cost; faults lost and unclassified; cowtrace's own cost. There are none by
     PID. At most N names and cgroups have metrics of their own: those that fault most now. "(rest)"
     has the sums of all others, "(retired)" those of names that no longer have metrics.
+
+    With --private, also the sums of `cowtrace private`: for root, with -p, --comm or --cgroup.
 
     A request gets the counts of the last reading, at most SECONDS old, and never waits for one.
 
@@ -91,6 +101,7 @@ def prometheus(
     from cowtrace.prometheus.reloading import Reloading
     from cowtrace.prometheus.webconfig import WebConfig
 
+    chosen = Chosen(replace(choice, follow=bool(choice.pids))) if private else None
     host, port = server.address(listen)
     local = server.is_loopback(host)
 
@@ -120,8 +131,12 @@ def prometheus(
             only=replace(choice.in_kernel(), follow=bool(choice.pids)),
         )  # fmt: skip
         with tracing as live, held(*ENDING) as signals:
-            live.confine(tracer.Needs(publishes=True))
-            watched = _Watched(live, Metrics(Places(), groups), choice, pages)
+            metrics = Metrics(Places(), groups)
+            accounts = Accounts() if private else None
+            if accounts:
+                accounts.count(live.snapshot())
+            live.confine(tracer.Needs(publishes=True, frames=private))
+            watched = _Watched(live, metrics, choice, pages, accounts, chosen)
             watched.look()
             notice(shown)
             for _ in ticks(signals, interval, None, look=watched.look_if_crowded):
@@ -192,10 +207,19 @@ def schema(command: str | None) -> None:
 class _Watched:
     """The metrics of a tracer, published by each look. The encoder uses it as a registry."""
 
-    def __init__(self, live: tracer.Tracer, metrics: Metrics, choice: Choice, pages: Pages) -> None:
+    def __init__(
+        self,
+        live: tracer.Tracer,
+        metrics: Metrics,
+        choice: Choice,
+        pages: Pages,
+        accounts: Accounts | None,
+        chosen: Chosen | None,
+    ) -> None:
         from prometheus_client import ProcessCollector
 
         self._live, self._metrics, self._choice, self._pages = live, metrics, choice, pages
+        self._accounts, self._chosen = accounts, chosen
         self._own = ProcessCollector(registry=None)  # type: ignore[arg-type]
         self._began = self._took = 0.0
         self._crowded = False
@@ -205,7 +229,10 @@ class _Watched:
         from prometheus_client import generate_latest
 
         self._began, began = time.time(), time.monotonic()
-        snapshot = self._live.snapshot()
+        if self._accounts and self._chosen:
+            snapshot = self._accounts.snapshot(self._chosen.now, self._live.snapshot)
+        else:
+            snapshot = self._live.snapshot()
         self._metrics.add(self._choice.with_descendants(snapshot))
         self._live.forget_ended()
         self._took = time.monotonic() - began

@@ -127,6 +127,11 @@ def record(
         recorder = Recorder(Writer(Path(output), header, force=force), live=not command)
         code = 0
         needs = Needs(output=output, command=bool(command), frames=private)
+        chosen: Chosen | None = None
+
+        def taken(take: Callable[[], Snapshot]) -> Snapshot:
+            return accounts.snapshot(chosen.now, take) if accounts and chosen else take()
+
         if accounts:
             accounts.count(began)
         if command:
@@ -134,28 +139,25 @@ def record(
                 accounts.read(tuple)  # there is none yet
             pid = launch.start(program, command, signals, stdout_to_stderr=False, user=user)
             live.confine(needs)
-            chosen = Chosen(choice, follow=[pid]) if accounts else None
+            chosen = Chosen(choice, follow=[pid])
 
             def look() -> None:
                 if not recorder.full:
-                    recorder.add(
-                        _read(accounts, chosen, lambda: command_alone(live.snapshot(), pid))
-                    )
+                    recorder.add(taken(lambda: command_alone(live.snapshot(), pid)))
 
             with recorder:
                 code = launch.follow(pid, signals, interval, look, recorder)
                 look()
         else:
-            chosen = Chosen(replace(choice, follow=bool(choice.pids))) if accounts else None
+            if accounts:
+                chosen = Chosen(replace(choice, follow=bool(choice.pids)))
             live.confine(needs)
             count = None if seconds is None else max(1, round(seconds / interval))
             end = math.inf if seconds is None else time.monotonic() + seconds
             with recorder:
                 for _ in ticks(signals, interval, count):
                     at = time.monotonic()
-                    recorder.add(
-                        _read(accounts, chosen, lambda: choice.with_descendants(live.snapshot()))
-                    )
+                    recorder.add(taken(lambda: choice.with_descendants(live.snapshot())))
                     if choice.is_everything:  # else ended ancestors tell who belongs to -p
                         live.forget_ended()
                     gone = choice.pids and not any(map(proc.runs, choice.pids))
@@ -168,18 +170,6 @@ def record(
         notice(f"recorded {recorder.sums()}")
         click.echo(f"Read it: cowtrace report {printable(output)}", err=True)
     click.get_current_context().exit(code)
-
-
-def _read(
-    accounts: Accounts | None, chosen: Chosen | None, snapshot: Callable[[], Snapshot]
-) -> Snapshot:
-    """A snapshot, with the private memory of the chosen processes as it was read before."""
-    if not accounts or not chosen:
-        return snapshot()
-    accounts.look(chosen.now)
-    now = snapshot()
-    accounts.count(now)
-    return replace(now, accounts=accounts.accounts)
 
 
 def _only(choice: Choice, command: bool) -> Filter:

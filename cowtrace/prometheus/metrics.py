@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from cowtrace import __version__
 from cowtrace.analysis.forks import WINDOW, Trend, trend
-from cowtrace.model import COPIES, FaultKind, ForkGeneration, Snapshot
+from cowtrace.model import COPIES, Account, Cause, FaultKind, ForkGeneration, Snapshot
 from cowtrace.proc import Places
 from cowtrace.prometheus.bounded_groups import BoundedGroups, Group
 from cowtrace.prometheus.changes import Changes, Kind
@@ -61,6 +61,8 @@ class Metrics:
         if now is not None:
             yield from self._forks()
             yield from self._completeness(now)
+            if now.accounts:
+                yield from _private_memory(now.accounts)
             yield _gauge("cowtrace_build_info", "Always 1: version, probe plan and kernel.",
                          ("version", "plan", "kernel"),
                          [((__version__, now.plan, now.kernel), 1)])  # fmt: skip
@@ -150,6 +152,27 @@ def web_config(good: bool) -> Family:
     return _gauge("cowtrace_web_config_current",
                   "0: the web config is broken; that from before is in use.",
                   (), [((), good)])  # fmt: skip
+
+
+def _private_memory(accounts: tuple[Account, ...]) -> Iterator[Family]:
+    """Sums over the processes that were chosen."""
+    living = [one for one in accounts if not one.ended]
+    yield _gauge("cowtrace_private_memory_bytes", "Private memory of living processes, by smaps.",
+                 (), [((), sum(one.now for one in living))])  # fmt: skip
+    causes = [((cause.value,), sum(one.bytes(cause) for one in accounts)) for cause in Cause]
+    yield _counter(
+        "cowtrace_private_memory_changes_bytes",
+        "Memory that became private, or ceased to be, by cause.",
+        ("cause",),
+        causes,
+    )
+    unexplained = sum(one.unexplained for one in living)
+    yield _gauge("cowtrace_private_memory_unexplained_bytes",
+                 "By how much private memory grew more than its causes and files explain.",
+                 (), [((), unexplained)])  # fmt: skip
+    yield _gauge("cowtrace_private_memory_file_bytes",
+                 "By how much private pages of files and of shared memory grew.",
+                 (), [((), sum(one.files for one in living))])  # fmt: skip
 
 
 def _live(now: Snapshot) -> list[ForkGeneration]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from workload_checks import CANNOT
+from command import COWTRACE, PATIENCE
+from workload_checks import CANNOT, IN_VM
 
 from cowtrace.analysis.private import Accounts
 from cowtrace.child import environment
@@ -174,3 +177,59 @@ def test_each_cause_has_its_pages(
         least -= -(-PAGES // 256)
     # Of the interpreter as well, which is shared with its parent and goes on.
     assert least <= pages <= least + STRAY_PAGES, chosen
+
+
+# Its child copies COPIES pages of the memory that it shares; then both rest.
+COPIES = 2003
+COPIER = f"""
+import mmap, os, sys, time
+memory = mmap.mmap(-1, 2 * {COPIES} * {PAGE_BYTES}, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+for page in range(2 * {COPIES}):
+    memory[page * {PAGE_BYTES}] = 1
+time.sleep(float(sys.argv[1]))
+if not os.fork():
+    for page in range({COPIES}):
+        memory[page * {PAGE_BYTES}] = 2
+    time.sleep(2 * float(sys.argv[1]))
+    os._exit(0)
+os.wait()
+"""
+
+
+def copier() -> list[str]:
+    """Slower under emulation: what happens between two readings must not take longer."""
+    return [sys.executable, "-c", COPIER, "4" if IN_VM else "0.6"]
+
+
+@pytest.mark.spread("6.1")
+def test_a_probe_tells_what_was_copied() -> None:
+    shown = subprocess.run(
+        [*COWTRACE, "private", "--json", "--interval", "0.1", "--", *copier()],
+        capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+    assert shown.returncode == 0, shown.stderr
+    found: dict[str, Any] = json.loads(shown.stdout.splitlines()[-1])
+    parent, child = found["processes"]
+    copied = COPIES * PAGE_BYTES
+    assert copied <= child["copied_bytes"] <= child["traced_replaced_bytes"] + found["lost"]
+    assert child["copied_bytes"] <= copied + STRAY_PAGES * PAGE_BYTES
+    for process in (parent, child):
+        allowed = max(MOST_UNEXPLAINED, abs(process["now_bytes"]) // 100) + process["moved_bytes"]
+        assert abs(process["unexplained_bytes"]) <= allowed
+
+
+@pytest.mark.spread("6.1")
+def test_a_recording_has_it(tmp_path: Path) -> None:
+    file = tmp_path / "trace.cow"
+    done = subprocess.run(
+        [*COWTRACE, "record", "--private", "--interval", "0.2", "-o", file, "--", *copier()],
+        capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = subprocess.run(
+        [*COWTRACE, "report", "--json", file], capture_output=True, text=True, timeout=PATIENCE
+    )
+    (answer,) = (each for each in json.loads(told.stdout)["answers"] if each["number"] == 11)
+    values = {measure["name"]: measure["value"] for measure in answer["measures"]}
+    assert values["+ copied when written"] >= COPIES * PAGE_BYTES
+    assert values["private memory, in all"] >= 2 * COPIES * PAGE_BYTES

@@ -9,6 +9,7 @@ import pytest
 from made_recordings import make
 from snapshots import PAGE, SECOND, process, row
 
+from cowtrace.analysis.questions.answer import Answer, Measure, Quality, Unit
 from cowtrace.html import charts
 from cowtrace.model import FaultKind
 from cowtrace.recording import Point, Recording
@@ -66,6 +67,26 @@ def test_parent_and_child_have_histograms_of_their_own(tmp_path: Path) -> None:
     figure = charts.latencies(make(tmp_path / "f"))
     assert figure is not None
     assert {bar.name: sum(bar.y) for bar in figure.data} == {"parent": 12 * 23, "child": 12 * 11}
+
+
+def test_the_waterfall_ends_where_private_memory_is() -> None:
+    def measure(name: str, value: int, *, aside: bool = False) -> Measure:
+        return Measure(name, value * PAGE, Unit.BYTES, Quality.EXACT, aside=aside)
+
+    figure = charts.waterfall(
+        Answer(11, "", (
+            measure("at the start", 23),
+            measure("+ copied when written", 60),
+            measure("- unmapped", 5),
+            measure("changed while it was read", 99, aside=True),
+            measure("private memory, in all", 78),
+        ))
+    )  # fmt: skip
+    assert figure is not None
+    (bars,) = figure.data
+    assert bars.measure == ("absolute", "relative", "relative", "total")
+    assert sum(bars.y) == 78 * PAGE
+    assert charts.waterfall(Answer(11, "", (measure("private memory", 0),))) is None
 
 
 def test_what_was_not_recorded_has_no_figure(tmp_path: Path) -> None:

@@ -17,7 +17,17 @@ pytest.importorskip("prometheus_client", reason="the extra cowtrace[prometheus] 
 from prometheus_client import exposition
 from prometheus_client.parser import text_string_to_metric_families
 
-from cowtrace.model import Completeness, FaultKind, Origin, Place, Process, Snapshot, Source
+from cowtrace.model import (
+    Account,
+    Cause,
+    Completeness,
+    FaultKind,
+    Origin,
+    Place,
+    Process,
+    Snapshot,
+    Source,
+)
 from cowtrace.proc import Places
 from cowtrace.prometheus.bounded_groups import REST, RETIRED, BoundedGroups
 from cowtrace.prometheus.changes import Changes
@@ -253,6 +263,22 @@ def test_completeness_is_in_it() -> None:
     assert unseen["shared"] == 1
     assert unseen["copied"] == 0
     assert scraped(made(snapshot()))["cowtrace_lost_faults_total"] == [({}, 0)]
+
+
+def test_private_memory_of_the_chosen_processes() -> None:
+    accounts = (
+        Account(
+            7, now=90 * PAGE, began=23 * PAGE, files=3 * PAGE, by_cause={Cause.TOUCHED: 60 * PAGE}
+        ),
+        Account(8, ended=True, now=11 * PAGE, by_cause={Cause.TOUCHED: 11 * PAGE}),
+    )
+    metrics = made(replace(snapshot(), accounts=accounts))
+    found = scraped(metrics)
+    assert total(found["cowtrace_private_memory_bytes"]) == 90 * PAGE
+    assert total(found["cowtrace_private_memory_changes_bytes_total"], cause="touched") == 71 * PAGE
+    assert total(found["cowtrace_private_memory_unexplained_bytes"]) == 4 * PAGE
+    assert total(found["cowtrace_private_memory_file_bytes"]) == 3 * PAGE
+    assert "cowtrace_private_memory_bytes" not in scraped(made(snapshot()))
 
 
 def test_own_cost() -> None:
