@@ -157,20 +157,20 @@ def web_config(good: bool) -> Family:
 def _private_memory(accounts: tuple[Account, ...]) -> Iterator[Family]:
     """Sums over the processes that were chosen."""
     living = [one for one in accounts if not one.ended]
-    yield _gauge("cowtrace_private_memory_bytes", "Private memory of living processes, by smaps.",
+    yield _gauge("cowtrace_private_bytes", "Private memory of living processes, by smaps.",
                  (), [((), sum(one.now for one in living))])  # fmt: skip
     causes = [((cause.value,), sum(one.bytes(cause) for one in accounts)) for cause in Cause]
     yield _counter(
-        "cowtrace_private_memory_changes_bytes",
+        "cowtrace_private_changes_bytes",
         "Memory that became private, or ceased to be, by cause.",
         ("cause",),
         causes,
     )
     unexplained = sum(one.unexplained for one in living)
-    yield _gauge("cowtrace_private_memory_unexplained_bytes",
+    yield _gauge("cowtrace_private_unexplained_bytes",
                  "By how much private memory grew more than its causes and files explain.",
                  (), [((), unexplained)])  # fmt: skip
-    yield _gauge("cowtrace_private_memory_file_bytes",
+    yield _gauge("cowtrace_private_file_bytes",
                  "By how much private pages of files and of shared memory grew.",
                  (), [((), sum(one.files for one in living))])  # fmt: skip
 

@@ -17,12 +17,12 @@
 #include <unistd.h>
 
 #define START 0x200000000000UL
-#define PAGE 4096L
 #define CHECK(done) do { if (!(done)) exit(__LINE__ & 127); } while (0)
 
 static volatile char *region;
 static volatile int at[2];	/* the page that each thread has reached */
 static int pages, round;
+static long page_bytes;
 
 static void pin(int cpu)
 {
@@ -43,7 +43,7 @@ static void *write_all(void *number)
 		at[me] = round * pages + page + 1;
 		while (at[!me] < at[me])
 			;
-		region[page * PAGE] = me + 1;
+		region[page * page_bytes] = me + 1;
 	}
 	return 0;
 }
@@ -53,7 +53,7 @@ static void touch_all(char value)
 	int page;
 
 	for (page = 0; page < pages; page++)
-		region[page * PAGE] = value;
+		region[page * page_bytes] = value;
 }
 
 /* A child that has the pages; with `unmaps`, it gives them up one by one as soon as told. */
@@ -74,7 +74,7 @@ static pid_t fork_child(int told[2], int unmaps)
 	close(told[1]);
 	word = read(told[0], &word, 1);
 	for (page = 0; unmaps && page < pages; page++) {
-		munmap((void *)(region + page * PAGE), PAGE);
+		munmap((void *)(region + page * page_bytes), page_bytes);
 		for (wait = 0; wait < 300; wait++)
 			;
 	}
@@ -94,7 +94,8 @@ int main(int argc, char **argv)
 	unmaps = !strcmp(argv[1], "unmapped");
 	pages = atoi(argv[2]);
 	rounds = atoi(argv[3]);
-	size = pages * PAGE;
+	page_bytes = sysconf(_SC_PAGESIZE);
+	size = pages * page_bytes;
 	if (shared) {
 		fd = open(argv[4], O_RDWR | O_CREAT | O_TRUNC, 0600);
 		CHECK(fd >= 0 && !posix_fallocate(fd, 0, size));
@@ -108,7 +109,7 @@ int main(int argc, char **argv)
 		if (shared) {
 			CHECK(!msync((void *)region, size, MS_SYNC));
 			for (page = 0; page < pages; page++)
-				read_back = region[page * PAGE];
+				read_back = region[page * page_bytes];
 		} else {
 			child = fork_child(told, unmaps);
 			if (unmaps)

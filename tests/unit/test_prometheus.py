@@ -274,11 +274,11 @@ def test_private_memory_of_the_chosen_processes() -> None:
     )
     metrics = made(replace(snapshot(), accounts=accounts))
     found = scraped(metrics)
-    assert total(found["cowtrace_private_memory_bytes"]) == 90 * PAGE
-    assert total(found["cowtrace_private_memory_changes_bytes_total"], cause="touched") == 71 * PAGE
-    assert total(found["cowtrace_private_memory_unexplained_bytes"]) == 4 * PAGE
-    assert total(found["cowtrace_private_memory_file_bytes"]) == 3 * PAGE
-    assert "cowtrace_private_memory_bytes" not in scraped(made(snapshot()))
+    assert total(found["cowtrace_private_bytes"]) == 90 * PAGE
+    assert total(found["cowtrace_private_changes_bytes_total"], cause="touched") == 71 * PAGE
+    assert total(found["cowtrace_private_unexplained_bytes"]) == 4 * PAGE
+    assert total(found["cowtrace_private_file_bytes"]) == 3 * PAGE
+    assert "cowtrace_private_bytes" not in scraped(made(snapshot()))
 
 
 def test_own_cost() -> None:

@@ -205,7 +205,7 @@ def wait_for_khugepaged(me: Writer) -> int:
     """Bytes of the region in huge pages, once khugepaged has collapsed it."""
     khugepaged = f"{_SYSFS}/khugepaged"
     wanted = {
-        f"{khugepaged}/max_ptes_shared": "511",
+        f"{khugepaged}/max_ptes_shared": str(_SMALL - 1),
         f"{khugepaged}/pages_to_scan": "4096",
         f"{khugepaged}/alloc_sleep_millisecs": "10",
         f"{khugepaged}/scan_sleep_millisecs": "10",
