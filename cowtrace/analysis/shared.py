@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations
 from pathlib import Path
 
 from cowtrace.analysis.private import hidden
+from cowtrace.analysis.shared_mappings import MappingShare, by_mapping
 from cowtrace.frames import entries
 from cowtrace.frames.entries import AddressSpace, Gone
 from cowtrace.frames.frame_sets import FrameSets, repeated
@@ -50,6 +51,7 @@ class Sharing:
     unread: int  # bytes of sparse mappings that would take too long to read: before Linux 6.7
     at_ns: int  # CLOCK_MONOTONIC, when the first was read
     seconds: float  # from then until the last was read
+    mappings: tuple[MappingShare, ...] | None = None  # None: not asked for
 
     @property
     def anonymous(self) -> int:
@@ -57,8 +59,11 @@ class Sharing:
         return sum(self.by_holders)
 
 
-def read(pids: Sequence[int], proc: Path = _PROC) -> Sharing:
-    """Read these processes. Raises CowtraceError: frame numbers or processes are hidden."""
+def read(pids: Sequence[int], proc: Path = _PROC, *, mappings: bool = False) -> Sharing:
+    """Read these processes; `mappings`: tell their mappings apart, too.
+
+    Raises CowtraceError: frame numbers or processes are hidden.
+    """
     began = time.monotonic_ns()
     zero = zero_frame()
     if zero is None:
@@ -68,22 +73,28 @@ def read(pids: Sequence[int], proc: Path = _PROC) -> Sharing:
     same: dict[bytes, Chunk] = {}
     for pid in sorted(pids):
         try:
-            spaces.append(entries.read(pid, zero, same, proc))
+            spaces.append(entries.read(pid, zero, same, proc, names=mappings))
         except Gone:
             ended.append(pid)
         except PermissionError:
             raise hidden(f"the mappings of process {pid} are hidden") from None
     seconds = (time.monotonic_ns() - began) / 1e9
     changed = _changed(spaces, zero, proc)
-    holders, pairs, by_holders = _compared(spaces)
+    holders, pairs, by_holders, sets = _compared(spaces)
     unread = sum(space.unread for space in spaces)
-    return Sharing(holders, pairs, by_holders, tuple(ended), changed, unread, began, seconds)
+    by_name = None
+    if mappings:
+        held = Counter(chunk for space in spaces for chunk in space.chunks.values())
+        by_name = by_mapping(spaces, sets.several(), lambda chunk: held[chunk] == 1)
+    return Sharing(
+        holders, pairs, by_holders, tuple(ended), changed, unread, began, seconds, by_name
+    )
 
 
 def _compared(
     spaces: Sequence[AddressSpace],
-) -> tuple[tuple[Holder, ...], dict[tuple[int, int], int], tuple[int, ...]]:
-    """Sharing.holders, pairs and by_holders."""
+) -> tuple[tuple[Holder, ...], dict[tuple[int, int], int], tuple[int, ...], FrameSets]:
+    """Sharing.holders, pairs and by_holders, and the frames that are not exclusive."""
     exclusive, shared = ([0] * len(spaces) for _ in range(2))  # pages
     sets, swap = FrameSets(len(spaces)), FrameSets(len(spaces))
 
@@ -124,7 +135,7 @@ def _compared(
     }
     of_one = sum(exclusive) + sum(alone)
     by_holders = [of_one, *sets.by_holders()[1:]][: len(spaces)]
-    return holders_, pairs, tuple(PAGE_BYTES * pages for pages in by_holders)
+    return holders_, pairs, tuple(PAGE_BYTES * pages for pages in by_holders), sets
 
 
 def _by_holders(spaces: Sequence[AddressSpace]) -> dict[tuple[int, ...], list[bytes]]:

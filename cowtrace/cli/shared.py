@@ -13,18 +13,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cowtrace.analysis.shared import read
+from cowtrace.analysis.shared import Sharing, read
 from cowtrace.cli.choice import Choice, process_options
 from cowtrace.cli.chosen import Chosen
 from cowtrace.cli.live import ENDING, ticks
-from cowtrace.cli.options import Form, form_options
+from cowtrace.cli.options import Form, form_options, notice
 from cowtrace.cli.signals import held
+from cowtrace.files import private_file
 from cowtrace.machine.csv import CsvLines
 from cowtrace.machine.detail_objects import sharing
+from cowtrace.text import printable
 from cowtrace.tracer.confinement import Needs, confine
 
 if TYPE_CHECKING:
     from cowtrace.terminal.screen import Screen
+
+_MOST_READINGS = 1000  # that the page shows: the last ones
 
 
 @click.command(
@@ -32,11 +36,16 @@ if TYPE_CHECKING:
     "  sudo cowtrace shared --cgroup system.slice/app.service 1"
 )
 @partial(process_options, verb="read")
+@click.option("--by", type=click.Choice(("pair", "mapping")), default="pair", show_default=True,
+              help="Show what each two processes share, or each one's mappings.")  # fmt: skip
+@click.option("--html", "page", metavar="OUT", help="Write one page, with charts, to OUT.")
 @form_options
 @click.argument("interval", type=click.FloatRange(min=0.05), required=False)
 @click.argument("count", type=click.IntRange(min=1), required=False)
 def shared(
     choice: Choice,
+    by: str,
+    page: str | None,
     form: Form,
     interval: float | None,
     count: int | None,
@@ -57,11 +66,17 @@ def shared(
     FILES    pages of files and of shared memory: not counted in FREED
     SWAPPED  anonymous memory in swap, which processes can share as well
 
-    The second table has the anonymous memory that each two of them map.
+    The second table has the anonymous memory that each two of them map; with --by mapping, the
+    mappings of each one, where a page counts as often as it is mapped. --html draws the table of
+    pairs, with INTERVAL also how sharing decays; it needs plotly: pip install 'cowtrace[report]'.
     """
     chosen = Chosen(choice)
-    confine(None, Needs(frames=True))
+    readings: list[Sharing] = []
     with ExitStack() as stack:
+        out = stack.enter_context(private_file(page)) if page else None
+        if page:
+            from cowtrace.html import sharing_page  # before: it may be missing
+        confine(None, Needs(frames=True, output=page))
         looks: Iterable[None] = [None]
         drawn: Screen | None = None
         if form == "table":
@@ -74,11 +89,15 @@ def shared(
             resized = drawn.resized if drawn else None
             looks = chain(looks, ticks(signals, interval, count and count - 1, resized))
         lines = CsvLines(sys.stdout)
+        known: dict[int, str] = {}
         for at, _ in enumerate(looks):
             names = chosen.now() if at else chosen.some()
             if not names:
                 break
-            now = read([*names])
+            now = read([*names], mappings=by == "mapping")
+            if page:
+                readings = [*readings[-_MOST_READINGS:], now]
+                known |= names
             if drawn:
                 drawn.show(view(now, names))
                 continue
@@ -87,3 +106,6 @@ def shared(
                 lines.write({"now_ns": now.at_ns, **row} for row in found["processes"])
             else:
                 print(json.dumps(found), flush=True)
+        if out:
+            out.write(sharing_page.document(readings, known))
+            notice(f"wrote {printable(page or '')}")

@@ -50,15 +50,24 @@ class AddressSpace:
     # Page numbers, first and after the last, and whether it is a private mapping of a file.
     mappings: list[tuple[int, int, bool]] = field(default_factory=list)
     unread: int = 0  # bytes of sparse mappings that would take too long to read
+    # The name of each mapping, as maps has it; None: they were not asked for. Hostile.
+    names: list[str] | None = None
 
 
-def read(pid: int, zero: int, same: dict[bytes, Chunk], proc: Path = Path("/proc")) -> AddressSpace:
+def read(
+    pid: int,
+    zero: int,
+    same: dict[bytes, Chunk],
+    proc: Path = Path("/proc"),
+    *,
+    names: bool = False,
+) -> AddressSpace:
     """Read a process. Raises Gone; PermissionError: it is another user's.
 
     `zero`: frame of the zero page. `same`: makes equal chunks of several processes one object.
     """
     folder = proc / str(pid)
-    space = AddressSpace(pid)
+    space = AddressSpace(pid, names=[] if names else None)
     try:
         # Line by line: a process can have many mappings, of files with long names.
         with (folder / "maps").open("rb") as maps, (folder / "pagemap").open("rb", 0) as pagemap:
@@ -86,6 +95,8 @@ def _fill(space: AddressSpace, fd: int, maps: Iterable[bytes]) -> None:
         start, end, is_shared = int(found[1], 16), int(found[2], 16), found[3] == b"s"
         of_file = found[4] != b"0" and not is_shared
         space.mappings.append((start // PAGE_BYTES, end // PAGE_BYTES, of_file))
+        if space.names is not None:
+            space.names.append(found[5].decode(errors="backslashreplace"))
         parts = sparse.populated(start, end) if end - start > _SPARSE_BYTES else [(start, end)]
         for begin, until in parts:
             for first in range(begin // PAGE_BYTES, until // PAGE_BYTES, _READ_PAGES):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 _BLOCK_BITS = 15  # frames of a block: 4 KiB of bits
 _BLOCK_MASK = (1 << _BLOCK_BITS) - 1
@@ -11,6 +11,17 @@ _BLOCK_BYTES = 1 << _BLOCK_BITS - 3
 _BITS = tuple(1 << bit for bit in range(8))
 
 _Blocks = dict[int, bytearray]
+
+
+class FrameSet:
+    """One set, by blocks of bits."""
+
+    def __init__(self, blocks: Mapping[int, bytes]) -> None:
+        self._blocks = blocks
+
+    def __contains__(self, frame: int) -> bool:
+        block = self._blocks.get(frame >> _BLOCK_BITS)
+        return block is not None and bool(block[(frame & _BLOCK_MASK) >> 3] & _BITS[frame & 7])
 
 
 class FrameSets:
@@ -55,6 +66,18 @@ class FrameSets:
             for index, bits in members:
                 alone[index] += (bits & once).bit_count()
         return alone
+
+    def several(self) -> FrameSet:
+        """The frames that are in more than one set."""
+        found = {}
+        for at in set().union(*self._sets):
+            once = seen = 0
+            for held in self._sets:
+                bits = held.get(at, 0)
+                once = (once & ~bits) | (bits & ~seen)
+                seen |= bits
+            found[at] = (seen & ~once).to_bytes(_BLOCK_BYTES, "little")
+        return FrameSet(found)
 
     def by_holders(self) -> list[int]:
         """How many frames are in exactly k sets, by k - 1."""

@@ -73,7 +73,7 @@ def over_time(recording: Recording) -> Figure:
             )  # fmt: skip
         highest = max((sum(sums[end] for _, sums in series) / max(1e-9, w)
                        for end, w in zip(ends, width, strict=True)), default=0)  # fmt: skip
-        axes[axis] = _bytes_axis(highest)
+        axes[axis] = bytes_axis(highest)
     for marks in _marks(recording):
         figure.add_trace(marks, row=1, col=1)
     figure.update_layout(
@@ -110,7 +110,7 @@ def waterfall(answer: Answer) -> Figure | None:
             decreasing={"marker": {"color": COLOURS[2]}},
             totals={"marker": {"color": COLOURS[0]}},
         ),
-        layout={"height": 460, "yaxis": _bytes_axis(max(highest, last.value or 0), "")},
+        layout={"height": 460, "yaxis": bytes_axis(max(highest, last.value or 0), "")},
     )  # fmt: skip
 
 
@@ -226,7 +226,7 @@ def _step(seconds: float) -> float:
     return next(power * part for part in (0.1, 0.2, 0.5, 1) if seconds <= power * part * 10)
 
 
-def _bytes_axis(most: float, unit: str = "/s") -> dict[str, Any]:
+def bytes_axis(most: float, unit: str = "/s") -> dict[str, Any]:
     """Ticks at round numbers of KiB, MiB...: plotly's own are powers of 1000."""
     step = 1.0
     while most / step > 5:

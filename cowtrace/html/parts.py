@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from html import escape
+from typing import TYPE_CHECKING
+
+from cowtrace.errors import CowtraceError
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 # Names are escaped. With one that is not, the page would still load nothing over the network.
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 )
 
+_NARROW = {"l": 2, "r": 2, "t": 26, "b": 4}
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2733; --soft: #5b6875; --paper: #f6f7f9;
   --sheet: #ffffff; --line: #dfe4ea; --good: #00785a; --bad: #b3261e; }
@@ -91,3 +98,39 @@ PAGE = """<!DOCTYPE html>
 def plain(text: str) -> str:
     """Escape a name for plotly, which reads a few tags and entities in labels."""
     return escape(text, quote=False)
+
+
+def plotly_script(without: str) -> str:
+    """Plotly's own script. `without`: a command that needs none. Raises CowtraceError where plotly
+    is not installed.
+    """
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError:
+        raise CowtraceError(
+            "the page needs plotly, which is not installed",
+            hint=f"pip install 'cowtrace[report]'; without it: {without}",
+        ) from None
+    script: str = get_plotlyjs()
+    return script
+
+
+def chart(
+    name: str, title: str, figure: Figure | None, words: str, *, none: str = "", axes: bool = True
+) -> str:
+    """A section of a page: a figure, or why there is none (`none`). Not `axes`: without margins."""
+    head = f"<section id='{name}'><h2>{title}</h2>"
+    if figure is None:
+        return f"{head}<p class='none'>{none}</p></section>"
+    figure.update_layout(
+        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
+        margin={"l": 76, "r": 16, "t": 34, "b": 48} if axes else _NARROW,
+        font={"family": "system-ui, sans-serif", "size": 13},
+    )  # fmt: skip
+    drawn = figure.to_html(
+        full_html=False,
+        include_plotlyjs=False,
+        div_id=f"chart-{name}",
+        config={"displaylogo": False, "displayModeBar": False, "responsive": True},
+    )
+    return f"{head}<p>{words}</p>{drawn}</section>"

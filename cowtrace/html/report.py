@@ -11,8 +11,7 @@ from cowtrace.analysis.questions.answer import Answer, absent, copied_bytes
 from cowtrace.analysis.questions.private_memory import DETAIL
 from cowtrace.analysis.questions.sums import ending
 from cowtrace.analysis.stacks import Node, depth, stack_tree
-from cowtrace.errors import CowtraceError
-from cowtrace.html.parts import PAGE, POLICY, SCRIPT, STYLE
+from cowtrace.html.parts import PAGE, POLICY, SCRIPT, STYLE, chart, plotly_script
 from cowtrace.model import ForkGeneration
 from cowtrace.numbers import count, percent, size
 from cowtrace.recording import Recording
@@ -20,28 +19,21 @@ from cowtrace.terminal.report import origin, summary
 from cowtrace.text import printable
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+    pass
 
 _FORKS = 200  # rows of the table
 _CALL = 26  # pixels of a call's height in a low flame graph
-_NARROW = {"l": 2, "r": 2, "t": 26, "b": 4}
 
 
 def document(recording: Recording, name: str) -> str:
     """Make the page. Raises CowtraceError where plotly is not installed."""
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError:
-        raise CowtraceError(
-            "the page needs plotly, which is not installed",
-            hint="pip install 'cowtrace[report]'; without it: cowtrace report FILE",
-        ) from None
+    script = plotly_script("cowtrace report FILE")
     tree = stack_tree(recording.last, recording.last.samples)
     found = answers(recording, tree=tree)
     return PAGE.format(
         policy=POLICY,
         style=STYLE,
-        plotly=get_plotlyjs(),
+        plotly=script,
         script=SCRIPT,
         title=escape(printable(name)),
         summary=escape(summary(recording, name)),
@@ -73,21 +65,21 @@ def _sections(recording: Recording, found: Sequence[Answer], tree: Node) -> Iter
     from cowtrace.html import charts
     from cowtrace.html.flamegraph import flame_figure
 
-    yield _chart("time", "Copied over time", charts.over_time(recording),
+    yield chart("time", "Copied over time", charts.over_time(recording),
                  "Triangles: forks. Crosses: the end of a child, or its exec.")  # fmt: skip
     flame = flame_figure(tree) if tree.total_bytes else None
     if flame:
         flame.update_layout(height=min(520, 60 + _CALL * (depth(tree) + 1)))
-    yield _chart("flame", "Which code copies", flame,
+    yield chart("flame", "Which code copies", flame,
                  "An estimate, from samples. Width: bytes copied. Click a call to see it alone. "
                  "Green: Python, blue: kernel.",
                  none=_none(recording, "samples"), axes=False)  # fmt: skip
-    yield _chart("mappings", "In which mapping", charts.treemap(recording), "",
+    yield chart("mappings", "In which mapping", charts.treemap(recording), "",
                  none=_none(recording, "mapping"), axes=False)  # fmt: skip
-    yield _chart("latency", "How long the faults took", charts.latencies(recording),
+    yield chart("latency", "How long the faults took", charts.latencies(recording),
                  "Each bar: faults that took so long, to a power of two.",
                  none=_none(recording, "latency"))  # fmt: skip
-    yield _chart("private", "Where private memory came from", charts.waterfall(found[10]),
+    yield chart("private", "Where private memory came from", charts.waterfall(found[10]),
                  "All processes that were read together: from the start to the end.",
                  none=_none(recording, DETAIL))  # fmt: skip
     yield _forks(recording)
@@ -96,26 +88,6 @@ def _sections(recording: Recording, found: Sequence[Answer], tree: Node) -> Iter
         yield _answer(answer)
     yield "</section>"
     yield _completeness(recording)
-
-
-def _chart(
-    name: str, title: str, figure: Figure | None, words: str, *, none: str = "", axes: bool = True
-) -> str:
-    head = f"<section id='{name}'><h2>{title}</h2>"
-    if figure is None:
-        return f"{head}<p class='none'>{none}</p></section>"
-    figure.update_layout(
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
-        margin={"l": 76, "r": 16, "t": 34, "b": 48} if axes else _NARROW,
-        font={"family": "system-ui, sans-serif", "size": 13},
-    )  # fmt: skip
-    drawn = figure.to_html(
-        full_html=False,
-        include_plotlyjs=False,
-        div_id=f"chart-{name}",
-        config={"displaylogo": False, "displayModeBar": False, "responsive": True},
-    )
-    return f"{head}<p>{words}</p>{drawn}</section>"
 
 
 def _none(recording: Recording, detail: str) -> str:

@@ -81,6 +81,16 @@ def sharing(now: Sharing, names: Mapping[int, str]) -> dict[str, Any]:
             for held in now.holders
         ],
         "pairs": [{"pids": pids, "bytes": common} for pids, common in now.pairs.items()],
+        "mappings": now.mappings
+        and [
+            {
+                **fields(each, "pid", "name"),
+                "freed_by_exit_bytes": each.freed_by_exit,
+                "common_bytes": each.common,
+                "with_others_bytes": each.with_others,
+            }
+            for each in now.mappings
+        ],
         "held_by": [
             {"processes": number, "bytes": held} for number, held in enumerate(now.by_holders, 1)
         ],

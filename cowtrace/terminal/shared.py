@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from cowtrace.analysis.shared import Holder, Sharing
+from cowtrace.analysis.shared_mappings import MappingShare
 from cowtrace.numbers import MISSING, size
 from cowtrace.terminal.columns import Column, fitted, table
 from cowtrace.terminal.screen import View
@@ -17,6 +19,7 @@ _DISPENSABLE = ("\nSWAPPED", "\nFILES", "WITH\nOTHERS")
 _NAME_CELLS = 17
 _PID_CELLS = 7
 _CELLS = 8
+_MAPPINGS = 5  # of a process
 
 
 def view(now: Sharing, names: Mapping[int, str]) -> View:
@@ -28,7 +31,11 @@ def view(now: Sharing, names: Mapping[int, str]) -> View:
         columns = fitted(_columns(names), width, _DISPENSABLE)
         return Group(
             table(columns, rows),
-            *_matrix(now, rows, names, width),
+            *(
+                _matrix(now, rows, names, width)
+                if now.mappings is None
+                else _mappings(now.mappings, rows, names, width)
+            ),
             Text(_footer(now, len(rows)), "dim"),
         )
 
@@ -70,6 +77,27 @@ def _matrix(
         *map(common, others),
     )  # fmt: skip
     return [Text(), table(columns, rows)]
+
+
+def _mappings(
+    shares: Sequence[MappingShare], rows: list[Holder], names: Mapping[int, str], width: int
+) -> list[RenderableType]:
+    """The mappings of the first processes with most memory, in place of the pairs."""
+    place = {held.pid: at for at, held in enumerate(rows)}
+    shown = [each for each in shares if each.pid in place]
+    shown.sort(key=lambda each: (place[each.pid], -each.common - each.freed_by_exit, each.name))
+    first: list[MappingShare] = []
+    for _, those in groupby(shown, lambda each: each.pid):
+        first += [*those][:_MAPPINGS]
+    columns: tuple[Column[MappingShare], ...] = (
+        Column("\nPID", lambda each, _: str(each.pid), _PID_CELLS),
+        Column("\n MAPPING", lambda each, cells: " " + fit(printable(each.name), cells - 1), 0,
+               right=False),
+        Column("FREED\nBY EXIT", lambda each, _: size(each.freed_by_exit)),
+        Column("IN\nCOMMON", lambda each, _: size(each.common)),
+        Column("WITH\nOTHERS", lambda each, _: size(each.with_others)),
+    )  # fmt: skip
+    return [Text(), table(fitted(columns, width, ()), first)]
 
 
 def _name(names: Mapping[int, str], held: Holder, cells: int) -> str:

@@ -30,6 +30,8 @@ def test_counts_are_those_of_sets(sets: list[set[int]]) -> None:
         assert made.common(one, other) == made.common(other, one) == len(sets[one] & sets[other])
     times = Counter(frame for frames in sets for frame in frames)
     assert made.alone() == [sum(times[frame] == 1 for frame in frames) for frames in sets]
+    several = made.several()
+    assert all((frame in several) == (times[frame] > 1) for frame in {*times, 7, 1 << 40})
     exactly = Counter(times.values())
     assert made.by_holders() == [exactly[k] for k in range(1, len(sets) + 1)]
 

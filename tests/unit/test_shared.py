@@ -169,7 +169,7 @@ def test_hidden_frames_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_another_users_process_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(pid: int, zero: int, same: object, proc: Path) -> AddressSpace:
+    def refuse(pid: int, zero: int, same: object, proc: Path, *, names: bool) -> AddressSpace:
         raise PermissionError(13, "refused")
 
     monkeypatch.setattr(entries, "read", refuse)
@@ -186,7 +186,9 @@ def test_what_changes_while_others_are_read_is_counted(
     once = entries.read
     looks = 0
 
-    def read_then(pid: int, zero: int, same: dict[bytes, Chunk], proc: Path) -> AddressSpace:
+    def read_then(
+        pid: int, zero: int, same: dict[bytes, Chunk], proc: Path, *, names: bool = False
+    ) -> AddressSpace:
         nonlocal looks
         looks += 1
         return once(2 if looks == 2 else 1, zero, same, proc)
@@ -196,3 +198,37 @@ def test_what_changes_while_others_are_read_is_counted(
     assert read([1], tmp_path).changed == 3
     monkeypatch.setattr(shared, "_MOST_COMPARED_BYTES", 4095)
     assert read([1], tmp_path).changed is None
+
+
+def test_mappings_are_told_apart_by_name(tmp_path: Path) -> None:
+    maps = line(0, 4, name="[heap]") + line(8, 4) + line(12, 2) + line(600, 3, name="/srv/a b\x1b")
+    own = {0: ANON | EXCLUSIVE | 7, 8: ANON | EXCLUSIVE | 8, 13: ANON | EXCLUSIVE | 9}
+    common = {1: ANON | 10, 9: ANON | 11, 600: ANON | 12}
+    with_others = {601: ANON | 13, 2: ANON | ZERO}
+    made(tmp_path, 1, maps, own | common | with_others)
+    made(tmp_path, 2, line(0, 1000), common)
+    found = read([1, 2], tmp_path, mappings=True)
+    assert found.mappings is not None
+    told = {
+        (each.pid, each.name): tuple(
+            size // PAGE_BYTES for size in (each.freed_by_exit, each.common, each.with_others)
+        )
+        for each in found.mappings
+    }
+    assert told == {
+        (1, "[heap]"): (1, 1, 0),
+        (1, "[anon]"): (2, 1, 0),
+        (1, "a b\x1b"): (0, 1, 1),
+        (2, "[anon]"): (0, 3, 0),
+    }
+    assert read([1, 2], tmp_path).mappings is None
+
+
+def test_mappings_of_memory_that_two_processes_share_free_nothing(tmp_path: Path) -> None:
+    words = {page: ANON | EXCLUSIVE | 100 + page for page in range(23)}
+    for pid in (1, 2):
+        made(tmp_path, pid, line(0, PAGES), words)
+    found = read([1, 2], tmp_path, mappings=True)
+    assert [(each.freed_by_exit, each.common // PAGE_BYTES) for each in found.mappings or ()] == [
+        (0, 23), (0, 23)
+    ]  # fmt: skip

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -11,10 +13,12 @@ from schema_checks import check
 
 from cowtrace import cli, proc
 from cowtrace.analysis.shared import Holder, Sharing
+from cowtrace.analysis.shared_mappings import MappingShare
 from cowtrace.cli import shared as command
 from cowtrace.cli.choice import Choice
 from cowtrace.cli.chosen import Chosen
 from cowtrace.errors import CowtraceError
+from cowtrace.html import sharing_page
 from cowtrace.terminal import plain
 from cowtrace.terminal.shared import view
 
@@ -32,6 +36,12 @@ FOUND = Sharing(
     unread=0,
     at_ns=509,
     seconds=0.0123,
+)
+SHARES = (
+    MappingShare(11, "[anon]", MIB, 90 * MIB, 0),
+    MappingShare(11, "[heap]", 2 * MIB, 6 * MIB, 0),
+    MappingShare(12, "[heap]", 17 * MIB, 88 * MIB, 4096),
+    *(MappingShare(13, f"lib\x1b{number}", number * MIB, 0, 0) for number in range(23)),
 )
 NAMES = {11: "gunicorn", 12: "worker \x1b[2J", 13: "a" * 40, 14: "gone"}
 
@@ -67,6 +77,19 @@ def test_it_fits(width: int) -> None:
     assert max(map(len, drawn(FOUND, width))) <= width
 
 
+def test_mappings_take_the_place_of_pairs() -> None:
+    lines = drawn(replace(FOUND, mappings=SHARES))
+    assert lines[6:11] == [
+        "                                                           FREED      IN    WITH",
+        "    PID MAPPING                                          BY EXIT  COMMON  OTHERS",
+        "     11 [anon]                                           1.00MiB 90.0MiB       0",
+        "     11 [heap]                                           2.00MiB 6.00MiB       0",
+        "     12 [heap]                                           17.0MiB 88.0MiB 4.00KiB",
+    ]
+    of_13 = [text.split() for text in lines if text.startswith("     13 lib")]
+    assert of_13 == [["13", rf"lib\x1b{n}", f"{n}.0MiB", "0", "0"] for n in range(22, 17, -1)]
+
+
 def test_one_process_has_no_table_of_pairs() -> None:
     alone = Sharing((FOUND.holders[0],), {}, (3 * MIB,), (), None, 23 << 40, 509, 0.5)
     assert drawn(alone)[3:] == [
@@ -79,9 +102,9 @@ def test_one_process_has_no_table_of_pairs() -> None:
 
 @pytest.fixture
 def system(monkeypatch: pytest.MonkeyPatch) -> None:
-    def read(pids: Sequence[int]) -> Sharing:
+    def read(pids: Sequence[int], *, mappings: bool) -> Sharing:
         assert list(pids) == [11, 12, 13]
-        return FOUND
+        return replace(FOUND, mappings=SHARES) if mappings else FOUND
 
     monkeypatch.setattr(command, "read", read)
     monkeypatch.setattr(proc, "comm", NAMES.__getitem__)
@@ -130,6 +153,28 @@ def test_what_it_refuses_has_a_hint(arguments: tuple[str, ...], words: str) -> N
     assert code != 0
     assert words in output
     assert "Hint: " in output
+
+
+@pytest.mark.usefixtures("system")
+def test_the_page_has_a_heat_map_and_how_sharing_decays(tmp_path: Path) -> None:
+    pytest.importorskip("plotly")
+    page = tmp_path / "page.html"
+    code, output = run("-p", "11", "--follow", "--html", str(page), "0.05", "2")
+    assert (code, f"wrote {page}" in output) == (0, True)
+    text = page.read_text()
+    assert "3 processes: 625 MiB of anonymous memory, each page once" in text
+    assert "Read 2 times" in text
+    assert "worker \x1b" not in text
+    heat = sharing_page.heat_map(FOUND, NAMES).data[0]
+    assert [*heat.z[0]] == [3 * MIB, 88 * MIB, 8 * MIB]
+    later = replace(FOUND, at_ns=FOUND.at_ns + 10**9, by_holders=(600 * MIB, 25 * MIB, 0))
+    lines = sharing_page.decay([FOUND, later])
+    assert lines is not None
+    assert {each.name: each.y for each in lines.data} == {
+        "mapped by 2": (96 * MIB, 25 * MIB),
+        "mapped by 1": (529 * MIB + 4096, 600 * MIB),
+    }
+    assert sharing_page.decay([FOUND]) is None
 
 
 def test_too_many_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
