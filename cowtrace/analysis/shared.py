@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import chain, combinations
 from pathlib import Path
@@ -14,12 +14,14 @@ from cowtrace.analysis.shared_mappings import MappingShare, by_mapping
 from cowtrace.frames import entries
 from cowtrace.frames.entries import AddressSpace, Gone
 from cowtrace.frames.frame_sets import FrameSets, repeated
+from cowtrace.frames.same_place import Reference
 from cowtrace.frames.words import (
     CHUNK_BYTES,
     PAGE_BYTES,
     Chunk,
     mapped_times,
     pages_of,
+    shared_frames,
     zero_frame,
 )
 
@@ -84,8 +86,7 @@ def read(pids: Sequence[int], proc: Path = _PROC, *, mappings: bool = False) -> 
     unread = sum(space.unread for space in spaces)
     by_name = None
     if mappings:
-        held = Counter(chunk for space in spaces for chunk in space.chunks.values())
-        by_name = by_mapping(spaces, sets.several(), lambda chunk: held[chunk] == 1)
+        by_name = by_mapping(spaces, sets)
     return Sharing(
         holders, pairs, by_holders, tuple(ended), changed, unread, began, seconds, by_name
     )
@@ -98,18 +99,21 @@ def _compared(
     exclusive, shared = ([0] * len(spaces) for _ in range(2))  # pages
     sets, swap = FrameSets(len(spaces)), FrameSets(len(spaces))
 
-    def shared_frames(holders: Sequence[int], chunks: Sequence[bytes]) -> Iterator[int]:
-        one_space = len(set(holders)) == 1
-        for chunk in chunks:
-            pages = pages_of(chunk, one_space=one_space)
-            for index in holders:
-                exclusive[index] += pages.exclusive
-                shared[index] += len(pages.shared)
-            swap.add(holders, pages.swapped)
-            yield from pages.shared
-
-    for holders, chunks in _by_holders(spaces).items():
-        sets.add(set(holders), shared_frames(holders, chunks))
+    references: dict[int, Reference] = defaultdict(Reference)
+    others: list[list[int]] = [[] for _ in spaces]
+    held = Counter(chunk for space in spaces for chunk in space.chunks.values())
+    for index, space in enumerate(spaces):
+        for number, chunk in space.chunks.items():
+            pages = pages_of(chunk, one_space=held[chunk] == 1)
+            exclusive[index] += pages.exclusive
+            swap.add([index], pages.swapped)
+            same, frames = references[number].add(pages.words)
+            sets.add_bits(index, ~number, same)
+            others[index] += frames
+            shared[index] += same.bit_count() + len(frames)
+    for index, frames in enumerate(others):
+        sets.add([index], frames)
+    _name_by_frame(sets, len(spaces), references, set(chain.from_iterable(others)))
     sizes = [sets.size(index) for index in range(len(spaces))]
     alone = sets.alone()
     for index, space in enumerate(spaces):
@@ -138,21 +142,29 @@ def _compared(
     return holders_, pairs, tuple(PAGE_BYTES * pages for pages in by_holders), sets
 
 
-def _by_holders(spaces: Sequence[AddressSpace]) -> dict[tuple[int, ...], list[bytes]]:
-    """Equal chunks, by the indices of the processes that have them."""
-    holders: dict[bytes, list[int]] = defaultdict(list)
-    for index, space in enumerate(spaces):
-        for chunk in space.chunks.values():
-            holders[chunk].append(index)
-    chunks: dict[tuple[int, ...], list[bytes]] = defaultdict(list)
-    for chunk, indices in holders.items():
-        chunks[tuple(indices)].append(chunk)
-    return chunks
+def _name_by_frame(
+    sets: FrameSets, count: int, references: Mapping[int, Reference], others: Set[int]
+) -> None:
+    """Of pages that are named by their place, name those by their frame that have another place,
+    too: merged ones, and those of `others`.
+    """
+    frames = (frame for one in references.values() for _, frame in one.frames())
+    twice = others | repeated(frames).keys()
+    moved: list[list[int]] = [[] for _ in range(count)]
+    for number, one in references.items():
+        for at, frame in one.frames() if twice else ():
+            if frame in twice:
+                for index, those in enumerate(moved):
+                    if sets.bits(index, ~number) >> at & 1:
+                        sets.take_bits(index, ~number, 1 << at)
+                        those.append(frame)
+    for index, those in enumerate(moved):
+        sets.add([index], those)
 
 
 def _mapped_by_it_alone(space: AddressSpace) -> int:
     """How many frames the process maps several times, and no other process does: merged pages."""
-    shared = (pages_of(chunk).shared for chunk in space.chunks.values())
+    shared = (shared_frames(chunk) for chunk in space.chunks.values())
     again = repeated(chain.from_iterable(shared))
     return sum(mapped_times(frame) == times + 1 for frame, times in again.items())
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import PurePath
 
 from cowtrace.frames.entries import AddressSpace
-from cowtrace.frames.frame_sets import FrameSet
-from cowtrace.frames.words import (
-    CHUNK_PAGES,
-    EXCLUSIVE,
-    FRAME,
-    PAGE_BYTES,
-    PRESENT,
-    WORD_BYTES,
-)
+from cowtrace.frames.frame_sets import FrameSets, block_of
+from cowtrace.frames.words import CHUNK_PAGES, EXCLUSIVE, FRAME, PAGE_BYTES, PRESENT, pages_of
 
 _NAMELESS = "[anon]"
+_KINDS = ("exclusive", "common", "others")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,45 +30,52 @@ class MappingShare:
     with_others: int
 
 
-def by_mapping(
-    spaces: Sequence[AddressSpace], several: FrameSet, alone: Callable[[bytes], bool]
-) -> tuple[MappingShare, ...]:
-    """Mappings of one name are one. `several`: frames that more than one of the processes maps;
-    `alone`: whether no two of them share the memory that this chunk is of.
+def by_mapping(spaces: Sequence[AddressSpace], sets: FrameSets) -> tuple[MappingShare, ...]:
+    """Mappings of one name are one. `sets`: the pages of each process that are not exclusive, by
+    ~number of their chunk and place, or by frame.
     """
+    several = cache(sets.several)
+    held = Counter(chunk for space in spaces for chunk in space.chunks.values())
     found = []
-    for space in spaces:
-        sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
-        for name, words, is_own in _parts(space, alone):
-            own, common, others = sums[name]
-            exclusive = words[WORD_BYTES - 1 :: WORD_BYTES].count(PRESENT | EXCLUSIVE)
-            shared = [word & FRAME for word in memoryview(words).cast("Q") if word >> 56 == PRESENT]
-            in_common = sum(frame in several for frame in shared)
-            if not is_own:
-                in_common, exclusive = in_common + exclusive, 0
-            sums[name] = [
-                own + exclusive, common + in_common, others + len(shared) - in_common
-            ]  # fmt: skip
+    for index, space in enumerate(spaces):
+        sums: dict[str, Counter[str]] = defaultdict(Counter)
+        for name, number, part in _parts(space):
+            pages = pages_of(space.chunks[number], one_space=held[space.chunks[number]] == 1)
+            words = memoryview(pages.words).cast("Q")
+            by_place = sets.bits(index, ~number)
+            sums[name].update(
+                _kind(words[at], by_place >> at & 1, several(~number) >> at & 1, several)
+                for at in part
+            )
         found += [
-            MappingShare(space.pid, name, *(PAGE_BYTES * pages for pages in counts))
+            MappingShare(space.pid, name, *(PAGE_BYTES * counts[kind] for kind in _KINDS))
             for name, counts in sums.items()
-            if any(counts)
+            if any(counts[kind] for kind in _KINDS)
         ]
     return tuple(found)
 
 
-def _parts(
-    space: AddressSpace, alone: Callable[[bytes], bool]
-) -> Iterator[tuple[str, bytes, bool]]:
-    """The words of each mapping, chunk by chunk, with its name."""
+def _kind(word: int, by_place: int, in_several: int, several: Callable[[int], int]) -> str:
+    """One of _KINDS, or none."""
+    flag = word >> 56
+    if not flag & PRESENT:
+        return ""
+    if flag & EXCLUSIVE:
+        return _KINDS[0]
+    if not by_place:
+        block, bit = block_of(word & FRAME)
+        in_several = several(block) >> bit & 1
+    return _KINDS[1 if in_several else 2]
+
+
+def _parts(space: AddressSpace) -> Iterator[tuple[str, int, range]]:
+    """Of each mapping: its name, the chunks that it has pages in, and the places there."""
     for (start, end, _), name in zip(space.mappings, space.names or (), strict=True):
         shown = _name(name)
         for number in range(start // CHUNK_PAGES, -(-end // CHUNK_PAGES)):
-            chunk = space.chunks.get(number)
-            if chunk:
+            if number in space.chunks:
                 first = number * CHUNK_PAGES
-                begin, until = max(start - first, 0), min(end - first, CHUNK_PAGES)
-                yield shown, chunk[begin * WORD_BYTES : until * WORD_BYTES], alone(chunk)
+                yield shown, number, range(max(start - first, 0), min(end - first, CHUNK_PAGES))
 
 
 def _name(raw: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 _BLOCK_BITS = 15  # frames of a block: 4 KiB of bits
 _BLOCK_MASK = (1 << _BLOCK_BITS) - 1
@@ -13,19 +13,8 @@ _BITS = tuple(1 << bit for bit in range(8))
 _Blocks = dict[int, bytearray]
 
 
-class FrameSet:
-    """One set, by blocks of bits."""
-
-    def __init__(self, blocks: Mapping[int, bytes]) -> None:
-        self._blocks = blocks
-
-    def __contains__(self, frame: int) -> bool:
-        block = self._blocks.get(frame >> _BLOCK_BITS)
-        return block is not None and bool(block[(frame & _BLOCK_MASK) >> 3] & _BITS[frame & 7])
-
-
 class FrameSets:
-    """`count` sets of frame numbers, by index."""
+    """`count` sets of frame numbers, by index. Blocks below 0 are the caller's: see add_bits()."""
 
     def __init__(self, count: int) -> None:
         self._sets: list[dict[int, int]] = [{} for _ in range(count)]  # block -> bits
@@ -43,6 +32,16 @@ class FrameSets:
             held = self._sets[holder]
             for at, number in numbers.items():
                 held[at] = held.get(at, 0) | number
+
+    def add_bits(self, holder: int, block: int, bits: int) -> None:
+        """Add members that the caller names by a block and a bit."""
+        held = self._sets[holder]
+        held[block] = held.get(block, 0) | bits
+
+    def take_bits(self, holder: int, block: int, bits: int) -> None:
+        """Take some away."""
+        held = self._sets[holder]
+        held[block] = held.get(block, 0) & ~bits
 
     def size(self, index: int) -> int:
         """How many frames are in one set."""
@@ -67,17 +66,18 @@ class FrameSets:
                 alone[index] += (bits & once).bit_count()
         return alone
 
-    def several(self) -> FrameSet:
-        """The frames that are in more than one set."""
-        found = {}
-        for at in set().union(*self._sets):
-            once = seen = 0
-            for held in self._sets:
-                bits = held.get(at, 0)
-                once = (once & ~bits) | (bits & ~seen)
-                seen |= bits
-            found[at] = (seen & ~once).to_bytes(_BLOCK_BYTES, "little")
-        return FrameSet(found)
+    def bits(self, index: int, block: int) -> int:
+        """Of one set, what it has of a block."""
+        return self._sets[index].get(block, 0)
+
+    def several(self, block: int) -> int:
+        """What is in more than one set, of a block."""
+        once = seen = 0
+        for held in self._sets:
+            bits = held.get(block, 0)
+            once = (once & ~bits) | (bits & ~seen)
+            seen |= bits
+        return seen & ~once
 
     def by_holders(self) -> list[int]:
         """How many frames are in exactly k sets, by k - 1."""
@@ -91,6 +91,11 @@ class FrameSets:
         """For each block, the sets with frames in it: index and bits."""
         for at in set().union(*self._sets):
             yield [(i, held[at]) for i, held in enumerate(self._sets) if at in held]
+
+
+def block_of(frame: int) -> tuple[int, int]:
+    """The block that has this frame, and its bit."""
+    return frame >> _BLOCK_BITS, frame & _BLOCK_MASK
 
 
 def repeated(frames: Iterable[int]) -> Counter[int]:

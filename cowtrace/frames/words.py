@@ -28,6 +28,7 @@ _WORDS = struct.Struct(f"={CHUNK_PAGES}Q")
 _KEPT = int.from_bytes(
     struct.pack("=Q", FRAME | (PRESENT | SWAPPED | EXCLUSIVE) << 56) * CHUNK_PAGES, "little"
 )
+_UNMARKED = ~int.from_bytes(struct.pack("=Q", EXCLUSIVE << 56) * CHUNK_PAGES, "little")
 _KSM_PAGES = Path("/sys/kernel/mm/ksm/pages_shared")
 _KPAGECOUNT, _KPAGEFLAGS = Path("/proc/kpagecount"), Path("/proc/kpageflags")
 
@@ -46,8 +47,8 @@ class Chunk:
 class Pages:
     """What one chunk maps. Zero pages are left out."""
 
+    words: bytes  # without the mark "exclusive" where it means nothing
     exclusive: int  # pages that no other process maps
-    shared: list[int]  # frames of the others
     swapped: list[int]  # places in swap, each with its type in the upper bits
 
 
@@ -72,18 +73,20 @@ def pages_of(words: bytes, *, one_space: bool = True) -> Pages:
     "exclusive" means all of them.
     """
     flags = words[WORD_BYTES - 1 :: WORD_BYTES]
-    view = memoryview(words).cast("Q")
-    exclusive = 0
-    shared: list[int] = []
+    exclusive = flags.count(PRESENT | EXCLUSIVE)
+    if exclusive and not one_space:
+        exclusive = 0
+        words = (int.from_bytes(words, "little") & _UNMARKED).to_bytes(CHUNK_BYTES, "little")
     swapped: list[int] = []
-    for flag in set(flags):
-        if flag & EXCLUSIVE and one_space:
-            exclusive += flags.count(flag)
-        elif flag & PRESENT:
-            shared += [word & FRAME for word in view if word >> 56 == flag]
-        elif flag & SWAPPED:
-            swapped += [_place(word & FRAME) for word in view if word >> 56 == flag]
-    return Pages(exclusive, shared, swapped)
+    if SWAPPED in flags:
+        view = memoryview(words).cast("Q")
+        swapped = [_place(word & FRAME) for word in view if word >> 56 == SWAPPED]
+    return Pages(words, exclusive, swapped)
+
+
+def shared_frames(words: bytes) -> list[int]:
+    """Frames of the pages that other processes map, too."""
+    return [word & FRAME for word in memoryview(words).cast("Q") if word >> 56 == PRESENT]
 
 
 def is_huge_page(words: bytes) -> bool:

@@ -8,7 +8,7 @@ from itertools import combinations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cowtrace.frames.frame_sets import FrameSets
+from cowtrace.frames.frame_sets import FrameSets, block_of
 
 # Few of them, in few blocks of 32,768: many are in several sets.
 FRAMES = st.integers(0, 40) | st.integers(32_760, 32_776) | st.integers(1 << 34, (1 << 34) + 8)
@@ -30,8 +30,12 @@ def test_counts_are_those_of_sets(sets: list[set[int]]) -> None:
         assert made.common(one, other) == made.common(other, one) == len(sets[one] & sets[other])
     times = Counter(frame for frames in sets for frame in frames)
     assert made.alone() == [sum(times[frame] == 1 for frame in frames) for frames in sets]
-    several = made.several()
-    assert all((frame in several) == (times[frame] > 1) for frame in {*times, 7, 1 << 40})
+    for frame in {*times, 7, 1 << 40}:
+        block, bit = block_of(frame)
+        assert made.several(block) >> bit & 1 == (times[frame] > 1)
+        assert [made.bits(index, block) >> bit & 1 for index in range(len(sets))] == [
+            frame in frames for frames in sets
+        ]
     exactly = Counter(times.values())
     assert made.by_holders() == [exactly[k] for k in range(1, len(sets) + 1)]
 
