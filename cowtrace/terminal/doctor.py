@@ -32,6 +32,7 @@ def report(
 ) -> RenderableType:
     """The requirements, then each plan, then the one that `--attach auto` takes, and why."""
     verdict = Text("no plan runs on this kernel as things are", "bold red")
+    verdict.append("\ncowtrace shared and private need no probe", "not bold")
     if first := next((trial.plan for trial in trials if trial.runs), None):
         verdict = Text(f"cowtrace runs here: --attach auto takes the {first} plan", "bold")
         verdict.append(f"\n{why}", "not bold")
