@@ -56,6 +56,16 @@ def name(pid: int) -> str | None:
     return raw.removesuffix(b"\n").decode(errors="backslashreplace")
 
 
+def started(pid: int) -> int | None:
+    """When a process started, in ticks since boot; None: it has ended."""
+    try:
+        stat = (_PROC / str(pid) / "stat").read_bytes()
+    except OSError:
+        return None
+    # The name is in parentheses and can hold any byte: fields count from the last one, the third.
+    return int(stat.rpartition(b")")[2].split()[19])
+
+
 def pids() -> set[int]:
     """The PIDs of all processes."""
     return {int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit()}

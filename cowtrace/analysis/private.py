@@ -19,6 +19,7 @@ from cowtrace.model import ENDED_PID, Account, Cause, FaultKind, Process, Snapsh
 
 _PROC = Path("/proc")
 _TRIES = 3  # to read a process while none of its private memory changes
+_ROUNDS = 3  # of a reading; processes that fork without end wait for the next one
 _SHARE = 10  # reading takes at most this part of the time
 _MOST_ENDED = 512  # that keep an account
 _SUMMED = ("began", "now", "moved", "files", "anonymous", "swap", "unread")
@@ -63,7 +64,7 @@ class Accounts:
         self._states: dict[_Identity, _State] = {}
         self._earlier: dict[_Identity, AddressSpace] = {}  # before this reading
         self._sum: Account | None = None  # of ended ones without an account
-        self._counted: Snapshot | None = None
+        self._counted: dict[int, Process] = {}
         self._began: int | None = None  # ticks since boot; None: nothing was read yet
         self._due = 0.0
         self.seconds = 0.0  # that the last reading took
@@ -83,7 +84,7 @@ class Accounts:
         return True
 
     def read(self, choose: Choose) -> None:
-        """Read the processes that are chosen, and those that they fork meanwhile.
+        """Read the processes that are chosen, and most that they fork meanwhile.
 
         Those of the first time have existed; later ones may be new. Raises CowtraceError: one of
         them is another user's.
@@ -97,9 +98,12 @@ class Accounts:
         alive = set()
         living = (each for each in self._states.items() if not each[1].account.ended)
         self._earlier = {identity: state.space for identity, state in living}
-        while new := sorted({*choose()} - tried):
-            tried.update(new)
-            for pid in new:
+        for _ in range(_ROUNDS):
+            new = {*choose()} - tried
+            if not new:
+                break
+            tried |= new
+            for pid in sorted(new):
                 try:
                     alive.add(self._read(pid, same, first))
                 except Gone:
@@ -113,20 +117,30 @@ class Accounts:
 
     def count(self, now: Snapshot) -> None:
         """Add what a probe has counted: once before each process is first read, and after."""
+        self._counted = {process.pid: process for process in now.processes}  # the newest
         for (pid, start), state in self._states.items():
-            found = now.process(pid)
-            if found and found.start_ns and found.start_ns * _TICKS // 10**9 != start:
-                found = None  # the PID's earlier or next process
-            counted = _traced(found)
+            found = self._counted_of(pid, start)
             if state.account.traced and not found:  # the tracer has forgotten it
                 continue
-            traced = {cause: size - state.before[cause] for cause, size in counted.items()}
+            counted = _traced(found)
+            traced = {cause: max(0, size - state.before[cause]) for cause, size in counted.items()}
             state.account = replace(state.account, traced=traced)
-        self._counted = now
 
-    def snapshot(self, choose: Choose, take: Callable[[], Snapshot]) -> Snapshot:
-        """Look, then take a snapshot, and add the accounts to it."""
-        self.look(choose)
+    def _counted_of(self, pid: int, start: int) -> Process | None:
+        """None also for the PID's earlier or next process."""
+        found = self._counted.get(pid)
+        if found and found.start_ns and found.start_ns * _TICKS // 10**9 != start:
+            return None
+        return found
+
+    def snapshot(
+        self, choose: Choose, take: Callable[[], Snapshot], *, last: bool = False
+    ) -> Snapshot:
+        """Look, then take a snapshot, and add the accounts to it. `last`: read in any case."""
+        if last:
+            self.read(choose)
+        else:
+            self.look(choose)
         now = take()
         self.count(now)
         return replace(now, accounts=self.accounts)
@@ -141,7 +155,7 @@ class Accounts:
             opening = None if first or start < (self._began or 0) else self._opening(parent, image)
             began = sizes.private if opening is None else 0
             account = Account(pid, began=began)
-            counted = self._counted.process(pid) if self._counted and opening is None else None
+            counted = self._counted_of(pid, start) if opening is None else None
             state = _State(account, image, space if opening is None else opening, _traced(counted))
             self._states[pid, start] = state
         elif state.image != image:
@@ -150,7 +164,7 @@ class Accounts:
         _add(state, space)
         state.account = replace(
             state.account,
-            comm=processes.name(pid) or state.account.comm,
+            comm=processes.name(pid) or state.account.comm, ended=False,
             now=sizes.private, anonymous=sizes.anonymous, swap=sizes.swap,
             moved=moved, unread=space.unread,
         )  # fmt: skip
@@ -181,8 +195,14 @@ class Accounts:
         return None if is_forked else _EMPTY
 
     def _end(self, alive: Collection[_Identity]) -> None:
-        """Mark those that have ended; forget what only living ones need."""
-        ended = [identity for identity in self._states if identity not in alive]
+        """Mark those that have ended; forget what only living ones need. One that lives, and is
+        not chosen now or executes another program, stays as it was last read.
+        """
+        ended = [
+            identity
+            for identity in self._states
+            if identity not in alive and not self._lives(*identity)
+        ]
         for identity in ended:
             state = self._states[identity]
             state.account, state.space = replace(state.account, ended=True), _EMPTY
@@ -190,6 +210,13 @@ class Accounts:
         for identity in ended[_MOST_ENDED:]:
             account = self._states.pop(identity).account
             self._sum = added(self._sum, account) if self._sum else replace(account, pid=ENDED_PID)
+
+    def _lives(self, pid: int, start: int) -> bool:
+        try:
+            now = _stat(pid, self._proc)[0]
+        except Gone:
+            return False
+        return now == start and processes.has_memory(pid, self._proc)
 
 
 def added(one: Account, other: Account) -> Account:

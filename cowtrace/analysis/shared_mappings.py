@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -70,15 +71,17 @@ def _kind(word: int, by_place: int, in_several: int, several: Callable[[int], in
 
 def _parts(space: AddressSpace) -> Iterator[tuple[str, int, range]]:
     """Of each mapping: its name, the chunks that it has pages in, and the places there."""
+    numbers = sorted(space.chunks)  # a mapping can be far larger than what it has pages of
     for (start, end, _), name in zip(space.mappings, space.names or (), strict=True):
         shown = _name(name)
-        for number in range(start // CHUNK_PAGES, -(-end // CHUNK_PAGES)):
-            if number in space.chunks:
-                first = number * CHUNK_PAGES
-                yield shown, number, range(max(start - first, 0), min(end - first, CHUNK_PAGES))
+        begin = bisect_left(numbers, start // CHUNK_PAGES)
+        for number in numbers[begin : bisect_left(numbers, -(-end // CHUNK_PAGES))]:
+            first = number * CHUNK_PAGES
+            yield shown, number, range(max(start - first, 0), min(end - first, CHUNK_PAGES))
 
 
 def _name(raw: str) -> str:
     if not raw:
         return _NAMELESS
-    return raw if raw.startswith("[") else PurePath(raw).name or raw
+    name = raw if raw.startswith("[") else PurePath(raw).name or raw
+    return raw if name.startswith("[") else name  # a file can be called [heap]

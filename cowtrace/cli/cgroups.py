@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -41,9 +42,9 @@ def folder(name: str, mounts: Path = Path("/proc/self/mountinfo")) -> Path:
 def processes(group: Path) -> set[int]:
     """The PIDs that are in the cgroup and below it now."""
     found: set[int] = set()
-    for listing in group.rglob("cgroup.procs"):
+    for folder, _, _ in os.walk(group):
         with suppress(OSError):  # removed meanwhile; a threaded group has none
-            found |= {int(pid) for pid in listing.read_text().split()}
+            found |= {int(pid) for pid in (Path(folder) / "cgroup.procs").read_text().split()}
     return found
 
 

@@ -123,6 +123,7 @@ def private(
         live.confine(needs) if live else confine(None, needs)
         if command:
             code = launch.follow(pid, signals, interval, lambda: watch.look(chosen), watch)
+            watch.read(chosen.now)  # what is left of them, and all that they copied
         else:
             watch.begin(stack)
             wait = min(interval, seconds or interval)
@@ -179,6 +180,7 @@ class _Watch:
         if self._live:
             self._snapshot = self._live.snapshot()
             self._accounts.count(self._snapshot)
+            self._live.forget_ended()
 
     def look(self, chosen: Chosen) -> None:
         """Read them, if it is time."""
@@ -214,7 +216,7 @@ class _Watch:
     def _write(self) -> None:
         found = as_object(self._accounts, self._snapshot, time.monotonic() - self._began)
         if self._form == "csv":
-            head = {"at_ns": found["at_ns"]}
+            head = {"now_ns": found["at_ns"], "lost": found["lost"]}
             self._lines.write({**head, **row} for row in found["processes"])
         else:
             self._out.write(json.dumps(found) + "\n")

@@ -129,8 +129,10 @@ def record(
         needs = Needs(output=output, command=bool(command), frames=private)
         chosen: Chosen | None = None
 
-        def taken(take: Callable[[], Snapshot]) -> Snapshot:
-            return accounts.snapshot(chosen.now, take) if accounts and chosen else take()
+        def taken(take: Callable[[], Snapshot], *, last: bool = False) -> Snapshot:
+            if not accounts or not chosen:
+                return take()
+            return accounts.snapshot(chosen.now, take, last=last)
 
         if accounts:
             accounts.count(began)
@@ -141,29 +143,32 @@ def record(
             live.confine(needs)
             chosen = Chosen(choice, follow=[pid])
 
-            def look() -> None:
+            def look(*, last: bool = False) -> None:
                 if not recorder.full:
-                    recorder.add(taken(lambda: command_alone(live.snapshot(), pid)))
+                    recorder.add(taken(lambda: command_alone(live.snapshot(), pid), last=last))
 
             with recorder:
                 code = launch.follow(pid, signals, interval, look, recorder)
-                look()
+                look(last=True)
         else:
             if accounts:
                 chosen = Chosen(replace(choice, follow=bool(choice.pids)))
             live.confine(needs)
+            if accounts and chosen:
+                accounts.read(chosen.now)
             count = None if seconds is None else max(1, round(seconds / interval))
             end = math.inf if seconds is None else time.monotonic() + seconds
             with recorder:
                 for _ in ticks(signals, interval, count):
                     at = time.monotonic()
-                    recorder.add(taken(lambda: choice.with_descendants(live.snapshot())))
+                    gone = bool(choice.pids) and not any(map(proc.runs, choice.pids))
+                    last = gone or at >= end
+                    recorder.add(taken(lambda: choice.with_descendants(live.snapshot()), last=last))
                     if choice.is_everything:  # else ended ancestors tell who belongs to -p
                         live.forget_ended()
-                    gone = choice.pids and not any(map(proc.runs, choice.pids))
                     # Not by count alone: on a busy system an interval takes longer. The snapshot's
                     # time decides: where writing one lasts beyond the end, another follows.
-                    if recorder.full or gone or at >= end:
+                    if recorder.full or last:
                         break
         if recorder.full:
             click.get_current_context().exit(EXIT_NO_ROOM)

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -74,8 +75,12 @@ def shared(
     readings: list[Sharing] = []
     with ExitStack() as stack:
         out = stack.enter_context(private_file(page)) if page else None
+        script = ""
         if page:
-            from cowtrace.html import sharing_page  # before: it may be missing
+            from cowtrace.html import sharing_page
+            from cowtrace.html.parts import plotly_script
+
+            script = plotly_script("cowtrace shared, without --html")
         confine(None, Needs(frames=True, output=page))
         looks: Iterable[None] = [None]
         drawn: Screen | None = None
@@ -96,16 +101,19 @@ def shared(
                 break
             now = read([*names], mappings=by == "mapping")
             if page:
-                readings = [*readings[-_MOST_READINGS:], now]
-                known |= names
+                # Of earlier ones the page shows sums alone.
+                sums = (replace(one, holders=(), pairs={}, mappings=None) for one in readings[-1:])
+                readings = [*readings[-_MOST_READINGS:-1], *sums, now]
+                known = names
             if drawn:
                 drawn.show(view(now, names))
                 continue
             found = sharing(now, names)
             if form == "csv":
-                lines.write({"now_ns": now.at_ns, **row} for row in found["processes"])
+                rows = found["mappings" if by == "mapping" else "processes"]
+                lines.write({"now_ns": now.at_ns, **row} for row in rows)
             else:
                 print(json.dumps(found), flush=True)
         if out:
-            out.write(sharing_page.document(readings, known))
+            out.write(sharing_page.document(readings, known, script))
             notice(f"wrote {printable(page or '')}")

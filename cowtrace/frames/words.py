@@ -94,7 +94,7 @@ def is_huge_page(words: bytes) -> bool:
     view = memoryview(words).cast("Q")
     if not view[0] >> 56 & PRESENT or not _are_one_after_the_other(view):
         return False
-    return bool(mapped_words(_KPAGEFLAGS, view[0] & FRAME, 1)[0] & _KPF_THP)
+    return any(flags & _KPF_THP for flags in mapped_words(_KPAGEFLAGS, view[0] & FRAME, 1))
 
 
 def mapped_times(frame: int) -> int:
@@ -169,10 +169,12 @@ def _huge_page(first: int, marked_exclusive: bool) -> Chunk:
     PM_MMAP_EXCLUSIVE per page of PMD-mapped THPs" (6.11), the mark is that of the first page.
     Where the counts are a mean of the huge page, all alike, the mark is right.
     """
+    counts = mapped_words(_KPAGECOUNT, first, CHUNK_PAGES)
+    if len(counts) < CHUNK_PAGES:  # of a device, beyond all memory
+        return Chunk(bytes(CHUNK_BYTES))
     flags = mapped_words(_KPAGEFLAGS, first, 1)[0]
     if flags & _KPF_ZERO_PAGE:
         return Chunk(_WORDS.pack(*[ZERO_PAGE] * CHUNK_PAGES))
-    counts = mapped_words(_KPAGECOUNT, first, CHUNK_PAGES)
     if not flags & _KPF_ANON:
         return Chunk(bytes(CHUNK_BYTES), CHUNK_PAGES, counts.count(1))
     mean = not marked_exclusive and set(counts) == {1}

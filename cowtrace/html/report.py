@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from cowtrace.analysis.questions import answers, in_words
 from cowtrace.analysis.questions.answer import Answer, absent, copied_bytes
-from cowtrace.analysis.questions.private_memory import DETAIL
 from cowtrace.analysis.questions.sums import ending
 from cowtrace.analysis.stacks import Node, depth, stack_tree
 from cowtrace.html.parts import PAGE, POLICY, SCRIPT, STYLE, chart, plotly_script
@@ -81,7 +80,7 @@ def _sections(recording: Recording, found: Sequence[Answer], tree: Node) -> Iter
                  none=_none(recording, "latency"))  # fmt: skip
     yield chart("private", "Where private memory came from", charts.waterfall(found[10]),
                  "All processes that were read together: from the start to the end.",
-                 none=_none(recording, DETAIL))  # fmt: skip
+                 none=found[10].note or "")  # fmt: skip
     yield _forks(recording)
     yield "<section id='answers'><h2>The questions</h2>"
     for answer in found:

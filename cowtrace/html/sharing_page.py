@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cowtrace.analysis.shared import Sharing
 from cowtrace.html.charts import COLOURS, bytes_axis
-from cowtrace.html.parts import PAGE, POLICY, SCRIPT, STYLE, chart, plain, plotly_script
+from cowtrace.html.parts import PAGE, POLICY, SCRIPT, STYLE, chart, plain
 from cowtrace.numbers import size
 from cowtrace.text import printable
 
@@ -16,11 +16,8 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
-def document(readings: Sequence[Sharing], names: Mapping[int, str]) -> str:
-    """The page: of the last reading, and of all in turn. `names`: by pid. Raises CowtraceError
-    where plotly is not installed.
-    """
-    script = plotly_script("cowtrace shared, without --html")
+def document(readings: Sequence[Sharing], names: Mapping[int, str], script: str) -> str:
+    """The page: of the last reading, and of all in turn. `names`: by pid. `script`: plotly's."""
     now = readings[-1]
     words = f"{size(now.anonymous, ' ')} of anonymous memory, each page once"
     return PAGE.format(

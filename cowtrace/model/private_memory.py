@@ -51,6 +51,7 @@ _LABELS = {
 _TAKES = frozenset(cause for cause, label in _LABELS.items() if label.startswith("-"))
 COPIED, TOUCHED_AGAIN = "+ copied when written", "+ given back, touched again"  # of REPLACED
 FILES, UNEXPLAINED = "± pages of files", "± unexplained"
+ENDED = "- freed at its end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Account:
     comm: str = ""  # hostile, see text
     ended: bool = False  # it is as it was last read
     began: int = 0  # private memory then, by smaps; 0: it was created since
-    now: int = 0  # likewise
+    now: int = 0  # likewise, as it was last read
     moved: int = 0  # by how much it changed while it was last read
     files: int = 0  # of the difference: pages of files and of shared memory
     anonymous: int = 0  # now, by smaps, shared or not
@@ -73,6 +74,11 @@ class Account:
     @property
     def change(self) -> int:
         return self.now - self.began
+
+    @property
+    def left(self) -> int:
+        """Private memory now: an end frees it."""
+        return 0 if self.ended else self.now
 
     @property
     def explained(self) -> int:
@@ -107,4 +113,5 @@ class Account:
             **{cause.label: self.bytes(cause) for cause in Cause if cause is not Cause.REPLACED},
             FILES: self.files,
             UNEXPLAINED: self.unexplained,
+            ENDED: self.now - self.left,
         }

@@ -166,6 +166,7 @@ def _private_memory(accounts: tuple[Account, ...]) -> Iterator[Family]:
         ("cause",),
         causes,
     )
+    causes.append((("exited",), sum(one.now for one in accounts if one.ended)))
     unexplained = sum(one.unexplained for one in living)
     yield _gauge("cowtrace_private_unexplained_bytes",
                  "By how much private memory grew more than its causes and files explain.",

@@ -165,7 +165,7 @@ def accounts(rows: Rows) -> tuple[Account, ...]:
     """Private memory, in the order of their ids."""
     by_cause: dict[int, dict[Cause, int]] = {}
     traced: dict[int, dict[Cause, int]] = {}
-    for account, word, size, counted in rows("SELECT * FROM account_cause ORDER BY cause"):
+    for account, word, size, counted in rows("SELECT * FROM account_cause"):
         if number(size):
             by_cause.setdefault(account, {})[cause(word)] = size
         if counted is not None:

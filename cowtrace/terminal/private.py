@@ -88,7 +88,7 @@ _ROWS = (
     _Row("at the start", lambda one: one.began, always=True),
     *(_Row(label, _of(label), label in _ALWAYS) for label in Account(0).rows),
     _Row("  changed while it was read", lambda one: one.moved),
-    _Row("now", lambda one: one.now, always=True),
+    _Row("now", lambda one: one.left, always=True),
     _Row("copies that a probe saw", _traced(Cause.REPLACED), always=True),
     _Row("  from files", _traced(Cause.FROM_FILE)),
     _Row("  of the zero page", _traced(Cause.ZERO_FILLED)),

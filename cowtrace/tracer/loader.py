@@ -154,22 +154,30 @@ class Loaded:
 
     def _load(self, codes: dict[str, bytes]) -> None:
         """All at once: the verifier takes longest of a start, and the kernel runs several."""
-        found: dict[str, int | OSError] = {}
+        found: dict[str, int | Exception] = {}
 
         def load(name: str, code: bytes) -> None:
             try:
                 found[name] = _load_program(name, code)
-            except OSError as error:
+            except Exception as error:  # raised below
                 found[name] = error
 
-        threads = [Thread(target=load, args=each) for each in codes.items()]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        self.programs = {name: fd for name in codes if isinstance(fd := found[name], int)}
-        for refused in found.values():
-            if isinstance(refused, OSError):
+        threads = []
+        try:
+            for name, code in codes.items():
+                thread = Thread(target=load, args=(name, code))
+                try:
+                    thread.start()
+                except RuntimeError:  # no thread more can be started
+                    load(name, code)
+                else:
+                    threads.append(thread)
+        finally:
+            for thread in threads:
+                thread.join()
+            self.programs = {name: fd for name, fd in found.items() if isinstance(fd, int)}
+        for name in codes:
+            if isinstance(refused := found[name], Exception):
                 raise refused
 
     def _attach(self, name: str, fd: int) -> None:

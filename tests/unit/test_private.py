@@ -129,6 +129,7 @@ def test_a_child_of_one_that_has_ended_since(tmp_path: Path) -> None:
     accounts = Accounts(tmp_path)
     accounts.read(lambda: [7])
     put(tmp_path, 1, {}, image=OTHER_IMAGE)
+    shutil.rmtree(tmp_path / "7")
     put(tmp_path, 8, alone(0, 11), parent=1, start=LATER)
     accounts.read(lambda: [8])
     parent, child = accounts.accounts
@@ -190,6 +191,46 @@ def test_a_pid_that_is_used_again_is_another_process(tmp_path: Path) -> None:
     assert [account.ended for account in accounts.accounts] == [True, False]
 
 
+def test_one_that_is_not_chosen_for_a_time_goes_on_where_it_was(tmp_path: Path) -> None:
+    put(tmp_path, 7, alone(0, 11))
+    accounts = Accounts(tmp_path)
+    for chosen in ([7], [], [7]):
+        accounts.read(chosen.copy)
+    (account,) = accounts.accounts
+    assert (account.ended, causes(account), account.unexplained) == (False, {}, 0)
+
+
+def test_a_reading_ends_while_processes_fork(tmp_path: Path) -> None:
+    accounts = Accounts(tmp_path)
+    asked: list[int] = []
+
+    def more() -> list[int]:
+        asked.append(100 + len(asked))
+        put(tmp_path, asked[-1], alone(0, 3))
+        return asked
+
+    accounts.read(more)
+    assert len(asked) == len(accounts.accounts) == private._ROUNDS
+
+
+def test_of_many_that_ended_the_largest_keep_an_account(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(private, "_MOST_ENDED", 2)
+    accounts = Accounts(tmp_path)
+    accounts.read(list)
+    put(tmp_path, 1, {}, image=OTHER_IMAGE)
+    for pid in range(10, 15):
+        put(tmp_path, pid, alone(0, pid), start=LATER, image=(pid, 2, 3))
+        accounts.read([pid].copy)
+        shutil.rmtree(tmp_path / str(pid))
+    accounts.read(list)
+    *kept, others = accounts.accounts
+    assert [account.pid for account in kept] == [13, 14]
+    assert (others.pid, others.comm, causes(others)) == (0, "[ended]", {Cause.TOUCHED: 33})
+    assert (others.now, others.left) == (33 * PAGE_BYTES, 0)
+
+
 def test_hidden_frames_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(private, "zero_frame", lambda: None)
     with pytest.raises(CowtraceError, match="hidden") as raised:
@@ -225,6 +266,7 @@ def accounts(tmp_path: Path) -> Accounts:
     found.read(lambda: [7, 8])
     copies = {page: ANON | EXCLUSIVE | 3000 + page for page in range(500, 900)}
     put(tmp_path, 7, alone(0, 11) | copies | alone(900, 109))
+    shutil.rmtree(tmp_path / "8")
     found.read(lambda: [7])
     found.count(traced(397, 2))
     return found
@@ -247,7 +289,8 @@ def test_the_table(accounts: Accounts) -> None:
         "+ no longer shared by others      436KiB   436KiB        0",
         "- given back, still mapped       48.0KiB  48.0KiB        0",
         "± unexplained                          0        0        0",
-        "now                              2.12MiB  2.03MiB  92.0KiB",
+        "- freed at its end               92.0KiB        0  92.0KiB",
+        "now                              2.03MiB  2.03MiB        0",
         "copies that a probe saw          1.55MiB  1.55MiB        0",
         "  from files                     8.00KiB  8.00KiB        0",
         "plan kprobe, kernel 6.12.43+deb13-cloud-amd64, 1.0 s: 2 of 2 processes",

@@ -71,6 +71,7 @@ def test_where_private_memory_came_from(tmp_path: Path) -> None:
             Cause.REPLACED: 60 * PAGE, Cause.TOUCHED: 11 * PAGE, Cause.UNMAPPED: 5 * PAGE
         }, traced={Cause.REPLACED: 59 * PAGE}),
         Account(8, now=7 * PAGE, moved=3 * PAGE, by_cause={Cause.LEFT_ALONE: 7 * PAGE}),
+        Account(9, ended=True, now=2 * PAGE, by_cause={Cause.LEFT_ALONE: 2 * PAGE}),
     )  # fmt: skip
     made = make(tmp_path / "f")
     header = replace(made.header, details=frozenset({DETAIL}))
@@ -81,9 +82,10 @@ def test_where_private_memory_came_from(tmp_path: Path) -> None:
         "+ copied when written": 59,
         "+ given back, touched again": 1,
         "+ new memory, first touched": 11,
-        "+ no longer shared by others": 7,
+        "+ no longer shared by others": 9,
         "- unmapped": 5,
         "± unexplained": 1,
+        "- freed at its end": 2,
         "changed while it was read": 3,
         "private memory, in all": 97,
     }

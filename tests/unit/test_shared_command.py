@@ -185,6 +185,36 @@ def test_too_many_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         Chosen(Choice(comm="m*")).some()
 
 
+def test_while_it_runs_too_many_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alive = {5000, 6000}
+    monkeypatch.setattr(proc, "has_memory", lambda pid: True)
+    monkeypatch.setattr(proc, "name", lambda pid: "many")
+    monkeypatch.setattr(proc, "pids", lambda: alive)
+    chosen = Chosen(Choice(comm="m*"))
+    assert [*chosen.some()] == [5000, 6000]
+    alive |= {*range(200)}
+    assert [*chosen.now()] == [*range(126), 5000, 6000]
+    assert "more than 128 processes" in capsys.readouterr().err
+
+
+def test_the_next_process_of_a_pid_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = {10: 509, 20: 523, 21: 541}
+    children = {10: {20}}
+    monkeypatch.setattr(proc, "has_memory", lambda pid: True)
+    monkeypatch.setattr(proc, "name", str)
+    monkeypatch.setattr(proc, "started", starts.get)
+    monkeypatch.setattr(
+        proc, "descendants", lambda roots: set().union(*(children.get(pid, set()) for pid in roots))
+    )
+    chosen = Chosen(Choice(names=((10, "a"),), follow=True))
+    assert [*chosen.now()] == [10, 20]
+    starts[20] = 557
+    children.update({10: set(), 20: {21}})
+    assert [*chosen.now()] == [10]
+
+
 @pytest.mark.usefixtures("system")
 def test_it_ends_with_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     alive = iter((True, True, True, False, False, False))

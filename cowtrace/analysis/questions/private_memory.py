@@ -23,7 +23,7 @@ def private_memory(recording: Recording) -> Answer:
             found.append(Measure(label, value, Unit.BYTES, _quality(label)))
     if moved := sum(one.moved for one in accounts):
         found.append(Measure(_MOVED, moved, Unit.BYTES, Quality.UPPER_BOUND, aside=True))
-    now = sum(one.now for one in accounts)
+    now = sum(one.left for one in accounts)
     found.append(Measure("private memory, in all", now, Unit.BYTES, Quality.EXACT))
     return Answer(11, question, tuple(found), None if accounts else "No process was read.")
 
