@@ -77,8 +77,8 @@ def private(
     they do not explain is a row, too. It is for root; nothing is read of the processes' memory.
 
     It reads page frame numbers every interval, and less often where that would take more than a
-    tenth of the time. What became private and was given back between two readings is in no row. A
-    process that ended is shown as it was last read, with †.
+    tenth of the time. What became private and was given back between two readings is in no row. Of
+    a process that ended (†), the rows are as it was last read, and that is freed at its end.
 
     \b
     copied when written       shared pages with another frame now: at most as much

@@ -232,4 +232,4 @@ def test_a_recording_has_it(tmp_path: Path) -> None:
     (answer,) = (each for each in json.loads(told.stdout)["answers"] if each["number"] == 11)
     values = {measure["name"]: measure["value"] for measure in answer["measures"]}
     assert values["+ copied when written"] >= COPIES * PAGE_BYTES
-    assert values["private memory, in all"] >= 2 * COPIES * PAGE_BYTES
+    assert values["- freed at its end"] >= 2 * COPIES * PAGE_BYTES
