@@ -18,7 +18,7 @@ from cowtrace import proc
 from cowtrace.analysis.private import Accounts
 from cowtrace.model import Account, Cause
 
-pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.spread("6.12")]
+pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.spread]
 
 QUIET_SECONDS = 5
 Step = Callable[[], object]

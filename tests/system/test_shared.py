@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.host,
     pytest.mark.vm,
     pytest.mark.skipif(os.geteuid() != 0, reason="frame numbers are root's"),
-    pytest.mark.spread("5.10", "7.2"),
+    pytest.mark.spread("6.1"),
 ]
 
 FEW, MANY = 1009, 20_011  # pages; more than 64 MiB are asked where there are pages
