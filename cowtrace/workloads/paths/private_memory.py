@@ -9,7 +9,7 @@ from cowtrace.workloads import calls, features
 from cowtrace.workloads.oracles.proc_files import smaps_sizes
 from cowtrace.workloads.outcome import Expected, child, parent
 from cowtrace.workloads.paths import thp
-from cowtrace.workloads.paths.stack_swap_shared import swap, swap_out
+from cowtrace.workloads.paths.stack_swap_shared import swap, swap_out, write_swapped
 from cowtrace.workloads.paths.write_protected import protect_and_back
 from cowtrace.workloads.region import HUGE_BYTES, PAGE_BYTES, Backing
 from cowtrace.workloads.workload import workload
@@ -115,7 +115,7 @@ def swap_both_then_write(me: Writer) -> None:
     me.populate(BEFORE)
     swap_out(me)
     with me.fork() as other:
-        other.do(_write_swapped)
+        other.do(write_swapped)
         me.note("smaps", "child: private bytes", me.region.size_bytes, other.do(_private_bytes))
         if _last_is_re_marked():
             me.write(PARENT)
@@ -125,11 +125,6 @@ def swap_both_then_write(me: Writer) -> None:
         _note_private(me, me.region.size_bytes)
         other.do(Writer.expect, CHILD)
     me.expect(PARENT)
-
-
-def _write_swapped(me: Writer) -> None:
-    me.write(CHILD)
-    me.frames_cannot_show("copied")  # the page had no frame before
 
 
 @_private(

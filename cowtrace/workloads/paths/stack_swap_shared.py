@@ -101,13 +101,14 @@ def swapped_out(me: Writer) -> None:
     me.populate(BEFORE)
     swap_out(me)
     with me.fork() as other:
-        other.do(_write_swapped)
+        other.do(write_swapped)
         other.do(Writer.expect, CHILD)
         me.expect(BEFORE)  # reads them in for the parent
         theirs = other.do(Writer.frames)
         me.note_frames("child: frames that are not the parent's", me.frames(), theirs, differ=True)
 
 
-def _write_swapped(me: Writer) -> None:
+def write_swapped(me: Writer) -> None:
+    """Write the region, which is swapped out."""
     me.write(CHILD)
     me.frames_cannot_show("copied")  # the page had no frame before
