@@ -238,6 +238,18 @@ def test_hidden_frames_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     assert raised.value.exit_code == EXIT_NO_PLAN
 
 
+def test_another_users_process_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(pid: int, proc: Path) -> None:
+        raise PermissionError(13, "refused")
+
+    put(tmp_path, 7, alone(0, 11))
+    monkeypatch.setattr(private, "rollup", refuse)
+    with pytest.raises(CowtraceError, match="process 7 are hidden"):
+        Accounts(tmp_path).read(lambda: [7])
+
+
 def traced(copied: int, from_file: int = 0) -> Snapshot:
     """Of process 7, in pages."""
     rows = (row(FaultKind.COPIED, copied), row(FaultKind.FILE_COPIED, from_file))
