@@ -122,6 +122,7 @@ def private(
         assert chosen
         live.confine(needs) if live else confine(None, needs)
         if command:
+            watch.read(chosen.now)  # also one that ends within an interval has an account
             code = launch.follow(pid, signals, interval, lambda: watch.look(chosen), watch)
             watch.read(chosen.now)  # what is left of them, and all that they copied
         else:
