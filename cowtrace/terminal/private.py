@@ -43,6 +43,8 @@ def view(found: Accounts, traced: Snapshot | None, seconds: float) -> View:
             *map(_column, shown),
         ]
         words = f"{len(shown):,} of {len(accounts):,} processes"
+        if not accounts:
+            words = "no process could be read before it ended"
         if traced:
             footer = trust(traced, words)
         else:
