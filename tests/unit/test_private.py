@@ -238,9 +238,7 @@ def test_hidden_frames_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     assert raised.value.exit_code == EXIT_NO_PLAN
 
 
-def test_another_users_process_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_users_process_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(pid: int, proc: Path) -> None:
         raise PermissionError(13, "refused")
 
