@@ -59,11 +59,15 @@ def name(pid: int) -> str | None:
 def started(pid: int) -> int | None:
     """When a process started, in ticks since boot; None: it has ended."""
     try:
-        stat = (_PROC / str(pid) / "stat").read_bytes()
+        return int(stat(pid)[19])
     except OSError:
         return None
-    # The name is in parentheses and can hold any byte: fields count from the last one, the third.
-    return int(stat.rpartition(b")")[2].split()[19])
+
+
+def stat(pid: int, proc: Path = _PROC) -> list[bytes]:
+    """The fields of its /proc/PID/stat, from the third one on. Raises OSError."""
+    # The name is in parentheses and can hold any byte: fields count from the last one.
+    return (proc / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
 
 
 def pids() -> set[int]:
@@ -95,9 +99,7 @@ def descendants(roots: Iterable[int]) -> set[int]:
     for entry in _PROC.iterdir():
         if entry.name.isdigit():
             with suppress(OSError):
-                # The name is in parentheses and can hold any byte: fields count from the last one.
-                stat = (entry / "stat").read_bytes().rpartition(b")")[2].split()
-                children.setdefault(int(stat[1]), []).append(int(entry.name))
+                children.setdefault(int(stat(int(entry.name))[1]), []).append(int(entry.name))
     found: set[int] = set()
     rest = list(roots)
     while rest:

@@ -16,13 +16,13 @@ from cowtrace.frames.entries import AddressSpace, Gone
 from cowtrace.frames.smaps import Rollup, rollup
 from cowtrace.frames.words import PAGE_BYTES, zero_frame
 from cowtrace.model import ENDED_PID, Account, Cause, FaultKind, Process, Snapshot
+from cowtrace.model.private_memory import added
 
 _PROC = Path("/proc")
 _TRIES = 3  # to read a process while none of its private memory changes
 _ROUNDS = 3  # of a reading; processes that fork without end wait for the next one
 _SHARE = 10  # reading takes at most this part of the time
 _MOST_ENDED = 512  # that keep an account
-_SUMMED = ("began", "now", "moved", "files", "anonymous", "swap", "unread")
 TRACED = {
     FaultKind.COPIED: Cause.REPLACED,
     FaultKind.FILE_COPIED: Cause.FROM_FILE,
@@ -200,8 +200,8 @@ class Accounts:
         """
         ended = [
             identity
-            for identity in self._states
-            if identity not in alive and not self._lives(*identity)
+            for identity, state in self._states.items()
+            if identity not in alive and (state.account.ended or not self._lives(*identity))
         ]
         for identity in ended:
             state = self._states[identity]
@@ -217,18 +217,6 @@ class Accounts:
         except Gone:
             return False
         return now == start and processes.has_memory(pid, self._proc)
-
-
-def added(one: Account, other: Account) -> Account:
-    """The sums of two, as one of processes that have ended."""
-    by_cause = {cause: one.bytes(cause) + other.bytes(cause) for cause in Cause}
-    traced = None
-    if one.traced is not None and other.traced is not None:
-        traced = {cause: size + other.traced[cause] for cause, size in one.traced.items()}
-    return Account(
-        ENDED_PID, "[ended]", True, by_cause=by_cause, traced=traced,
-        **{name: getattr(one, name) + getattr(other, name) for name in _SUMMED},
-    )  # fmt: skip
 
 
 def _add(state: _State, now: AddressSpace) -> None:
@@ -253,11 +241,9 @@ def _traced(process: Process | None) -> dict[Cause, int]:
 def _stat(pid: int, proc: Path) -> tuple[int, int, _Image]:
     """Start in ticks since boot, parent, image. Raises Gone."""
     try:
-        text = (proc / str(pid) / "stat").read_bytes()
+        fields = processes.stat(pid, proc)
     except (FileNotFoundError, ProcessLookupError):
         raise Gone from None
-    # The name is in parentheses and can hold any byte: fields count from the last one, the third.
-    fields = text.rpartition(b")")[2].split()
     return int(fields[19]), int(fields[1]), (fields[23], fields[25], fields[45])
 
 

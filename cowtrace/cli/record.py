@@ -141,7 +141,8 @@ def record(
                 accounts.read(tuple)  # there is none yet
             pid = launch.start(program, command, signals, stdout_to_stderr=False, user=user)
             live.confine(needs)
-            chosen = Chosen(choice, follow=[pid])
+            if accounts:
+                chosen = Chosen(choice, follow=[pid])
 
             def look(*, last: bool = False) -> None:
                 if not recorder.full:

@@ -6,6 +6,7 @@ other process maps that page; or SWAPPED with a place in swap. The two are in th
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import struct
@@ -149,8 +150,6 @@ def _frame_of(page: mmap.mmap) -> int:
 
 def address_of(mapping: mmap.mmap) -> int:
     """The address where it begins."""
-    import ctypes
-
     return ctypes.addressof(ctypes.c_char.from_buffer(mapping))
 
 

@@ -6,6 +6,8 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cowtrace.model.processes import ENDED_PID
+
 
 class Cause(enum.Enum):
     """Why a page of a process became private, or ceased to be."""
@@ -52,6 +54,7 @@ _TAKES = frozenset(cause for cause, label in _LABELS.items() if label.startswith
 COPIED, TOUCHED_AGAIN = "+ copied when written", "+ given back, touched again"  # of REPLACED
 FILES, UNEXPLAINED = "± pages of files", "± unexplained"
 ENDED = "- freed at its end"
+_SUMMED = ("began", "now", "moved", "files", "anonymous", "swap", "unread")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +118,15 @@ class Account:
             UNEXPLAINED: self.unexplained,
             ENDED: self.now - self.left,
         }
+
+
+def added(one: Account, other: Account) -> Account:
+    """The sums of two, as one of processes that have ended."""
+    by_cause = {cause: one.bytes(cause) + other.bytes(cause) for cause in Cause}
+    traced = None
+    if one.traced is not None and other.traced is not None:
+        traced = {cause: size + other.traced[cause] for cause, size in one.traced.items()}
+    return Account(
+        ENDED_PID, "[ended]", True, by_cause=by_cause, traced=traced,
+        **{name: getattr(one, name) + getattr(other, name) for name in _SUMMED},
+    )  # fmt: skip
