@@ -143,6 +143,7 @@ def record(
             live.confine(needs)
             if accounts:
                 chosen = Chosen(choice, follow=[pid])
+                accounts.read(chosen.now)  # also one that ends within an interval has an account
 
             def look(*, last: bool = False) -> None:
                 if not recorder.full:
