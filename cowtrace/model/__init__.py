@@ -23,6 +23,7 @@ from cowtrace.model.processes import (
     unknown_place,
 )
 from cowtrace.model.snapshot import Snapshot
+from cowtrace.model.written import Phase, WriteCause, Written
 
 __all__ = [
     "COPIES",
@@ -44,6 +45,7 @@ __all__ = [
     "MappingType",
     "Origin",
     "PageFaults",
+    "Phase",
     "Place",
     "PlaceOf",
     "Process",
@@ -51,6 +53,8 @@ __all__ = [
     "Source",
     "Stack",
     "StackFrame",
+    "WriteCause",
+    "Written",
     "known_sum",
     "unknown_place",
 ]

@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 
 from cowtrace.model.faults import FaultKind, Origin, Source
+from cowtrace.model.written import Written
 
 
 class MappingType(enum.IntEnum):
@@ -62,6 +63,7 @@ class DetailRow:
     bytes: int  # written to new frames
     ns: int | None  # in these faults, from handle_mm_fault() on; None: not timed
     tlb_flush_ns: int | None = None  # of these, flushing the TLB; None: not timed. Not recorded
+    written: Written | None = None  # what the writes changed; None: not asked for
 
 
 @dataclass(frozen=True, slots=True)
