@@ -48,6 +48,11 @@ class MemoryMap:
         ]
         self._starts = [mapping.start for mapping in self._mappings]
 
+    @property
+    def mappings(self) -> tuple[Mapping, ...]:
+        """All of them, in the order of their addresses."""
+        return tuple(self._mappings)
+
     def at(self, address: int) -> Mapping | None:
         """The mapping of an address."""
         index = bisect_right(self._starts, address) - 1

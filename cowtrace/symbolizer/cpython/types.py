@@ -1,0 +1,111 @@
+"""Name the type objects of a process."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+from cowtrace.symbolizer.cpython.memory import Memory, Read, UnreadableError
+from cowtrace.symbolizer.cpython.objects import Objects
+from cowtrace.symbolizer.cpython.offsets import HAVE_GC, HEAP_TYPE, READY, TYPE_SUBCLASS
+from cowtrace.symbolizer.cpython.runtime import Runtime
+
+_MOST_TYPES = 4096  # that are remembered; then all are forgotten
+_DEEPEST_METACLASS = 8
+_LARGEST_BASIC_BYTES = 1 << 20
+_LARGEST_ITEM_BYTES = 1 << 16
+_NAME_BYTES = 500
+_BUILTINS = "builtins"
+
+
+@dataclass(frozen=True, slots=True)
+class TypeInfo:
+    """One type, and how its instances lie in memory."""
+
+    # As repr() of the type shows it, without `builtins.`: `dict`, `collections.OrderedDict`,
+    # `shop.Item`, `shop.make.<locals>.Item`. Hostile.
+    name: str
+    basic_bytes: int  # of an instance, from ob_refcnt on, without items
+    item_bytes: int  # of each of its items; 0: it has none
+    has_gc: bool  # a PyGC_Head lies in front of an instance, unless it is a static type
+    pre_header_bytes: int  # of pointers to a __dict__ and to weak references, in front of PyGC_Head
+    inline_values: bool  # attribute values lie behind an instance
+
+
+class TypeNames:
+    """The types of one process, by the addresses of their type objects."""
+
+    def __init__(self, read: Read, runtime: Runtime) -> None:
+        self._objects = Objects(Memory(read), runtime)
+        self._known: dict[int, TypeInfo | None] = {}
+
+    def at(self, address: int) -> TypeInfo | None:
+        """The type whose type object lies at that address. None: none does."""
+        if address not in self._known:
+            if len(self._known) >= _MOST_TYPES:
+                self._known.clear()
+            found = None
+            with suppress(UnreadableError):
+                found = self._read(address)
+            self._known[address] = found
+        return self._known[address]
+
+    def forget(self) -> None:
+        """Drop what is remembered: an address may be another object's by now."""
+        self._known.clear()
+
+    def _read(self, address: int) -> TypeInfo | None:
+        memory, layout = self._objects.memory, self._objects.layout
+        if not self._is_type(address):
+            return None
+        flags = memory.word(address + layout.tp_flags)
+        basic_bytes = memory.signed(address + layout.tp_basicsize)
+        item_bytes = memory.signed(address + layout.tp_itemsize)
+        if not (
+            flags & READY
+            and layout.ob_size <= basic_bytes <= _LARGEST_BASIC_BYTES
+            and 0 <= item_bytes <= _LARGEST_ITEM_BYTES
+        ):
+            return None
+        name = self._name(address, flags)
+        if not name:
+            return None
+        return TypeInfo(
+            name,
+            basic_bytes,
+            item_bytes,
+            bool(flags & HAVE_GC),
+            layout.pre_header_bytes if flags & layout.pre_header_flags else 0,
+            bool(flags & layout.inline_values_flag),
+        )
+
+    def _is_type(self, address: int) -> bool:
+        """Whether the object there is an instance of `type`, or of a metaclass."""
+        objects = self._objects
+        for _ in range(_DEEPEST_METACLASS):
+            metaclass = objects.type_of(address)
+            if metaclass == objects.runtime.type_type:
+                return True
+            if not objects.memory.word(metaclass + objects.layout.tp_flags) & TYPE_SUBCLASS:
+                return False
+            address = metaclass
+        return False
+
+    def _name(self, address: int, flags: int) -> str:
+        memory, layout = self._objects.memory, self._objects.layout
+        plain = memory.c_string(memory.word(address + layout.tp_name), _NAME_BYTES)
+        if not flags & HEAP_TYPE:
+            return plain
+        with suppress(UnreadableError):
+            name = self._objects.text(memory.word(address + layout.ht_qualname))
+            with suppress(UnreadableError):
+                module = self._module(address)
+                return name if module == _BUILTINS else f"{module}.{name}"
+            return plain if "." in plain else name
+        return plain
+
+    def _module(self, address: int) -> str:
+        """Its `__module__`."""
+        layout = self._objects.layout
+        dictionary = self._objects.memory.word(address + layout.tp_dict)
+        return self._objects.text(self._objects.value(dictionary, "__module__"))

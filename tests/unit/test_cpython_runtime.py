@@ -1,0 +1,135 @@
+"""The CPython of a process: found, its version, its collector and its end seen in memory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+
+import pytest
+from cpython_subjects import every_python, opened, reader, running, runtime_of
+
+from cowtrace.symbolizer.cpython.elf_symbols import ElfSymbols
+from cowtrace.symbolizer.cpython.runtime import Runtime, Unsupported, find_runtime, generation
+from cowtrace.symbolizer.memory_map import Mapping, MemoryMap
+
+
+@every_python
+def test_version_and_types_are_found(python: str) -> None:
+    script = "say(version=sys.hexversion, type=id(type), str=id(str), bytes=id(bytes))"
+    with running(python, script) as subject:
+        said = subject.hear()
+        runtime = subject.runtime
+        known = runtime.version >> 16
+        assert known == said["version"] >> 16
+        assert runtime.version in (known << 16, said["version"])
+        assert runtime.layout.minor == known & 0xFF
+        assert (runtime.type_type, runtime.unicode_type) == (said["type"], said["str"])
+        assert runtime.bytes_type == said["bytes"]
+
+
+def test_this_process_is_found_by_itself() -> None:
+    mem = os.open("/proc/self/mem", os.O_RDONLY)
+    try:
+        runtime = runtime_of("self", mem)
+    finally:
+        os.close(mem)
+    assert isinstance(runtime, Runtime)
+    assert runtime.type_type == id(type)
+
+
+COLLECT = """
+import gc
+gc.disable()
+class Garbage:
+    def __del__(self):
+        say(collecting=self.generation)
+def make(generation):
+    garbage = Garbage()
+    garbage.itself = garbage
+    garbage.generation = generation
+for generation in (0, 1, 2, 0, 2, 1, 1, 2, 0):
+    say(collecting=None)
+    make(generation)
+    gc.collect(generation)
+"""
+
+
+@every_python
+def test_the_generation_under_collection_is_seen(python: str) -> None:
+    with running(python, COLLECT) as subject:
+        heard = []
+        for said in subject.facts():
+            runtime = subject.runtime
+            collecting = subject.number(runtime.collecting)
+            seen = generation(*map(subject.number, runtime.counts)) if collecting else None
+            heard.append((said["collecting"], seen))
+    assert [asked for asked, _ in heard if asked is not None] == [0, 1, 2, 0, 2, 1, 1, 2, 0]
+    assert [asked for asked, _ in heard] == [seen for _, seen in heard]
+
+
+END = """
+import atexit
+class AtEnd:
+    def __del__(self, say=say):
+        say(place="module")
+at_end = AtEnd()
+atexit.register(say, place="atexit")
+say(place="running")
+"""
+
+
+@every_python
+def test_the_end_of_the_interpreter_is_seen(python: str) -> None:
+    with running(python, END) as subject:
+        first = subject.hear()
+        runtime = subject.runtime
+        seen = {first["place"]: subject.number(runtime.finalizing, 8) != 0}
+        subject.go_on()
+        for said in subject.facts():
+            seen[said["place"]] = subject.number(runtime.finalizing, 8) != 0
+    assert seen == {"running": False, "atexit": False, "module": True}
+
+
+def test_a_process_without_python_has_none() -> None:
+    tail = shutil.which("tail")
+    assert tail
+    fd = os.open(tail, os.O_RDONLY)
+    try:
+        assert ElfSymbols(fd).find(b"_PyRuntime") is None
+    finally:
+        os.close(fd)
+    program = Mapping(0x400000, 0x500000, 0, ("0:0", 1), tail)
+    assert find_runtime([program], opened, lambda address, size: b"") is None
+
+
+@pytest.mark.parametrize("replaced", ["version", "threading"])
+def test_offsets_of_another_build_are_refused(replaced: str) -> None:
+    """A made process: the file of this one, and memory that says what the test wants."""
+    mem = os.open("/proc/self/mem", os.O_RDONLY)
+    try:
+        real = reader(mem)
+        mappings = MemoryMap(open("/proc/self/maps", "rb").read()).mappings  # noqa: PTH123, SIM115
+        runtime = find_runtime(mappings, opened, real)
+        assert isinstance(runtime, Runtime)
+        fake = {
+            "version": b"xdebugpy" + (0x030D00F0).to_bytes(8, "little") + bytes(8),
+            "threading": b"xdebugpy" + sys.hexversion.to_bytes(8, "little") + b"\1" + bytes(7),
+        }[replaced]
+
+        def read(address: int, size: int) -> bytes:
+            if address == runtime.runtime:
+                return fake[:size]
+            if replaced == "version" and size == 8 and real(address, 8) == _hexversion():
+                return (0x030F00F0).to_bytes(8, "little")
+            return real(address, size)
+
+        found = find_runtime(mappings, opened, read)
+    finally:
+        os.close(mem)
+    assert isinstance(found, Unsupported)
+    assert ("free-threaded" in found.reason) == (replaced == "threading")
+
+
+def _hexversion() -> bytes:
+    return sys.hexversion.to_bytes(8, "little")
