@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 from cpython_subjects import every_python, opened, reader, running, runtime_of
@@ -22,7 +23,7 @@ def test_version_and_types_are_found(python: str) -> None:
         runtime = subject.runtime
         known = runtime.version >> 16
         assert known == said["version"] >> 16
-        assert runtime.version in (known << 16, said["version"])
+        assert runtime.version in (known << 16 | 0xF0, said["version"])
         assert runtime.layout.minor == known & 0xFF
         assert (runtime.type_type, runtime.unicode_type) == (said["type"], said["str"])
         assert runtime.bytes_type == said["bytes"]
@@ -62,6 +63,7 @@ def test_the_generation_under_collection_is_seen(python: str) -> None:
         for said in subject.facts():
             runtime = subject.runtime
             collecting = subject.number(runtime.collecting)
+            assert runtime.counts
             seen = generation(*map(subject.number, runtime.counts)) if collecting else None
             heard.append((said["collecting"], seen))
     assert [asked for asked, _ in heard if asked is not None] == [0, 1, 2, 0, 2, 1, 1, 2, 0]
@@ -103,33 +105,60 @@ def test_a_process_without_python_has_none() -> None:
     assert find_runtime([program], opened, lambda address, size: b"") is None
 
 
-@pytest.mark.parametrize("replaced", ["version", "threading"])
-def test_offsets_of_another_build_are_refused(replaced: str) -> None:
-    """A made process: the file of this one, and memory that says what the test wants."""
+def made(version: int, *, offsets: int | None, free_threaded: bool) -> object:
+    """What is found in this process with another `Py_Version`, and with debug offsets."""
     mem = os.open("/proc/self/mem", os.O_RDONLY)
     try:
         real = reader(mem)
-        mappings = MemoryMap(open("/proc/self/maps", "rb").read()).mappings  # noqa: PTH123, SIM115
+        mappings = MemoryMap(Path("/proc/self/maps").read_bytes()).mappings
         runtime = find_runtime(mappings, opened, real)
         assert isinstance(runtime, Runtime)
-        fake = {
-            "version": b"xdebugpy" + (0x030D00F0).to_bytes(8, "little") + bytes(8),
-            "threading": b"xdebugpy" + sys.hexversion.to_bytes(8, "little") + b"\1" + bytes(7),
-        }[replaced]
 
         def read(address: int, size: int) -> bytes:
-            if address == runtime.runtime:
-                return fake[:size]
-            if replaced == "version" and size == 8 and real(address, 8) == _hexversion():
-                return (0x030F00F0).to_bytes(8, "little")
-            return real(address, size)
+            data = real(address, size)
+            if data == sys.hexversion.to_bytes(8, "little"):
+                return version.to_bytes(8, "little")
+            if offsets is not None and address == runtime.runtime:
+                head = b"xdebugpy", offsets.to_bytes(8, "little"), bytes([free_threaded])
+                return b"".join(head)[:size].ljust(size, b"\0")
+            return data
 
-        found = find_runtime(mappings, opened, read)
+        return find_runtime(mappings, opened, read)
     finally:
         os.close(mem)
+
+
+@pytest.mark.parametrize(
+    ("version", "offsets", "free_threaded", "reason"),
+    [
+        (0x030D00F0, 0x030D00F0, True, "a free-threaded build"),
+        (0x030E00B1, None, False, "a pre-release"),
+        (0x030F00F0, None, False, "not CPython 3.9 to 3.14"),
+        (0x030800F0, None, False, "not CPython 3.9 to 3.14"),
+        (0x030D00F0, None, False, "not CPython 3.9 to 3.14"),  # without debug offsets
+        (0x030D00F0, 0x030D01F0, False, "not CPython 3.9 to 3.14"),
+        (0x030D00F0, 0x030D00F0, False, "its memory is laid out in an unknown way"),
+    ],
+)
+def test_another_build_is_refused(
+    version: int, offsets: int | None, free_threaded: bool, reason: str
+) -> None:
+    """This process says that it is one: nothing else in its memory fits."""
+    found = made(version, offsets=offsets, free_threaded=free_threaded)
     assert isinstance(found, Unsupported)
-    assert ("free-threaded" in found.reason) == (replaced == "threading")
+    assert found.reason == reason
 
 
-def _hexversion() -> bytes:
-    return sys.hexversion.to_bytes(8, "little")
+def test_what_has_not_started_is_not_there_yet() -> None:
+    """Memory in which everything is 0, but for the version."""
+    mappings = MemoryMap(Path("/proc/self/maps").read_bytes()).mappings
+    mem = os.open("/proc/self/mem", os.O_RDONLY)
+    try:
+        version = sys.hexversion.to_bytes(8, "little")
+
+        def read(address: int, size: int) -> bytes:
+            return version if reader(mem)(address, size) == version else bytes(size)
+
+        assert find_runtime(mappings, opened, read) is None
+    finally:
+        os.close(mem)

@@ -20,9 +20,12 @@ from cowtrace.symbolizer.cpython.memory import Memory, Read, UnreadableError
 from cowtrace.symbolizer.memory_map import Mapping
 
 _MOST_FILES = 16  # of one process that are searched for a CPython
-_VERSION_3_10, _VERSION_3_9 = 0x030A0000, 0x03090000
+# Before 3.11, the file tells the version without its micro version.
+_VERSION_3_10, _VERSION_3_9 = 0x030A00F0, 0x030900F0
 # Exported since that version, before which `Py_Version` is not.
 _SINCE_3_10, _SINCE_3_9 = b"Py_NewRef", b"PyFrame_GetBack"
+_INCREMENTAL = range(0x030E0000, 0x030E0500)  # gh-148726 brought the generations back to 3.14.5
+_FINAL_RELEASE = 0xF  # in a PY_VERSION_HEX, above the serial of a pre-release
 _OF_DEBUG_BUILDS = b"_Py_NegativeRefcount"  # only with Py_REF_DEBUG, which Py_DEBUG implies
 
 # Opens the file of a mapping; None: it cannot be had. The descriptor is closed by who asked.
@@ -36,7 +39,7 @@ class Runtime:
     A child that this process forks has the same, until it runs another program.
     """
 
-    version: int  # PY_VERSION_HEX; 3.9 and 3.10: without micro version
+    version: int  # PY_VERSION_HEX; 3.9 and 3.10: as of 3.9.0 and 3.10.0
     path: str  # of the mapped file that has the interpreter; hostile
     bias: int  # address = the file's virtual address + bias
     layout: Layout
@@ -45,8 +48,10 @@ class Runtime:
 
     # int: not 0 while the garbage collector runs
     collecting: int
-    # int: counts of generations 1 and 2; `Runtime.generation` tells what they mean
-    counts: tuple[int, int]
+    # int: the counts of generations 1 and 2, for `generation()`. None: they do not tell which is
+    # collected. The incremental collector of 3.14.0 to 3.14.4 changes them at its end; all that it
+    # does unless gc.collect() is called is an increment, which its gc.callbacks call generation 1.
+    counts: tuple[int, int] | None
     # pointer: not NULL from that point of Py_FinalizeEx() on at which sys.is_finalizing() is true,
     # after threads were joined and atexit handlers have run. Until the process ends.
     finalizing: int
@@ -71,7 +76,8 @@ class Unsupported:
 def generation(count_1: int, count_2: int) -> int:
     """Which generation is collected, by the counts while `collecting` is not 0.
 
-    A collection of generation N first sets the counts up to N to 0 and adds 1 to the next one.
+    A collection of generation N first sets the counts up to N to 0 and adds 1 to the next one. It
+    does so after gc.callbacks have run: during these, the counts are of the collection before.
     """
     if count_1:
         return 0
@@ -146,6 +152,8 @@ def _in_file(mapping: Mapping, file: ElfSymbols, read: Read) -> Runtime | Unsupp
     offsets = version_and_threading(memory, runtime)
     if offsets and offsets[1]:
         return refuse("a free-threaded build")
+    if version and version >> 4 & 0xF != _FINAL_RELEASE:
+        return refuse("a pre-release")
     if version is None or (layout := layout_of(version, read, runtime)) is None:
         return refuse("not CPython 3.9 to 3.14")
     interpreter = memory.word(runtime + layout.interpreters_main)
@@ -158,6 +166,7 @@ def _in_file(mapping: Mapping, file: ElfSymbols, read: Read) -> Runtime | Unsupp
         return None
     layout = generations_found(memory, layout, interpreter)
     gc = interpreter + layout.gc
+    counts = gc + layout.generation_count(1), gc + layout.generation_count(2)
     return Runtime(
         version,
         mapping.path,
@@ -166,7 +175,7 @@ def _in_file(mapping: Mapping, file: ElfSymbols, read: Read) -> Runtime | Unsupp
         runtime,
         interpreter,
         gc + layout.gc_collecting,
-        (gc + layout.generation_count(1), gc + layout.generation_count(2)),
+        None if version in _INCREMENTAL else counts,
         runtime + layout.finalizing,
         gil,
         *known,
