@@ -101,9 +101,8 @@ class Layout:
     frame_previous: int
     frame_code: int
     frame_code_mask: int = (1 << 64) - 1  # without the tag bits of a _PyStackRef
-    # The instruction: an int in a unit of bytes until 3.10, a pointer from 3.11 on.
-    frame_instruction: int
-    frame_instruction_bytes: int
+    frame_instruction: int  # until 3.10 f_lasti, an int; then prev_instr or instr_ptr, a pointer
+    lasti_unit_bytes: int | None = None  # what f_lasti counts; None: it is a pointer
     frame_owner: int | None = None  # one byte, from 3.11 on
 
     def immortal(self, refcount: int) -> bool:

@@ -43,7 +43,7 @@ _3_9 = Layout(
     frame_previous=24,
     frame_code=32,
     frame_instruction=104,
-    frame_instruction_bytes=1,
+    lasti_unit_bytes=1,
 )
 
 # Include/ of 3.10.13
@@ -76,7 +76,7 @@ _3_10 = Layout(
     frame_previous=24,
     frame_code=32,
     frame_instruction=96,
-    frame_instruction_bytes=2,
+    lasti_unit_bytes=2,
 )
 
 # Include/ of 3.11.2 and 3.11.7
@@ -113,7 +113,6 @@ _3_11 = Layout(
     frame_previous=48,
     frame_code=32,
     frame_instruction=56,
-    frame_instruction_bytes=8,
     frame_owner=69,
 )
 
@@ -152,7 +151,6 @@ _3_12 = Layout(
     frame_previous=8,
     frame_code=0,
     frame_instruction=56,
-    frame_instruction_bytes=8,
     frame_owner=70,
 )
 
@@ -192,7 +190,6 @@ _3_13 = Layout(
     frame_previous=8,
     frame_code=0,
     frame_instruction=56,
-    frame_instruction_bytes=8,
     frame_owner=70,
 )
 
@@ -233,7 +230,6 @@ _3_14 = Layout(
     frame_code=0,
     frame_code_mask=~3 & (1 << 64) - 1,  # Py_TAG_BITS of pycore_stackref.h
     frame_instruction=56,
-    frame_instruction_bytes=8,
     frame_owner=74,
 )
 
