@@ -19,6 +19,7 @@ NAMED = {
     "enum.EnumMeta": "enum.EnumMeta",
     "enum.EnumType": "enum.EnumMeta",  # from 3.11 on
     "abc.ABC": "abc.ABC",
+    "ctypes.c_char": "ctypes.c_char",  # until 3.12, tp_dict is of a subclass of `dict`
     "__main__.Item": "Item",
     "__main__.Item.Part": "Item.Part",
     "__main__.make.<locals>.Local": "Local",
@@ -33,7 +34,7 @@ NAMED = {
 }
 
 SCRIPT = """
-import abc, collections, enum, io, itertools, re
+import abc, collections, ctypes, enum, io, itertools, re
 class Item:
     class Part: pass
 def make():

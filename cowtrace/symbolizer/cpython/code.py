@@ -13,6 +13,7 @@ from cowtrace.symbolizer.cpython.runtime import Runtime
 _MOST_PLACES = 16384  # that are remembered; then all are forgotten
 _MOST_TABLE_BYTES = 1 << 17  # of a line table
 _LARGEST_LINE = 1 << 31
+_INIT = "__init__"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,16 @@ class CodePlace:
 
     function: str  # co_qualname; until 3.10 co_name, which is without the class
     file: str  # co_filename
-    line: int | None  # None: the instruction belongs to no line
+    line: int | None  # None: the instruction belongs to no line, as some at a function's begin
+    first_line: int | None  # of the function; None: unreadable
+
+    @property
+    def hidden(self) -> bool:
+        """Whether CPython itself shows this frame nowhere: from 3.13 on, that around __init__().
+
+        It is _Py_InitCleanup of Python/specialize.c, whose file is called as its function.
+        """
+        return self.function == self.file == _INIT and self.line is None
 
 
 class CodeNames:
@@ -61,14 +71,12 @@ class CodeNames:
         name = layout.co_name if layout.co_qualname is None else layout.co_qualname
         function = objects.text(memory.word(code + name))
         file = objects.text(memory.word(code + layout.co_filename))
-        line = None
+        line = first = None
         with suppress(UnreadableError):
-            table = objects.data(memory.word(code + layout.co_linetable), _MOST_TABLE_BYTES)
             first = memory.int32(code + layout.co_firstlineno)
+            table = objects.data(memory.word(code + layout.co_linetable), _MOST_TABLE_BYTES)
             line = self._line_of(table, first, self._offset(code, instruction))
-        if line is not None and not 0 <= line < _LARGEST_LINE:
-            line = None
-        return CodePlace(function, file, line)
+        return CodePlace(function, file, _plausible(line), _plausible(first))
 
     def _offset(self, code: int, instruction: int) -> int:
         """In bytes from the first instruction on; negative: before it."""
@@ -76,3 +84,7 @@ class CodeNames:
         if layout.co_code_adaptive is None:
             return instruction * (layout.lasti_unit_bytes or 1)
         return instruction - (code + layout.co_code_adaptive)
+
+
+def _plausible(line: int | None) -> int | None:
+    return line if line is not None and 0 <= line < _LARGEST_LINE else None

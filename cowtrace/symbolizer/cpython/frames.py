@@ -26,12 +26,16 @@ class FrameWalk:
     # So the faulting thread has it, unless it has released the GIL and another has taken it, or it
     # runs no Python. It is the faulting thread's if the thread's IDs say so.
     gil_holder: int
-    thread_id: (
-        int  # of PyThreadState: pthread_self(), which is the thread pointer of glibc and musl
-    )
-    native_thread_id: int | None  # of PyThreadState, from 3.11 on: gettid(), in its PID namespace
+    # Of PyThreadState: pthread_self(). On x86-64, that is the base of FS; on arm64, it lies less
+    # than 4 KiB in front of the thread pointer, TPIDR_EL0. fork() keeps it.
+    thread_id: int
+    # Of PyThreadState, from 3.11 on: gettid(), in the thread's PID namespace. In a forked child it
+    # is the parent's, until PyOS_AfterFork_Child() sets it, before os.register_at_fork() handlers.
+    native_thread_id: int | None
     # From PyThreadState to its current frame: the pointer at the first offset, in what that points
-    # to the pointer at the second, if there is one. NULL: it runs no Python.
+    # to the pointer at the second, if there is one. NULL: it runs no Python. In 3.11 and 3.12, a
+    # call from C sets the first pointer some instructions before the second: meanwhile the frames
+    # are those of an earlier call, or anything.
     first: tuple[int, ...]
     previous: int  # of a frame: the pointer to its caller's; NULL: there is none
     code: int  # of a frame: the pointer to its code object

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from cowtrace.symbolizer.cpython.memory import WORD_BYTES, Memory, UnreadableError
 from cowtrace.symbolizer.cpython.offsets import (
+    DICT_SUBCLASS,
     UNICODE_ASCII,
     UNICODE_COMPACT,
     UNICODE_KIND_MASK,
@@ -81,8 +82,10 @@ class Objects:
 
     def _items(self, dictionary: int) -> Iterator[tuple[int, int]]:
         """(key, value) of a dictionary that has its own keys, in the order of insertion."""
-        self._expect(dictionary, self.runtime.dict_type)
         memory, layout = self.memory, self.layout
+        # Until 3.12, types of ctypes have a subclass of `dict`.
+        if not memory.word(self.type_of(dictionary) + layout.tp_flags) & DICT_SUBCLASS:
+            raise UnreadableError
         if memory.word(dictionary + layout.ma_values):
             raise UnreadableError  # keys that are shared by instances of a class
         keys = memory.word(dictionary + layout.ma_keys)

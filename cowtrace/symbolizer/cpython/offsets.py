@@ -120,6 +120,7 @@ class Layout:
 HEAP_TYPE = 1 << 9
 READY = 1 << 12
 HAVE_GC = 1 << 14
+DICT_SUBCLASS = 1 << 29  # `dict` has it, too
 TYPE_SUBCLASS = 1 << 31
 # Not the same in all versions
 MANAGED_WEAKREF = 1 << 3  # from 3.12 on
