@@ -73,11 +73,11 @@ INLINE void count_allocation(void *ctx, struct pending *pending, const struct fa
 {
 	if (!pending->counted) {
 		__builtin_memset(&pending->detail, 0, sizeof(pending->detail));
-		set_place(&pending->detail, key->tgid, vma);
+		set_place(&pending->detail, key->tgid, vma, pending->address);
 	}
 	count_detail(ctx, &pending->detail, key,
 		     pending->class == MISSING ? STACK_NOW : pending->user_stack, bytes, 0);
-	take_sample(key, &pending->detail, pending->address);
+	take_sample(key, &pending->detail, pending->address, pending->address);
 	send_event(key, pending->address, pending->detail.mapping, bytes, 0, EVENT_DECIDED);
 }
 #else

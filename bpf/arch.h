@@ -38,8 +38,10 @@
 
 /* In words, as user space gets the registers. */
 #define REGS_WORDS	21
+#define USER_IP		16
 #define USER_SP		19
-#define user_mode(regs)	(((regs)[17] & 3) == 3 && (regs)[17] < 0x100)	/* cs */
+#define USER_MODE	17	/* cs */
+#define is_user_mode(cs)	(((cs) & 3) == 3 && (cs) < 0x100)
 
 #elif defined(__aarch64__)
 
@@ -68,8 +70,10 @@
 
 /* struct user_pt_regs, in words: regs[31], sp, pc, pstate. */
 #define REGS_WORDS	34
+#define USER_IP		32
 #define USER_SP		31
-#define user_mode(regs)	((regs)[32] && !((regs)[33] & 0x1f))	/* PSR_MODE_EL0t */
+#define USER_MODE	33	/* pstate */
+#define is_user_mode(pstate)	(!((pstate) & 0x1f))	/* PSR_MODE_EL0t */
 
 #else
 #error "cowtrace knows the page tables of x86-64 and arm64"

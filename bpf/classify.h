@@ -4,12 +4,14 @@
 #define CLASSIFY_H
 
 #include "count.h"
+#include "written_address.h"
 
 /* The result of one call of do_wp_page(). */
 struct wp_result {
 	u64 vma;	/* struct vm_area_struct * */
 	u64 vm_flags;
-	u64 address;
+	u64 address;	/* of the page */
+	u64 written;	/* of the byte: written_address.h */
 	u64 before;	/* the page-table entry that faulted, as by present_pte() */
 	u64 after;	/* the entry now; equal to `before` when the page table itself is gone */
 	u64 page;	/* struct page * of the old frame if it changed; NULL for the zero page */
@@ -34,6 +36,7 @@ INLINE void read_wp(struct wp_result *wp, u64 vmf)
 
 	wp->vma = load_kernel_u64(fault, VMF_VMA);
 	wp->address = load_kernel_u64(fault, VMF_ADDRESS);
+	wp->written = written_address(vmf, wp->address);
 	wp->before = present_pte(load_kernel_u64(fault, VMF_ORIG_PTE));
 	wp->flags = load_kernel_u32(fault, VMF_FLAGS);
 	wp->vm_flags = load_kernel_u64(kernel_pointer(wp->vma), VMA_FLAGS);

@@ -110,7 +110,8 @@ struct detail_key {
 	u8 origin;
 	u8 half;
 	u8 latency;	/* 1 + log2 of the fault's ns; 0: not timed */
-	u8 pad[3];
+	u8 eighth;	/* 1 + the eighth of the page that was written; 0: not requested */
+	u8 pad[2];
 };
 
 /* Value of details. Sums of one round. */
@@ -128,11 +129,10 @@ struct stack {
 	u64 addresses[STACK_DEPTH];	/* innermost first; 0 after the last */
 };
 
-#define DUMP_BYTES 16384
-
-/* One sampled copy: registers and stack memory, from which user space unwinds. */
+/* One sampled copy. Others follow it: struct python_frames, and as asked for written, stack_dump. */
 struct sample {
 	u64 mapping;	/* to origin: as in detail_key */
+	u64 address;	/* of the byte that was written; of its page: written_address.h */
 	u32 tgid;
 	u32 generation;
 	u8 kind;
@@ -140,8 +140,78 @@ struct sample {
 	u8 origin;
 	u8 pad;
 	u32 faults;	/* that this sample stands for */
+};
+
+#define NEAR_WORDS 10
+#define WORDS_BELOW 4	/* of these, in front of the written one */
+#define POOL_WORDS 6
+#define HEAD_WORDS 6
+
+enum known_phase {
+	NO_PHASE,	/* it is not known where the interpreter keeps its state */
+	PHASE,
+	PHASE_WITHOUT_GENERATION,	/* `counts` tell nothing */
+};
+
+/* What a write changes, as it is before. A word that cannot be read is 0. */
+struct written {
+	u64 ip;		/* of user mode, as sp; 0: unknown */
+	u64 sp;
+	u64 near[NEAR_WORDS];	/* words around the written one */
+	u64 pool[POOL_WORDS];	/* the beginning of the pool that the address would lie in */
+	u64 block;	/* address of the pool's block; 0: there is no pool */
+	u64 head[HEAD_WORDS];	/* the beginning of the block */
+	u64 finalizing;	/* as the next ones: see struct runtime */
+	u32 collecting;
+	u32 counts[2];
+	u32 has_phase;	/* enum known_phase */
+	u32 pool_bytes;
+	u32 pad;
+};
+
+/* Value of runtimes: user addresses of an interpreter's state, and offsets in its structs. */
+struct runtime {
+	u64 finalizing;	/* a pointer; not 0: it shuts down */
+	u64 collecting;	/* u32; not 0: it collects garbage */
+	u64 counts[2];	/* u32 each: of generations 1 and 2; 0: they do not tell which it collects */
+	u64 gil_holder;	/* a pointer to the PyThreadState that holds the GIL, or was the last */
+	u64 code_mask;	/* the bits of `code` that are the pointer */
+	u32 pool_bytes;	/* of its allocator */
+	u32 thread_id;	/* of PyThreadState: its thread pointer */
+	u32 frame;	/* of PyThreadState: a pointer to its frame, or to what has that pointer */
+	u32 frame_in;	/* of the latter; NO_OFFSET: it is the frame */
+	u32 previous;	/* of a frame, as the next ones */
+	u32 code;
+	u32 instruction;
+	u32 instruction_bytes;
+	u32 flags;	/* two bytes; NO_OFFSET: it has none */
+	u32 pad;
+};
+
+#define NO_OFFSET 0xffffffff
+#define PYTHON_FRAMES 32
+
+/* A frame of Python code, or one without code. */
+struct python_frame {
+	u64 code;	/* address of its code object */
+	u64 instruction;
+	u32 flags;
+	u32 pad;
+};
+
+/* The frames of the current thread, innermost first. */
+struct python_frames {
+	u32 count;	/* that are valid; 0: it runs no Python, or it is not known how to find them */
+	u32 pad;
+	struct python_frame frames[PYTHON_FRAMES];
+};
+
+#define DUMP_BYTES 16384
+
+/* Registers and stack memory of a sample, from which user space unwinds. */
+struct stack_dump {
 	u32 dump_bytes;	/* valid bytes of dump */
-	u32 pad2;
+	u32 pad;
 	u64 regs[REGS_WORDS];	/* of user mode */
 	u8 dump[DUMP_BYTES];	/* of the user stack, from the stack pointer up */
 };
@@ -190,7 +260,7 @@ enum event_state {
 /* One fault, as sent through the ring buffer. */
 struct event {
 	u64 at_ns;	/* CLOCK_MONOTONIC */
-	u64 address;
+	u64 address;	/* as in sample */
 	u64 mapping;	/* start of the vma; 0: unknown */
 	u64 bytes;
 	u64 ns;		/* in the fault; 0: not timed */

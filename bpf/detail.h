@@ -13,19 +13,27 @@
 #include "mapping.h"
 #include "sample.h"
 #include "stack.h"
+#include "written_address.h"
 
 #if defined(DETAILS) || defined(EVENTS) || defined(SAMPLES)
 #define NEEDS_PLACE	/* an option needs the mapping or the generation of a fault */
 #endif
 
+#ifdef EIGHTHS
+#define eighth_of(address) (1 + ((address) >> (PAGE_SHIFT - 3) & 7))
+#else
+#define eighth_of(address) 0
+#endif
+
 /* Fill in where a fault was; count_detail() fills in its kind and stacks. */
-INLINE void set_place(struct detail_key *key, u32 tgid, u64 vma)
+INLINE void set_place(struct detail_key *key, u32 tgid, u64 vma, u64 address)
 {
 	int lost;
 
 	key->tgid = tgid;
 	key->generation = generation_of(tgid, &lost);
 	key->mapping = note_mapping(tgid, vma, &lost);
+	key->eighth = eighth_of(address);
 }
 
 #ifdef DETAILS
@@ -181,8 +189,8 @@ INLINE void count_in_detail_cell(struct fault_key *key, u64 task, u64 vma, u64 b
 #endif
 
 /*
- * Count one fault. `task` as in note_process(). Every plan's kprobe programs call
- * this: no direct loads.
+ * Count one fault. `task` as in note_process(), `address` as in written_address.h. Every
+ * plan's kprobe programs call this: no direct loads.
  */
 INLINE void count_fault(void *ctx, struct fault_key *key, u64 task, u64 vma, u64 address,
 			u64 bytes, enum context context)
@@ -203,10 +211,10 @@ INLINE void count_fault(void *ctx, struct fault_key *key, u64 task, u64 vma, u64
 		if (key->origin != ORIGIN_FORK)
 			ns = ns_since_fault_start();
 		detail.latency = log2_slot(ns);
-		set_place(&detail, key->tgid, vma);
+		set_place(&detail, key->tgid, vma, address);
 		count_detail(ctx, &detail, key, STACK_NOW, bytes, ns);
 	}
-	take_sample(key, &detail, 0);
+	take_sample(key, &detail, address, 0);
 	send_event(key, address, detail.mapping, bytes, ns, EVENT_DECIDED);
 }
 
@@ -219,7 +227,8 @@ INLINE void count_copies(struct fault_key *key, u64 vma, u64 faults)
 		return;
 	key->half = current_round() & 1;
 	add_to_hash(key, 0, faults, faults * PAGE_SIZE);
-	set_place(&detail, key->tgid, vma);
+	set_place(&detail, key->tgid, vma, 0);
+	detail.eighth = 0;	/* unknown */
 	set_kind(&detail, key);
 	add_detail(&detail, faults, faults * PAGE_SIZE, 0);
 	lose_events(faults);

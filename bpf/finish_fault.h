@@ -35,7 +35,7 @@ INLINE void account_finish_fault(void *ctx, u64 vmf, u32 ret, u32 flags)
 		bytes = private ? PAGE_SIZE : 0;
 	}
 	if (is_counted(key.kind))
-		count_fault(ctx, &key, task, vma, address, bytes, ANYWHERE);
+		count_fault(ctx, &key, task, vma, written_address(vmf, address), bytes, ANYWHERE);
 }
 
 #ifdef PLAN_FENTRY

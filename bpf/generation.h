@@ -9,6 +9,7 @@
 #define GENERATION_H
 
 #include "count.h"
+#include "runtime.h"
 
 #ifdef GENERATIONS
 
@@ -149,6 +150,7 @@ INLINE void end_generation(u32 tgid, u32 executed)
 RAW_TRACEPOINT_PROBE(sched_process_exec)
 {
 	end_generation(current_tgid(), 1);
+	forget_runtime(current_tgid());
 	return 0;
 }
 

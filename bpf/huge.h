@@ -210,7 +210,7 @@ int do_huge_pmd_wp_page_return(struct pt_regs *ctx)
 #endif
 	u32 tid = current_tid(), index = tid & (SLOTS - 1);
 	struct inflight *slot = huge_inflight.lookup(&index);
-	u64 vma;
+	u64 vma, address;
 	u8 kind;
 
 	if (!slot || !match_huge_return(slot, tid))
@@ -222,8 +222,8 @@ int do_huge_pmd_wp_page_return(struct pt_regs *ctx)
 			     read_kernel_u64(vma, VMA_FLAGS));
 	if (kind == COPIED && is_huge_zero(slot->before))
 		kind = ZERO_FILLED;
-	count_huge(ctx, slot, vma, read_kernel_u64(slot->vmf, VMF_ADDRESS), kind, SOURCE_THP,
-		   PMD_SIZE);
+	address = read_kernel_u64(slot->vmf, VMF_ADDRESS);
+	count_huge(ctx, slot, vma, written_address(slot->vmf, address), kind, SOURCE_THP, PMD_SIZE);
 	return 0;
 }
 #endif /* HUGE_PMD */

@@ -7,6 +7,7 @@
 #define PAGE_FAULTS_H
 
 #include "filter.h"
+#include "written_address.h"
 
 #ifdef PAGE_FAULTS
 
@@ -55,11 +56,12 @@ INLINE void count_page_fault(u64 error_code, u8 origin) {}
 INLINE void fault_begins(void *ctx, u64 address, u64 regs, u64 error_code, u8 origin) {}
 #endif
 
-#if defined(PAGE_FAULTS) || defined(PLAN_TRACEPOINT)
+#if defined(PAGE_FAULTS) || defined(NOTED_ADDRESSES) || defined(PLAN_TRACEPOINT)
 /* exceptions:page_fault_user(address, regs, error_code) */
 RAW_TRACEPOINT_PROBE(page_fault_user)
 {
 	count_page_fault(ctx->args[2], ORIGIN_USER);
+	note_address(ctx->args[0]);
 	fault_begins(ctx, ctx->args[0], ctx->args[1], ctx->args[2], ORIGIN_USER);
 	return 0;
 }
@@ -68,6 +70,7 @@ RAW_TRACEPOINT_PROBE(page_fault_user)
 RAW_TRACEPOINT_PROBE(page_fault_kernel)
 {
 	count_page_fault(ctx->args[2], ORIGIN_KERNEL);
+	note_address(ctx->args[0]);
 	fault_begins(ctx, ctx->args[0], ctx->args[1], ctx->args[2], ORIGIN_KERNEL);
 	return 0;
 }

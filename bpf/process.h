@@ -6,6 +6,7 @@
 #include "filter.h"
 #include "generation.h"
 #include "pair.h"
+#include "runtime.h"
 
 /* sched:sched_process_fork(parent, child) */
 RAW_TRACEPOINT_PROBE(sched_process_fork)
@@ -19,6 +20,7 @@ RAW_TRACEPOINT_PROBE(sched_process_fork)
 	process.parent = read_kernel_u32(parent, TASK_TGID);
 	process.start_ns = read_kernel_u64(child, TASK_START_BOOTTIME);
 	inherit_wanted(process.parent, tgid, process.start_ns);
+	inherit_runtime(process.parent, tgid);
 	if (!is_wanted(process.parent))
 		return 0;
 	last = processes.lookup(&tgid);
@@ -97,6 +99,7 @@ RAW_TRACEPOINT_PROBE(sched_process_exit)
 	if (read_kernel_u32(signal, SIGNAL_LIVE))
 		return 0;
 	end_generation(tgid, 0);
+	forget_runtime(tgid);
 	process = processes.lookup(&tgid);
 	if (process)
 		process->exited = 1;

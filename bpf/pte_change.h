@@ -50,7 +50,7 @@ INLINE void entry_replaced(void *ctx, u64 stack, struct changed_entry *entry)
 	} else {
 		set_replaced(&key, 0, read_kernel_u64(vma, VMA_FLAGS), present_pte(orig_pte));
 	}
-	count_fault(ctx, &key, task, vma, entry->address, PAGE_SIZE, UNDER_LOCK);
+	count_fault(ctx, &key, task, vma, written_address(vmf, entry->address), PAGE_SIZE, UNDER_LOCK);
 }
 
 /* The entry becomes `after`. */
@@ -77,7 +77,7 @@ INLINE void entry_changed(void *ctx, u64 stack, struct changed_entry *entry, u64
 	flags = read_kernel_u32(vmf, VMF_FLAGS);
 	key.origin = origin_of(flags);
 	task = charge(&key, current_tgid(), entry->vma, flags);
-	count_fault(ctx, &key, task, entry->vma, entry->address, 0, UNDER_LOCK);
+	count_fault(ctx, &key, task, entry->vma, written_address(vmf, entry->address), 0, UNDER_LOCK);
 }
 
 #ifdef PLAN_FENTRY

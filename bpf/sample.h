@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Sample copies with their registers and the top of their stack. From these, user
- * space unwinds programs without frame pointers, such as nearly all of Debian's,
- * by their DWARF tables: cowtrace/tracer/unwind.py.
+ * Sample copies: what was written (written.h), or registers and the top of the stack. From
+ * these, user space unwinds programs without frame pointers, such as nearly all of
+ * Debian's, by their DWARF tables: cowtrace/symbolizer/unwind.py.
  */
 #ifndef SAMPLE_H
 #define SAMPLE_H
 
 #include "count.h"
+#include "python_frames.h"
+#include "user_regs.h"
+#include "written.h"
 
 #ifdef SAMPLES
-
-#define THREAD_SIZE	(PAGE_SIZE > 16384 ? PAGE_SIZE : 16384)	/* without KASAN */
-#define REGS_BYTES	(8 * REGS_WORDS)
 
 BPF_RINGBUF_OUTPUT(samples, MAP_SIZE);	/* when it is full, LOSS_SAMPLES_DROPPED */
 
@@ -23,23 +23,25 @@ struct sampling {
 	u32 copies;	/* since the last sample */
 };
 BPF_PERCPU_ARRAY(samplings, struct sampling, 1);
-#define SAMPLES_PER_RATE 32	/* after as many samples, the rate is halved */
+/* After as many samples, the rate is halved. A stack takes long to unwind. */
+#ifdef SAMPLED_STACKS
+#define SAMPLES_PER_RATE 32
+#else
+#define SAMPLES_PER_RATE 2048
+#endif
 
-/*
- * task_pt_regs(): at the end of the kernel stack, before two words of padding on
- * kernels with FRED ("x86/fred: Reserve space for the FRED stack frame", 6.9).
- */
-INLINE int read_user_regs(u64 *regs)
-{
-	u64 end = read_kernel_u64(bpf_get_current_task(), TASK_STACK) + THREAD_SIZE;
+struct sample_record {
+	struct sample sample;
+	struct python_frames frames;
+#ifdef OBJECTS
+	struct written written;
+#endif
+#ifdef SAMPLED_STACKS
+	struct stack_dump stack;
+#endif
+};
 
-	bpf_probe_read_kernel(regs, REGS_BYTES, (void *)(end - PT_REGS_BYTES));
-	if (user_mode(regs))
-		return 1;
-	bpf_probe_read_kernel(regs, REGS_BYTES, (void *)(end - 16 - PT_REGS_BYTES));
-	return user_mode(regs);
-}
-
+#ifdef SAMPLED_STACKS
 /*
  * Copy up to DUMP_BYTES of the user stack; near the stack's beginning there are
  * fewer. Skip a page whose fault is not resolved: reading it marks its entry as
@@ -61,11 +63,26 @@ INLINE u32 read_dump(u8 *dump, u64 stack, u64 faulting)
 	return 0;
 }
 
-/* `faulting`: the address if its fault is not resolved yet, else 0. */
-INLINE void take_sample(const struct fault_key *fault, const struct detail_key *place,
-			u64 faulting)
+INLINE void dump_stack(struct stack_dump *stack, u64 unresolved)
 {
+	u64 regs = user_regs();
+
+	stack->pad = 0;
+	stack->dump_bytes = 0;
+	bpf_probe_read_kernel(stack->regs, sizeof(stack->regs), (void *)regs);
+	if (regs)
+		stack->dump_bytes = read_dump(stack->dump, stack->regs[USER_SP], unresolved);
+}
+#endif
+
+/* `unresolved`: the address if its fault is not resolved yet, else 0. */
+INLINE void take_sample(const struct fault_key *fault, const struct detail_key *place,
+			u64 address, u64 unresolved)
+{
+	struct runtime *runtime;
+	struct sample_record *record;
 	struct sample *sample;
+	struct reader reader;
 	u32 zero = 0, faults, now;
 	struct sampling *sampling;
 
@@ -83,12 +100,14 @@ INLINE void take_sample(const struct fault_key *fault, const struct detail_key *
 	if (faults < 1 << (sampling->taken / SAMPLES_PER_RATE & 31))
 		return;
 	sampling->taken++;
-	sample = samples.ringbuf_reserve(sizeof(*sample));
-	if (!sample) {	/* the next sample stands for these copies, too */
+	record = samples.ringbuf_reserve(sizeof(*record));
+	if (!record) {	/* the next sample stands for these copies, too */
 		count_loss(LOSS_SAMPLES_DROPPED);
 		return;
 	}
 	sampling->copies = 0;
+	sample = &record->sample;
+	sample->address = address;
 	sample->mapping = place->mapping;
 	sample->tgid = fault->tgid;
 	sample->generation = place->generation;
@@ -96,17 +115,21 @@ INLINE void take_sample(const struct fault_key *fault, const struct detail_key *
 	sample->source = fault->source;
 	sample->origin = fault->origin;
 	sample->pad = 0;
-	sample->pad2 = 0;
 	sample->faults = faults;
-	sample->dump_bytes = 0;
-	if (read_user_regs(sample->regs))
-		sample->dump_bytes = read_dump(sample->dump, sample->regs[USER_SP],
-					       faulting);
-	samples.ringbuf_submit(sample, 0);
+	reader = reader_of(unresolved);
+	runtime = runtimes.lookup(&sample->tgid);
+	read_python_frames(&record->frames, runtime, &reader);
+#ifdef OBJECTS
+	read_written(&record->written, runtime, &reader, address);
+#endif
+#ifdef SAMPLED_STACKS
+	dump_stack(&record->stack, unresolved);
+#endif
+	samples.ringbuf_submit(record, 0);
 }
 
 #else
 INLINE void take_sample(const struct fault_key *fault, const struct detail_key *place,
-			u64 faulting) {}
+			u64 address, u64 unresolved) {}
 #endif /* SAMPLES */
 #endif /* SAMPLE_H */

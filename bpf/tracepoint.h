@@ -40,7 +40,7 @@ INLINE void count_beginning(void *ctx, struct pending *pending, const struct fau
 			    u64 vma)
 {
 	__builtin_memset(&pending->detail, 0, sizeof(pending->detail));
-	set_place(&pending->detail, key->tgid, vma);
+	set_place(&pending->detail, key->tgid, vma, pending->address);
 	count_detail(ctx, &pending->detail, key, STACK_NOW, 0, 0);
 	send_event(key, pending->address, pending->detail.mapping, 0, 0,
 		   key->kind == REUSED ? EVENT_UNDECIDED : EVENT_DECIDED);

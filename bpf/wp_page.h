@@ -41,7 +41,7 @@ INLINE void account_wp(void *ctx, const struct wp_result *wp, u32 current, u64 e
 		key.source = SOURCE_FILE;
 		break;
 	}
-	count_fault(ctx, &key, task, wp->vma, wp->address, bytes, ANYWHERE);
+	count_fault(ctx, &key, task, wp->vma, wp->written, bytes, ANYWHERE);
 }
 
 #ifdef PLAN_FENTRY

@@ -36,6 +36,7 @@ class MappingRow:
     shared: int | None
     bytes: int | None
     rate: float | None  # bytes copied per second
+    by_eighth: tuple[int, ...] | None  # copies by the eighth of the page that was written
 
 
 @dataclass(slots=True)
@@ -44,6 +45,7 @@ class _Sum:
     bytes: int = 0
     sizes: dict[int, int] = field(default_factory=dict)  # by start
     huge: set[str] = field(default_factory=set)
+    eighths: Counter[int] = field(default_factory=Counter)
 
 
 def label(mapping: Mapping) -> str:
@@ -101,6 +103,7 @@ def mapping_rows(
                 },
                 bytes=counted.bytes if seen else None,
                 rate=rate if seen else None,
+                by_eighth=tuple(counted.eighths[n] for n in range(8)) if counted.eighths else None,
             )
         )
 
@@ -126,6 +129,8 @@ def _sums(details: Iterable[DetailRow], addresses: bool) -> dict[_Key, _Sum]:
         counted.kinds[row.kind] += row.faults
         if row.kind in COPIES:
             counted.bytes += row.bytes
+            if row.eighth is not None:
+                counted.eighths[row.eighth] += row.faults
         if mapping:
             counted.sizes[mapping.start] = mapping.end - mapping.start
         if huge := _HUGE.get(row.source):

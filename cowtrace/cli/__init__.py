@@ -25,6 +25,7 @@ COMMANDS = {
     "help": "Show a page of the guide, or list the pages.",
     "latency": "Show how long faults take, by kind and side of the fork, live.",
     "maps": "Show in which mappings pages are copied: heap, stack, files, live.",
+    "objects": "Show what was written in CPython: reference counts, GC headers, data.",
     "private": "Show where private memory came from, and where it went.",
     "record": "Record a trace in a file, to report on it and to compare it later.",
     "report": "Answer eleven questions from a recording, as text or as an HTML page.",

@@ -10,9 +10,13 @@ from cowtrace.cli.attach import attach
 from cowtrace.cli.choice import Choice, filter_options
 from cowtrace.cli.live import Refresh
 from cowtrace.cli.options import Output, live_options, rows_option, sort_option
+from cowtrace.kernel.plan import Detail
 from cowtrace.machine import detail_objects
 from cowtrace.model import Snapshot
 from cowtrace.proc import Places
+
+_MAPPING: frozenset[Detail] = frozenset({"mapping"})
+_WITH_EIGHTHS: frozenset[Detail] = frozenset({"mapping", "page-eighth"})
 
 
 @click.command(
@@ -21,7 +25,7 @@ from cowtrace.proc import Places
 )
 @filter_options
 @click.option("--addresses", is_flag=True,
-              help="Show one row per mapping, with its address and size.")  # fmt: skip
+              help="Show a row for each mapping: address, size, place of writes.")  # fmt: skip
 @sort_option("bytes")
 @rows_option("Show at most N rows; --json has all.")
 @live_options
@@ -38,6 +42,8 @@ def maps(choice: Choice, addresses: bool, sort: str, limit: int, plan: str, outp
     [anon:NAME]      anonymous memory that was named by PR_SET_VMA_ANON_NAME
     [anon]           other anonymous memory: malloc's larger blocks, thread stacks
     +thp, +hugetlb   huge pages were hit
+    IN PAGE          with --addresses: a bar for each eighth of the page,
+                     by how many copying writes began there
     """
     watch(choice, plan, output, limit, sort, addresses=addresses)
 
@@ -66,6 +72,7 @@ def watch(
         )
 
     traced = attach(
-        plan, details=frozenset({"mapping"}), only=choice.in_kernel(), fold=choice.is_everything
-    )
+        plan, details=_WITH_EIGHTHS if addresses else _MAPPING, only=choice.in_kernel(),
+        fold=choice.is_everything,
+    )  # fmt: skip
     live.watch(traced, refresh, "mappings", output)

@@ -42,7 +42,8 @@ def snoop(choice: Choice, count: int | None, plan: str, form: Form, verbose: boo
     Each fault is one line: the time, the process, the name of the thread that wrote (of another
     process if the write is remote), what became of the page, what the page held (SRC: anon, file,
     zero, ksm, thp, huge), what made the write (FROM: user, kern, rem, unsh, fork; in whole words
-    with -v), the address, its mapping, and the fault's duration if the plan can time it.
+    with -v), the address of the byte that was written (its last digits are - where the plan shows
+    the page alone), its mapping, and the fault's duration if the plan can time it.
 
     Faults that come faster than they can be written are dropped. Their number is reported on
     stderr; with --json, in an object with the field `dropped`. Ctrl-C ends the command.

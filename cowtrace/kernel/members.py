@@ -87,6 +87,9 @@ STACK_PAGES: _Members = {
 # Programs work without these, but report less.
 OPTIONAL: _Members = {
     "VMF_PMD": "vm_fault.pmd",
+    "VMF_REAL_ADDRESS": "vm_fault.real_address",  # 5.18 and later
+    "TASK_THREAD": "task_struct.thread",
+    "THREAD_POINTER": "thread_struct.fsbase|uw",  # x86-64; arm64: its first member is tp_value
     "MM_OWNER": "mm_struct.owner",  # CONFIG_MEMCG
     "PAGE_COMPOUND_HEAD": "page.compound_info|compound_head",
     "PAGE_MAPPING": "page.mapping",

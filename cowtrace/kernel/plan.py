@@ -30,6 +30,7 @@ _DETAIL_MACROS: dict[str, str] = {
     "mapping": "MAPPINGS",
     "stack": "USER_STACKS",
     "kernel-stack": "KERNEL_STACKS",
+    "page-eighth": "EIGHTHS",
 }
 _ERRORS = ("OOM", "SIGBUS", "HWPOISON", "HWPOISON_LARGE", "SIGSEGV", "FALLBACK")
 
@@ -39,7 +40,9 @@ _CELLS = 1 << 10  # a round and CPU: 32 bytes each, 64 with details; twice
 
 
 # What else distinguishes faults, beyond kind, source and origin.
-Detail = Literal["generation", "mapping", "stack", "kernel-stack", "latency", "tlb-flush"]
+Detail = Literal[
+    "generation", "mapping", "stack", "kernel-stack", "latency", "tlb-flush", "page-eighth"
+]  # fmt: skip
 DETAILS: tuple[Detail, ...] = get_args(Detail)
 
 
@@ -64,6 +67,14 @@ class ProbePlan:
         """
         return self.name == "kprobe" or "PREEMPTIBLE" in self.defines
 
+    @property
+    def shows_addresses(self) -> bool:
+        """True if the address of a written byte is known: else that of its page."""
+        return "EXACT_ADDRESSES" in self.defines and (
+            self.name == "tracepoint"
+            or not self.defines.keys().isdisjoint(("VMF_REAL_ADDRESS", "NOTED_ADDRESSES"))
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -76,6 +87,7 @@ class Options:
     fork_copies: bool = False  # pages that fork itself copies: a probe on every anonymous page
     details: frozenset[Detail] = frozenset()  # count by these, too: bpf/detail.h
     samples: bool = False  # sampled copies with their user stack, for DWARF unwinding
+    objects: bool = False  # sampled copies with the memory that was written: bpf/written.h
     events: bool = False  # send each fault through a ring buffer
     wanted: bool = False  # count only processes in the map `wanted`
     follow: bool = False  # and their descendants
@@ -86,7 +98,13 @@ class Options:
         switches = {
             "PAGE_FAULTS": self.page_faults,
             "EVENTS": self.events,
-            "SAMPLES": self.samples,
+            "SAMPLES": self.samples or self.objects,
+            "SAMPLED_STACKS": self.samples,
+            "OBJECTS": self.objects,
+            "EXACT_ADDRESSES": self.events
+            or self.samples
+            or self.objects
+            or "page-eighth" in self.details,
             "WANTED": self.wanted,
             "FOLLOW": self.follow,
             "CGROUP": self.cgroup,
@@ -122,6 +140,8 @@ def probe_plan(
     defines = _defines(name, facts) | options.defines()
     for part in parts:
         defines |= part.defines
+    if _notes_addresses(name, facts, defines):
+        defines["NOTED_ADDRESSES"] = 1
     if _has_cells(facts, defines):
         defines["CELLS"] = _CELLS
         if _fit_cells(name, options, details):
@@ -137,9 +157,15 @@ def probe_plan(
     )
 
 
+def _notes_addresses(name: PlanName, facts: KernelFacts, defines: Mapping[str, int]) -> bool:
+    """Whether the tracepoints of page faults note what struct vm_fault does not have."""
+    wanted = "EXACT_ADDRESSES" in defines and "VMF_REAL_ADDRESS" not in facts.offsets
+    return wanted and name != "tracepoint" and facts.tracepoints >= set(_FAULT_TRACEPOINTS)
+
+
 def _details(name: PlanName, facts: KernelFacts, options: Options) -> frozenset[Detail]:
     """The requested details that this plan supports on this kernel."""
-    supported: set[Detail] = {"stack", "kernel-stack"}
+    supported: set[Detail] = {"stack", "kernel-stack", "page-eighth"}
     if "sched_process_exec" in facts.tracepoints:
         supported.add("generation")
     needed = MAPPING.keys() | (MAPLE if name == "tracepoint" else {}).keys()
@@ -159,7 +185,7 @@ def _parts(
     if details:
         macros = {_DETAIL_MACROS[detail]: 1 for detail in details & _DETAIL_MACROS.keys()}
         parts.append(Part((), {"DETAILS": 1, **macros}))
-    if details or options.samples:
+    if details or options.samples or options.objects:
         # The parent of a process that has ended resolves its addresses: tracer/stack_symbols.py.
         parts.append(Part((), {"GENERATIONS": 1}))
     if "latency" in details:
@@ -191,9 +217,9 @@ def _needs_ends(name: PlanName, options: Options, details: frozenset[Detail]) ->
     The fentry plan sees the entry once it is cleared: the page, which may be one of the user stack,
     cannot be read then.
     """
-    stacks = options.samples or {"stack", "kernel-stack"} & details
+    reads = options.samples or options.objects or {"stack", "kernel-stack"} & details
     late = "latency" in details or options.outcomes or options.cross_check
-    return bool(late or (name == "fentry" and stacks))
+    return bool(late or (name == "fentry" and reads))
 
 
 def _has_cells(facts: KernelFacts, defines: Mapping[str, int]) -> bool:
@@ -206,7 +232,7 @@ def _has_cells(facts: KernelFacts, defines: Mapping[str, int]) -> bool:
 
 def _fit_cells(name: PlanName, options: Options, details: frozenset[Detail]) -> bool:
     """Whether the cells have a fault's mapping and generation, and no more is counted by."""
-    used = details or options.events or options.samples
+    used = details or options.events or options.samples or options.objects
     return name != "tracepoint" and bool(used) and details <= {"generation", "mapping"}
 
 

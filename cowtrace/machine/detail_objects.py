@@ -14,6 +14,7 @@ from cowtrace.analysis.cgroups import CgroupRow
 from cowtrace.analysis.cost import Cost
 from cowtrace.analysis.forks import ForkRow
 from cowtrace.analysis.mappings import MappingRow, label, segment
+from cowtrace.analysis.objects import Remedy
 from cowtrace.analysis.private import TRACED, Accounts
 from cowtrace.analysis.processes import Row
 from cowtrace.analysis.shared import Sharing
@@ -56,6 +57,29 @@ def mappings(rows: Iterable[MappingRow]) -> dict[str, Any]:
 def stacks(rows: Iterable[DetailRow], sampled: bool) -> dict[str, Any]:
     """Stacks in the order of their rows; `sampled`: their sums are estimates."""
     return {"sampled": sampled, "stacks": [_stack(row) for row in rows]}
+
+
+def written(rows: Iterable[DetailRow], changes: Iterable[Remedy]) -> dict[str, Any]:
+    """What copies changed, in the order of their rows, by process."""
+    return {
+        "sampled": True,
+        "objects": [
+            {
+                "pid": row.pid,
+                "kind": row.kind.name.lower(),
+                "cause": row.written.cause.value,
+                "type": row.written.type,
+                "phase": row.written.phase and row.written.phase.value,
+                "faults": row.faults,
+                "copied_bytes": row.bytes,
+            }
+            for row in rows
+            if row.written
+        ],
+        "avoidable": [
+            {"change": each.change, "of": each.of, "at_most_bytes": each.bytes} for each in changes
+        ],
+    }
 
 
 def sharing(now: Sharing, names: Mapping[int, str]) -> dict[str, Any]:
@@ -139,7 +163,9 @@ def event_object(one: Event) -> dict[str, Any]:
     return {
         **fields(one, "at_ns", "pid", "tid", "comm"),
         **classification(one),
-        **fields(one, "address", "bytes"),
+        "address": one.address,
+        "address_exact": one.is_exact,
+        "bytes": one.bytes,
         "mapping": found
         and {
             "name": label(found),
@@ -199,6 +225,7 @@ def _mapping(row: MappingRow) -> dict[str, Any]:
         **fields(row, "start", "mapped_bytes"),
         "huge": list(row.huge),
         **_counts(row),
+        "copied_by_eighth": row.by_eighth and list(row.by_eighth),
     }
 
 

@@ -38,6 +38,7 @@ class StackFrame:
     symbol: str  # function, C++ demangled; `[unknown]`. Hostile, as is the module
     module: str  # file or `[kernel]`; empty when unknown
     address: int
+    line: int | None = None  # of Python code; None: unknown, or other code
 
 
 Stack = tuple[StackFrame, ...]  # the innermost function first
@@ -64,6 +65,7 @@ class DetailRow:
     ns: int | None  # in these faults, from handle_mm_fault() on; None: not timed
     tlb_flush_ns: int | None = None  # of these, flushing the TLB; None: not timed. Not recorded
     written: Written | None = None  # what the writes changed; None: not asked for
+    eighth: int | None = None  # of the page, from 0, that was written; None: not asked for, unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +79,11 @@ class Event:
     kind: FaultKind
     source: Source
     origin: Origin
-    address: int  # user address
+    address: int  # user address: of the byte that was written, unless is_exact is False
     bytes: int
     mapping: Mapping | None
     ns: int | None  # None: not timed
+    is_exact: bool = False  # False: the address is that of the page
 
 
 def known_sum(*numbers: int | None) -> int | None:

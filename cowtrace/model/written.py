@@ -17,7 +17,7 @@ class WriteCause(enum.Enum):
     ARENA = "arena outside of objects"
     INTERPRETER = "interpreter's variables"  # of its program file, outside of objects
     LIBRARY = "library's variables"  # of other files
-    MALLOC = "memory of malloc()"  # outside of arenas: large buffers, C libraries
+    MALLOC = "memory outside arenas"  # of malloc() and mmap(): large buffers, C libraries
     STACK = "stack"
     UNKNOWN = "unknown"
 
@@ -28,9 +28,10 @@ class Phase(enum.Enum):
     RUNNING = "running"
     IMPORTING = "importing"
     FORK_HANDLERS = "fork handlers"
-    COLLECTING_0 = "collecting generation 0"
-    COLLECTING_1 = "collecting generation 1"
-    COLLECTING_2 = "collecting generation 2"
+    COLLECTING = "collecting"  # which generation is not known
+    COLLECTING_0 = "collecting, gen 0"
+    COLLECTING_1 = "collecting, gen 1"
+    COLLECTING_2 = "collecting, gen 2"
     SHUTTING_DOWN = "shutting down"
 
 

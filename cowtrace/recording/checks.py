@@ -9,7 +9,18 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any, TypeVar
 
-from cowtrace.model import Cause, Ending, FaultKind, MappingType, Origin, Source, Stack, StackFrame
+from cowtrace.model import (
+    Cause,
+    Ending,
+    FaultKind,
+    MappingType,
+    Origin,
+    Phase,
+    Source,
+    Stack,
+    StackFrame,
+    WriteCause,
+)
 from cowtrace.recording.tables import word_of
 
 Rows = Callable[[str], list[tuple[Any, ...]]]  # a query -> its rows
@@ -27,6 +38,7 @@ def _word(of: type[_Member]) -> Callable[[object], _Member]:
 
 kind, source, origin = _word(FaultKind), _word(Source), _word(Origin)
 mapping_type, ending, cause = _word(MappingType), _word(Ending), _word(Cause)
+write_cause, phase = _word(WriteCause), _word(Phase)
 
 
 def row(values: Iterable[Any], *checks: Check) -> Iterable[Any]:

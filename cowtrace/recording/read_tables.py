@@ -18,6 +18,7 @@ from cowtrace.model import (
     Process,
     Stack,
     StackFrame,
+    Written,
 )
 from cowtrace.recording import Point, together
 from cowtrace.recording.checks import (
@@ -31,10 +32,12 @@ from cowtrace.recording.checks import (
     number,
     or_null,
     origin,
+    phase,
     row,
     source,
     text,
     unsigned,
+    write_cause,
 )
 
 Series = dict[int, tuple[int, FaultRow]]  # by id: the process's id, what its faults share
@@ -125,18 +128,23 @@ def mappings(rows: Rows) -> dict[int, Mapping]:
     return {key: Mapping(*row(columns, *checks)) for key, *columns in found}
 
 
-def stacks(rows: Rows) -> dict[int, Stack]:
+def stacks(rows: Rows, version: int) -> dict[int, Stack]:
     """By id."""
+    line = "line" if version >= 5 else "NULL"
     found = {
-        key: StackFrame(*row(columns, text, text, unsigned))
-        for key, *columns in rows("SELECT * FROM frame")
+        key: StackFrame(*row(columns, text, text, unsigned, _number_or_none))
+        for key, *columns in rows(f"SELECT id, symbol, module, address, {line} FROM frame")
     }
     stack = frames(found)
     return {key: stack(ids) for key, ids in rows("SELECT * FROM stack")}
 
 
 def details(
-    rows: Rows, sampled: int, mappings: dict[int, Mapping], stacks: dict[int, Stack]
+    rows: Rows,
+    version: int,
+    sampled: int,
+    mappings: dict[int, Mapping],
+    stacks: dict[int, Stack],
 ) -> tuple[DetailRow, ...]:
     """The rows that were counted, or with `sampled` 1 those estimated from samples."""
     stack = or_null(stacks.__getitem__)
@@ -145,11 +153,20 @@ def details(
         *(or_null(mappings.__getitem__), stack, stack),
         *(or_null(lambda latency: number(latency, most=64)), number, number, _number_or_none),
     )
+    what = "cause, type, phase" if version >= 5 else "NULL, NULL, NULL"
     found = rows(
-        "SELECT pid, kind, source, origin, generation, mapping, user_stack, kernel_stack, "
+        f"SELECT {what}, pid, kind, source, origin, generation, mapping, user_stack, kernel_stack, "
         f"latency, faults, bytes, ns FROM detail WHERE sampled = {sampled} ORDER BY id"
     )
-    return tuple(DetailRow(*row(columns, *checks)) for columns in found)
+    return tuple(
+        replace(DetailRow(*row(each[3:], *checks)), written=_written(*each[:3])) for each in found
+    )
+
+
+def _written(what: object, type_name: object, meanwhile: object) -> Written | None:
+    if what is None:
+        return None
+    return Written(write_cause(what), or_null(text)(type_name), or_null(phase)(meanwhile))
 
 
 def _summed(counts: Iterable[tuple[_K, int, int]]) -> dict[_K, tuple[int, int]]:

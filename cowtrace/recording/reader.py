@@ -102,7 +102,7 @@ def _recording(rows: Rows, version: int) -> Recording:
     losses = tuple((text(cause), number(n)) for cause, n in rows("SELECT cause, count FROM loss"))
     series = read_tables.all_series(rows)
     counted = read_tables.counted(rows, len(times))
-    stacks = read_tables.stacks(rows)
+    stacks = read_tables.stacks(rows, version)
     mappings = read_tables.mappings(rows)
     processes = read_tables.processes(rows, series, counted, header.unseen)
     if not {process for process, _ in series.values()} <= set(range(1, len(processes) + 1)):
@@ -116,9 +116,9 @@ def _recording(rows: Rows, version: int) -> Recording:
         processes=processes,
         completeness=Completeness(number(lost), losses),
         unseen=header.unseen,
-        details=read_tables.details(rows, 0, mappings, stacks),
+        details=read_tables.details(rows, version, 0, mappings, stacks),
         generations=read_tables.generations(rows),
-        samples=read_tables.details(rows, 1, mappings, stacks),
+        samples=read_tables.details(rows, version, 1, mappings, stacks),
         accounts=read_tables.accounts(rows) if version >= 4 else (),
     )
     return Recording(

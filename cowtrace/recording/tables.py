@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 APPLICATION_ID = 0x636F7774  # "cowt": PRAGMA application_id
 # PRAGMA user_version; a reader supports its own and older ones. 2: interval.available_bytes;
-# 3: process.nspid, process.cgroup; 4: account, account_cause
-VERSION = 4
+# 3: process.nspid, process.cgroup; 4: account, account_cause; 5: frame.line, detail.cause to .phase
+VERSION = 5
 
 SCHEMA = """
 -- About the whole recording: version, kernel, plan, page_bytes, attached_ns, started_unix_ns,
@@ -66,18 +66,21 @@ CREATE TABLE mapping (
     flags INTEGER NOT NULL, name TEXT NOT NULL, inode INTEGER NOT NULL
 );
 CREATE TABLE frame (
-    id INTEGER PRIMARY KEY, symbol TEXT NOT NULL, module TEXT NOT NULL, address INTEGER NOT NULL
+    id INTEGER PRIMARY KEY, symbol TEXT NOT NULL, module TEXT NOT NULL, address INTEGER NOT NULL,
+    line INTEGER
 );
 -- frames: ids, a JSON array, innermost first.
 CREATE TABLE stack (id INTEGER PRIMARY KEY, frames TEXT NOT NULL);
 
 -- Sums as of the last interval. sampled 1: an estimate, from samples. latency: log2 of the ns.
+-- cause, type, phase: what was written in CPython (record --objects).
 CREATE TABLE detail (
     id INTEGER PRIMARY KEY, sampled INTEGER NOT NULL, pid INTEGER NOT NULL, kind TEXT NOT NULL,
     source TEXT NOT NULL, origin TEXT NOT NULL, generation INTEGER,
     mapping INTEGER REFERENCES mapping, user_stack INTEGER REFERENCES stack,
     kernel_stack INTEGER REFERENCES stack, latency INTEGER,
-    faults INTEGER NOT NULL, bytes INTEGER NOT NULL, ns INTEGER
+    faults INTEGER NOT NULL, bytes INTEGER NOT NULL, ns INTEGER,
+    cause TEXT, type TEXT, phase TEXT
 );
 
 -- Private memory of a process (record --private), as of the last interval; in bytes. began: when it
@@ -95,6 +98,7 @@ CREATE TABLE account_cause (
 ) WITHOUT ROWID;
 """
 _SINCE_4 = {"account", "account_cause"}
+_LINE, _WRITTEN = ",\n    line INTEGER", ",\n    cause TEXT, type TEXT, phase TEXT"
 
 
 @cache
@@ -104,6 +108,8 @@ def definitions(version: int) -> frozenset[tuple[str, str, str, str]]:
     Files of older versions may have been made by ALTER TABLE: its SQL is the same but for space.
     """
     schema = SCHEMA
+    if version < 5:
+        schema = schema.replace(_LINE, "").replace(_WRITTEN, "")
     if version < 3:
         schema = schema.replace(", nspid INTEGER, cgroup TEXT", "")
     if version < 2:

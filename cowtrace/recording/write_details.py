@@ -19,10 +19,11 @@ from cowtrace.model import (
 )
 from cowtrace.recording.tables import put, stored, values, word_of
 
-_Key = tuple[object, ...]  # columns of the table detail, from sampled to latency
+# Columns of the table detail: from sampled to latency, then from cause to phase.
+_Key = tuple[object, ...]
 _Sums = tuple[int, int, int | None]  # faults, bytes, ns
 _MOST_IDS = 1 << 13  # that are kept of a table
-_MAPPING = 6  # its index in a key
+_MAPPING, _WRITTEN = 6, 10  # their indexes in a key
 _ACCOUNT = (
     *("pid", "comm", "ended", "began", "now", "moved", "files", "anonymous", "swap", "unread"),
 )
@@ -75,7 +76,8 @@ class DetailWriter:
                     self._last["detail"] += 1
                     number = self._last["detail"]
                 self._written[key] = number, total
-                columns = (number, *key[:_MAPPING], mappings[key], *key[_MAPPING + 1 :], *total)
+                about = (*key[:_MAPPING], mappings[key], *key[_MAPPING + 1 : _WRITTEN])
+                columns = (number, *about, *total, *key[_WRITTEN:])
                 put(self._database, "detail", columns, ("mapping", "faults", "bytes", "ns"))
 
     def _key(self, row: DetailRow, sampled: int) -> _Key:
@@ -83,7 +85,11 @@ class DetailWriter:
         start = row.mapping.start if row.mapping else None
         stacks = self._id("stack", row.user_stack), self._id("stack", row.kernel_stack)
         words = word_of(row.kind), word_of(row.source), word_of(row.origin)
-        return (sampled, row.pid, *words, row.generation, start, *stacks, row.latency)
+        written: tuple[object, ...] = (None, None, None)
+        if what := row.written:
+            phase = what.phase and word_of(what.phase)
+            written = word_of(what.cause), stored(what.type), phase
+        return (sampled, row.pid, *words, row.generation, start, *stacks, row.latency, *written)
 
     def _forget_ids(self, now: Snapshot) -> None:
         """Where there are too many, keep those of what is shown: others may be written twice."""

@@ -19,7 +19,9 @@ from typing import Any
 from cowtrace import sandbox
 from cowtrace.libc import end_with, libc
 from cowtrace.symbolizer import messages
+from cowtrace.symbolizer.cpython.mixed_stack import MixedFrame, NativeFrame
 from cowtrace.symbolizer.demangle import cxx
+from cowtrace.symbolizer.interpreters import Interpreters
 from cowtrace.symbolizer.kernel_symbols import KernelSymbols
 from cowtrace.symbolizer.libdw import libdw
 from cowtrace.symbolizer.mapped_file import MappedFile
@@ -60,7 +62,7 @@ _SYSTEM_CALLS = (
     *("rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "exit_group"),
 )
 
-Frames = list[tuple[str, str, int]]  # function, file, address
+Frames = list[NativeFrame] | list[MixedFrame]
 
 
 class Symbolizer:
@@ -73,16 +75,30 @@ class Symbolizer:
         self._processes: OrderedDict[Identity, TracedProcess] = OrderedDict()
         self._unwinders: OrderedDict[Identity, Unwinder] = OrderedDict()
         self._perf_maps = PerfMaps()
+        self._interpreters = Interpreters()
         self._kernel: KernelSymbols | None = None
         self._round = 0
 
-    def answer(self, request: dict[str, Any], payload: bytes) -> Frames:
-        """The frames of one request, innermost first."""
+    def answer(self, request: dict[str, Any], payload: bytes) -> dict[str, Any]:
+        """The reply to one request: frames, innermost first; or what writes changed."""
         if request["family"] is None:
-            return self._kernel_frames(request["addresses"])
+            return {"frames": self._kernel_frames(request["addresses"])}
         self._round = request["round"]
         family = [(pid, start) for pid, start in request["family"]]
         index = self._owner(family, request["living"])
+        if request["want"] == "frames":
+            return {"frames": self._frames(request, payload, family, index)}
+        owner = None if index is None else family[index]
+        process = self._processes.get(owner) if owner else None
+        return self._interpreters.explain(owner, process, payload, self._round, self._open)
+
+    def _frames(
+        self,
+        request: dict[str, Any],
+        payload: bytes,
+        family: list[Identity],
+        index: int | None,
+    ) -> Frames:
         names: dict[int, tuple[str, str]] = {}
 
         def name(address: int) -> tuple[str, str]:
@@ -99,7 +115,13 @@ class Symbolizer:
             addresses = tuple(request["addresses"])
         # A call can be the last instruction of a function: look up the call, not what follows it.
         places = (address - (at > 0) for at, address in enumerate(addresses))
-        return [(*name(place), at) for place, at in zip(places, addresses, strict=True)]
+        native = [(*name(place), at) for place, at in zip(places, addresses, strict=True)]
+        process = None if index is None else self._processes.get(family[index])
+        if index is None or process is None or not request["python"]:
+            return native
+        return self._interpreters.with_python(
+            family[index], process, native, request["python"], self._round, self._open
+        )
 
     def forget(self) -> None:
         """Close everything, since this process has grown."""
@@ -107,6 +129,7 @@ class Symbolizer:
             self._unwinders.popitem()[1].close()
         self._processes.clear()
         self._perf_maps.close()
+        self._interpreters.close()
         self._files.close()
         self._memory.files_closed()
 
@@ -199,8 +222,8 @@ def serve(tracer: socket.socket) -> None:
             request, payload, _ = messages.receive(tracer)
             room = request["room"]
             memory.start_request(heap_bytes=beside + room, symbol_bytes=room - started)
-            frames = symbolizer.answer(request, payload)
-            messages.send(tracer, {"frames": frames, "large": memory.too_large})
+            reply = symbolizer.answer(request, payload)
+            messages.send(tracer, reply | {"large": memory.too_large})
             resident_bytes = _pages(statm, _RESIDENT) * _PAGE_BYTES
             if resident_bytes > _MOST_RESIDENT_BYTES or memory.mapped_bytes > _MOST_MAPPED_BYTES:
                 symbolizer.forget()

@@ -73,6 +73,16 @@ class TracedProcess:
         self._keys.clear()
         return True
 
+    @property
+    def text(self) -> bytes:
+        """/proc/PID/maps as last read."""
+        return self._text
+
+    @property
+    def mappings(self) -> tuple[Mapping, ...]:
+        """Its executable mappings, by address."""
+        return self._map.mappings
+
     def mapping(self, address: int) -> Mapping | None:
         """The executable mapping of an address."""
         return self._map.at(address)

@@ -62,7 +62,7 @@ class EventLines:
             _Column("KIND", 11, lambda e: e.kind.label),
             _Column("SRC", 4, lambda e: _SHORT.get(_source(e), _source(e))),
             _Column("FROM", 4, lambda e: _SHORT.get(e.origin.name.lower(), e.origin.name.lower())),
-            _Column("ADDRESS", 12, lambda e: f"{e.address:x}", right=True),
+            _Column("ADDRESS", 12, _address, right=True),
             _Column("MAPPING", left, lambda e: _mapping(e, left)),
             _Column("TOOK", 7, lambda e: brief(e.ns), right=True),
         ]
@@ -76,7 +76,7 @@ class EventLines:
             _Column("KIND", 12, lambda e: e.kind.label),
             _Column("SOURCE", 7, _source),
             _Column("ORIGIN", 7, lambda e: e.origin.name.lower()),
-            _Column("ADDRESS", 12, lambda e: f"{e.address:x}", right=True),
+            _Column("ADDRESS", 12, _address, right=True),
             _Column("BYTES", 7, lambda e: str(e.bytes), right=True),
             _Column("TOOK", 7, lambda e: brief(e.ns), right=True),
             _Column("MAPPING", 0, lambda e: _mapping(e, None)),
@@ -89,6 +89,12 @@ class EventLines:
 
 def _source(event: Event) -> str:
     return event.source.label or MISSING
+
+
+def _address(event: Event) -> str:
+    """The last digits of a page's address are not those of the byte that was written."""
+    text = f"{event.address:x}"
+    return text if event.is_exact else text[:-3] + 3 * MISSING
 
 
 def _mapping(event: Event, cells: int | None) -> str:

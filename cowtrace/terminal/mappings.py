@@ -16,7 +16,8 @@ from cowtrace.terminal.screen import View
 from cowtrace.text import fit, fit_end, printable
 
 # What a terminal of less than 80 columns loses, in this order.
-_DISPENSABLE = ("SIZE", "REUSED", "/S", " COMM", " SEG")
+_DISPENSABLE = ("SIZE", "REUSED", "/S", " IN PAGE", " COMM", " SEG")
+_BARS = " ▁▂▃▄▅▆▇█"  # of nothing, then by eighths
 
 
 def view(
@@ -67,7 +68,16 @@ def _columns(one: bool, addresses: bool) -> list[Column[MappingRow]]:
         Column("REUSED", lambda row, _: count(row.reused)),
         Column("BYTES", lambda row, _: size(row.bytes)),
         Column("/S", lambda row, _: size(row.rate)),
+        *([Column(" IN PAGE", _in_page, 9, right=False)] if addresses else []),
     ]
+
+
+def _in_page(row: MappingRow, _: int) -> str:
+    """A bar for each eighth of the page: how many of the copying writes began there."""
+    if row.by_eighth is None:
+        return f" {MISSING}"
+    most = max(row.by_eighth)
+    return " " + "".join(_BARS[-(-each * 8 // most) if most else 0] for each in row.by_eighth)
 
 
 def _comm(row: MappingRow, cells: int) -> str:

@@ -11,6 +11,7 @@ from cowtrace.kernel.choice import preference
 from cowtrace.kernel.facts import KernelFacts, kernel_facts
 from cowtrace.kernel.plan import Detail, NoPlan, Options, ProbePlan, probe_plan
 from cowtrace.kernel.privileges import require_privileges
+from cowtrace.proc import descendants
 from cowtrace.tracer.confinement import Needs
 from cowtrace.tracer.filter import Filter
 from cowtrace.tracer.loader import Refused, load
@@ -32,6 +33,7 @@ def attach(
     fork_copies: bool = False,
     details: frozenset[Detail] = frozenset(),
     samples: bool = False,
+    objects: bool = False,
     events: bool = False,
     only: Filter = NO_FILTER,
     fold: bool = False,
@@ -56,6 +58,8 @@ def attach(
         samples: also sample copies with their user stack, in Snapshot.samples. These stacks are
             unwound by DWARF tables, for programs without the frame pointers that `stack` needs.
             Every copy is sampled while there are few, and fewer the more there are.
+        objects: also sample what copies changed in CPython's memory: DetailRow.written, in
+            Snapshot.samples. Without `samples`, their stacks are not.
         events: also report each fault alone: `Tracer.events`.
         only: which processes to count.
         fold: of many processes that come and go between two snapshots, sum up all but the largest
@@ -72,6 +76,8 @@ def attach(
         details |= {"mapping"}
     if samples:
         details |= {"generation"}
+    if objects:
+        details |= {"generation", "mapping"}
     options = Options(
         region,
         page_faults,
@@ -80,6 +86,7 @@ def attach(
         fork_copies,
         details,
         samples,
+        objects,
         events,
         wanted=bool(only.pids),
         follow=bool(only.pids) and only.follow,
@@ -100,6 +107,8 @@ def attach(
         else:
             say(f"attached the {name} plan")
             save_answers()
+            if samples or objects:
+                tracer.look((*only.pids, *descendants(only.pids)) if only.follow else only.pids)
             return tracer
     if len(refusals) == 1:
         raise refusals[0]

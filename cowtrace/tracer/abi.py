@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections import namedtuple
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
@@ -74,9 +74,10 @@ PROCESS = _layout(Process, "IIQII16s")
 
 DetailKey = namedtuple(
     "DetailKey",
-    "mapping user_stack kernel_stack tgid generation kind source origin half latency",
+    "mapping user_stack kernel_stack tgid generation kind source origin half latency eighth",
+    defaults=(0,),
 )
-DETAIL_KEY = _layout(DetailKey, "QQQIIBBBBB3x")
+DETAIL_KEY = _layout(DetailKey, "QQQIIBBBBBB2x")
 
 DetailSum = namedtuple("DetailSum", "faults bytes ns tlb_flush_ns", defaults=(0,))
 DETAIL_SUM = _layout(DetailSum, "QQQQ")
@@ -92,9 +93,34 @@ Generation = namedtuple(
 )
 GENERATION = _layout(Generation, "IIQQQII")
 
+# PYTHON_FRAMES follows it, and, if they were asked for, WRITTEN and STACK_DUMP.
+Sample = namedtuple("Sample", "mapping address tgid generation kind source origin faults")
+SAMPLE = _layout(Sample, "QQIIBBBxI")
+
+# Its arrays are flat: the names are those of what the tracer uses of it.
+Written = namedtuple("Written", "sp finalizing collecting counts has_phase")
+WRITTEN = Layout(
+    lambda raw: Written(raw[1], raw[25], raw[26], raw[27:29], raw[29]),
+    struct.Struct("<QQ10Q6QQ6QQI2III4x"),
+)
+
+Runtime = namedtuple(
+    "Runtime",
+    "finalizing collecting counts gil_holder code_mask pool_bytes thread_id frame frame_in"
+    " previous code instruction instruction_bytes flags",
+)
+RUNTIME = Layout(
+    lambda raw: Runtime._make((*raw[:2], raw[2:4], *raw[4:])), struct.Struct("<QQ2QQQIIIIIIIII4x")
+)
+
+PythonFrame = namedtuple("PythonFrame", "code instruction flags")
+PYTHON_FRAME = _layout(PythonFrame, "QQI4x")
+PYTHON_FRAMES = 32
+PYTHON_FRAMES_BYTES = 8 + PYTHON_FRAMES * PYTHON_FRAME.size
+
 # `regs` and `dump` follow it.
-Sample = namedtuple("Sample", "mapping tgid generation kind source origin faults dump_bytes")
-SAMPLE = _layout(Sample, "QIIBBBxII4x")
+StackDump = namedtuple("StackDump", "dump_bytes")
+STACK_DUMP = _layout(StackDump, "I4x")
 REGS: Layout[tuple[int, ...]] = _layout(tuple, f"{arch.this().regs_words}Q")
 
 Event = namedtuple(
@@ -106,6 +132,28 @@ EVENT = _layout(Event, "QQQQQIIBBBB4x16s")
 STACK: Layout[tuple[int, ...]] = _layout(tuple, "64Q")
 U32: Layout[int] = Layout(itemgetter(0), struct.Struct("<I"))
 U64: Layout[int] = Layout(itemgetter(0), struct.Struct("<Q"))
+
+
+def runtime(numbers: Sequence[object]) -> bytes:
+    """struct runtime from the numbers in its order. Raises ValueError where one does not fit."""
+    if len(numbers) != 15:
+        raise ValueError("not a struct runtime")
+    for index, number in enumerate(numbers):
+        bits = 64 if index < 6 else 32
+        if not isinstance(number, int) or not 0 <= number < 1 << bits:
+            raise ValueError("not a number of struct runtime")
+    return RUNTIME.pack(*numbers)
+
+
+def array_of_words(length: int) -> Layout[tuple[int, ...]]:
+    """That many numbers of 64 bits."""
+    return _layout(tuple, f"{length}Q")
+
+
+def python_frames(raw: bytes) -> tuple[PythonFrame, ...]:
+    """Those of struct python_frames that are valid, innermost first."""
+    count = min(U32.unpack(raw), PYTHON_FRAMES)
+    return tuple(PYTHON_FRAME.iter_unpack(raw[8 : 8 + count * PYTHON_FRAME.size]))
 
 
 def signed(value: int) -> int:

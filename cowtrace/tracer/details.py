@@ -13,6 +13,7 @@ from functools import partial
 from cowtrace import model
 from cowtrace.model import COPIES, DetailRow, FaultKind, MappingType, Origin, Source, Stack
 from cowtrace.tracer import abi
+from cowtrace.tracer.events import is_exact
 from cowtrace.tracer.folding import fold_rows
 from cowtrace.tracer.generations import Generations
 from cowtrace.tracer.process_files import in_time, mapped_path
@@ -52,7 +53,7 @@ class DetailLedger:
 
     `by_fork`: rows of different forks stay apart. A server that forks for days has many, so they
     are one where nobody asked. `generations_alone`: keep what forks copied, and no rows.
-    `tlb_flushes`: they were timed.
+    `tlb_flushes`: they were timed. `exact`: the plan shows addresses of bytes.
     """
 
     def __init__(
@@ -63,11 +64,13 @@ class DetailLedger:
         by_fork: bool = True,
         generations_alone: bool = False,
         tlb_flushes: bool = False,
+        exact: bool = False,
     ) -> None:
         self._stack = stack
         self._by_fork = by_fork
         self._generations_alone = generations_alone
         self._tlb_flushes = tlb_flushes
+        self._exact = exact
         self._accounts: dict[int, _Account] = {}
         self._ended: list[DetailRow] = []
         self._unused: Set[abi.MappingKey] = set()  # mappings that were only read once
@@ -221,7 +224,11 @@ class DetailLedger:
             bytes=kept.bytes,
             ns=kept.ns if key.latency else None,
             tlb_flush_ns=kept.tlb_flush_ns if key.latency and self._tlb_flushes else None,
+            eighth=key.eighth - 1 if key.eighth and self._shows_eighths(key) else None,
         )
+
+    def _shows_eighths(self, key: abi.DetailKey) -> bool:
+        return self._exact and is_exact(key.origin, key.source)
 
 
 def as_mapping(pid: int, start: int, raw: abi.Mapping, *, whole_path: bool = True) -> model.Mapping:

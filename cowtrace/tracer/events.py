@@ -11,12 +11,27 @@ from cowtrace.tracer.ring import Ring
 _UNDECIDED, _TAKEN_BACK = 1, 2  # enum event_state of bpf/cow.h
 
 
-class Events:
-    """Reads the ring buffer with that file descriptor. `mapping` finds one by (pid, start)."""
+def is_exact(origin: int, source: int) -> bool:
+    """Whether a fault's address is that of the byte, where the plan shows these.
 
-    def __init__(self, fd: int, mapping: Callable[[int, int], Mapping | None]) -> None:
+    The kernel faults whole pages in for another process and for a pin. Of hugetlb, the function
+    that is probed is passed the huge page.
+    """
+    return origin in (Origin.USER, Origin.KERNEL) and source != Source.HUGETLB
+
+
+class Events:
+    """Reads the ring buffer with that file descriptor. `mapping` finds one by (pid, start).
+
+    `exact`: the plan shows the addresses of bytes, not of their pages alone.
+    """
+
+    def __init__(
+        self, fd: int, mapping: Callable[[int, int], Mapping | None], *, exact: bool = False
+    ) -> None:
         self._ring = Ring(fd)
         self._mapping = mapping
+        self._exact = exact
         self._undecided: dict[tuple[int, int], Event] = {}  # by thread and address
 
     def poll(self, timeout_seconds: float) -> Iterator[Event]:
@@ -61,6 +76,7 @@ class Events:
             source=Source(raw.source),
             origin=Origin(raw.origin),
             address=raw.address,
+            is_exact=self._exact and is_exact(raw.origin, raw.source),
             bytes=raw.bytes,
             mapping=self._mapping(raw.tgid, raw.mapping) if raw.mapping else None,
             ns=raw.ns or None,

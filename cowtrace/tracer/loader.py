@@ -30,12 +30,13 @@ MAP_SIZES = {
     "processes": 1 << 15,
     "page_faults": 1 << 16,  # processes, in each of two rounds
     "wanted": 1 << 15,  # living processes that a filter follows
+    "runtimes": 1 << 15,  # living processes that run CPython
     "generations": 1 << 15,
     "details": 1 << 16,
     "mappings": 1 << 15,
     "stacks": 1 << 14,
     "events": 4 << 20,
-    "samples": 8 << 20,
+    "samples": 16 << 20,
 }
 SINGLE_MAPS = ("rounds", "places", "fork_changes")  # enum single_map of bpf/cow.h
 _NO_CODE = re.compile(r"/\*.*?\*/|^#line [^\n]*$", re.DOTALL | re.MULTILINE)
@@ -175,7 +176,9 @@ class Loaded:
         finally:
             for thread in threads:
                 thread.join()
-            self.programs = {name: fd for name, fd in found.items() if isinstance(fd, int)}
+            # In the order of the code, not of the threads: they are attached in it.
+            fds = ((name, found.get(name)) for name in codes)
+            self.programs = {name: fd for name, fd in fds if isinstance(fd, int)}
         for name in codes:
             if isinstance(refused := found[name], Exception):
                 raise refused

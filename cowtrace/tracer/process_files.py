@@ -88,6 +88,14 @@ def maps(pid: int) -> int:
     return os.open(f"/proc/{pid}/maps", _READ)
 
 
+def memory(pid: int) -> int:
+    """/proc/PID/mem, open for reading. Raises OSError.
+
+    A read of it takes no pin: process_vm_readv() does, and the kernel then unshares pages.
+    """
+    return os.open(f"/proc/{pid}/mem", _READ)
+
+
 class RequestedFiles:
     """Opens what the symbolizer asks for while it names a stack of one process."""
 
@@ -113,6 +121,8 @@ class RequestedFiles:
             return None
         if kind == "maps":
             return maps(self._living)
+        if kind == "memory":
+            return memory(self._living)
         return mapped_file(self._living, *which)
 
 

@@ -113,6 +113,10 @@ class Rounds:
         raw = bpf_maps.read_element(self._maps["stacks"], abi.U64.pack(number), abi.STACK)
         return raw[: raw.index(0)] if raw and 0 in raw else raw
 
+    def set_runtime(self, tgid: int, runtime: bytes) -> None:
+        """Note where an interpreter keeps its state: struct runtime."""
+        bpf_maps.write_element(self._maps["runtimes"], tgid, runtime)
+
     def mapping(self, tgid: int, start: int) -> abi.Mapping | None:
         """One mapping; None when the map had no room for it."""
         key = abi.MAPPING_KEY.pack(start, tgid)

@@ -1,24 +1,31 @@
-"""Read sampled copies from their ring buffer; sum them by unwound, named stack."""
+"""Read sampled copies from their ring buffer; sum them by stack and by what they changed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 
 from cowtrace import model
-from cowtrace.model import ENDED_PID, DetailRow, FaultKind, Origin, Source, Stack
+from cowtrace.model import ENDED_PID, DetailRow, FaultKind, Origin, Source, Stack, Written
 from cowtrace.tracer import abi
 from cowtrace.tracer.ring import Ring
 from cowtrace.tracer.stack_symbols import REST, Symbols
+from cowtrace.tracer.written import WrittenMemory, WrittenRecord, in_phase_of
 
-_BATCH = 32  # records of 16 KiB
+_BATCH = 32  # records of 16 KiB, with stacks
+_SMALL_BATCH = 2048  # without
 _MANY_ROWS = 1 << 10  # then those that do not change can be forgotten
 _MOST_ROWS = 1 << 13  # then the rest is one row for each kind, source and origin
 
-_Key = tuple[int, int | None, int, int, int, model.Mapping | None, Stack]
+_Key = tuple[
+    int, int | None, int, int, int, model.Mapping | None, Stack | None, Written | None
+]  # fmt: skip
 
 
 class Samples:
-    """Sums since attach. Each sample stands for all copies of its CPU since the one before."""
+    """Sums since attach. Each sample stands for all copies of its CPU since the one before.
+
+    `stacks`: they have one. `objects`: they have what was written.
+    """
 
     def __init__(
         self,
@@ -27,12 +34,19 @@ class Samples:
         mapping: Callable[[int, int], model.Mapping | None],
         generation: Callable[[int], int | None],
         page_bytes: int,
+        interpreters: WrittenMemory,
+        *,
+        stacks: bool,
+        objects: bool,
     ) -> None:
         self._symbols = symbols
         self._mapping = mapping
         self._generation = generation
         self._page_bytes = page_bytes
-        self._ring = Ring(ring_fd, _BATCH)
+        self._stacks = stacks
+        self._objects = objects
+        self._interpreters = interpreters
+        self._ring = Ring(ring_fd, _BATCH if stacks else _SMALL_BATCH)
         self._rows: dict[_Key, DetailRow] = {}
         self._changed: set[_Key] = set()  # since the others were forgotten
         self.folded = 0  # samples in those rows
@@ -40,8 +54,15 @@ class Samples:
     def read(self, processes: Mapping[int, abi.Process], brief: Container[int] = ()) -> None:
         """Add the samples that have arrived; those of brief processes to PID 0."""
         while batch := self._ring.poll(0):
-            for record in batch:
-                self._add(record, processes, brief)
+            self._add(batch, processes, brief)
+
+    def look(self, pids: Iterable[int], processes: Mapping[int, abi.Process]) -> None:
+        """Find the interpreters of processes that are new."""
+        self._interpreters.look(pids, processes)
+
+    def forget(self, ended: Iterable[int]) -> None:
+        """Processes have ended."""
+        self._interpreters.forget(ended)
 
     def rows(self) -> tuple[DetailRow, ...]:
         """Estimates: `faults` and `bytes` are those that the samples stand for."""
@@ -58,20 +79,68 @@ class Samples:
         self._ring.close()
 
     def _add(
-        self, record: bytes, processes: Mapping[int, abi.Process], brief: Container[int] = ()
+        self,
+        records: list[bytes],
+        processes: Mapping[int, abi.Process],
+        brief: Container[int],
     ) -> None:
-        sample = abi.SAMPLE.unpack(record)
-        pid, rest = sample.tgid, record[abi.SAMPLE.size :]
-        stack_bytes = rest[abi.REGS.size :][: sample.dump_bytes]
-        stack = self._symbols.unwound(abi.REGS.unpack(rest), stack_bytes, pid, processes)
-        generation = self._generation(sample.generation)
-        mapping = self._mapping(pid, sample.mapping) if sample.mapping else None
-        if pid in brief:
+        samples = [abi.SAMPLE.unpack(record) for record in records]
+        mappings = [(s.mapping and self._mapping(s.tgid, s.mapping)) or None for s in samples]
+        frames = [abi.python_frames(record[abi.SAMPLE.size :]) for record in records]
+        head = abi.SAMPLE.size + abi.PYTHON_FRAMES_BYTES
+        rests = [record[head:] for record in records]
+        written: list[Written | None] = [None] * len(records)
+        if self._objects:
+            size = abi.WRITTEN.size
+            written[:] = self._interpreters.explain(
+                [
+                    WrittenRecord(sample.tgid, sample.address, rest[:size], mapping, python)
+                    for sample, rest, mapping, python in zip(
+                        samples, rests, mappings, frames, strict=True
+                    )
+                ],
+                processes,
+            )
+            rests = [rest[size:] for rest in rests]
+        for sample, mapping, rest, python, what in zip(
+            samples, mappings, rests, frames, written, strict=True
+        ):
+            stack = None
+            if self._stacks:
+                stack = self._stack(rest, python, sample.tgid, processes)
+                what = what and in_phase_of(what, stack)
+            self._count(sample, mapping, stack, what, is_brief=sample.tgid in brief)
+
+    def _stack(
+        self,
+        raw: bytes,
+        python: tuple[abi.PythonFrame, ...],
+        pid: int,
+        processes: Mapping[int, abi.Process],
+    ) -> Stack:
+        dump_bytes = abi.STACK_DUMP.unpack(raw).dump_bytes
+        rest = raw[abi.STACK_DUMP.size :]
+        dump = rest[abi.REGS.size :][:dump_bytes]
+        return self._symbols.unwound(abi.REGS.unpack(rest), dump, pid, processes, python)
+
+    def _count(
+        self,
+        sample: abi.Sample,
+        mapping: model.Mapping | None,
+        stack: Stack | None,
+        written: Written | None,
+        *,
+        is_brief: bool,
+    ) -> None:
+        pid, generation = sample.tgid, self._generation(sample.generation)
+        if is_brief:
             pid, generation, mapping = ENDED_PID, None, None
-        key: _Key = pid, generation, sample.kind, sample.source, sample.origin, mapping, stack
+        kind = sample.kind, sample.source, sample.origin
+        key: _Key = pid, generation, *kind, mapping, stack, written
         if len(self._rows) >= _MOST_ROWS and key not in self._rows:
-            pid, generation, mapping, stack = ENDED_PID, None, None, REST
-            key = pid, generation, sample.kind, sample.source, sample.origin, mapping, stack
+            pid, generation, mapping, written = ENDED_PID, None, None, None
+            stack = REST if self._stacks else None
+            key = pid, generation, *kind, mapping, stack, written
             self.folded += 1
         self._changed.add(key)
         faults = sample.faults + (self._rows[key].faults if key in self._rows else 0)
@@ -88,4 +157,5 @@ class Samples:
             faults=faults,
             bytes=faults * self._page_bytes,
             ns=None,
+            written=written,
         )

@@ -8,7 +8,7 @@ from cowtrace.model import Stack, StackFrame
 from cowtrace.proc import has_memory
 from cowtrace.symbolizer.messages import Identity
 from cowtrace.tracer import abi
-from cowtrace.tracer.symbolizer import Symbolizer
+from cowtrace.tracer.symbolizer import Explained, Symbolizer
 
 _MOST_ANCESTORS = 16  # whose symbols name a child's frames
 _MOST_FRAMES = 1 << 17  # of different stacks; a traced process can make stacks without end
@@ -51,10 +51,23 @@ class Symbols:
         stack: bytes,
         pid: int,
         processes: Mapping[int, abi.Process],
+        python: Sequence[abi.PythonFrame] = (),
     ) -> Stack:
-        """The frames of struct pt_regs and what was copied of the stack, from its pointer on."""
+        """The frames of struct pt_regs and what was copied of the stack, from its pointer on.
+
+        `python`: frames of Python, which take the places of those of its interpreter.
+        """
         family, living = self._family(pid, processes)
-        return self._once(self._symbolizer.user_stack(registers, family, living, stack))
+        return self._once(self._symbolizer.user_stack(registers, family, living, stack, python))
+
+    def written(
+        self, records: Sequence[bytes], pid: int, processes: Mapping[int, abi.Process]
+    ) -> tuple[list[Explained], bytes | None]:
+        """What writes changed, of records as symbolizer/cpython/written.py takes them.
+
+        And struct runtime of the process's interpreter; None: it runs none that is supported.
+        """
+        return self._symbolizer.written(records, *self._family(pid, processes))
 
     def forget(self) -> None:
         """Where there are many, remember none: those in use may be kept twice."""

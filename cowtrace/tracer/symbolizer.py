@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from sys import intern
-from typing import Any
+from typing import Any, TypeVar
 
 from cowtrace.kernel import arch
-from cowtrace.model import Stack, StackFrame
+from cowtrace.model import Stack, StackFrame, WriteCause
 from cowtrace.symbolizer.messages import Identity
-from cowtrace.tracer import process_files
+from cowtrace.tracer import abi, process_files
 from cowtrace.tracer.process_files import RequestedFiles
 from cowtrace.tracer.symbolizer_process import (
     DIED,
@@ -29,6 +30,7 @@ from cowtrace.tracer.symbolizer_process import (
 )
 
 UNKNOWN = "[unknown]"
+_MOST_NAME = 200  # characters of a type's name
 # For one stack. A slow machine needs longer: this many times the symbolizer's fastest start, in
 # which nothing hostile is read.
 _SECONDS = 3.0
@@ -46,6 +48,11 @@ _FORGIVEN_SECONDS = 600.0
 _INSTRUCTION_POINTER = arch.this().dwarf_order[-1]  # its index in struct pt_regs
 
 REFUSED = "stacks not named"  # a cause of `[unknown]`, beside those of symbolizer_process
+
+
+# Of one write: cause and type, if they are known; whether the interpreter imports a module.
+Explained = tuple[WriteCause | None, str | None, bool]
+T = TypeVar("T")
 
 
 class Symbolizer:
@@ -85,8 +92,8 @@ class Symbolizer:
 
     def kernel_stack(self, addresses: Sequence[int]) -> Stack:
         """Frames of the kernel's code."""
-        request = {"family": None, "addresses": list(addresses)}
-        stack, _ = self._named(request, b"", _KERNEL_SECONDS, self._kernel_file)
+        request = {"want": "frames", "family": None, "addresses": list(addresses)}
+        stack, _ = self._answer(request, b"", _KERNEL_SECONDS, self._kernel_file, _frames)
         return stack or _unnamed(addresses)
 
     def user_stack(
@@ -95,30 +102,30 @@ class Symbolizer:
         family: Sequence[Identity],
         living: int | None,
         dump: bytes | None = None,
+        python: Sequence[abi.PythonFrame] = (),
     ) -> Stack:
         """Frames of a process. `family`: it, and those it was forked from; `living`: the index of
-        the nearest that lives. With `dump`, `addresses` are registers, and the stack is unwound.
+        the nearest that lives. With `dump`, `addresses` are registers, and the stack is unwound;
+        frames of Python take the places of those of its interpreter.
         """
-        owner = family[living or 0]
-        user = self._user(owner[0])
-        otherwise = addresses if dump is None else (addresses[_INSTRUCTION_POINTER],)
-        if owner in self._given_up or self._strikes[user] >= _STRIKES or self._left <= 0:
-            self.causes[REFUSED] += 1
-            return _unnamed(otherwise)
-        request = {
-            "family": family, "living": living, "round": self._round, "unwind": dump is not None,
-            "addresses": list(addresses),
-        }  # fmt: skip
-        began = time.monotonic()
-        files = RequestedFiles(family, living, self._user)
-        seconds = max(_SECONDS, _STARTS * self._start_seconds())
-        stack, failed = self._named(request, dump or b"", seconds, files)
-        self._lengthen_rounds()
-        self._left -= time.monotonic() - began
-        if failed:
-            self._given_up.add(owner)
-            self._strikes[user] += 1
-        return stack or _unnamed(otherwise)
+        request = {"want": "frames", "unwind": dump is not None, "addresses": list(addresses),
+                   "python": python}  # fmt: skip
+        found = self._of_process(request, dump or b"", family, living, _frames)
+        if found is None:
+            found = _unnamed(addresses if dump is None else (addresses[_INSTRUCTION_POINTER],))
+        return found
+
+    def written(
+        self,
+        records: Sequence[bytes],
+        family: Sequence[Identity],
+        living: int | None,
+    ) -> tuple[list[Explained], bytes | None]:
+        """What writes changed; as Symbols.written()."""
+        request = {"want": "written"}
+        parse = partial(_written, count=len(records))
+        found = self._of_process(request, b"".join(records), family, living, parse)
+        return found or ([(None, None, False)] * len(records), None)
 
     def close(self) -> None:
         """Idempotent."""
@@ -127,9 +134,40 @@ class Symbolizer:
         if fd >= 0:
             os.close(fd)
 
-    def _named(
-        self, request: dict[str, Any], dump: bytes, seconds: float, open_file: OpenFile
-    ) -> tuple[Stack | None, bool]:
+    def _of_process(
+        self,
+        request: dict[str, Any],
+        payload: bytes,
+        family: Sequence[Identity],
+        living: int | None,
+        parse: Callable[[dict[str, Any]], T],
+    ) -> T | None:
+        """The answer about one process, unless it was given up."""
+        owner = family[living or 0]
+        user = self._user(owner[0])
+        if owner in self._given_up or self._strikes[user] >= _STRIKES or self._left <= 0:
+            self.causes[REFUSED] += 1
+            return None
+        request |= {"family": family, "living": living, "round": self._round}
+        began = time.monotonic()
+        files = RequestedFiles(family, living, self._user)
+        seconds = max(_SECONDS, _STARTS * self._start_seconds())
+        answer, failed = self._answer(request, payload, seconds, files, parse)
+        self._lengthen_rounds()
+        self._left -= time.monotonic() - began
+        if failed:
+            self._given_up.add(owner)
+            self._strikes[user] += 1
+        return answer
+
+    def _answer(
+        self,
+        request: dict[str, Any],
+        payload: bytes,
+        seconds: float,
+        open_file: OpenFile,
+        parse: Callable[[dict[str, Any]], T],
+    ) -> tuple[T | None, bool]:
         """What the child answers, None if it does not; and whether this request is the reason.
 
         A child that answered others before may have been harmed by one of them: then a new one
@@ -139,17 +177,17 @@ class Symbolizer:
         for _ in range(2):
             is_new = not self._process.has_answered
             try:
-                reply = self._process.ask(request | {"room": room}, dump, seconds, open_file)
-                frames = tuple(_frame(each) for each in reply["frames"])
+                reply = self._process.ask(request | {"room": room}, payload, seconds, open_file)
+                answer = parse(reply)
             except Failed as error:
                 cause = str(error)
-            except (KeyError, TypeError, ValueError):
+            except (LookupError, TypeError, ValueError):
                 self._process.end()
                 cause = DIED
             else:
                 if reply.get("large"):
                     self.causes[LARGE] += 1
-                return frames, False
+                return answer, False
             self.causes[cause] += 1
             if cause == LARGE and room < _TOGETHER_BYTES - _OWN_BYTES:
                 return None, False  # with as much memory as at other times it may be named
@@ -183,11 +221,30 @@ class Symbolizer:
         return user
 
 
+def _frames(reply: dict[str, Any]) -> Stack:
+    return tuple(_frame(each) for each in reply["frames"])
+
+
+def _written(reply: dict[str, Any], count: int) -> tuple[list[Explained], bytes | None]:
+    """As Symbols.written(), from the child's reply, which is not trusted."""
+    types = [None, *(intern(str(name)[:_MOST_NAME]) for name in reply["types"])]
+    causes = [None, *WriteCause]
+    answers = [
+        (causes[cause], types[name], bool(importing)) for cause, name, importing in reply["written"]
+    ]
+    if len(answers) != count:
+        raise ValueError("not as many as were asked for")
+    runtime = reply["runtime"]
+    return answers, runtime and abi.runtime(runtime)
+
+
 def _frame(reply: Sequence[Any]) -> StackFrame:
-    symbol, module, address = reply
+    symbol, module, address, *line = reply
     if not (isinstance(symbol, str) and isinstance(module, str) and isinstance(address, int)):
         raise TypeError(reply)
-    return StackFrame(intern(symbol or UNKNOWN), intern(module), address)
+    if line and not isinstance(line[0], int | None):
+        raise TypeError(reply)
+    return StackFrame(intern(symbol or UNKNOWN), intern(module), address, *line[:1])
 
 
 def _unnamed(addresses: Sequence[int]) -> Stack:

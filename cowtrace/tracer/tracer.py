@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from cowtrace import model
 from cowtrace.kernel.facts import KernelFacts
@@ -22,6 +22,7 @@ from cowtrace.tracer.rounds import Round, Rounds
 from cowtrace.tracer.samples import Samples
 from cowtrace.tracer.stack_symbols import Symbols
 from cowtrace.tracer.symbolizer import Symbolizer
+from cowtrace.tracer.written import WrittenMemory
 
 
 class Tracer:
@@ -63,17 +64,22 @@ class Tracer:
             by_fork=by_fork,
             generations_alone=generations_alone,
             tlb_flushes="tlb-flush" in plan.details,
+            exact=plan.shows_addresses,
         )
         # Of events and samples, until a snapshot has them.
         self._new_mappings: dict[tuple[int, int], tuple[abi.Mapping, model.Mapping]] = {}
         self._events: Events | None = None
         if "EVENTS" in plan.defines:
-            self._events = Events(loaded.maps["events"], self._mapping)
+            self._events = Events(loaded.maps["events"], self._mapping, exact=plan.shows_addresses)
         self._samples: Samples | None = None
         if "SAMPLES" in plan.defines:
             number = self._details.generations.number if by_fork else lambda _: None
             ring = loaded.maps["samples"]
-            self._samples = Samples(ring, symbols, self._mapping, number, facts.page_bytes)
+            self._samples = Samples(
+                ring, symbols, self._mapping, number, facts.page_bytes,
+                WrittenMemory(symbols, self._rounds),
+                stacks="SAMPLED_STACKS" in plan.defines, objects="OBJECTS" in plan.defines,
+            )  # fmt: skip
         self._attached_ns = time.monotonic_ns()
         self._baseline = self._counters()
 
@@ -88,9 +94,13 @@ class Tracer:
         self._details.add(raw)
         if self._samples:
             self._samples.read(raw.everyone, raw.brief)
+            living = (pid for pid, info in raw.processes.items() if not info.exited)
+            self._samples.look(living, raw.everyone)
         self._new_mappings.clear()
         ended = self._ledger.add(raw)
         self._rounds.forget(ended)
+        if self._samples:
+            self._samples.forget(ended)
         if raw.details is not None:
             self._forget_details(raw, ended)
         return Snapshot(
@@ -107,6 +117,11 @@ class Tracer:
             samples=self._samples.rows() if self._samples else (),
             round=self._ledger.round,
         )
+
+    def look(self, pids: Iterable[int]) -> None:
+        """Find the interpreters of processes that may not have faulted yet."""
+        if self._samples:
+            self._samples.look(pids, {})
 
     def events(self, timeout_seconds: float) -> Iterator[Event]:
         """Single faults as they come; waits at most `timeout_seconds` for the first.

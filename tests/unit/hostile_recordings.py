@@ -123,7 +123,7 @@ def deep_stacks_in_many_rows(path: Path) -> None:
     """The rows name one stack."""
     changed(path, f"UPDATE stack SET frames = '[{', '.join(['1'] * 256)}]'",
             f"{ENDLESS} INSERT INTO detail SELECT 900 + i, 1, 1, 'copied', 'anon', 'user', NULL, "
-            "NULL, 1, NULL, NULL, 1, 1, NULL FROM n LIMIT 100000")  # fmt: skip
+            "NULL, 1, NULL, NULL, 1, 1, NULL, NULL, NULL, NULL FROM n LIMIT 100000")  # fmt: skip
 
 
 @hostile
@@ -153,7 +153,7 @@ def text_of_900_mb_in_one_page(path: Path) -> None:
 
 @hostile
 def texts_of_4_mb(path: Path) -> None:
-    changed(path, "INSERT INTO frame SELECT value, hex(zeroblob(2000000)), '', 0 "
+    changed(path, "INSERT INTO frame SELECT value, hex(zeroblob(2000000)), '', 0, NULL "
             "FROM json_each('[901,902,903,904,905,906,907,908]')")  # fmt: skip
 
 

@@ -104,6 +104,10 @@ def test_maps_of_one_element_are_mirrored() -> None:
         ("mapping", abi.MAPPING),
         ("generation", abi.GENERATION),
         ("event", abi.EVENT),
+        ("sample", abi.SAMPLE),
+        ("written", abi.WRITTEN),
+        ("runtime", abi.RUNTIME),
+        ("python_frame", abi.PYTHON_FRAME),
         ("stack", abi.STACK),
     ],
 )
@@ -130,12 +134,15 @@ def test_structs_are_mirrored(name: str, mirror: abi.Layout[Any]) -> None:
         ("mapping", abi.Mapping),
         ("generation", abi.Generation),
         ("sample", abi.Sample),
+        ("runtime", abi.Runtime),
+        ("python_frame", abi.PythonFrame),
+        ("stack_dump", abi.StackDump),
         ("event", abi.Event),
     ],
 )
 def test_fields_have_their_names(name: str, mirror: type[NamedTuple]) -> None:
     fields = [field for _, field, _ in members(name) if not field.startswith("pad")]
-    assert fields == [*mirror._fields, *(["regs", "dump"] if name == "sample" else [])]
+    assert fields == [*mirror._fields, *(["regs", "dump"] if name == "stack_dump" else [])]
 
 
 def test_registers_are_mirrored() -> None:

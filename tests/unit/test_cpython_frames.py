@@ -263,7 +263,7 @@ def test_names_are_remembered_until_forgotten() -> None:
         names = CodeNames(read, subject.runtime)
         first = names.at(code, -1)
         count = len(reads)
-        assert names.at(code, -1) is first
+        assert names.at(code, -1) == first
         assert len(reads) == count
         names.forget()
         assert names.at(code, -1) == first

@@ -26,9 +26,13 @@ from cowtrace.model import (
     FaultKind,
     MappingType,
     Origin,
+    Phase,
     Place,
     Snapshot,
     Source,
+    StackFrame,
+    WriteCause,
+    Written,
 )
 from cowtrace.recording import Header, checks, tables, write_details
 from cowtrace.recording.reader import read
@@ -209,12 +213,41 @@ def test_where_processes_ran_comes_back_as_it_was_last_known(tmp_path: Path) -> 
     assert read(tmp_path / "f").places == (Place(1, "/b"), Place(7, hostile))
 
 
+def without_writes(database: sqlite3.Connection) -> None:
+    """As schema 4 was."""
+    database.execute("ALTER TABLE frame DROP COLUMN line")
+    for column in ("cause", "type", "phase"):
+        database.execute(f"ALTER TABLE detail DROP COLUMN {column}")
+
+
 def make_old(database: sqlite3.Connection) -> None:
     """As schema 2 was."""
+    without_writes(database)
     for table in ("account_cause", "account"):
         database.execute(f"DROP TABLE {table}")
     for column in ("nspid", "cgroup"):
         database.execute(f"ALTER TABLE process DROP COLUMN {column}")
+
+
+def test_what_was_written_comes_back(tmp_path: Path) -> None:
+    now = rich_snapshot(1, 2)
+    counts = Written(WriteCause.REFERENCE_COUNT, HOSTILE, Phase.COLLECTING_1)
+    unknown = Written(WriteCause.STACK, None, None)
+    line = (StackFrame("py::f:/srv/shop.py", "", 0x7F00, 503),)
+    rows = [replace(now.samples[0], written=each, user_stack=line) for each in (counts, unknown)]
+    write(tmp_path / "f", replace(now, samples=tuple(rows)))
+    first, second = read(tmp_path / "f").last.samples
+    assert first.written
+    assert first.written.type == HOSTILE.encode(errors="backslashreplace").decode()
+    assert replace(first.written, type=HOSTILE) == counts
+    assert second.written == unknown
+    assert first.user_stack == line
+    with sqlite3.connect(tmp_path / "f") as database:
+        without_writes(database)
+        database.execute("PRAGMA user_version = 4")
+    (first, second) = read(tmp_path / "f").last.samples
+    assert first.written is second.written is None
+    assert first.user_stack == (replace(line[0], line=None),)
 
 
 def test_private_memory_comes_back(tmp_path: Path) -> None:

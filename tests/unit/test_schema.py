@@ -37,8 +37,11 @@ from cowtrace.model import (
     MappingType,
     Origin,
     PageFaults,
+    Phase,
     Snapshot,
     Source,
+    WriteCause,
+    Written,
 )
 from cowtrace.text import printable
 from cowtrace.verify import session
@@ -51,7 +54,8 @@ def rich(at: float, pages: int) -> Snapshot:
     """Whatever a snapshot can have, and what can be missing in it."""
     copied = detail(
         ME, faults=pages, mapping=mapping(type=MappingType.HEAP), user_stack=calls("f", "main"),
-        latency=11, ns=pages * 3000, generation=1, source=Source.THP,
+        latency=11, ns=pages * 3000, generation=1, source=Source.THP, eighth=3,
+        written=Written(WriteCause.REFERENCE_COUNT, EVIL, Phase.RUNNING),
     )  # fmt: skip
     unknown = detail(2, faults=7, source=Source.UNKNOWN, mapping=mapping(EVIL))
     remote = FaultRow(FaultKind.COPIED, Source.UNKNOWN, Origin.REMOTE, 9, 1, 4096)
@@ -98,6 +102,7 @@ LIVE = {
     "forks": ("generations", ("0.05", "2")),
     "latency": ("latency", ("0.05", "2")),
     "stacks": ("stacks", ("0.05", "2")),
+    "objects": ("objects", ("0.05", "2")),
 }
 
 

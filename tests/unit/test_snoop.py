@@ -23,8 +23,10 @@ from cowtrace.terminal.events import EventLines
 
 HEAP = mapping(type=MappingType.HEAP)
 EVENTS = (
-    event(0x7F0000001234, pid=4_194_304, mapping=HEAP),
-    event(0x7F0000002000, kind=FaultKind.UNCLASSIFIED, source=Source.UNKNOWN, ns=None),
+    event(0x7F0000001234, pid=4_194_304, mapping=HEAP, is_exact=True),
+    event(
+        0x7F0000002000, is_exact=True, kind=FaultKind.UNCLASSIFIED, source=Source.UNKNOWN, ns=None
+    ),
     event(
         0x7FFFFFFFF000,
         comm="gdb",
@@ -70,7 +72,7 @@ def test_a_line_for_each_fault(snoop: Snoop) -> None:
         "TIME             PID COMM     KIND        SRC  FROM      ADDRESS MAPPING    TOOK\n"
         "HH:MM:SS.mmm 4194304 redis-s… copied      anon user 7f0000001234 [heap]   2.71µs\n"
         "HH:MM:SS.mmm       1 redis-s… unclassifi… -    user 7f0000002000 -             -\n"
-        "HH:MM:SS.mmm       1 gdb      file-copied huge rem  7ffffffff000 …c.so.6   123ms\n"
+        "HH:MM:SS.mmm       1 gdb      file-copied huge rem  7ffffffff--- …c.so.6   123ms\n"
     )
     assert result.stderr == "cowtrace: 3 faults shown, 0 dropped\n"
 
@@ -78,7 +80,7 @@ def test_a_line_for_each_fault(snoop: Snoop) -> None:
 def test_wide(snoop: Snoop) -> None:
     last = snoop("-v", "-n", "3").stdout.splitlines()[-1].split()
     assert last[2:] == [
-        "1", "gdb", "file-copied", "hugetlb", "remote", "7ffffffff000", "4096", "123ms",
+        "1", "gdb", "file-copied", "hugetlb", "remote", "7ffffffff---", "4096", "123ms",
         "/usr/lib/x86_64-linux-gnu/libc.so.6",
     ]  # fmt: skip
 

@@ -74,11 +74,19 @@ def test_addresses_tell_mappings_of_one_name_apart() -> None:
     rows = mapping_rows(NOW, None, addresses=True)
     shown = text(view(NOW, rows, 20, {}, one=False, addresses=True)).splitlines()
     assert len(rows) == 6
-    assert shown[1] == (
-        "4194304  555500000000 1.99MiB [heap]        rw-p     503      23 1.96MiB 1006KiB"
-    )
+    assert shown[1] == ("4194304  555500000000 [heap]       rw-p     503      23 1.96MiB 1006KiB -")
     assert any(line.startswith("     23†") for line in shown)
     assert all(cell_len(line) <= 80 for line in shown)
+
+
+def test_addresses_tell_where_in_the_page_writes_are() -> None:
+    rows = (detail(23, faults=n, mapping=HEAP, eighth=at) for at, n in ((0, 8), (3, 4), (7, 1)))
+    now = of(*rows, detail(23, FaultKind.REUSED, 99, mapping=HEAP, eighth=5))
+    found = mapping_rows(now, None, addresses=True)
+    assert [row.by_eighth for row in found] == [(8, 0, 0, 4, 0, 0, 0, 1)]
+    shown = text(view(now, found, 20, {}, one=True, addresses=True)).splitlines()
+    assert shown[0].endswith("IN PAGE")
+    assert shown[1].endswith(" █  ▄   ▁")
 
 
 def test_the_rate_is_that_of_the_last_interval() -> None:

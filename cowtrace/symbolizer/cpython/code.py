@@ -10,7 +10,8 @@ from cowtrace.symbolizer.cpython.memory import Memory, Read, UnreadableError
 from cowtrace.symbolizer.cpython.objects import Objects
 from cowtrace.symbolizer.cpython.runtime import Runtime
 
-_MOST_PLACES = 16384  # that are remembered; then all are forgotten
+_MOST_CODES = 4096  # that are remembered; then all are forgotten
+_MOST_BYTES = 2 << 20  # of their line tables
 _MOST_TABLE_BYTES = 1 << 17  # of a line table
 _LARGEST_LINE = 1 << 31
 _INIT = "__init__"
@@ -34,12 +35,26 @@ class CodePlace:
         return self.function == self.file == _INIT and self.line is None
 
 
+@dataclass(frozen=True, slots=True)
+class _Code:
+    """One code object."""
+
+    function: str
+    file: str
+    first_line: int | None
+    lines: bytes | None  # its table; None: unreadable
+
+
 class CodeNames:
-    """The code of one process, by the addresses of its code objects."""
+    """The code of one process, by the addresses of its code objects.
+
+    What was read once is remembered: the process, or the code, may be gone by the next frame.
+    """
 
     def __init__(self, read: Read, runtime: Runtime) -> None:
         self._objects = Objects(Memory(read), runtime)
-        self._known: dict[tuple[int, int], CodePlace | None] = {}
+        self._known: dict[int, _Code] = {}
+        self._bytes = 0  # of the tables of these
         self._line_of: LineOf = {9: in_lnotab, 10: in_ranges}.get(
             runtime.layout.minor, in_locations
         )
@@ -49,34 +64,44 @@ class CodeNames:
 
         None: no code object lies there.
         """
-        key = code, instruction
-        if key not in self._known:
-            if len(self._known) >= _MOST_PLACES:
-                self._known.clear()
-            found = None
+        found = self._known.get(code)
+        if found is None:
             with suppress(UnreadableError):
-                found = self._read(code, instruction)
-            self._known[key] = found
-        return self._known[key]
+                found = self._read(code)
+                self._remember(code, found)
+        if found is None:
+            return None
+        line = None
+        if found.lines is not None and found.first_line is not None:
+            with suppress(UnreadableError):
+                offset = self._offset(code, instruction)
+                line = self._line_of(found.lines, found.first_line, offset)
+        return CodePlace(found.function, found.file, _plausible(line), found.first_line)
 
     def forget(self) -> None:
         """Drop what is remembered: an address may be another object's by now."""
         self._known.clear()
+        self._bytes = 0
 
-    def _read(self, code: int, instruction: int) -> CodePlace | None:
+    def _remember(self, code: int, found: _Code) -> None:
+        if len(self._known) >= _MOST_CODES or self._bytes >= _MOST_BYTES:
+            self.forget()
+        self._known[code] = found
+        self._bytes += len(found.lines or b"")
+
+    def _read(self, code: int) -> _Code:
         objects, layout = self._objects, self._objects.layout
         memory = objects.memory
         if objects.type_of(code) != objects.runtime.code_type:
-            return None
+            raise UnreadableError
         name = layout.co_name if layout.co_qualname is None else layout.co_qualname
         function = objects.text(memory.word(code + name))
         file = objects.text(memory.word(code + layout.co_filename))
-        line = first = None
+        lines = first = None
         with suppress(UnreadableError):
-            first = memory.int32(code + layout.co_firstlineno)
-            table = objects.data(memory.word(code + layout.co_linetable), _MOST_TABLE_BYTES)
-            line = self._line_of(table, first, self._offset(code, instruction))
-        return CodePlace(function, file, _plausible(line), _plausible(first))
+            first = _plausible(memory.int32(code + layout.co_firstlineno))
+            lines = objects.data(memory.word(code + layout.co_linetable), _MOST_TABLE_BYTES)
+        return _Code(function, file, first, lines)
 
     def _offset(self, code: int, instruction: int) -> int:
         """In bytes from the first instruction on; negative: before it."""

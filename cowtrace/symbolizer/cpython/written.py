@@ -1,0 +1,223 @@
+"""Tell what a write changed in CPython's memory: struct written in, cause and type out.
+
+Most objects lie in blocks of the allocator's pools (Objects/obmalloc.c). A pool is aligned to its
+own size and begins with a header, whose last field depends on the size of its blocks: a header is
+recognised by it. An object is recognised by its type, which also says how many bytes lie in front
+of it. Larger objects, static ones and those of other allocators are found by their type alone.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from cowtrace.model import WriteCause
+from cowtrace.symbolizer.cpython.memory import Memory, UnreadableError
+from cowtrace.symbolizer.cpython.types import TypeInfo
+
+# An address, struct written of bpf/cow.h, the code of its python_frames.
+_FIELDS = struct.Struct("<Q16x10Q6QQ6Q8x16xI4x32Q")
+RECORD_BYTES = _FIELDS.size
+_ALIGNMENT, _HEADER_BYTES, _CLASSES = 16, 48, 64  # as in bpf/written.h
+_LINKS_BYTES = 16  # of the garbage collector, in front of an object: PyGC_Head
+_HEADERS = (0, 16, 32)  # bytes that can lie in front of an object in its block
+_NEAR = 4  # index of the written word in `near`
+_MOST_COUNT = 1 << 40  # larger ones are pointers
+_SCANNED_BYTES = 8192  # in front of a write, for the object that holds it
+_MOST_LOOKUPS = 64  # of types in one scan
+_NEIGHBOURS = (-1, 1, -2, 2, -3, 3, -4, 4)  # pools that tell an arena
+
+TypeAt = Callable[[int], TypeInfo | None]  # the type object at an address
+Answer = tuple[WriteCause | None, TypeInfo | None]  # None: not known by this
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenWords:
+    """struct written of bpf/cow.h, without what the tracer itself reads."""
+
+    address: int
+    near: tuple[int, ...]
+    pool: tuple[int, ...]
+    block: int  # 0: in no pool
+    head: tuple[int, ...]
+    pool_bytes: int
+    codes: tuple[int, ...]  # addresses of the code objects of the Python frames; 0 after the last
+
+    @staticmethod
+    def of(raw: bytes) -> WrittenWords:
+        """From RECORD_BYTES bytes."""
+        fields = _FIELDS.unpack(raw)
+        near, pool, head = fields[1:11], fields[11:17], fields[18:24]
+        return WrittenWords(fields[0], near, pool, fields[17], head, fields[24], fields[25:])
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """What `explain` has to know of a process."""
+
+    memory: Memory
+    type_at: TypeAt
+    pool_bytes: int
+    splits_counts: bool  # a reference count has 32 bits: since 3.12
+    is_own: Callable[[int], bool]  # whether an address lies in the interpreter's own variables
+
+
+def explain(found: WrittenWords, by: Interpreter) -> Answer:
+    """The cause and the type of the object. No cause: only the mapping tells it."""
+    if found.pool_bytes != by.pool_bytes:
+        found = _read_again(found, by)
+    pool = _Pool.of(found)
+    if pool:
+        return _in_pool(found, pool, by)
+    answer = _beside_type(found, by) or _in_object(found, by)
+    if answer:
+        return answer
+    if by.is_own(found.address):
+        return WriteCause.INTERPRETER, None
+    if _has_neighbours(found, by):
+        return WriteCause.ARENA, None
+    return None, None
+
+
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """The header of a pool, which has the size of its blocks."""
+
+    start: int
+    block_bytes: int
+    free: int  # address of the first free block
+    next_offset: int  # of the first block that was never used
+
+    @staticmethod
+    def of(found: WrittenWords) -> _Pool | None:
+        start = found.address & -found.pool_bytes
+        return _Pool.read(found.pool, start, found.pool_bytes)
+
+    @staticmethod
+    def read(header: tuple[int, ...], start: int, pool_bytes: int) -> _Pool | None:
+        if len(header) < 6:
+            return None
+        size_class, last = header[4] >> 32, header[5] >> 32
+        block_bytes = (size_class + 1) * _ALIGNMENT
+        if size_class >= _CLASSES or last != pool_bytes - block_bytes:
+            return None
+        return _Pool(start, block_bytes, header[1], header[5] & 0xFFFFFFFF)
+
+    def is_link(self, word: int) -> bool:
+        """Whether a word points to a block of this pool, as the first word of a free block does."""
+        offset = word - self.start - _HEADER_BYTES
+        return 0 <= offset < 1 << 14 and offset % self.block_bytes == 0
+
+
+def _in_pool(found: WrittenWords, pool: _Pool, by: Interpreter) -> Answer:
+    if not found.block:
+        return WriteCause.ALLOCATOR, None  # the pool's own header
+    if found.block - pool.start >= pool.next_offset:
+        return WriteCause.ARENA, None
+    for in_front in _HEADERS:
+        at = in_front // 8
+        kind = by.type_at(found.head[at + 1])
+        if kind is None or _in_front(kind) != in_front:
+            continue
+        if in_front + kind.basic_bytes > pool.block_bytes:
+            continue
+        count = _count(found.head[at], by)
+        if pool.is_link(found.head[at]) or not count:
+            return WriteCause.ALLOCATOR, kind  # freed: in a free list
+        if count > _MOST_COUNT:
+            continue
+        return _part(found.address - found.block - in_front, kind), kind
+    if found.block == pool.free or pool.is_link(found.head[0]):
+        return WriteCause.ALLOCATOR, None
+    return WriteCause.BUFFER, None
+
+
+def _in_front(kind: TypeInfo) -> int:
+    return kind.pre_header_bytes + (_LINKS_BYTES if kind.has_gc else 0)
+
+
+def _part(offset: int, kind: TypeInfo) -> WriteCause:
+    """What lies at that offset from an object's beginning."""
+    if 0 <= offset < 8:
+        return WriteCause.REFERENCE_COUNT
+    if kind.has_gc and -_LINKS_BYTES <= offset < 0:
+        return WriteCause.GC_HEADER
+    return WriteCause.OBJECT_DATA
+
+
+def _count(word: int, by: Interpreter) -> int:
+    return word & 0xFFFFFFFF if by.splits_counts else word
+
+
+def _is_count(word: int, by: Interpreter) -> bool:
+    return 0 < _count(word, by) <= _MOST_COUNT
+
+
+def _beside_type(found: WrittenWords, by: Interpreter) -> Answer | None:
+    """A reference count is the word in front of a type; links of the collector, in front of it."""
+    near = found.near
+    for links in range(3):
+        at = _NEAR + links
+        kind = by.type_at(near[at + 1])
+        if kind and _is_count(near[at], by) and (kind.has_gc or not links):
+            return (WriteCause.GC_HEADER if links else WriteCause.REFERENCE_COUNT), kind
+    return None
+
+
+def _in_object(found: WrittenWords, by: Interpreter) -> Answer | None:
+    """The nearest object in front of the write that is long enough. Reads the memory of now."""
+    last = found.address & ~7
+    first = max(0, last - _SCANNED_BYTES)
+    memory = _words(by.memory, first, last + 8)
+    lookups = 0
+    for index in range(len(memory) - 2, -1, -1):
+        count, pointer = memory[index], memory[index + 1]
+        if pointer & 7 or pointer < 1 << 16 or not _is_count(count, by):
+            continue
+        lookups += 1
+        if lookups > _MOST_LOOKUPS:
+            return None
+        kind = by.type_at(pointer)
+        if kind is None:
+            continue
+        size = kind.basic_bytes
+        if kind.item_bytes and index + 2 < len(memory):
+            items = memory[index + 2]
+            size += min(items if items < 1 << 63 else (1 << 64) - items, 1 << 32) * kind.item_bytes
+        if found.address < first + 8 * index + size:
+            return WriteCause.OBJECT_DATA, kind
+    return None
+
+
+def _has_neighbours(found: WrittenWords, by: Interpreter) -> bool:
+    """Whether pools lie beside the place: then it is one of an arena, not used yet."""
+    start = found.address & -by.pool_bytes
+    for step in _NEIGHBOURS:
+        at = start + step * by.pool_bytes
+        if at > 0 and _Pool.read(_words(by.memory, at, at + _HEADER_BYTES), at, by.pool_bytes):
+            return True
+    return False
+
+
+def _words(memory: Memory, start: int, end: int) -> tuple[int, ...]:
+    """The whole words that can be read from there on."""
+    try:
+        data = memory.up_to(start, end - start)
+    except UnreadableError:
+        return ()
+    return struct.unpack_from(f"<{len(data) // 8}Q", data)
+
+
+def _read_again(found: WrittenWords, by: Interpreter) -> WrittenWords:
+    """Where pools have another size than was taken for granted at the write."""
+    start = found.address & -by.pool_bytes
+    header = _words(by.memory, start, start + _HEADER_BYTES)
+    block, head = 0, found.head
+    pool = _Pool.read(header, start, by.pool_bytes)
+    offset = found.address - start - _HEADER_BYTES
+    if pool and offset >= 0:
+        block = start + _HEADER_BYTES + offset // pool.block_bytes * pool.block_bytes
+        head = _words(by.memory, block, block + 8 * len(found.head))
+        head += (0,) * (len(found.head) - len(head))
+    return replace(found, pool=header, block=block, head=head, pool_bytes=by.pool_bytes)

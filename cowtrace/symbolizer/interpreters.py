@@ -1,0 +1,220 @@
+"""Explain writes into the memory of CPython processes: records in, causes and types out."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from cowtrace.model import WriteCause
+from cowtrace.symbolizer.cpython.code import CodeNames
+from cowtrace.symbolizer.cpython.frames import frame_walk
+from cowtrace.symbolizer.cpython.memory import Memory, Read
+from cowtrace.symbolizer.cpython.mixed_stack import (
+    IMPORT_SYSTEM,
+    MixedFrame,
+    NativeFrame,
+    mixed_stack,
+)
+from cowtrace.symbolizer.cpython.runtime import Runtime, find_runtime
+from cowtrace.symbolizer.cpython.types import TypeInfo, TypeNames
+from cowtrace.symbolizer.cpython.written import RECORD_BYTES, Interpreter, WrittenWords, explain
+from cowtrace.symbolizer.memory_map import Mapping
+from cowtrace.symbolizer.messages import Identity
+from cowtrace.symbolizer.traced_process import Open, TracedProcess
+
+_MOST_PROCESSES = 64
+_MOST_NAME = 200  # characters of a type's name
+_MOST_REPLY = 80_000  # characters of all names of a reply, which must fit into a message
+_SMALL_POOL_BYTES, _POOL_BYTES = 4096, 16384  # until 3.9, from 3.10 on
+_SPLITS_COUNTS_SINCE = 12
+_ROUNDS_KEPT = 16  # until names of types and code are read again
+_NO_OFFSET = 0xFFFFFFFF  # as in bpf/cow.h
+# Start, end, inode, path of a line of /proc/PID/maps.
+_LINE = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ (\d+)[ \t]*(.*)$", re.MULTILINE)
+_CAUSES = {cause: number for number, cause in enumerate(WriteCause, 1)}
+
+
+@dataclass(slots=True)
+class _Process:
+    """One process that was looked at."""
+
+    program: Mapping | None  # its first executable mapping: another program has another
+    fd: int  # /proc/PID/mem; -1: it cannot be had
+    round: int  # in which an interpreter was last looked for
+    runtime: Runtime | None = None
+    types: TypeNames | None = None
+    code: CodeNames | None = None
+    renewed: int = 0  # the round in which types and code were read anew
+    own: list[tuple[int, int]] = field(default_factory=list)  # of the interpreter's variables
+
+    def read(self, address: int, size: int) -> bytes:
+        return os.pread(self.fd, size, address)
+
+    def type_at(self, address: int) -> TypeInfo | None:
+        return self.types.at(address) if self.types else None
+
+    def imports(self, codes: Iterable[int]) -> bool:
+        """Whether one of these code objects is of the import system."""
+        for code in codes:
+            place = self.code.at(code, 0) if code and self.code else None
+            if place and place.file.startswith(IMPORT_SYSTEM):
+                return True
+        return False
+
+    def is_own(self, address: int) -> bool:
+        return any(start <= address < end for start, end in self.own)
+
+    def renew(self, round_: int) -> None:
+        """Forget types and code from time to time, while the process lives to be read again."""
+        if self.runtime is None or round_ - self.renewed < _ROUNDS_KEPT:
+            return
+        with suppress(OSError):
+            if self.types and self.code and self.read(self.runtime.type_type, 8):
+                self.renewed = round_
+                self.types.forget()
+                self.code.forget()
+
+    def close(self) -> None:
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class Interpreters:
+    """The interpreters of processes that were asked about."""
+
+    def __init__(self) -> None:
+        self._processes: OrderedDict[Identity, _Process] = OrderedDict()
+
+    def explain(
+        self,
+        owner: Identity | None,
+        traced: TracedProcess | None,
+        records: bytes,
+        round_: int,
+        open_: Open,
+    ) -> dict[str, Any]:
+        """The reply to a request: for each record the numbers of its cause and its type.
+
+        0: unknown. `runtime`: the fields of struct runtime, or None.
+        """
+        process = self._of(owner, traced, round_, open_) if owner and traced else None
+        reply: dict[str, Any] = {"types": [], "written": [], "runtime": None}
+        runtime = process.runtime if process else None
+        by = None
+        if process and runtime:
+            minor = runtime.layout.minor
+            pool_bytes = _POOL_BYTES if minor > 9 else _SMALL_POOL_BYTES
+            by = Interpreter(
+                Memory(process.read), process.type_at, pool_bytes,
+                minor >= _SPLITS_COUNTS_SINCE, process.is_own,
+            )  # fmt: skip
+            reply["runtime"] = _addresses(runtime, pool_bytes)
+        names = _Names(reply["types"])
+        for at in range(0, len(records), RECORD_BYTES):
+            cause, kind, importing = None, None, False
+            if by and process:
+                record = WrittenWords.of(records[at : at + RECORD_BYTES])
+                cause, kind = explain(record, by)
+                importing = process.imports(record.codes)
+            number = _CAUSES[cause] if cause else 0
+            reply["written"].append([number, names.number(kind.name) if kind else 0, importing])
+        return reply
+
+    def with_python(
+        self,
+        owner: Identity,
+        traced: TracedProcess,
+        native: list[NativeFrame],
+        python: list[list[int]],
+        round_: int,
+        open_: Open,
+    ) -> list[NativeFrame] | list[MixedFrame]:
+        """Frames with those of Python code in the places of the interpreter's."""
+        process = self._of(owner, traced, round_, open_)
+        if process.runtime is None or process.code is None:
+            return native
+        return mixed_stack(native, python, process.runtime.layout.minor, process.code.at)
+
+    def close(self) -> None:
+        """Forget all."""
+        while self._processes:
+            self._processes.popitem()[1].close()
+
+    def _of(self, owner: Identity, traced: TracedProcess, round_: int, open_: Open) -> _Process:
+        known = self._processes.pop(owner, None)
+        program = next(iter(traced.mappings), None)
+        if known and known.program != program:
+            known.close()
+            known = None
+        if known is None:
+            fd = open_("memory")
+            known = _Process(program, -1 if fd is None else fd, -1)
+        self._processes[owner] = known
+        if len(self._processes) > _MOST_PROCESSES:
+            self._processes.popitem(last=False)[1].close()
+        if known.runtime is None and known.round != round_ and known.fd >= 0:
+            known.round = round_
+            self._find(known, traced, known.read, open_)
+        known.renew(round_)
+        return known
+
+    @staticmethod
+    def _find(process: _Process, traced: TracedProcess, read: Read, open_: Open) -> None:
+        def open_file(mapping: Mapping) -> int | None:
+            return open_("file", mapping.start, mapping.end, mapping.path, *mapping.file)
+
+        found = None
+        with suppress(OSError, ValueError):
+            found = find_runtime(traced.mappings, open_file, read)
+        if isinstance(found, Runtime):
+            process.runtime = found
+            process.types = TypeNames(read, found)
+            process.code = CodeNames(read, found)
+            process.own = list(_variables(traced.text, found.path.encode(errors="replace")))
+
+
+def _addresses(runtime: Runtime, pool_bytes: int) -> list[int]:
+    """struct runtime of bpf/cow.h, in its order."""
+    walk = frame_walk(runtime)
+    first, second = (*walk.first, _NO_OFFSET)[:2]
+    return [
+        *(runtime.finalizing, runtime.collecting, *(runtime.counts or (0, 0))),
+        *(walk.gil_holder, walk.code_mask),
+        *(pool_bytes, walk.thread_id, first, second, walk.previous, walk.code, walk.instruction),
+        *(walk.instruction_bytes, _NO_OFFSET if walk.owner is None else walk.owner - 1),
+    ]
+
+
+class _Names:
+    """Numbers the names of a reply, from 1 on; 0 for those that have no room."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+        self._numbers: dict[str, int] = {}
+        self._left = _MOST_REPLY
+
+    def number(self, name: str) -> int:
+        name = name[:_MOST_NAME]
+        if name not in self._numbers:
+            self._left -= 6 * len(name)  # as JSON may write a character
+            if self._left < 0:
+                return 0
+            self._names.append(name)
+            self._numbers[name] = len(self._names)
+        return self._numbers[name]
+
+
+def _variables(maps: bytes, path: bytes) -> Iterator[tuple[int, int]]:
+    """The mappings of the interpreter's file, and the one of zeroes that follows them (.bss)."""
+    end_of_file = -1
+    for start, end, inode, name in _LINE.findall(maps):
+        first, last = int(start, 16), int(end, 16)
+        if name == path or (first == end_of_file and inode == b"0" and not name):
+            yield first, last
+        end_of_file = last if name == path else -1

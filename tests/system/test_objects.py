@@ -1,0 +1,75 @@
+"""What copies changed in CPython: exact where it is known beforehand."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from command import PATIENCE
+from workload_checks import plans
+
+from cowtrace import tracer
+from cowtrace.model import Phase, Snapshot, WriteCause, Written
+from cowtrace.tracer.filter import Filter
+
+pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.usefixtures("can_trace")]
+
+SCRIPT = Path(__file__).with_name("cpython_writes.py")
+PAGE_BYTES = os.sysconf("SC_PAGESIZE")
+COUNT, DATA = WriteCause.REFERENCE_COUNT, WriteCause.OBJECT_DATA
+EXPECTED = {
+    "counts": Written(COUNT, "__main__.Node", Phase.RUNNING),
+    "collects": Written(WriteCause.GC_HEADER, "__main__.Node", Phase.COLLECTING_2),
+    "writes": Written(DATA, "__main__.Node", Phase.RUNNING),
+    "ends": Written(WriteCause.GC_HEADER, "__main__.Node", Phase.SHUTTING_DOWN),
+}
+PLANS = ("auto",) if "COWTRACE_VM" not in os.environ else plans()
+
+
+@contextmanager
+def traced(way: str, plan: str) -> Iterator[tuple[int, Snapshot]]:
+    """How many pages it writes in that way; the trace, of it and its child alone."""
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", SCRIPT, way, str(PAGE_BYTES)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as writer:
+        assert writer.stdin
+        assert writer.stdout
+        try:
+            pages = int(writer.stdout.readline())
+            only = Filter(pids=(writer.pid,), follow=True)
+            with tracer.attach(plan, objects=True, only=only) as live:
+                writer.stdin.write("\n")
+                writer.stdin.flush()
+                assert writer.stdout.readline() == "over\n"
+                yield pages, live.snapshot()
+                writer.stdin.close()
+                assert writer.wait(PATIENCE) == 0
+        finally:
+            writer.kill()
+
+
+@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize("way", EXPECTED)
+def test_each_page_has_its_cause(way: str, plan: str) -> None:
+    with traced(way, plan) as (pages, found):
+        written: Counter[Written | None] = Counter()
+        for row in found.samples:
+            written[row.written] += row.faults
+        assert written[EXPECTED[way]] == pages, written
+        mine = EXPECTED[way].type
+        others = {each: n for each, n in written.items() if each and each.type == mine}
+        assert others == {EXPECTED[way]: pages}, written
+        copied = sum(process.copied_bytes for process in found.processes) // PAGE_BYTES
+        assert sum(written.values()) == copied
+        known = sum(n for each, n in written.items() if each and each.cause != WriteCause.UNKNOWN)
+        assert known >= 0.95 * copied, written
+        assert found.completeness.lost_details == 0, found.completeness
