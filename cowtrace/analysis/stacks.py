@@ -115,11 +115,6 @@ def leaves(root: Node) -> Iterator[tuple[tuple[Call, ...], int]]:
             rest.append(((*above, call), child))
 
 
-def depth(root: Node) -> int:
-    """Calls in the longest path, without the root: 0 for a root alone."""
-    return max((len(calls) for calls, _ in leaves(root)), default=0)
-
-
 def functions(root: Node) -> tuple[Function, ...]:
     """Sum by function, the largest own sum first, then by total. Recursion counts once."""
     own, total, faults = Counter[Call](), Counter[Call](), Counter[Call]()

@@ -119,9 +119,8 @@ def chart(
     name: str, title: str, figure: Figure | None, words: str, *, none: str = "", axes: bool = True
 ) -> str:
     """A section of a page: a figure, or why there is none (`none`). Not `axes`: without margins."""
-    head = f"<section id='{name}'><h2>{title}</h2>"
     if figure is None:
-        return f"{head}<p class='none'>{none}</p></section>"
+        return section(name, title, none=none)
     figure.update_layout(
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
         margin={"l": 76, "r": 16, "t": 34, "b": 48} if axes else _NARROW,
@@ -133,4 +132,10 @@ def chart(
         div_id=f"chart-{name}",
         config={"displaylogo": False, "displayModeBar": False, "responsive": True},
     )
-    return f"{head}<p>{words}</p>{drawn}</section>"
+    return section(name, title, words, drawn)
+
+
+def section(name: str, title: str, words: str = "", drawn: str = "", *, none: str = "") -> str:
+    """A section of a page: what is `drawn`, or why there is nothing (`none`)."""
+    text = f"<p>{words}</p>{drawn}" if drawn else f"<p class='none'>{none}</p>"
+    return f"<section id='{name}'><h2>{title}</h2>{text}</section>"

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
 from cowtrace.analysis.questions import answers, in_words
 from cowtrace.analysis.questions.answer import Answer, absent, copied_bytes
 from cowtrace.analysis.questions.sums import ending
-from cowtrace.analysis.stacks import Node, depth, stack_tree
-from cowtrace.html.parts import PAGE, POLICY, SCRIPT, STYLE, chart, plotly_script
+from cowtrace.analysis.stacks import Node, stack_tree
+from cowtrace.html import flamegraph
+from cowtrace.html.parts import PAGE, POLICY, SCRIPT, STYLE, chart, plotly_script, section
 from cowtrace.model import ForkGeneration
 from cowtrace.numbers import count, percent, size
 from cowtrace.recording import Recording
 from cowtrace.terminal.report import origin, summary
 from cowtrace.text import printable
 
-if TYPE_CHECKING:
-    pass
-
 _FORKS = 200  # rows of the table
-_CALL = 26  # pixels of a call's height in a low flame graph
 
 
 def document(recording: Recording, name: str) -> str:
@@ -62,17 +58,12 @@ def _cards(recording: Recording) -> Iterator[str]:
 
 def _sections(recording: Recording, found: Sequence[Answer], tree: Node) -> Iterator[str]:
     from cowtrace.html import charts
-    from cowtrace.html.flamegraph import flame_figure
 
     yield chart("time", "Copied over time", charts.over_time(recording),
                  "Triangles: forks. Crosses: the end of a child, or its exec.")  # fmt: skip
-    flame = flame_figure(tree) if tree.total_bytes else None
-    if flame:
-        flame.update_layout(height=min(520, 60 + _CALL * (depth(tree) + 1)))
-    yield chart("flame", "Which code copies", flame,
-                 "An estimate, from samples. Width: bytes copied. Click a call to see it alone. "
-                 "Green: Python, blue: kernel.",
-                 none=_none(recording, "samples"), axes=False)  # fmt: skip
+    yield section("flame", "Which code copies", f"An estimate, from samples. {flamegraph.HOW}",
+                  flamegraph.body(tree) if tree.total_bytes else "",
+                  none=_none(recording, "samples"))  # fmt: skip
     yield chart("mappings", "In which mapping", charts.treemap(recording), "",
                  none=_none(recording, "mapping"), axes=False)  # fmt: skip
     yield chart("latency", "How long the faults took", charts.latencies(recording),

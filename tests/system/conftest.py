@@ -12,11 +12,10 @@ from cowtrace import cache
 
 @pytest.fixture(scope="session")
 def browser() -> str:
-    """Chromium's path; skips without it, or without what draws the pages."""
+    """Chromium's path; skips without it."""
     found = shutil.which("chromium")
     if found is None:
         pytest.skip("no chromium: apt install chromium")
-    pytest.importorskip("plotly", reason="the extra cowtrace[report] is not installed")
     return found
 
 

@@ -216,8 +216,6 @@ def test_stacks_json(cowtrace: Command) -> None:
 def test_a_file_is_written_at_the_end(
     cowtrace: Command, tmp_path: Path, name: str, begin: str
 ) -> None:
-    if name.endswith("html"):
-        pytest.importorskip("plotly", reason="the extra cowtrace[report] is not installed")
     file = tmp_path / name
     result = cowtrace("stacks", "-o", str(file), "0.05", "2")
     assert (result.exit_code, result.output) == (0, "")

@@ -93,6 +93,15 @@ def test_every_file_is_found_in_the_wheel(installed: Path, name: str) -> None:
     assert contents(shipped) == contents(ROOT / name)
 
 
+def test_every_file_of_the_pages_is_in_the_wheel(installed: Path) -> None:
+    code = "import cowtrace.html; print(cowtrace.html.__path__[0])"
+    shipped = Path(run(installed / "python", "-c", code).strip())
+    assert shipped.is_relative_to(installed.parent)
+    ours = contents(ROOT / "cowtrace" / "html")
+    assert {name: text for name, text in contents(shipped).items() if name in ours} == ours
+    assert any(name.suffix == ".js" for name in ours)
+
+
 @pytest.fixture
 def hostile(tmp_path: Path) -> Path:
     """A folder of modules, each of which leaves a mark when it is imported, as root would."""

@@ -85,7 +85,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Command]:
 
 @pytest.fixture(params=NAMES)
 def command(request: pytest.FixtureRequest, work: dict[str, Command]) -> Command:
-    if request.param in ("report --html", "stacks flamegraph"):
+    if request.param == "report --html":
         pytest.importorskip("plotly", reason="the extra cowtrace[report] is not installed")
     return work[request.param]
 

@@ -1,20 +1,16 @@
-"""analysis/stacks.py and what is made of it: a list, folded stacks, speedscope, a flame graph."""
+"""analysis/stacks.py and what is made of it: a list, folded stacks, speedscope."""
 
 from __future__ import annotations
 
 import io
 import json
-import re
-import sys
 from dataclasses import replace
 
 import pytest
 from rich.cells import cell_len
 from snapshots import PAGE, calls, detail, process, row, snapshot, text
 
-from cowtrace.analysis.stacks import Call, depth, functions, leaves, readable, stack_tree
-from cowtrace.errors import CowtraceError
-from cowtrace.html import flamegraph
+from cowtrace.analysis.stacks import Call, functions, leaves, readable, stack_tree
 from cowtrace.machine.stacks import write_folded, write_speedscope
 from cowtrace.model import DetailRow, FaultKind, StackFrame
 from cowtrace.terminal.stacks import view
@@ -44,11 +40,6 @@ def test_equal_stacks_add_up() -> None:
         ("python3", "main", "gc_main", "gc_main"): 5,
         ("redis", "[no stack]"): 2,
     }
-
-
-def test_the_longest_path() -> None:
-    assert depth(stack_tree(NOW, ROWS)) == 4
-    assert depth(stack_tree(NOW, ())) == 0
 
 
 def test_recursion_counts_once() -> None:
@@ -160,53 +151,6 @@ def test_speedscope(rows: tuple[DetailRow, ...]) -> None:
     )
     index = told.get("activeProfileIndex", 0)
     assert not told["profiles"] or 0 <= index < len(told["profiles"])
-
-
-def page(*rows: DetailRow, title: str = "title") -> str:
-    pytest.importorskip("plotly", reason="the extra cowtrace[report] is not installed")
-    stream = io.StringIO()
-    flamegraph.write(stream, stack_tree(NOW, rows), title, "sub & title")
-    return stream.getvalue()
-
-
-def figure(shown: str) -> str:
-    """What was put into the page besides the library."""
-    return shown[shown.rindex("Plotly.newPlot") :]
-
-
-def test_a_flame_graph_is_one_file_without_network() -> None:
-    shown = page(*ROWS)
-    assert "gc_collect" in figure(shown)
-    assert not re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=", shown)
-    assert "default-src 'none'" in shown
-    assert "sub &amp; title" in shown
-    assert 1_000_000 < len(shown) < 8_000_000  # the library is in it
-
-
-def test_a_hostile_name_cannot_leave_its_string() -> None:
-    rows = (detail(1, user_stack=calls(EVIL, "main", module=EVIL)),)
-    shown = page(*rows, title=EVIL)
-    assert "<script>alert" not in shown
-    assert figure(shown).count("</script>") == 1  # its own
-    assert "<b>${x}" not in figure(shown)
-    assert r"\u0026lt;b\u0026gt;" in figure(shown) or "&lt;b&gt;" in figure(shown)
-    assert "\x1b" not in figure(shown)
-
-
-def test_narrow_calls_are_left_out_of_the_figure_not_of_the_sum() -> None:
-    many = [detail(1, faults=1, user_stack=calls(f"f{n}", "main")) for n in range(5000)]
-    flame = pytest.importorskip("cowtrace.html.flamegraph")
-    pytest.importorskip("plotly", reason="the extra cowtrace[report] is not installed")
-    (trace,) = flame.flame_figure(stack_tree(NOW, many)).data
-    assert len(trace.ids) == 3
-    assert trace.values[0] == 5000 * PAGE
-
-
-def test_without_plotly_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
-    with pytest.raises(CowtraceError) as failed:
-        flamegraph.write(io.StringIO(), stack_tree(NOW, ROWS), "", "")
-    assert "cowtrace[report]" in failed.value.hint
 
 
 def test_a_hostile_name_stays_in_its_cell() -> None:
