@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
@@ -78,6 +79,27 @@ def ended(pid: int) -> int | None:
         return None
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
+
+
+class End:
+    """Notes when a child ends, and leaves it to be reaped.
+
+    In a thread: where a reading takes long, this process reaps the child long after its end.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._at_ns: int | None = None
+        threading.Thread(target=self._wait, args=(pid,), daemon=True).start()
+
+    def at_ns(self) -> int:
+        """CLOCK_MONOTONIC. For a child that has been reaped: at the latest, now."""
+        return time.monotonic_ns() if self._at_ns is None else self._at_ns
+
+    def _wait(self, pid: int) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        with suppress(ChildProcessError):  # it was reaped before this thread could look
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            self._at_ns = time.monotonic_ns()
 
 
 class Shown(Protocol):

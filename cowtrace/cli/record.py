@@ -124,7 +124,11 @@ def record(
             asked=frozenset(details | beside),
         )
         # Redrawing a line would overwrite what the command writes to stderr.
-        recorder = Recorder(Writer(Path(output), header, force=force), live=not command)
+        recorder = Recorder(
+            Writer(Path(output), header, force=force),
+            live=not command,
+            chosen=bool(command or choice.pids),
+        )
         code = 0
         needs = Needs(output=output, command=bool(command), frames=private)
         chosen: Chosen | None = None
@@ -139,8 +143,11 @@ def record(
         if command:
             if accounts:
                 accounts.read(tuple)  # there is none yet
+            started_ns = time.monotonic_ns()
             pid = launch.start(program, command, signals, stdout_to_stderr=False, user=user)
+            recorder.ran(started_ns)
             live.confine(needs)
+            ended = launch.End(pid)  # not before: privileges are dropped while there is one thread
             if accounts:
                 chosen = Chosen(choice, follow=[pid])
                 accounts.read(chosen.now)  # also one that ends within an interval has an account
@@ -151,6 +158,7 @@ def record(
 
             with recorder:
                 code = launch.follow(pid, signals, interval, look, recorder)
+                recorder.ran(started_ns, ended.at_ns())
                 look(last=True)
         else:
             if accounts:

@@ -83,7 +83,7 @@ def over_time(recording: Recording) -> Figure:
     figure.update_layout(axes)
     # With few bars, plotly would put the ticks where the bars are.
     figure.update_xaxes(tick0=0, dtick=_step(sum(width)), range=[0, sum(width)])
-    figure.update_xaxes(title_text="seconds since the start", row=2, col=1)
+    figure.update_xaxes(title_text="seconds since attach", row=2, col=1)
     return figure
 
 

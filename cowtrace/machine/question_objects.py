@@ -21,6 +21,7 @@ def report(recording: Recording, name: str) -> dict[str, Any]:
     return {
         "recording": name,
         "seconds": recording.seconds,
+        "recorded_seconds": recording.recorded_seconds,
         "started_unix_ns": header.started_unix_ns,
         "command": header.command,
         **fields(header, "plan", "kernel", "page_bytes"),

@@ -53,9 +53,28 @@ class Recording:
     ended: str | None  # why it ended early: the disk was full
     available: tuple[int | None, ...] = ()  # MemAvailable at the end of each interval, in bytes
     places: tuple[Place, ...] = ()  # of last.processes, if the file has them
+    traced_from_ns: int | None = None  # CLOCK_MONOTONIC, as the recorder saw it. None: since attach
+    traced_until_ns: int | None = None  # likewise. None: they still ran, or it was not recorded
+
+    @property
+    def began_ns(self) -> int:
+        """The start of the first traced process, or attach: whichever is later."""
+        at = self.last.attached_ns if self.traced_from_ns is None else self.traced_from_ns
+        return max(self.last.attached_ns, min(at, self.last.at_ns))
+
+    @property
+    def ended_ns(self) -> int:
+        """The end of the last traced process, or of the last interval: whichever is earlier."""
+        at = self.last.at_ns if self.traced_until_ns is None else self.traced_until_ns
+        return max(self.began_ns, min(at, self.last.at_ns))
 
     @property
     def seconds(self) -> float:
+        """The traced time: how long traced processes ran while they were recorded."""
+        return (self.ended_ns - self.began_ns) / 1e9
+
+    @property
+    def recorded_seconds(self) -> float:
         """From attach to the end of the last interval."""
         return (self.last.at_ns - self.last.attached_ns) / 1e9
 

@@ -130,6 +130,8 @@ def _recording(rows: Rows, version: int) -> Recording:
         ended=None if meta["ended"] is None else str(meta["ended"]),
         available=tuple(or_null(number)(n) for _, _, n in intervals),
         places=read_tables.places(rows) if version >= 3 else (),
+        traced_from_ns=or_null(number)(meta.get("traced_from_ns")),
+        traced_until_ns=or_null(number)(meta.get("traced_until_ns")),
     )
 
 

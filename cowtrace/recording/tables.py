@@ -26,7 +26,8 @@ SCHEMA = """
 -- About the whole recording: version, kernel, plan, page_bytes, attached_ns, started_unix_ns,
 -- interval_ns, command, unseen, details and asked (comma-separated; requested details that are
 -- absent from details: the plan does not support them), closed (1: it ended cleanly), ended (why
--- it ended early).
+-- it ended early); where they are known, traced_from_ns (when the first traced process started, or
+-- attached_ns) and traced_until_ns (when the last one had ended).
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
 -- lost: since attach, as is loss.count. available_bytes: MemAvailable of /proc/meminfo, NULL when

@@ -58,6 +58,7 @@ class Writer:
         self._closed = False
         self._written: dict[tuple[int, int | None], _Written] = {}  # by identity
         self._last_series = 0
+        self._traced: tuple[int | None, int | None] = None, None  # as it is in the file
         self.processes = 0  # recorded so far
         self.copied_bytes = 0  # by them
         try:
@@ -92,6 +93,16 @@ class Writer:
         except sqlite3.OperationalError as error:
             self.close(ended=f"no room: {error}")
             raise NoRoom(self._path) from None
+
+    def traced(self, from_ns: int | None, until_ns: int | None) -> None:
+        """Write when the first traced process started, and when the last one ended, if known.
+
+        Without room for it, the report takes the times of the recording.
+        """
+        if not self._closed and self._traced != (from_ns, until_ns):
+            with suppress(sqlite3.OperationalError):
+                self._set(traced_from_ns=from_ns, traced_until_ns=until_ns)
+                self._traced = from_ns, until_ns
 
     def close(self, *, ended: str | None = None) -> None:
         """Mark the recording complete; fold the write-ahead log into the file. Idempotent."""

@@ -55,7 +55,9 @@ def summary(recording: Recording, name: str) -> str:
     """What happened, in a sentence or two."""
     processes = len(recording.last.processes)
     forks = len(recording.last.generations)
-    words = f"{printable(name)}: {recording.seconds:,.1f} s, {_number(processes, 'process', 'es')}"
+    words = (
+        f"{printable(name)}: {_seconds(recording.seconds)}, {_number(processes, 'process', 'es')}"
+    )
     if "generation" in recording.header.details:
         words += f", {_number(forks, 'fork')}"
     words += f": {size(copied_bytes(recording), ' ')} copied."
@@ -69,10 +71,17 @@ def origin(recording: Recording) -> str:
     header = recording.header
     when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(header.started_unix_ns / 1e9))
     what = f"{fit(printable(header.command), 200)}; " if header.command else ""
+    recorded = _seconds(recording.recorded_seconds)
+    if recorded != _seconds(recording.seconds):
+        when += f", recorded for {recorded}"
     return (
         f"{what}{when}; plan {printable(header.plan)}, kernel {printable(header.kernel)}, "
         f"pages of {header.page_bytes:,} bytes"
     )
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:,.1f} s"
 
 
 def _answer(answer: Answer) -> Iterator[tuple[str, str]]:

@@ -51,6 +51,7 @@ pages of 4,096 bytes
 
  5. How fast, and is it levelling off?
     mean                               136 KiB/s                 exact
+    traced time, of the mean               12.0s                 exact
     fastest interval                   136 KiB/s                 exact
     share of it in the last quarter        25.0%                 exact
     sharing lost, most of any fork         10.0%                 upper bound

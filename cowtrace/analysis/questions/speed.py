@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from math import ceil
+from typing import NamedTuple
 
 from cowtrace.analysis.questions.answer import (
     Answer,
@@ -32,8 +33,10 @@ def speed(recording: Recording) -> Answer:
     if recording.seconds > 0:
         mean = copied / recording.seconds
         found.append(Measure("mean", mean, Unit.BYTES_PER_SECOND, accuracy))
-    if found_rates := _rates(recording):
-        fastest = max(rate for _, rate in found_rates)
+        traced_ns = recording.ended_ns - recording.began_ns
+        found.append(Measure("traced time, of the mean", traced_ns, Unit.NS, Quality.EXACT))
+    if intervals := _intervals(recording):
+        fastest = max(each.rate for each in intervals)
         found.append(Measure("fastest interval", fastest, Unit.BYTES_PER_SECOND, accuracy))
     last = _last_quarter(recording)
     if last is not None and copied:
@@ -54,38 +57,58 @@ def pace(recording: Recording) -> str | None:
     top = len(_BLOCKS) - 1
     # Round up: a part with any copies stands above one without.
     drawn = "".join(_BLOCKS[min(top, max(0, ceil(rate / highest * top)))] for rate in cells)
-    block = duration((recording.last.at_ns - recording.last.attached_ns) / len(cells))
+    block = duration((recording.ended_ns - recording.began_ns) / len(cells))
     return f"{drawn} 0 to {amount(highest, Unit.BYTES_PER_SECOND)}, a block: {block}"
 
 
-def _rates(recording: Recording) -> list[tuple[int, float]]:
-    """(CLOCK_MONOTONIC, bytes copied a second until then), for each time of a point."""
+class _Interval(NamedTuple):
+    """What came in an interval: the part of it that is in the traced time."""
+
+    began_ns: int
+    ended_ns: int
+    bytes: int
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second."""
+        return self.bytes * 1e9 / (self.ended_ns - self.began_ns)
+
+
+def _intervals(recording: Recording) -> list[_Interval]:
+    """Those between two times of points, without gaps, from the start to the end of the traced
+    time. What was copied outside of it, as by a command's descendants, is in the nearest one.
+    """
     sums = Counter[int]()
     for point in recording.points:
         if point.kind in COPIES:
             sums[point.at_ns] += point.bytes
-    starts = (recording.last.attached_ns, *recording.ends[:-1])
-    return [
-        (end, sums[end] / max(1e-9, (end - start) / 1e9))
-        for start, end in zip(starts, recording.ends, strict=False)
-    ]
+    found: list[_Interval] = []
+    before, early = recording.began_ns, 0
+    for at in recording.ends:
+        end = min(at, recording.ended_ns)
+        if end > before:
+            found.append(_Interval(before, end, early + sums[at]))
+            before, early = end, 0
+        elif found:
+            found[-1] = found[-1]._replace(bytes=found[-1].bytes + sums[at])
+        else:
+            early += sums[at]
+    return found
 
 
 def _resampled(recording: Recording) -> list[float]:
     """The mean rates of equal parts of the time: intervals can differ in length."""
-    found = _rates(recording)
-    began, ended = recording.last.attached_ns, recording.last.at_ns
+    found = _intervals(recording)
+    began, ended = recording.began_ns, recording.ended_ns
     if ended <= began:
         return []
     cells = min(_CELLS, len(found))
     step = (ended - began) / max(1, cells)
     sums = [0.0] * cells
-    before = began
-    for at, rate in found:
-        first, last = (before - began) / step, (at - began) / step
+    for each in found:
+        first, last = (each.began_ns - began) / step, (each.ended_ns - began) / step
         for cell in range(int(first), min(cells, int(last) + 1)):
-            sums[cell] += rate * max(0.0, min(last, cell + 1) - max(first, cell))
-        before = at
+            sums[cell] += each.rate * max(0.0, min(last, cell + 1) - max(first, cell))
     return sums
 
 
@@ -93,7 +116,7 @@ def _last_quarter(recording: Recording) -> float | None:
     """The share of all copies that came in the last quarter of the time; None: too short."""
     if len(recording.times) < _LEAST_INTERVALS:
         return None
-    since = recording.last.at_ns - (recording.last.at_ns - recording.last.attached_ns) // 4
+    since = recording.ended_ns - (recording.ended_ns - recording.began_ns) // 4
     made = [point for point in recording.points if point.kind in COPIES]
     total = sum(point.bytes for point in made)
     return sum(p.bytes for p in made if p.at_ns > since) / total if total else None
