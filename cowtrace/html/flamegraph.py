@@ -47,9 +47,9 @@ def _cut(data: FlameData, root: Node) -> str:
     """Say what is not drawn."""
     share = percent(data.cut_bytes / max(1, root.total_bytes))
     return (
-        f"Not drawn one by one are {count(data.cut_calls)} calls with {share} of the bytes: those "
-        f"with less than 1/{round(1 / LEAST):,} of them, below {DEEPEST} levels, or after the "
-        f"largest {MOST:,}. They are grey, named [N smaller] or [N deeper]."
+        f"Not drawn one by one: {count(data.cut_calls)} calls with {share} of the bytes, each "
+        f"under 1/{round(1 / LEAST):,} of all, below {DEEPEST} levels or beyond {MOST:,} calls. "
+        "Grey [N smaller] or [N deeper]: several of them."
     )
 
 
