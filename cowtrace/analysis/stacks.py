@@ -15,6 +15,7 @@ from cowtrace.text import printable
 _PYTHON = "py::"  # CPython's perf trampoline: py::NAME:FILE
 _KERNEL = "[kernel]"
 NO_STACK = "[no stack]"
+WRITTEN = "[written]"  # as the file of what was written, below the code that wrote it
 # Functions between the probed one and the tracer's own program: the top of every kernel stack.
 _TRACING = (
     *("bpf_prog_", "bpf_trace_run", "bpf_trampoline_", "bpf_get_stack", "__bpf_", "__traceiter_"),
@@ -69,33 +70,41 @@ def readable(frame: StackFrame) -> Call:
     return Call(printable(symbol), printable(module))
 
 
-def path(row: DetailRow) -> tuple[Call, ...]:
-    """The calls of a row, the outermost first, the kernel's last."""
+def path(row: DetailRow, *, written: bool = False) -> tuple[Call, ...]:
+    """The calls of a row, the outermost first, the kernel's last.
+
+    `written`: what was written follows them, if it is known.
+    """
     kernel = itertools.dropwhile(
         lambda frame: frame.symbol.startswith(_TRACING), row.kernel_stack or ()
     )
     frames = (*kernel, *(row.user_stack or ()))
-    if not frames:
-        return (Call(NO_STACK, ""),)
-    return tuple(readable(frame) for frame in reversed(frames))
+    calls = tuple(readable(frame) for frame in reversed(frames)) or (Call(NO_STACK, ""),)
+    if written and (what := row.written):
+        of = f" of {printable(what.type)}" if what.type else ""
+        calls += (Call(f"{what.cause.value}{of}", WRITTEN),)
+    return calls
 
 
-def stack_tree(now: Snapshot, rows: Iterable[DetailRow]) -> Node:
-    """Build the tree: the root, a node for each process name, then their calls."""
+def stack_tree(now: Snapshot, rows: Iterable[DetailRow], *, written: bool = False) -> Node:
+    """Build the tree: the root, a node for each process name, then their calls.
+
+    `written`: what was written is the last call, where it is known.
+    """
     names = {process.pid: printable(process.comm) for process in now.processes}
     root = Node(Call("all", ""))
     # One way down the tree for all rows of a stack, which is one object: stacks are deep.
-    alike: dict[tuple[int, int, int], list[DetailRow]] = {}
+    alike: dict[tuple[object, ...], list[DetailRow]] = {}
     for row in rows:
         if row.bytes > 0:
-            stack = id(row.user_stack), id(row.kernel_stack)
+            stack = id(row.user_stack), id(row.kernel_stack), row.written if written else None
             alike.setdefault((row.pid, *stack), []).append(row)
     for row, *others in alike.values():
         copied = sum((each.bytes for each in others), row.bytes)
         faults = sum((each.faults for each in others), row.faults)
         node = root
         process = Call(names.get(row.pid, "?"), "")
-        for call in (None, process, *path(row)):
+        for call in (None, process, *path(row, written=written)):
             if call is not None:
                 node = node.children.setdefault(call, Node(call))
             node.total_bytes += copied

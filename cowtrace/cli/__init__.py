@@ -28,7 +28,7 @@ COMMANDS = {
     "objects": "Show what was written in CPython: reference counts, GC headers, data.",
     "private": "Show where private memory came from, and where it went.",
     "record": "Record a trace in a file, to report on it and to compare it later.",
-    "report": "Answer eleven questions from a recording, as text or as an HTML page.",
+    "report": "Answer twelve questions from a recording, as text or as an HTML page.",
     "run": "Run a command; count what it and its descendants copied.",
     "shared": "Show who shares how much memory with whom, now.",
     "snoop": "Show each copy-on-write fault as it happens.",

@@ -13,6 +13,7 @@ import click
 
 from cowtrace import __version__, proc
 from cowtrace.analysis.private import Accounts
+from cowtrace.analysis.questions import written
 from cowtrace.analysis.questions.private_memory import DETAIL
 from cowtrace.cli import launch
 from cowtrace.cli.attach import attach
@@ -53,6 +54,8 @@ from cowtrace.tracer.filter import Filter
     is_flag=True,
     help="Also record where private memory came from: see cowtrace private.",
 )
+@click.option("--objects", is_flag=True,
+              help="Also record what was written in CPython: see cowtrace objects.")  # fmt: skip
 @process_options
 @attach_option
 @notices_option
@@ -67,6 +70,7 @@ def record(
     no_mappings: bool,
     no_latency: bool,
     private: bool,
+    objects: bool,
     choice: Choice,
     plan: str,
     verbose: bool,
@@ -101,12 +105,11 @@ def record(
         details.add("mapping")
     if not no_latency:
         details.add("latency")
-    beside = {
-        name for name, is_asked in (("samples", not no_stacks), (DETAIL, private)) if is_asked
-    }
+    wanted = {"samples": not no_stacks, DETAIL: private, written.DETAIL: objects}
+    beside = {name for name, is_asked in wanted.items() if is_asked}
     tracing = attach(
         plan, verbose=verbose, details=frozenset(details), optional=True, samples=not no_stacks,
-        only=_only(choice, bool(command)), fold=choice.is_everything and not command,
+        objects=objects, only=_only(choice, bool(command)), fold=choice.is_everything and not command,
     )  # fmt: skip
     with tracing as live, held(*(launch.HELD if command else ENDING)) as signals:
         began = live.snapshot()

@@ -1,4 +1,4 @@
-"""`cowtrace report`: the ten answers of a recording, as text, JSON or one page."""
+"""`cowtrace report`: the answers of a recording, as text, JSON or one page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from cowtrace.text import printable
 @click.option("--html", "page", metavar="OUT", help="Write one page, with charts, to OUT.")
 @form_options
 def report(file: str, page: str | None, form: Form) -> None:
-    """Answer eleven questions from a recording, as text or as an HTML page.
+    """Answer twelve questions from a recording, as text or as an HTML page.
 
     Each number is marked as exact, an upper or lower bound, or an estimate from samples. `-`: it
     was not recorded, or the plan does not support it.

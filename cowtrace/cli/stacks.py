@@ -45,6 +45,8 @@ _SUFFIXES = {
               help="Count every copy, not samples: for programs with frame pointers.")  # fmt: skip
 @click.option("--kernel", is_flag=True,
               help="Include the kernel's part of the stack; implies --frame-pointers.")  # fmt: skip
+@click.option("--objects", is_flag=True,
+              help="Show below each function what it wrote: see cowtrace objects.")  # fmt: skip
 @rows_option("List at most N functions.")
 @live_options
 def stacks(
@@ -53,6 +55,7 @@ def stacks(
     file_format: str | None,
     frame_pointers: bool,
     kernel: bool,
+    objects: bool,
     limit: int,
     plan: str,
     output: Output,
@@ -66,7 +69,7 @@ def stacks(
 
     Stacks are sampled and unwound by debug tables (DWARF), as most programs keep no frame
     pointers: every copy while they are few, fewer when they are many; sums are then estimates.
-    Python functions are named if it runs with python3 -X perf (3.12 and later).
+    Functions of CPython 3.9 to 3.14 have their names, also without python3 -X perf.
     """
     file_format = file_format or _by_suffix(file)
     if output.form != "table" and file_format != "top":
@@ -75,9 +78,16 @@ def stacks(
             f"leave out --{output.form}",
         )
     exact = frame_pointers or kernel
+    if exact and objects:
+        raise usage_error(
+            "--objects cannot be combined with --frame-pointers or --kernel", "leave out one"
+        )
     details: set[Detail] = {"stack"} if exact else set()
     if kernel:
         details.add("kernel-stack")
+
+    def tree(now: Snapshot) -> Node:
+        return stack_tree(now, _rows(now, exact), written=objects)
 
     def refresh(moment: Snapshot, _: Snapshot | None) -> Refresh:
         from cowtrace.terminal.stacks import view
@@ -85,7 +95,7 @@ def stacks(
         now = choice.of(moment)
         return Refresh(
             now,
-            lambda: view(now, _tree(now, exact), limit, sampled=not exact),
+            lambda: view(now, tree(now), limit, sampled=not exact),
             lambda: detail_objects.stacks(_rows(now, exact), not exact),
         )
 
@@ -93,10 +103,13 @@ def stacks(
     with private_file(file) if file else nullcontext(sys.stdout) as out:
 
         def write(now: Snapshot) -> None:
-            _write(out, file_format, now, _tree(now, exact), limit, sampled=not exact)
+            _write(out, file_format, now, tree(now), limit, sampled=not exact)
 
         once = output.form == "table" and (file_format != "top" or file)
-        live = attach(plan, details=frozenset(details), samples=not exact, only=choice.in_kernel())
+        live = attach(
+            plan, details=frozenset(details), samples=not exact, objects=objects,
+            only=choice.in_kernel(),
+        )  # fmt: skip
         watch(
             live, refresh, "stacks", output, out=out, look=True, needs=Needs(output=file),
             at_end=write if once else None,
@@ -117,10 +130,6 @@ def _by_suffix(file: str | None) -> str:
 
 def _rows(now: Snapshot, exact: bool) -> tuple[DetailRow, ...]:
     return tuple(r for r in now.details if r.kind in COPIES) if exact else now.samples
-
-
-def _tree(now: Snapshot, exact: bool) -> Node:
-    return stack_tree(now, _rows(now, exact))
 
 
 def _write(out: TextIO, form: str, now: Snapshot, root: Node, limit: int, *, sampled: bool) -> None:

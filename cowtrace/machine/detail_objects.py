@@ -234,7 +234,9 @@ def _stack(row: DetailRow) -> dict[str, Any]:
     return {
         "pid": row.pid,
         "kind": row.kind.name.lower(),
-        "frames": [{"function": f.symbol, **fields(f, "module", "address")} for f in frames],
+        "frames": [
+            {"function": f.symbol, **fields(f, "module", "address", "line")} for f in frames
+        ],
         "faults": row.faults,
         "copied_bytes": row.bytes,
     }

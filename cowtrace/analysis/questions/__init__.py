@@ -1,4 +1,4 @@
-"""Answer eleven questions about memory growth after fork from a recording, and summarise them."""
+"""Answer twelve questions about memory growth after fork from a recording, and summarise them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from cowtrace.analysis.questions.causes import MOST, by_code, by_mapping, by_sou
 from cowtrace.analysis.questions.private_memory import private_memory
 from cowtrace.analysis.questions.speed import speed
 from cowtrace.analysis.questions.sums import by_whom, how_much, risk, trust
+from cowtrace.analysis.questions.written import written
 from cowtrace.analysis.stacks import Node
 from cowtrace.numbers import percent
 from cowtrace.recording import Recording
@@ -33,6 +34,7 @@ def answers(
         risk(recording),
         trust(recording),
         private_memory(recording),
+        written(recording, most),
     )
 
 

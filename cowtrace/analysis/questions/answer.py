@@ -52,7 +52,7 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    number: int  # 1 to 11; the most frequent question first
+    number: int  # 1 to 12; the most frequent question first
     question: str
     measures: tuple[Measure, ...]
     note: str | None = None  # a sentence
