@@ -62,7 +62,7 @@ def commands(tmp_path: Path, patch: pytest.MonkeyPatch) -> dict[str, Command]:
         "run --csv": traced("run", "-q", "--csv", "-o"),
         **{
             f"stacks {form}": cowtrace_with("stacks", "--format", form, "-o", after=stacks)
-            for form in ("top", "folded", "speedscope", "flamegraph")
+            for form in ("top", "folded", "speedscope", "flamegraph", "pprof")
         },
         "stacks --json": cowtrace_with("stacks", "--json", "--format", "top", "-o", after=stacks),
         "verify --html": lambda name: run_verify(patch, "--html", name),
@@ -71,8 +71,9 @@ def commands(tmp_path: Path, patch: pytest.MonkeyPatch) -> dict[str, Command]:
 
 
 NAMES = (
-    *("record", "report --html", "run", "run --json", "run --csv", "stacks top", "stacks folded"),
-    *("stacks speedscope", "stacks flamegraph", "stacks --json", "verify --html", "verify --junit"),
+    *("record", "report --html", "run", "run --json", "run --csv"),
+    *("stacks top", "stacks folded", "stacks speedscope", "stacks flamegraph", "stacks pprof"),
+    *("stacks --json", "verify --html", "verify --junit"),
 )
 
 
