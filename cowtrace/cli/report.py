@@ -20,14 +20,15 @@ from cowtrace.text import printable
 @click.command(
     epilog="\b\nExamples:\n  cowtrace report before.cow\n"
     "  cowtrace report before.cow --html before.html\n"
-    "  cowtrace report before.cow --profile copies.pb.gz"
+    "  cowtrace report before.cow --profile copies.pb.gz --trace forks.json"
 )
 @click.argument("file", metavar="FILE")
 @click.option("--html", "page", metavar="OUT", help="Write one page, with charts, to OUT.")
 @click.option("--profile", metavar="OUT",
               help="Write which code copied to OUT, in a format of stacks -o.")  # fmt: skip
+@click.option("--trace", metavar="OUT", help="Write a timeline to OUT, for Perfetto.")
 @form_options
-def report(file: str, page: str | None, profile: str | None, form: Form) -> None:
+def report(file: str, page: str | None, profile: str | None, trace: str | None, form: Form) -> None:
     """Answer twelve questions from a recording, as text or as an HTML page.
 
     Each number is marked as exact, an upper or lower bound, or an estimate from samples. `-`: it
@@ -37,13 +38,18 @@ def report(file: str, page: str | None, profile: str | None, form: Form) -> None
     pip install 'cowtrace[report]'.
 
     --profile writes for other tools: FILE.pb.gz is opened by pprof, FILE.speedscope.json by
-    speedscope. Without stacks in the recording, the process name stands for the code.
+    speedscope. Without stacks in the recording, the process name stands for the code. --trace
+    writes when each process lived, forked and copied: JSON that ui.perfetto.dev opens.
     """
     recording = read(Path(file))
     if profile is not None:
         from cowtrace.cli.report_files import profile_file
 
         profile_file(recording, profile)
+    if trace is not None:
+        from cowtrace.cli.report_files import trace_file
+
+        trace_file(recording, trace)
     if page is not None:
         from cowtrace.files import private_file
         from cowtrace.html.report import document
@@ -52,7 +58,7 @@ def report(file: str, page: str | None, profile: str | None, form: Form) -> None
         with private_file(page) as stream:
             stream.write(text)
         click.echo(f"cowtrace: wrote {printable(page)}", err=True)
-    elif profile is not None:
+    elif profile is not None or trace is not None:
         pass
     elif form == "json":
         click.echo(json.dumps(question_objects.report(recording, file)))

@@ -57,6 +57,7 @@ def commands(tmp_path: Path, patch: pytest.MonkeyPatch) -> dict[str, Command]:
     return {
         "record": cowtrace_with("record", "--for", "0.05", "--interval", "0.05", "-o"),
         "report --html": cowtrace_with("report", str(recording), "--html"),
+        "report --trace": cowtrace_with("report", str(recording), "--trace"),
         "run": traced("run", "-q", "-o"),
         "run --json": traced("run", "-q", "--json", "-o"),
         "run --csv": traced("run", "-q", "--csv", "-o"),
@@ -71,7 +72,7 @@ def commands(tmp_path: Path, patch: pytest.MonkeyPatch) -> dict[str, Command]:
 
 
 NAMES = (
-    *("record", "report --html", "run", "run --json", "run --csv"),
+    *("record", "report --html", "report --trace", "run", "run --json", "run --csv"),
     *("stacks top", "stacks folded", "stacks speedscope", "stacks flamegraph", "stacks pprof"),
     *("stacks --json", "verify --html", "verify --junit"),
 )
