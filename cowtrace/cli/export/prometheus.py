@@ -1,14 +1,9 @@
-"""`cowtrace export`: serve metrics to Prometheus; print the files that go with them."""
+"""`cowtrace export prometheus`: serve metrics."""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Iterator
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,28 +12,16 @@ from cowtrace.analysis.private import Accounts
 from cowtrace.cli.attach import attach
 from cowtrace.cli.choice import Choice, process_options
 from cowtrace.cli.chosen import Chosen
+from cowtrace.cli.export.watched import Watched
 from cowtrace.cli.live import ENDING, ticks
 from cowtrace.cli.options import attach_option, notice, notices_option
 from cowtrace.cli.signals import held
 from cowtrace.errors import EXIT_USAGE, CowtraceError
-from cowtrace.kernel.statistics import enabled
 from cowtrace.proc import Places
-from cowtrace.text import printable
 from cowtrace.tracer.confinement import confine_server
 
-if TYPE_CHECKING:
-    from cowtrace.prometheus.metrics import Metrics
-    from cowtrace.prometheus.web_process import Pages
 
-_CROWD = 2000  # processes of one reading; with more, the next one comes within a second
-
-
-@click.group()
-def export() -> None:
-    """Export metrics to Prometheus; print its rules, a dashboard, a schema."""
-
-
-@export.command(
+@click.command(
     epilog="\b\nExamples:\n  sudo cowtrace export prometheus\n"
     "  sudo cowtrace export prometheus --listen :9435 --web-config web.yml"
 )
@@ -136,124 +119,8 @@ def prometheus(
             if accounts:
                 accounts.count(live.snapshot())
             live.confine(tracer.Needs(publishes=True, frames=private))
-            watched = _Watched(live, metrics, choice, pages, accounts, chosen)
+            watched = Watched(live, metrics, choice, pages, accounts, chosen)
             watched.look()
             notice(shown)
             for _ in ticks(signals, interval, None, look=watched.look_if_crowded):
                 watched.look()
-
-
-@export.command(epilog="\b\nExample:\n  cowtrace export dashboard > cowtrace.json")
-def dashboard() -> None:
-    """Print a Grafana dashboard of the metrics."""
-    click.echo(_shipped("grafana.json"), nl=False)
-
-
-@export.command(epilog="\b\nExample:\n  cowtrace export rules > cowtrace-alerts.yml")
-def rules() -> None:
-    """Print alert rules for Prometheus.
-
-    They fire for forks whose copies do not level off, and for a trace with losses.
-    """
-    click.echo(_shipped("alerts.yml"), nl=False)
-
-
-@export.command(
-    epilog="\b\nExample:\n  cowtrace export unit | "
-    "sudo tee /etc/systemd/system/cowtrace-exporter.service"
-)
-def unit() -> None:
-    """Print a systemd unit that runs the exporter.
-
-    It runs as a user of its own, with two capabilities.
-    """
-    click.echo(_shipped("cowtrace-exporter.service"), nl=False)
-
-
-@export.command(
-    epilog="\b\nExample:\n  podman run --rm cowtrace export seccomp > cowtrace-seccomp.json"
-)
-def seccomp() -> None:
-    """Print a seccomp profile for containers.
-
-    podman and docker take it: --security-opt seccomp=cowtrace-seccomp.json
-    """
-    from cowtrace.tracer.container_profile import profile
-
-    click.echo(json.dumps(profile(), indent=1))
-
-
-@export.command(
-    epilog="\b\nExamples:\n  cowtrace export schema > cowtrace.schema.json\n"
-    "  cowtrace export schema maps"
-)
-@click.argument("command", required=False)
-def schema(command: str | None) -> None:
-    """Print the JSON Schema of what commands write with --json.
-
-    COMMAND is top, report or vm-list, for example; without it, the schema of all is printed.
-    """
-    from cowtrace.machine.schema import NAMES, of
-
-    if command is not None and command not in NAMES:
-        raise CowtraceError(
-            f"no schema is called {printable(command)}",
-            hint=f"there are: {', '.join(NAMES)}",
-            exit_code=EXIT_USAGE,
-        )
-    click.echo(json.dumps(of(command), indent=2))
-
-
-class _Watched:
-    """The metrics of a tracer, published by each look. The encoder uses it as a registry."""
-
-    def __init__(
-        self,
-        live: tracer.Tracer,
-        metrics: Metrics,
-        choice: Choice,
-        pages: Pages,
-        accounts: Accounts | None,
-        chosen: Chosen | None,
-    ) -> None:
-        from prometheus_client import ProcessCollector
-
-        self._live, self._metrics, self._choice, self._pages = live, metrics, choice, pages
-        self._accounts, self._chosen = accounts, chosen
-        self._own = ProcessCollector(registry=None)  # type: ignore[arg-type]
-        self._began = self._took = 0.0
-        self._crowded = False
-
-    def look(self) -> None:
-        """Take a snapshot; publish a page of it."""
-        from prometheus_client import generate_latest
-
-        self._began, began = time.time(), time.monotonic()
-        if self._accounts and self._chosen:
-            snapshot = self._accounts.snapshot(self._chosen.now, self._live.snapshot)
-        else:
-            snapshot = self._live.snapshot()
-        self._metrics.add(self._choice.with_descendants(snapshot))
-        self._live.forget_ended()
-        self._took = time.monotonic() - began
-        self._pages.publish(generate_latest(self))  # type: ignore[arg-type]
-        self._crowded = len(snapshot.processes) > _CROWD
-
-    def look_if_crowded(self) -> None:
-        """Look between two intervals, so that a storm of processes does not pile up."""
-        if self._crowded:
-            self.look()
-
-    def collect(self) -> Iterator[Any]:
-        """Yield the metrics of the last snapshot."""
-        from cowtrace.prometheus.metrics import bpf_cost, own_state
-
-        yield from self._metrics.collect()
-        yield from own_state(self._began, self._took)
-        if cost := self._live.bpf_cost() if enabled() else None:
-            yield from bpf_cost(*cost)
-        yield from self._own.collect()
-
-
-def _shipped(name: str) -> str:
-    return (resources.files("cowtrace.prometheus") / name).read_text()
