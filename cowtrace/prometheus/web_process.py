@@ -1,8 +1,8 @@
 """Serve the pages in a process of its own, which has none of the tracer's privileges.
 
 It reads what strangers send. And it answers at once, whatever the tracer does meanwhile: a storm
-of forks keeps that process busy for seconds. A page is handed over as a sealed copy in memory; if
-the server does not take it, it is dropped: the tracer waits for nobody.
+of forks keeps that process busy for seconds. If the server does not take a page, it is dropped: the
+tracer waits for nobody.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 
 from prometheus_client import generate_latest
 
-from cowtrace.errors import CowtraceError
+from cowtrace.handover import give, pair, take
 from cowtrace.libc import end_with
 from cowtrace.prometheus.metrics import Family, web_config
 from cowtrace.prometheus.reloading import Reloading
@@ -35,18 +35,7 @@ class Pages:
 
     def publish(self, page: bytes) -> None:
         """Serve this page from now on. Raises CowtraceError if the serving process has ended."""
-        fd = os.memfd_create("metrics")
-        try:
-            os.write(fd, page)
-            with suppress(BlockingIOError):
-                socket.send_fds(self._channel, [b"page"], [fd], socket.MSG_DONTWAIT)
-        except (BrokenPipeError, ConnectionResetError):
-            raise CowtraceError(
-                "the process that serves the metrics has ended",
-                hint="was it killed, or out of memory? start the exporter again",
-            ) from None
-        finally:
-            os.close(fd)
+        give(self._channel, page, "page", what="serves the metrics")
 
 
 @contextmanager
@@ -60,8 +49,7 @@ def served(
 
     Call it before probes are attached: the process must not have their descriptors.
     """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the least: few pages wait
+    ours, theirs = pair()
     tracer = os.getpid()
     process = os.fork()
     if not process:
@@ -117,24 +105,22 @@ def _serve(
 
     unprotected, page = WebConfig(), received()
 
-    def take() -> None:
+    def renew() -> None:
         nonlocal page
         page = received()  # one for all clients, however slow they read it
 
     server = Server(listener, lambda: web.current if web else unprotected, lambda: page, loopback)
-    server.on_readable(channel, take)
+    server.on_readable(channel, renew)
     with web.refreshed() if web else nullcontext():
         server.run()
 
 
 def _received(channel: socket.socket) -> bytes:
     """The next page; waits for it. Ends this process when the tracer has gone."""
-    _, fds, _, _ = socket.recv_fds(channel, 16, 1)
-    if not fds:
+    taken = take(channel)
+    if taken is None:
         os._exit(0)
-    with open(fds[0], "rb") as file:  # noqa: PTH123
-        file.seek(0)
-        return file.read()
+    return taken[1]
 
 
 class _State:
