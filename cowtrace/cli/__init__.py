@@ -20,7 +20,7 @@ COMMANDS = {
     "demo": "Show live what fork shares and what a write copies.",
     "diff": "Compare two recordings: did my fix help?",
     "doctor": "Show what this kernel offers and which probe plan can run.",
-    "export": "Export metrics to Prometheus; print its rules, a dashboard, a schema.",
+    "export": "Export metrics to Prometheus or OpenTelemetry; print rules, a dashboard, a schema.",
     "forks": "Show what each fork shared, how much is copied, and what may come.",
     "help": "Show a page of the guide, or list the pages.",
     "latency": "Show how long faults take, by kind and side of the fork, live.",

@@ -11,6 +11,7 @@ import errno
 import os
 import resource
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,11 @@ SERVE = (
     "socketpair", "sendto", "recvfrom", "sendmsg", "recvmsg", Call("prctl", 0, (1,)),
 )  # fmt: skip
 _NOT_SERVED = {"flock", "ftruncate"}
+# To connect to a collector by IPv4 or IPv6, and to find its address: AF_INET, AF_INET6.
+_SEND = (
+    Call("socket", 0, (2, 10)), "connect", "shutdown", "getsockname", "getpeername", "setsockopt",
+    "getsockopt", "sendto", "recvfrom", "sendmsg", "recvmsg", "sendmmsg",
+)  # fmt: skip
 # As if the kernel did not have it: libraries then take an older call.
 _REFUSED = sandbox.fail(errno.ENOSYS)
 # Of other users' processes: maps, map_files, files that are mapped, perf maps.
@@ -130,10 +136,20 @@ def confine(
 
 def confine_server() -> None:
     """For a process that serves pages and has no probes. Raises CowtraceError."""
+    _confine_to(SERVE)
+
+
+def confine_sender() -> None:
+    """For a process that sends to a collector and has no probes. Raises CowtraceError."""
+    _confine_to(_SEND)
+
+
+def _confine_to(more: Iterable[str | Call]) -> None:
+    """Read files, and these calls; no capabilities."""
     own = [name for name in (*FILES, *PROCESS) if name not in _NOT_SERVED]
     sandbox.limit({resource.RLIMIT_CORE: 0})
     sandbox.keep_capabilities(())
-    calls: list[str | Call] = [_READ_ONLY, CLONE, _IOCTL, _FCNTL, _ITSELF[0], *own, *SERVE]
+    calls: list[str | Call] = [_READ_ONLY, CLONE, _IOCTL, _FCNTL, _ITSELF[0], *own, *more]
     sandbox.filter_calls(calls, sandbox.ALLOW, otherwise=_REFUSED)
 
 

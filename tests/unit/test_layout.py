@@ -106,6 +106,7 @@ ARROWS = {
     "machine": {"rich", "bcc", "click", "tracer", "terminal", "html", "prometheus"},
     "html": {"bcc", "click", "tracer", "machine", "prometheus"},
     "prometheus": {"rich", "bcc", "click", "tracer", "terminal", "machine", "html"},
+    "otlp": {"rich", "bcc", "click", "tracer", "terminal", "machine", "html"},
     "recording": {"rich", "bcc", "click", "tracer", "analysis", "terminal", "machine", "html"},
     "tracer": {"rich", "click", "analysis", "terminal", "machine", "html", "recording"},
     "kernel": {"rich", "bcc", "click", "tracer", "analysis", "terminal", "machine", "html"},

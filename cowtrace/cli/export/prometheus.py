@@ -8,16 +8,14 @@ from pathlib import Path
 import click
 
 from cowtrace import tracer
-from cowtrace.analysis.private import Accounts
 from cowtrace.cli.attach import attach
 from cowtrace.cli.choice import Choice, process_options
 from cowtrace.cli.chosen import Chosen
-from cowtrace.cli.export.watched import Watched
+from cowtrace.cli.export.watched import Watched, groups_option, private_option, require
 from cowtrace.cli.live import ENDING, ticks
 from cowtrace.cli.options import attach_option, notice, notices_option
 from cowtrace.cli.signals import held
 from cowtrace.errors import EXIT_USAGE, CowtraceError
-from cowtrace.proc import Places
 from cowtrace.tracer.confinement import confine_server
 
 
@@ -31,15 +29,10 @@ from cowtrace.tracer.confinement import confine_server
               help="Read TLS and basic auth from FILE, as Prometheus' exporters do.")  # fmt: skip
 @click.option("--allow-remote", is_flag=True,
               help="Let other machines read the names of processes and cgroups.")  # fmt: skip
-@click.option("--groups", type=click.IntRange(min=1, max=10_000), default=100, show_default=True,
-              metavar="N", help="Keep metrics of at most N names and cgroups.")  # fmt: skip
+@groups_option
 @click.option("--interval", type=click.FloatRange(min=0.1), default=5.0, show_default=True,
               metavar="SECONDS", help="Read the counts every SECONDS.")  # fmt: skip
-@click.option(
-    "--private",
-    is_flag=True,
-    help="Also read where private memory came from: of the chosen processes.",
-)
+@private_option
 @process_options
 @attach_option
 @notices_option
@@ -72,15 +65,14 @@ def prometheus(
     The cost of the BPF programs is included while the kernel measures it: sysctl
     kernel.bpf_stats_enabled=1. Needs prometheus_client: pip install 'cowtrace[prometheus]'.
     """
-    try:
-        import prometheus_client  # noqa: F401
-    except ImportError:
-        raise CowtraceError(
-            "the exporter needs prometheus_client, which is not installed",
-            hint="pip install 'cowtrace[prometheus]'; or apt install python3-prometheus-client",
-        ) from None
+    require(
+        "prometheus_client",
+        "prometheus_client",
+        "pip install 'cowtrace[prometheus]'; or apt install python3-prometheus-client",
+    )
+    from prometheus_client import generate_latest
+
     from cowtrace.prometheus import server, web_process
-    from cowtrace.prometheus.metrics import Metrics
     from cowtrace.prometheus.reloading import Reloading
     from cowtrace.prometheus.webconfig import WebConfig
 
@@ -114,13 +106,19 @@ def prometheus(
             only=replace(choice.in_kernel(), follow=bool(choice.pids)),
         )  # fmt: skip
         with tracing as live, held(*ENDING) as signals:
-            metrics = Metrics(Places(), groups)
-            accounts = Accounts() if private else None
-            if accounts:
-                accounts.count(live.snapshot())
+            watched = Watched(live, choice, groups, chosen)
             live.confine(tracer.Needs(publishes=True, frames=private))
-            watched = Watched(live, metrics, choice, pages, accounts, chosen)
-            watched.look()
+
+            def look() -> None:
+                watched.count()
+                pages.publish(generate_latest(watched))  # type: ignore[arg-type]
+
+            def look_if_crowded() -> None:
+                """Between two intervals, so that a storm of processes does not pile up."""
+                if watched.crowded:
+                    look()
+
+            look()
             notice(shown)
-            for _ in ticks(signals, interval, None, look=watched.look_if_crowded):
-                watched.look()
+            for _ in ticks(signals, interval, None, look=look_if_crowded):
+                look()

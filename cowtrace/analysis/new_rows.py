@@ -1,0 +1,60 @@
+"""Sum up what rows of details grew by, from one snapshot to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import replace
+
+from cowtrace.model import ENDED_PID, DetailRow
+
+_SLACK = 1024  # rows that left, before they are dropped
+_MOST = 1 << 15  # new rows; the sums of more are one row of each kind, of PID 0 and without a stack
+
+
+class NewRows:
+    """What was added since the last `take()`. Give it the rows of each snapshot."""
+
+    def __init__(self) -> None:
+        self._before: dict[int, DetailRow] = {}  # by id: a row that did not change is one object
+        self._sums: dict[Hashable, tuple[int, int]] = {}  # faults and bytes, as of then
+        self._new: dict[Hashable, DetailRow] = {}
+
+    def add(self, rows: tuple[DetailRow, ...]) -> None:
+        """A row whose sums are below those from before began anew: all of it is new."""
+        for row in rows:
+            if id(row) in self._before:
+                continue
+            key = _key(row)
+            faults, size = self._sums.get(key, (0, 0))
+            self._sums[key] = row.faults, row.bytes
+            if row.faults < faults or row.bytes < size:
+                faults = size = 0
+            self._add(key, replace(row, faults=row.faults - faults, bytes=row.bytes - size))
+        self._before = {id(row): row for row in rows}
+        if len(self._sums) > 2 * len(rows) + _SLACK:
+            self._sums = {_key(row): (row.faults, row.bytes) for row in rows}
+
+    def take(self) -> tuple[DetailRow, ...]:
+        """All that was added since the last time."""
+        rows = tuple(self._new.values())
+        self._new.clear()
+        return rows
+
+    def _add(self, key: Hashable, more: DetailRow) -> None:
+        if key not in self._new and len(self._new) >= _MOST:
+            more = replace(
+                more, pid=ENDED_PID, generation=None, mapping=None, user_stack=None,
+                kernel_stack=None, written=None,
+            )  # fmt: skip
+            key = _key(more)
+        had = self._new.get(key)
+        if had:
+            more = replace(more, faults=had.faults + more.faults, bytes=had.bytes + more.bytes)
+        self._new[key] = more
+
+
+def _key(row: DetailRow) -> Hashable:
+    return (
+        *(row.pid, row.kind, row.source, row.origin, row.generation, row.mapping),
+        *(row.user_stack, row.kernel_stack, row.written),
+    )

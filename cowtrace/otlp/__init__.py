@@ -1,0 +1,1 @@
+"""Send the counts, and the code that copies, to an OpenTelemetry collector (OTLP over HTTP)."""
