@@ -6,12 +6,14 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from snapshots import PAGE, calls, detail, fork, mapping, process, row, snapshot
 
 pytest.importorskip("opentelemetry.proto", reason="the extra cowtrace[otlp] is not installed")
@@ -22,6 +24,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 from cowtrace.analysis import new_rows
 from cowtrace.analysis.new_rows import NewRows
 from cowtrace.analysis.profile import profile
+from cowtrace.cli import main
 from cowtrace.errors import CowtraceError
 from cowtrace.model import Completeness, DetailRow, FaultKind, MappingType, Place
 from cowtrace.otlp import queue, sender
@@ -195,6 +198,32 @@ def test_what_is_no_endpoint(url: str) -> None:
         parse(url)
     assert "secret" not in f"{refused.value} {refused.value.hint}"
     assert refused.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--endpoint", "ftp://h"], 2, "no URL of a collector"),
+        (["--header", "secret"], 2, "has no value"),
+        (["--private"], 2, "no process is chosen"),
+    ],
+)
+def test_what_the_command_refuses(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, words: str
+) -> None:
+    monkeypatch.setattr("cowtrace.tracer.attach", lambda *_, **__: pytest.fail("attached"))
+    ended = CliRunner().invoke(main, ["export", "otlp", *arguments])
+    assert (ended.exit_code, words in ended.stderr) == (code, True), ended.output
+
+
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cowtrace.tracer.attach", lambda *_, **__: pytest.fail("attached"))
+    module = "opentelemetry.proto.profiles.v1development.profiles_pb2"
+    monkeypatch.setitem(sys.modules, module, None)
+    ended = CliRunner().invoke(main, ["export", "otlp"])
+    assert ended.exit_code == 1
+    assert "needs opentelemetry-proto, which is not installed" in ended.stderr
+    assert "cowtrace[otlp]" in ended.stderr
 
 
 def test_headers() -> None:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,6 +22,9 @@ from cowtrace.cli.options import attach_option, notice, notices_option
 from cowtrace.cli.signals import held
 from cowtrace.model import Snapshot
 from cowtrace.tracer.confinement import confine_sender
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 _READ_SECONDS = 5.0  # between two readings, if no message is sent meanwhile
 _HEADERS = "OTEL_EXPORTER_OTLP_HEADERS"
@@ -90,7 +94,7 @@ def otlp(
         with tracing as live, held(*ENDING) as signals:
             watched = Watched(live, choice, groups, chosen)
             live.confine(tracer.Needs(publishes=True, frames=private))
-            new, read_at, sent_ns = NewRows(), time.monotonic(), 0
+            new, read_at, sent_ns, is_behind = NewRows(), time.monotonic(), 0, False
 
             def read() -> Snapshot:
                 nonlocal read_at
@@ -105,21 +109,25 @@ def otlp(
                 if stacks or watched.crowded or due:
                     read()
 
+            def hand_over(signal: str, request: Message) -> None:
+                nonlocal is_behind
+                if not outbox.send(signal, request) and not is_behind:
+                    is_behind = True
+                    notice("the process that sends is too slow: messages are dropped")
+
             def send() -> None:
                 nonlocal sent_ns
                 now = read()
                 at_ns = round(watched.began * 1e9)
                 began_ns = at_ns - (now.at_ns - now.attached_ns)
                 request = metrics_request(watched.collect(), began_ns=began_ns, at_ns=at_ns)
-                outbox.send("metrics", request)
+                hand_over("metrics", request)
                 if rows := new.take():
                     since_ns = sent_ns or began_ns
                     found = profile(now, rows, watched.cgroups(now, rows), copies_only=True)
-                    outbox.send(
-                        "profiles",
-                        profiles_request(
-                            found, began_ns=since_ns, duration_ns=max(0, at_ns - since_ns)
-                        ),
+                    took_ns = max(0, at_ns - since_ns)
+                    hand_over(
+                        "profiles", profiles_request(found, began_ns=since_ns, duration_ns=took_ns)
                     )
                 sent_ns = at_ns
 
