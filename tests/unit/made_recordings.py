@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import trace_checker
 from snapshots import SECOND, calls, detail, fork, mapping, process, row, snapshot
 
+from cowtrace.analysis.profile import profile, recorded
+from cowtrace.analysis.timeline import timeline
 from cowtrace.errors import CowtraceError
 from cowtrace.machine import question_objects
+from cowtrace.machine.chrome_trace import write_chrome_trace
+from cowtrace.machine.pprof import write_pprof
 from cowtrace.model import Completeness, FaultKind, MappingType, PlaceOf, Source, unknown_place
 from cowtrace.recording import Header, Recording
 from cowtrace.recording.reader import read
@@ -96,3 +102,9 @@ def answered_or_refused(path: Path) -> None:
         return
     assert report_text(found, "x").plain
     question_objects.report(found, "x")
+    shown = io.StringIO()
+    write_chrome_trace(shown, found, timeline(found))
+    trace_checker.shown(shown.getvalue())
+    rows, sampled = recorded(found)
+    profiled = profile(found.last, rows, {}, copies_only=sampled)
+    write_pprof(io.BytesIO(), profiled, began_ns=0, duration_ns=0, comments=())
