@@ -1,11 +1,12 @@
-"""Sum up what rows of details grew by, from one snapshot to the next."""
+"""Sum up what rows of details grew by, from one snapshot to the next; make a profile of it."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import replace
 
-from cowtrace.model import ENDED_PID, DetailRow
+from cowtrace.analysis.profile import Profile, profile
+from cowtrace.model import ENDED_PID, DetailRow, Process, Snapshot
 
 _SLACK = 1024  # rows that left, before they are dropped
 _MOST = 1 << 15  # new rows; the sums of more are one row of each kind, of PID 0 and without a stack
@@ -34,6 +35,11 @@ class NewRows:
         if len(self._sums) > 2 * len(rows) + _SLACK:
             self._sums = {_key(row): (row.faults, row.bytes) for row in rows}
 
+    @property
+    def pids(self) -> set[int]:
+        """Of what was added since the last `take()`."""
+        return {row.pid for row in self._new.values()}
+
     def take(self) -> tuple[DetailRow, ...]:
         """All that was added since the last time."""
         rows = tuple(self._new.values())
@@ -51,6 +57,34 @@ class NewRows:
         if had:
             more = replace(more, faults=had.faults + more.faults, bytes=had.bytes + more.bytes)
         self._new[key] = more
+
+
+class NewProfile:
+    """The samples of copies that were added since the last `take()`, with names and cgroups.
+
+    A process can have left the snapshot by then: what is known of it is kept with its samples.
+    """
+
+    def __init__(self, cgroups: Callable[[Snapshot, Collection[int]], Mapping[int, str]]) -> None:
+        """`cgroups`: finds those of processes of a snapshot, by PID."""
+        self._find = cgroups
+        self._rows = NewRows()
+        self._processes: dict[int, Process] = {}
+        self._cgroups: dict[int, str] = {}
+
+    def add(self, now: Snapshot) -> None:
+        """Add the samples of the next snapshot."""
+        self._rows.add(now.samples)
+        pids = self._rows.pids
+        self._processes |= {each.pid: each for each in now.processes if each.pid in pids}
+        self._cgroups.update(self._find(now, pids))
+
+    def take(self, now: Snapshot) -> Profile | None:
+        """What was added up to this snapshot; None: nothing."""
+        known = replace(now, processes=tuple(self._processes.values()))
+        rows, cgroups = self._rows.take(), self._cgroups
+        self._processes, self._cgroups = {}, {}
+        return profile(known, rows, cgroups, copies_only=True) if rows else None
 
 
 def _key(row: DetailRow) -> Hashable:

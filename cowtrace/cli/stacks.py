@@ -69,8 +69,8 @@ def stacks(
 
     A live list every INTERVAL seconds (1 by default), COUNT times (until interrupted by
     default). Any other format is written once, at the end: after INTERVAL times COUNT seconds,
-    or on Ctrl-C. SELF is what a function's own instructions copied, TOTAL with all that it
-    called. Only copies have stacks: --kind takes copied and file-copied.
+    or on Ctrl-C; pprof opens .pb.gz. SELF is what a function's own instructions copied, TOTAL with
+    all that it called. Only copies have stacks: --kind takes copied and file-copied.
 
     Stacks are sampled and unwound by debug tables (DWARF), as most programs keep no frame
     pointers: every copy while they are few, fewer when they are many; sums are then estimates.

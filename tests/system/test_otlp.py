@@ -119,9 +119,11 @@ def test_stacks_are_sent_as_profiles() -> None:
 
     page = os.sysconf("SC_PAGE_SIZE")
     with collecting() as collector:
-        with exporting(collector.url, "--stacks", "--interval", "0.5"):
+        # The workload has been gone for a while when the interval ends.
+        with exporting(collector.url, "--stacks", "--interval", "5"):
             assert collector.wait("metrics", 1, PATIENCE)
             worked()
+            assert collector.wait("metrics", 2, PATIENCE)
         assert collector.profiles
         estimated = 0
         for request in collector.profiles:

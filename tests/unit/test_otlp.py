@@ -22,7 +22,7 @@ from collector import Collector, collecting, metrics_of, samples_of
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 
 from cowtrace.analysis import new_rows
-from cowtrace.analysis.new_rows import NewRows
+from cowtrace.analysis.new_rows import NewProfile, NewRows
 from cowtrace.analysis.profile import profile
 from cowtrace.cli import main
 from cowtrace.errors import CowtraceError
@@ -135,6 +135,22 @@ def test_new_rows_are_what_was_added() -> None:
     new.add((detail(1, faults=36, user_stack=COLLECT),))
     new.add((detail(1, faults=41, user_stack=COLLECT),))
     assert taken(detail(1, faults=3, user_stack=COLLECT)) == {1: (10, 10)}  # it began anew
+
+
+def test_what_is_known_of_a_process_stays_until_its_samples_are_taken() -> None:
+    new = NewProfile(lambda now, pids: {each.pid: f"/{each.comm}" for each in now.processes})
+    first = replace(snapshot(process(1, "gone")), samples=(detail(1, faults=23),))
+    later = replace(snapshot(process(2, "new")), samples=(*first.samples, detail(2, faults=5)))
+    new.add(first)
+    new.add(later)
+    found = new.take(later)
+    assert found
+    assert {dict(each.labels)["comm"]: each.values[1] for each in found.samples} == {
+        "gone": 23,
+        "new": 5,
+    }
+    assert {dict(each.labels)["cgroup"] for each in found.samples} == {"/gone", "/new"}
+    assert new.take(later) is None
 
 
 def test_new_rows_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

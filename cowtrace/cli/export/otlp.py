@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cowtrace import tracer
-from cowtrace.analysis.new_rows import NewRows
-from cowtrace.analysis.profile import profile
+from cowtrace.analysis.new_rows import NewProfile
 from cowtrace.cli.attach import attach
 from cowtrace.cli.choice import Choice, process_options
 from cowtrace.cli.chosen import Chosen
@@ -94,13 +93,14 @@ def otlp(
         with tracing as live, held(*ENDING) as signals:
             watched = Watched(live, choice, groups, chosen)
             live.confine(tracer.Needs(publishes=True, frames=private))
-            new, read_at, sent_ns, is_behind = NewRows(), time.monotonic(), 0, False
+            new = NewProfile(watched.cgroups)
+            read_at, sent_ns, is_behind = time.monotonic(), 0, False
 
             def read() -> Snapshot:
                 nonlocal read_at
                 now = watched.count()
                 read_at = time.monotonic()
-                new.add(now.samples)
+                new.add(now)
                 return now
 
             def look() -> None:
@@ -122,9 +122,8 @@ def otlp(
                 began_ns = at_ns - (now.at_ns - now.attached_ns)
                 request = metrics_request(watched.collect(), began_ns=began_ns, at_ns=at_ns)
                 hand_over("metrics", request)
-                if rows := new.take():
+                if found := new.take(now):
                     since_ns = sent_ns or began_ns
-                    found = profile(now, rows, watched.cgroups(now, rows), copies_only=True)
                     took_ns = max(0, at_ns - since_ns)
                     hand_over(
                         "profiles", profiles_request(found, began_ns=since_ns, duration_ns=took_ns)

@@ -15,7 +15,7 @@ from cowtrace.cli.choice import Choice
 from cowtrace.cli.chosen import Chosen
 from cowtrace.errors import CowtraceError
 from cowtrace.kernel.statistics import enabled
-from cowtrace.model import DetailRow, Snapshot
+from cowtrace.model import Snapshot
 from cowtrace.proc import Places
 
 _CROWD = 2000  # processes of one reading; with more, the next one comes within a second
@@ -57,9 +57,9 @@ class Watched:
         self.crowded = len(snapshot.processes) > _CROWD
         return chosen
 
-    def cgroups(self, now: Snapshot, rows: Iterable[DetailRow]) -> dict[int, str]:
-        """Of the processes of rows, by PID, those that are known."""
-        found = self._places.of_pids(now, (row.pid for row in rows))
+    def cgroups(self, now: Snapshot, pids: Iterable[int]) -> dict[int, str]:
+        """Of processes, by PID, those that are known."""
+        found = self._places.of_pids(now, pids)
         return {pid: place.cgroup for pid, place in found.items() if place.cgroup is not None}
 
     def collect(self) -> Iterator[Any]:
