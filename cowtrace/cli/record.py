@@ -13,8 +13,8 @@ import click
 
 from cowtrace import __version__, proc
 from cowtrace.analysis.private import Accounts
-from cowtrace.analysis.questions import written
-from cowtrace.analysis.questions.private_memory import DETAIL
+from cowtrace.analysis.questions.private_memory import DETAIL as PRIVATE
+from cowtrace.analysis.questions.written import DETAIL as OBJECTS
 from cowtrace.cli import launch
 from cowtrace.cli.attach import attach
 from cowtrace.cli.choice import Choice, command_alone, command_filter, process_options
@@ -105,11 +105,12 @@ def record(
         details.add("mapping")
     if not no_latency:
         details.add("latency")
-    wanted = {"samples": not no_stacks, DETAIL: private, written.DETAIL: objects}
+    wanted = {"samples": not no_stacks, PRIVATE: private, OBJECTS: objects}
     beside = {name for name, is_asked in wanted.items() if is_asked}
     tracing = attach(
         plan, verbose=verbose, details=frozenset(details), optional=True, samples=not no_stacks,
-        objects=objects, only=_only(choice, bool(command)), fold=choice.is_everything and not command,
+        objects=objects, only=_only(choice, bool(command)),
+        fold=choice.is_everything and not command,
     )  # fmt: skip
     with tracing as live, held(*(launch.HELD if command else ENDING)) as signals:
         began = live.snapshot()
