@@ -20,8 +20,9 @@ from cowtrace.analysis.questions import answers
 from cowtrace.analysis.questions.answer import Measure, Quality
 from cowtrace.analysis.questions.compare import compare
 from cowtrace.analysis.questions.private_memory import DETAIL
+from cowtrace.analysis.questions.written import DETAIL as OBJECTS
 from cowtrace.cli import main
-from cowtrace.model import Account, Cause, FaultKind, Place
+from cowtrace.model import Account, Cause, FaultKind, Phase, Place, WriteCause, Written
 from cowtrace.recording import Recording
 from cowtrace.recording.reader import read
 
@@ -59,7 +60,7 @@ def test_of_one_cgroup_nothing_is_told(tmp_path: Path) -> None:
 def test_all_questions_have_an_answer(tmp_path: Path) -> None:
     shown = cowtrace("report", write(tmp_path / "f"))
     assert shown.exit_code == 0
-    assert re.findall(r"^ ?(\d+)\. ", shown.output, re.MULTILINE) == [str(n) for n in range(1, 12)]
+    assert re.findall(r"^ ?(\d+)\. ", shown.output, re.MULTILINE) == [str(n) for n in range(1, 13)]
     assert max(map(len, shown.output.splitlines())) <= 80
     assert "\x1b" not in shown.output
     assert shown.output.startswith("f: 12.0 s, 2 processes, 1 fork: 1.59 MiB copied.\n")
@@ -88,6 +89,31 @@ def test_where_private_memory_came_from(tmp_path: Path) -> None:
         "- freed at its end": 2,
         "changed while it was read": 3,
         "private memory, in all": 97,
+    }
+
+
+def test_what_was_written(tmp_path: Path) -> None:
+    made = make(tmp_path / "f")
+    counts = Written(WriteCause.REFERENCE_COUNT, "shop.Item\x1b", Phase.RUNNING)
+    links = Written(WriteCause.GC_HEADER, "shop.Item\x1b", Phase.COLLECTING_2)
+    stack = Written(WriteCause.STACK, None, None)
+    samples = tuple(
+        replace(made.last.samples[0], bytes=n * PAGE, faults=n, written=written)
+        for n, written in ((50, counts), (30, links), (5, stack), (1, counts), (7, None))
+    )
+    header = replace(made.header, details=frozenset({"samples", OBJECTS}))
+    found = measures(replace(made, header=header, last=replace(made.last, samples=samples)), 12)
+    assert {name: (each.value or 0) / PAGE for name, each in found.items()} == {
+        "reference count": 51,
+        "GC header": 30,
+        "stack": 5,
+        "reference count of shop.Item\\x1b": 51,
+        "GC header of shop.Item\\x1b": 30,
+        "while running": 51,
+        "while collecting, gen 2": 30,
+        "in an unknown phase": 5,
+        "avoided by records in arrays or a file": 51,
+        "avoided by gc.freeze() before the fork": 30,
     }
 
 
@@ -161,7 +187,7 @@ def test_a_recording_that_nobody_closed_says_so(tmp_path: Path) -> None:
 
 def test_json(tmp_path: Path) -> None:
     told: dict[str, Any] = json.loads(cowtrace("report", "--json", write(tmp_path / "f")).output)
-    assert [answer["number"] for answer in told["answers"]] == list(range(1, 12))
+    assert [answer["number"] for answer in told["answers"]] == list(range(1, 13))
     assert told["answers"][0]["measures"][0] == {
         "name": "copied",
         "value": PAGES * PAGE,

@@ -89,6 +89,10 @@ pages of 4,096 bytes
 11. Where did private memory come from?
     private memory                             -                 not recorded
     To record it: cowtrace record --private.
+
+12. What was written, of which type?
+    what was written                           -                 not recorded
+    To record it: cowtrace record --objects.
 """
 LINES = "/tmp/a\n10. Is the trace complete?\r\x1b[2J"  # would write an answer of its own
 WIDE = "\u6f22" * 60  # two cells each
