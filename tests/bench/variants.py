@@ -167,6 +167,7 @@ OPTIONS: tuple[tuple[tuple[str, ...], Mapping[str, Any]], ...] = (
     (("fentry", "kprobe"), {"details": frozenset({"latency"})}),
     (("fentry", "kprobe", "tracepoint"), {"details": frozenset({"stack"})}),
     (("fentry", "kprobe", "tracepoint"), {"samples": True}),
+    (("fentry", "kprobe", "tracepoint"), {"objects": True}),
     (("fentry", "kprobe", "tracepoint"), {"events": True}),
 )
 
