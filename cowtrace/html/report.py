@@ -8,6 +8,7 @@ from html import escape
 from cowtrace.analysis.questions import answers, in_words
 from cowtrace.analysis.questions.answer import Answer, absent, copied_bytes
 from cowtrace.analysis.questions.sums import ending
+from cowtrace.analysis.questions.written import DETAIL as OBJECTS
 from cowtrace.analysis.stacks import Node, stack_tree
 from cowtrace.html import flamegraph
 from cowtrace.html.parts import PAGE, POLICY, SCRIPT, STYLE, chart, plotly_script, section
@@ -25,6 +26,9 @@ def document(recording: Recording, name: str) -> str:
     script = plotly_script("cowtrace report FILE")
     tree = stack_tree(recording.last, recording.last.samples)
     found = answers(recording, tree=tree)
+    flame = tree
+    if OBJECTS in recording.header.details:
+        flame = stack_tree(recording.last, recording.last.samples, written=True)
     return PAGE.format(
         policy=POLICY,
         style=STYLE,
@@ -35,7 +39,7 @@ def document(recording: Recording, name: str) -> str:
         words=escape(in_words(found)),
         origin=escape(origin(recording)),
         cards="".join(_cards(recording)),
-        body="".join(_sections(recording, found, tree)),
+        body="".join(_sections(recording, found, flame)),
     )
 
 
