@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TypeVar
 
-from cowtrace.analysis.stacks import Call, Node
+from cowtrace.analysis.stacks import WRITTEN, Call, Node
 
 _T = TypeVar("_T")
 
@@ -19,6 +19,7 @@ MOST = 20_000  # calls: a browser draws them in a few seconds
 _LONGEST = 400  # characters of a name: those of C++ templates can be much longer
 _MODULES = ("#e8743b", "#f2a541", "#d9534f", "#f6c667", "#c96b4b", "#eb9486", "#f3b562", "#d98e73")
 _KERNEL, _PYTHON, _OTHER, _ROOT = "#8c9cc4", "#6aa86f", "#c9c3b8", "#e6e1d6"
+_WRITTEN = "#b79bd6"
 
 # In a <script>, `</script>` and `<!--` mean something; U+2028 and U+2029 end lines of JavaScript.
 _ESCAPED = {ord(each): f"\\u{ord(each):04x}" for each in "<>&\u2028\u2029"}
@@ -132,6 +133,8 @@ def _colour(call: Call, depth: int) -> str:
         return _OTHER if depth else _ROOT
     if module == "[kernel]":
         return _KERNEL
+    if module == WRITTEN:
+        return _WRITTEN
     if module.endswith((".py", ">")):
         return _PYTHON
     return _MODULES[sum(module.encode()) % len(_MODULES)]

@@ -15,7 +15,7 @@ _HERE = Path(__file__).parent
 LIBRARIES = (_HERE / "d3" / "d3.min.js", _HERE / "d3" / "d3-flamegraph.umd.min.js")
 HOW = (
     "Width: bytes copied. Callers are on top: a call is below its caller. Click a call to see it "
-    "alone. Green: Python, blue: kernel."
+    "alone. Green: Python, blue: kernel, violet: what was written."
 )
 
 _BODY = """<style>{style}</style>

@@ -109,9 +109,9 @@ def test_what_was_written(tmp_path: Path) -> None:
         "stack": 5,
         "reference count of shop.Item\\x1b": 51,
         "GC header of shop.Item\\x1b": 30,
-        "while running": 51,
-        "while collecting, gen 2": 30,
-        "in an unknown phase": 5,
+        "phase: running": 51,
+        "phase: collecting, gen 2": 30,
+        "phase: unknown": 5,
         "avoided by records in arrays or a file": 51,
         "avoided by gc.freeze() before the fork": 30,
     }

@@ -23,7 +23,7 @@ def written(recording: Recording, most: int | None) -> Answer:
         causes[row.cause.value] += row.bytes
         if row.type is not None:
             types[f"{row.cause.value} of {printable(row.type)}"] += row.bytes
-        phases[f"while {row.phase.value}" if row.phase else "in an unknown phase"] += row.bytes
+        phases[f"phase: {row.phase.value if row.phase else 'unknown'}"] += row.bytes
     found = [Measure(name, n, Unit.BYTES, Quality.ESTIMATE) for name, n in causes.most_common()]
     for sums in (types, phases):
         found += [
