@@ -8,7 +8,6 @@ from dataclasses import replace
 from cowtrace.analysis.profile import Profile, profile
 from cowtrace.model import ENDED_PID, DetailRow, Process, Snapshot
 
-_SLACK = 1024  # rows that left, before they are dropped
 _MOST = 1 << 15  # new rows; the sums of more are one row of each kind, of PID 0 and without a stack
 
 
@@ -16,24 +15,25 @@ class NewRows:
     """What was added since the last `take()`. Give it the rows of each snapshot."""
 
     def __init__(self) -> None:
-        self._before: dict[int, DetailRow] = {}  # by id: a row that did not change is one object
-        self._sums: dict[Hashable, tuple[int, int]] = {}  # faults and bytes, as of then
+        # By id, since a row that did not change is one object: the row and its key.
+        self._before: dict[int, tuple[DetailRow, Hashable]] = {}
         self._new: dict[Hashable, DetailRow] = {}
 
     def add(self, rows: tuple[DetailRow, ...]) -> None:
-        """A row whose sums are below those from before began anew: all of it is new."""
+        """A row that was absent, or whose sums are below those from before, began anew."""
+        sums = {key: (row.faults, row.bytes) for row, key in self._before.values()}
+        now = {}
         for row in rows:
-            if id(row) in self._before:
+            known = self._before.get(id(row))
+            key = known[1] if known else _key(row)
+            now[id(row)] = row, key
+            if known:
                 continue
-            key = _key(row)
-            faults, size = self._sums.get(key, (0, 0))
-            self._sums[key] = row.faults, row.bytes
+            faults, size = sums.get(key, (0, 0))
             if row.faults < faults or row.bytes < size:
                 faults = size = 0
             self._add(key, replace(row, faults=row.faults - faults, bytes=row.bytes - size))
-        self._before = {id(row): row for row in rows}
-        if len(self._sums) > 2 * len(rows) + _SLACK:
-            self._sums = {_key(row): (row.faults, row.bytes) for row in rows}
+        self._before = now
 
     @property
     def pids(self) -> set[int]:

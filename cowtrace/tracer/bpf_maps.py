@@ -87,13 +87,17 @@ def read_element(fd: int, key: bytes, value: Layout[V]) -> V | None:
 
 def write_element(fd: int, index: int, value: bytes) -> None:
     """Set one element, by a 32-bit key."""
-    key = ctypes.c_uint32(index)
-    with real_time_thread():
-        failed = libbpf().bpf_map_update_elem(fd, ctypes.byref(key), value, 0)
-    if failed:
+    if not try_to_write(fd, index, value):
         raise CowtraceError(
             "cannot write to a BPF map", hint="report this with the output of `cowtrace doctor`"
         )
+
+
+def try_to_write(fd: int, index: int, value: bytes) -> bool:
+    """Set one element, by a 32-bit key. False: the map has no room for it."""
+    key = ctypes.c_uint32(index)
+    with real_time_thread():
+        return not libbpf().bpf_map_update_elem(fd, ctypes.byref(key), value, 0)
 
 
 def delete(fd: int, keys: list[bytes]) -> None:

@@ -113,9 +113,13 @@ class Rounds:
         raw = bpf_maps.read_element(self._maps["stacks"], abi.U64.pack(number), abi.STACK)
         return raw[: raw.index(0)] if raw and 0 in raw else raw
 
-    def set_runtime(self, tgid: int, runtime: bytes) -> None:
-        """Note where an interpreter keeps its state: struct runtime."""
-        bpf_maps.write_element(self._maps["runtimes"], tgid, runtime)
+    def set_runtime(self, tgid: int, runtime: bytes) -> bool:
+        """Note where an interpreter keeps its state: struct runtime. False: there is no room."""
+        return bpf_maps.try_to_write(self._maps["runtimes"], tgid, runtime)
+
+    def forget_runtimes(self, processes: Iterable[int]) -> None:
+        """Their interpreters have ended."""
+        bpf_maps.delete(self._maps["runtimes"], [abi.U32.pack(pid) for pid in processes])
 
     def mapping(self, tgid: int, start: int) -> abi.Mapping | None:
         """One mapping; None when the map had no room for it."""

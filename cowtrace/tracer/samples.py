@@ -64,6 +64,11 @@ class Samples:
         """Processes have ended."""
         self._interpreters.forget(ended)
 
+    @property
+    def unexplained(self) -> int:
+        """Samples for which it is not known what was written."""
+        return self._interpreters.unexplained
+
     def rows(self) -> tuple[DetailRow, ...]:
         """Estimates: `faults` and `bytes` are those that the samples stand for."""
         return tuple(self._rows.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from cowtrace.model import Stack, StackFrame
 from cowtrace.proc import has_memory
@@ -13,6 +14,15 @@ from cowtrace.tracer.symbolizer import Explained, Symbolizer
 _MOST_ANCESTORS = 16  # whose symbols name a child's frames
 _MOST_FRAMES = 1 << 17  # of different stacks; a traced process can make stacks without end
 REST: Stack = (StackFrame("[rest]", "", 0),)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What the symbolizer says of writes, and of the interpreter of their process."""
+
+    answers: list[Explained]
+    runtime: bytes | None  # struct runtime; None: the process runs none that is supported
+    is_own: bool  # False: the process has ended, and one that it was forked from told it
 
 
 class Symbols:
@@ -62,12 +72,14 @@ class Symbols:
 
     def written(
         self, records: Sequence[bytes], pid: int, processes: Mapping[int, abi.Process]
-    ) -> tuple[list[Explained], bytes | None]:
+    ) -> Explanation | None:
         """What writes changed, of records as symbolizer/cpython/written.py takes them.
 
-        And struct runtime of the process's interpreter; None: it runs none that is supported.
+        None: nobody answered.
         """
-        return self._symbolizer.written(records, *self._family(pid, processes))
+        family, living = self._family(pid, processes)
+        found = self._symbolizer.written(records, family, living)
+        return found and Explanation(*found, is_own=living == 0)
 
     def forget(self) -> None:
         """Where there are many, remember none: those in use may be kept twice."""

@@ -50,7 +50,8 @@ _INSTRUCTION_POINTER = arch.this().dwarf_order[-1]  # its index in struct pt_reg
 REFUSED = "stacks not named"  # a cause of `[unknown]`, beside those of symbolizer_process
 
 
-# Of one write: cause and type, if they are known; whether the interpreter imports a module.
+# Of one write: cause and type, whether the interpreter imports a module. No cause: only the mapping
+# tells it. No type: it is no object.
 Explained = tuple[WriteCause | None, str | None, bool]
 T = TypeVar("T")
 
@@ -120,12 +121,11 @@ class Symbolizer:
         records: Sequence[bytes],
         family: Sequence[Identity],
         living: int | None,
-    ) -> tuple[list[Explained], bytes | None]:
-        """What writes changed; as Symbols.written()."""
+    ) -> tuple[list[Explained], bytes | None] | None:
+        """What writes changed, and struct runtime; as Explanation. None: there is no answer."""
         request = {"want": "written"}
         parse = partial(_written, count=len(records))
-        found = self._of_process(request, b"".join(records), family, living, parse)
-        return found or ([(None, None, False)] * len(records), None)
+        return self._of_process(request, b"".join(records), family, living, parse)
 
     def close(self) -> None:
         """Idempotent."""
@@ -226,7 +226,7 @@ def _frames(reply: dict[str, Any]) -> Stack:
 
 
 def _written(reply: dict[str, Any], count: int) -> tuple[list[Explained], bytes | None]:
-    """As Symbols.written(), from the child's reply, which is not trusted."""
+    """From the child's reply, which is not trusted."""
     types = [None, *(intern(str(name)[:_MOST_NAME]) for name in reply["types"])]
     causes = [None, *WriteCause]
     answers = [

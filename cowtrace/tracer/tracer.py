@@ -208,6 +208,7 @@ class Tracer:
         folded = self._symbols.folded + (self._samples.folded if self._samples else 0)
         return self._symbolizer.causes | {
             "stacks folded": folded,
+            "writes not explained": self._samples.unexplained if self._samples else 0,
             "details folded": self._details.folded + (self._brief.folded if self._brief else 0),
         }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cowtrace import model
@@ -17,7 +17,8 @@ _BATCH = 200  # records a request: a message takes 128 KiB
 _MOST_STACK_BYTES = 8 << 20  # from the stack pointer of a thread up
 _RED_ZONE_BYTES = 128  # below it, of the x86-64 ABI
 _NO_PHASE, _WITHOUT_GENERATION = 0, 2  # enum known_phase of bpf/cow.h
-_NEW_A_ROUND = 16  # processes whose interpreter is looked for before they have copied
+_LOOKS_A_ROUND = 16  # for interpreters of processes, beside those that have copied
+_ROUNDS_KNOWN = 8  # until a process is looked at again
 _CODES = abi.array_of_words(abi.PYTHON_FRAMES)
 _FORK_HANDLERS = {"PyOS_BeforeFork", "PyOS_AfterFork_Parent", "PyOS_AfterFork_Child"}
 _COLLECTING = (Phase.COLLECTING_0, Phase.COLLECTING_1, Phase.COLLECTING_2)
@@ -45,21 +46,31 @@ class WrittenMemory:
     def __init__(self, symbols: Symbols, rounds: Rounds) -> None:
         self._symbols = symbols
         self._rounds = rounds
-        self._asked: set[Identity] = set()
+        self._round = 0
+        self._asked: dict[Identity, int] = {}  # the round of the last answer
+        self._has_runtime: set[int] = set()  # processes with an element in the map
+        self.unexplained = 0  # records whose process did not answer, or had ended
 
     def look(self, pids: Iterable[int], processes: Mapping[int, abi.Process]) -> None:
-        """Look for the interpreters of processes that are new, as long as they are few."""
-        left = _NEW_A_ROUND
+        """Look for the interpreters of processes, as long as these are few.
+
+        Those that are new, and from time to time the others: exec takes an interpreter away, and
+        may bring one. Called once a round.
+        """
+        self._round += 1
+        left = _LOOKS_A_ROUND
         for pid in pids:
-            info = processes.get(pid)
-            if left and (pid, info.start_ns if info else 0) not in self._asked:
+            last = self._asked.get(_identity(pid, processes))
+            if left and (last is None or self._round - last >= _ROUNDS_KNOWN):
                 left -= 1
                 self._explained(pid, (), processes)
 
     def forget(self, ended: Iterable[int]) -> None:
         """Processes have ended."""
         gone = set(ended)
-        self._asked = {each for each in self._asked if each[0] not in gone}
+        self._asked = {each: at for each, at in self._asked.items() if each[0] not in gone}
+        self._rounds.forget_runtimes(self._has_runtime & gone)
+        self._has_runtime -= gone
 
     def explain(
         self, records: list[WrittenRecord], processes: Mapping[int, abi.Process]
@@ -74,33 +85,42 @@ class WrittenMemory:
                 part = indexes[at : at + _BATCH]
                 answers = self._explained(pid, [records[i] for i in part], processes)
                 for i, answer in zip(part, answers, strict=True):
-                    found[i] = _written(records[i], *answer)
+                    found[i] = _written(records[i], answer)
+        self.unexplained += sum(each.cause is WriteCause.UNKNOWN for each in found.values())
         return [found[i] for i in range(len(records))]
 
     def _explained(
         self,
         pid: int,
-        records: Iterable[WrittenRecord],
+        records: Sequence[WrittenRecord],
         processes: Mapping[int, abi.Process],
-    ) -> list[Explained]:
-        info = processes.get(pid)
-        identity = pid, info.start_ns if info else 0
-        answers, runtime = self._symbols.written(
-            [each.packed() for each in records], pid, processes
-        )
-        if runtime and identity not in self._asked:
-            self._rounds.set_runtime(pid, runtime)
-        self._asked.add(identity)
-        return answers
+    ) -> Sequence[Explained | None]:
+        found = self._symbols.written([each.packed() for each in records], pid, processes)
+        if found is None:
+            return [None] * len(records)
+        self._asked[_identity(pid, processes)] = self._round
+        if found.is_own and found.runtime:
+            # Again each time: exec may have taken it away meanwhile.
+            if self._rounds.set_runtime(pid, found.runtime):
+                self._has_runtime.add(pid)
+        elif found.is_own and pid in self._has_runtime:
+            self._rounds.forget_runtimes((pid,))
+            self._has_runtime.discard(pid)
+        return found.answers
 
 
-def _written(
-    record: WrittenRecord, cause: WriteCause | None, type_name: str | None, importing: bool
-) -> Written:
+def _identity(pid: int, processes: Mapping[int, abi.Process]) -> Identity:
+    info = processes.get(pid)
+    return pid, info.start_ns if info else 0
+
+
+def _written(record: WrittenRecord, answer: Explained | None) -> Written:
+    """`answer` None: there is none."""
     raw = abi.WRITTEN.unpack(record.raw)
-    if cause is None:
-        cause = _by_mapping(record, raw.sp)
-    return Written(cause, type_name, _phase(raw, importing))
+    if answer is None:
+        return Written(WriteCause.UNKNOWN, None, _phase(raw, None))
+    cause, type_name, importing = answer
+    return Written(cause or _by_mapping(record, raw.sp), type_name, _phase(raw, importing))
 
 
 def _by_mapping(record: WrittenRecord, sp: int) -> WriteCause:
@@ -116,8 +136,11 @@ def _by_mapping(record: WrittenRecord, sp: int) -> WriteCause:
     return WriteCause.MALLOC
 
 
-def _phase(raw: abi.Written, importing: bool) -> Phase | None:
-    """In a collection of generation N, the counts of all generations up to N are 0."""
+def _phase(raw: abi.Written, importing: bool | None) -> Phase | None:
+    """In a collection of generation N, the counts of all generations up to N are 0.
+
+    `importing` None: whether it imports or runs is not known.
+    """
     if raw.has_phase == _NO_PHASE:
         return None
     if raw.finalizing:
@@ -126,6 +149,8 @@ def _phase(raw: abi.Written, importing: bool) -> Phase | None:
         return Phase.COLLECTING
     if raw.collecting:
         return _COLLECTING[0 if raw.counts[0] else 1 if raw.counts[1] else 2]
+    if importing is None:
+        return None
     return Phase.IMPORTING if importing else Phase.RUNNING
 
 
