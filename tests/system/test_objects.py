@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from command import PATIENCE
+from pythons import every_python
 from workload_checks import plans
 
 from cowtrace import tracer
@@ -20,7 +20,8 @@ from cowtrace.tracer.filter import Filter
 
 pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.usefixtures("can_trace")]
 
-SCRIPT = Path(__file__).with_name("cpython_writes.py")
+# Its text: an interpreter of another root folder does not have the file.
+SCRIPT = Path(__file__).with_name("cpython_writes.py").read_text()
 PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 COUNT, DATA = WriteCause.REFERENCE_COUNT, WriteCause.OBJECT_DATA
 EXPECTED = {
@@ -33,10 +34,10 @@ PLANS = ("auto",) if "COWTRACE_VM" not in os.environ else plans()
 
 
 @contextmanager
-def traced(way: str, plan: str) -> Iterator[tuple[int, Snapshot]]:
+def traced(python: str, way: str, plan: str) -> Iterator[tuple[int, Snapshot]]:
     """How many pages it writes in that way; the trace, of it and its child alone."""
     with subprocess.Popen(
-        [sys.executable, "-I", "-S", SCRIPT, way, str(PAGE_BYTES)],
+        [python, "-I", "-S", "-c", SCRIPT, way, str(PAGE_BYTES)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -59,8 +60,9 @@ def traced(way: str, plan: str) -> Iterator[tuple[int, Snapshot]]:
 
 @pytest.mark.parametrize("plan", PLANS)
 @pytest.mark.parametrize("way", EXPECTED)
-def test_each_page_has_its_cause(way: str, plan: str) -> None:
-    with traced(way, plan) as (pages, found):
+@every_python
+def test_each_page_has_its_cause(python: str, way: str, plan: str) -> None:
+    with traced(python, way, plan) as (pages, found):
         written: Counter[Written | None] = Counter()
         for row in found.samples:
             written[row.written] += row.faults

@@ -1,15 +1,10 @@
-"""Start interpreters that run a script, and read their memory while they wait.
-
-Which: the Python that runs the tests, each python3.9 to python3.14 in a folder of PATH that is no
-script (as pyenv's are), and what COWTRACE_TEST_PYTHONS names, separated by colons.
-"""
+"""Start interpreters that run a script, and read their memory while they wait."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +15,6 @@ import pytest
 from cowtrace.symbolizer.cpython.runtime import Runtime, Unsupported, find_runtime
 from cowtrace.symbolizer.memory_map import Mapping, MemoryMap
 
-NAMES = [f"python3.{minor}" for minor in range(9, 15)]
-
 # say(name=value) writes a line, and waits until the test has read what it wants.
 PRELUDE = """
 import json, os, sys
@@ -29,27 +22,6 @@ def say(_write=os.write, _read=os.read, _dumps=json.dumps, **facts):
     _write(1, (_dumps(facts) + "\\n").encode())
     _read(0, 1)
 """
-
-
-def pythons() -> list[str]:
-    """Paths of interpreters. Some may not start."""
-    found = {str(Path(sys.executable).resolve()): sys.executable}
-    on_path = [Path(folder, name) for folder in os.get_exec_path() for name in NAMES]
-    named = os.environ.get("COWTRACE_TEST_PYTHONS", "").split(":")
-    for path in (*filter(_is_program, on_path), *(Path(each) for each in named if each)):
-        found.setdefault(str(path.resolve()), str(path))
-    return list(found.values())
-
-
-def _is_program(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(4) == b"\x7fELF"
-    except OSError:
-        return False
-
-
-every_python = pytest.mark.parametrize("python", pythons())
 
 
 def opened(mapping: Mapping) -> int | None:

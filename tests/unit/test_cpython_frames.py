@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from cpython_subjects import Subject, every_python, reader, running
+from cpython_subjects import Subject, reader, running
+from pythons import every_python
 
 from cowtrace.symbolizer.cpython.code import CodeNames
 from cowtrace.symbolizer.cpython.frames import frame_walk, walk

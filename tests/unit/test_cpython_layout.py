@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from cpython_subjects import every_python, running
+from cpython_subjects import running
+from pythons import every_python
 
 from cowtrace.symbolizer.cpython.layout import confirmed, generations_found, layout_of
 from cowtrace.symbolizer.cpython.memory import Memory

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from cpython_subjects import every_python, opened, reader, running, runtime_of
+from cpython_subjects import opened, reader, running, runtime_of
+from pythons import every_python
 
 from cowtrace.symbolizer.cpython.elf_symbols import ElfSymbols
 from cowtrace.symbolizer.cpython.runtime import Runtime, Unsupported, find_runtime, generation

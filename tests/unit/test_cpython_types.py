@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cpython_subjects import every_python, running
+from cpython_subjects import running
+from pythons import every_python
 
 from cowtrace.symbolizer.cpython.types import TypeNames
 
