@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cowtrace.model import WriteCause
+from cowtrace.symbolizer.cpython.calls import calls
 from cowtrace.symbolizer.cpython.code import CodeNames
 from cowtrace.symbolizer.cpython.frames import frame_walk
 from cowtrace.symbolizer.cpython.memory import Memory, Read
@@ -28,6 +29,7 @@ from cowtrace.symbolizer.messages import Identity
 from cowtrace.symbolizer.traced_process import Open, TracedProcess
 
 _MOST_PROCESSES = 64
+_MOST_CALLS = 4096  # that are remembered of a process; then all are forgotten
 _MOST_NAME = 200  # characters of a type's name
 _MOST_REPLY = 80_000  # characters of all names of a reply, which must fit into a message
 _SMALL_POOL_BYTES, _POOL_BYTES = 4096, 16384  # until 3.9, from 3.10 on
@@ -50,6 +52,7 @@ class _Process:
     types: TypeNames | None = None
     code: CodeNames | None = None
     renewed: int = 0  # the round in which types and code were read anew
+    called: dict[int, bool] = field(default_factory=dict)  # by return address
     own: list[tuple[int, int]] = field(default_factory=list)  # of the interpreter's variables
 
     def read(self, address: int, size: int) -> bytes:
@@ -66,6 +69,16 @@ class _Process:
                 return True
         return False
 
+    def is_call(self, back: int) -> bool:
+        """Whether the interpreter's loop was called there, which returns to that address."""
+        if back not in self.called:
+            if len(self.called) >= _MOST_CALLS:
+                self.called.clear()
+            function = self.runtime.evaluates if self.runtime else None
+            found = function is not None and calls(Memory(self.read), back, function)
+            self.called[back] = found
+        return self.called[back]
+
     def is_own(self, address: int) -> bool:
         return any(start <= address < end for start, end in self.own)
 
@@ -78,6 +91,7 @@ class _Process:
                 self.renewed = round_
                 self.types.forget()
                 self.code.forget()
+                self.called.clear()
 
     def close(self) -> None:
         fd, self.fd = self.fd, -1
@@ -139,7 +153,8 @@ class Interpreters:
         process = self._of(owner, traced, round_, open_)
         if process.runtime is None or process.code is None:
             return native
-        return mixed_stack(native, python, process.runtime.layout.minor, process.code.at)
+        minor = process.runtime.layout.minor
+        return mixed_stack(native, python, minor, process.code.at, process.is_call)
 
     def close(self) -> None:
         """Forget all."""

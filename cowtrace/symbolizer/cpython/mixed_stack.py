@@ -8,6 +8,7 @@ from cowtrace.symbolizer.cpython.code import CodePlace
 from cowtrace.symbolizer.cpython.frames import OWNER_WITHOUT_CODE
 
 _EVALUATES = "_PyEval_EvalFrameDefault"
+_MOST_PYTHON_FRAMES = 32  # PYTHON_FRAMES of bpf/cow.h
 _TRAMPOLINE = "py::"  # of CPython's perf trampolines: the names are there already
 _SINCE_INLINED_CALLS = 11  # one call of _PyEval_EvalFrameDefault runs several frames
 _SINCE_SHIMS = 12  # of these, the outermost is followed by a frame without code
@@ -18,10 +19,16 @@ MixedFrame = tuple[str, str, int, int | None]  # and the line
 # Of struct python_frame: code, instruction, flags.
 PythonFrame = Sequence[int]
 CodeAt = Callable[[int, int], CodePlace | None]
+# Whether the call in front of a return address is one of _PyEval_EvalFrameDefault().
+IsCall = Callable[[int], bool]
 
 
 def mixed_stack(
-    native: Sequence[NativeFrame], python: Sequence[PythonFrame], minor: int, code_at: CodeAt
+    native: Sequence[NativeFrame],
+    python: Sequence[PythonFrame],
+    minor: int,
+    code_at: CodeAt,
+    is_call: IsCall,
 ) -> list[MixedFrame]:
     """Both innermost first. `minor`: 11 for CPython 3.11.
 
@@ -29,18 +36,38 @@ def mixed_stack(
     """
     if any(name.startswith(_TRAMPOLINE) for name, _, _ in native):
         return [(*frame, None) for frame in native]
-    runs = _runs(python, minor)
+    runs = list(_runs(python, minor))
+    places = [at for at in range(len(native)) if _evaluates(native, at, is_call)]
+    if len(python) < _MOST_PYTHON_FRAMES:
+        # All runs are there. The innermost call begins or ends: its run is not linked.
+        del places[: max(0, len(places) - len(runs))]
+    run_at = dict(zip(places, runs, strict=False))
     mixed: list[MixedFrame] = []
-    for frame in native:
-        run = next(runs, None) if frame[0] == _EVALUATES else None
+    for at, frame in enumerate(native):
+        run = run_at.get(at)
         mixed += _named(run, code_at) if run else [(*frame, None)]
-    for run in runs:
+    for run in runs[len(places) :]:
         mixed += _named(run, code_at)
     return mixed
 
 
+def _evaluates(native: Sequence[NativeFrame], at: int, is_call: IsCall) -> bool:
+    """Whether a frame is one of _PyEval_EvalFrameDefault().
+
+    Compilers move parts of it away, `_PyEval_EvalFrameDefault.cold`. In stripped programs these
+    have no name: then the call tells what was called.
+    """
+    name = native[at][0]
+    if name:
+        return name == _EVALUATES or name.startswith(f"{_EVALUATES}.")
+    return at + 1 < len(native) and is_call(native[at + 1][2])
+
+
 def _runs(python: Sequence[PythonFrame], minor: int) -> Iterator[list[PythonFrame]]:
-    """The frames that each call of _PyEval_EvalFrameDefault runs."""
+    """The frames that each call of _PyEval_EvalFrameDefault runs.
+
+    Since 3.12 there can be none: the call has left its last frame, and frees what that had.
+    """
     run: list[PythonFrame] = []
     for frame in python:
         is_entry, owner = frame[2] & 0xFF, frame[2] >> 8
@@ -53,7 +80,7 @@ def _runs(python: Sequence[PythonFrame], minor: int) -> Iterator[list[PythonFram
             ends = bool(is_entry)
         else:
             ends = not has_code
-        if ends and run:
+        if ends:
             yield run
             run = []
     if run:

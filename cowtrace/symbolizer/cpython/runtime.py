@@ -58,6 +58,8 @@ class Runtime:
     # pointer to the PyThreadState that holds the GIL, or was the last that did
     gil_holder: int
 
+    evaluates: int | None  # _PyEval_EvalFrameDefault(); None: the file does not export it
+
     type_type: int  # PyType_Type
     unicode_type: int
     dict_type: int
@@ -178,6 +180,7 @@ def _in_file(mapping: Mapping, file: ElfSymbols, read: Read) -> Runtime | Unsupp
         None if version in _INCREMENTAL else counts,
         runtime + layout.finalizing,
         gil,
+        address(b"_PyEval_EvalFrameDefault"),
         *known,
     )
 
