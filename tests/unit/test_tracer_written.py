@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -12,6 +12,8 @@ from snapshots import mapping
 from cowtrace.model import MappingType, Phase, StackFrame, WriteCause, Written
 from cowtrace.symbolizer.cpython.written import RECORD_BYTES, WrittenWords
 from cowtrace.tracer import abi
+from cowtrace.tracer.stack_symbols import Explanation
+from cowtrace.tracer.symbolizer import Explained
 from cowtrace.tracer.written import WrittenMemory, WrittenRecord, in_phase_of
 
 ME = os.getpid()
@@ -46,23 +48,32 @@ class Symbols:
     def __init__(self, cause: WriteCause | None = WriteCause.BUFFER, importing: bool = False):
         self.cause, self.importing = cause, importing
         self.runtime: bytes | None = RUNTIME
+        self.is_own = self.answers = True
         self.asked: list[tuple[int, int]] = []  # pid, how many records
 
     def written(
         self, records: Sequence[bytes], pid: int, processes: Mapping[int, abi.Process]
-    ) -> tuple[list[tuple[WriteCause | None, str | None, bool]], bytes | None]:
+    ) -> Explanation | None:
         self.asked.append((pid, len(records)))
         names = [str(WrittenWords.of(each).address) for each in records]
-        return [(self.cause, name, self.importing) for name in names], self.runtime
+        found: list[Explained] = [(self.cause, name, self.importing) for name in names]
+        return Explanation(found, self.runtime, self.is_own) if self.answers else None
 
 
 class Rounds:
     def __init__(self) -> None:
         self.set: list[int] = []
+        self.has_room = True
 
-    def set_runtime(self, pid: int, runtime: bytes) -> None:
+    def set_runtime(self, pid: int, runtime: bytes) -> bool:
         assert runtime == RUNTIME
-        self.set.append(pid)
+        if self.has_room and pid not in self.set:
+            self.set.append(pid)
+        return self.has_room
+
+    def forget_runtimes(self, pids: Iterable[int]) -> None:
+        for pid in pids:
+            self.set.remove(pid)
 
 
 def memory(symbols: Symbols) -> tuple[WrittenMemory, Rounds]:
@@ -178,6 +189,17 @@ def test_new_processes_are_looked_at_once() -> None:
     assert symbols.asked[4:] == [(1, 0)]
 
 
+def test_processes_are_looked_at_again_after_some_rounds() -> None:
+    symbols = Symbols()
+    found, _ = memory(symbols)
+    everyone = {1: process()}
+    for _ in range(8):
+        found.look(everyone, everyone)
+    assert symbols.asked == [(1, 0)]
+    found.look(everyone, everyone)
+    assert symbols.asked == [(1, 0), (1, 0)]
+
+
 def test_of_many_new_processes_some_are_looked_at_in_each_round() -> None:
     symbols = Symbols()
     found, _ = memory(symbols)
@@ -186,6 +208,50 @@ def test_of_many_new_processes_some_are_looked_at_in_each_round() -> None:
     assert symbols.asked == [(pid, 0) for pid in range(1, 17)]
     found.look(everyone, everyone)
     assert symbols.asked[16:] == [(pid, 0) for pid in range(17, 24)]
+
+
+def test_what_nobody_explains_is_unknown_and_counted() -> None:
+    symbols = Symbols()
+    symbols.answers = False
+    found, rounds = memory(symbols)
+    some = [record(of=HEAP), record(what=raw(collecting=1), of=HEAP)]
+    assert found.explain(some, {}) == [
+        Written(WriteCause.UNKNOWN, None, None),  # it may import
+        Written(WriteCause.UNKNOWN, None, Phase.COLLECTING_2),
+    ]
+    assert found.unexplained == 2
+    assert rounds.set == []
+    found.look([1], {})
+    found.look([1], {})
+    assert symbols.asked[1:] == [(1, 0), (1, 0)]
+
+
+def test_a_process_that_has_ended_gets_no_element_of_the_map() -> None:
+    symbols = Symbols()
+    symbols.is_own = False  # one that it was forked from answers
+    found, rounds = memory(symbols)
+    found.explain([record()], {})
+    assert rounds.set == []
+
+
+def test_an_interpreter_that_is_gone_is_forgotten() -> None:
+    symbols = Symbols()
+    found, rounds = memory(symbols)
+    found.explain([record(1), record(2), record(3)], {})
+    assert rounds.set == [1, 2, 3]
+    found.forget([2, 7])
+    assert rounds.set == [1, 3]
+    symbols.runtime = None  # it has executed another program
+    found.explain([record(1)], {})
+    assert rounds.set == [3]
+
+
+def test_a_full_map_is_no_error() -> None:
+    found, rounds = memory(Symbols())
+    rounds.has_room = False
+    found.explain([record(1)], {})
+    found.forget([1])
+    assert rounds.set == []
 
 
 def test_the_programs_are_told_where_an_interpreter_is_when_they_do_not_know() -> None:
@@ -199,8 +265,6 @@ def test_the_programs_are_told_where_an_interpreter_is_when_they_do_not_know() -
     found.explain([record(what=raw(has_phase=0))], everyone)
     assert rounds.set == [1]
     found.explain([record(), record()], everyone)
-    assert rounds.set == [1]
-    found.explain([record(what=raw(has_phase=0))], {1: process(exited=True)})
     assert rounds.set == [1]
 
 
