@@ -13,7 +13,7 @@ from cowtrace.terminal.footer import trust
 from cowtrace.terminal.screen import View
 from cowtrace.text import fit, fit_end, printable
 
-_CAUSE_CELLS, _PHASE_CELLS = 24, 18
+_CAUSE_CELLS, _PHASE_CELLS = 25, 18  # the longest name, and the gap
 
 
 def view(
@@ -24,7 +24,7 @@ def view(
     def draw(shown: int, width: int) -> RenderableType:
         columns = fitted(_columns(rows), width, (" PHASE",), least=12)
         lines = table(columns, rows[:shown])
-        return Group(lines, *_advice(changes), _footer(now, rows, min(shown, len(rows))))
+        return Group(lines, *_advice(changes, width), _footer(now, rows, min(shown, len(rows))))
 
     return View(min(limit, len(rows)), draw)
 
@@ -51,12 +51,13 @@ def _phase(row: ObjectRow) -> str:
     return row.phase.value if row.phase else MISSING
 
 
-def _advice(changes: tuple[Remedy, ...]) -> list[Text]:
+def _advice(changes: tuple[Remedy, ...], width: int) -> list[Text]:
     if not changes:
         return []
     lines = [Text("What would avoid copies, at most:", "bold")]
     lines += [
-        Text(f"{size(each.bytes):>8}  {each.change}: {printable(each.of)}") for each in changes
+        Text(fit(f"{size(each.bytes):>8}  {each.change}: {printable(each.of)}", width))
+        for each in changes
     ]
     return lines
 

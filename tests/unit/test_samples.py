@@ -1,16 +1,28 @@
-"""Samples that arrive add up by their stack."""
+"""Samples that arrive add up by their stack, and by what they changed."""
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from snapshots import mapping
 
-from cowtrace.model import FaultKind, Origin, Source
+from cowtrace.model import (
+    FaultKind,
+    MappingType,
+    Origin,
+    Phase,
+    Source,
+    StackFrame,
+    WriteCause,
+    Written,
+)
 from cowtrace.tracer import abi, samples
 from cowtrace.tracer.samples import Samples
 from cowtrace.tracer.stack_symbols import REST
+from cowtrace.tracer.written import WrittenRecord
 
 
 @pytest.fixture
@@ -67,3 +79,77 @@ def test_of_many_rows_those_that_do_not_change_are_forgotten(
     assert [(row.pid, row.faults) for row in read.rows()] == [(2, 4), (3, 2)]
     read._add([record(1, 5)], {}, ())
     assert read.rows()[-1].faults == 5
+
+
+class Interpreters:
+    """Explains each record by its PID."""
+
+    def __init__(self) -> None:
+        self.records: list[WrittenRecord] = []
+
+    def explain(self, records: list[WrittenRecord], processes: object) -> list[Written]:
+        self.records += records
+        return [Written(WriteCause.BUFFER, str(each.pid), Phase.RUNNING) for each in records]
+
+
+HEAP = mapping(type=MappingType.HEAP)
+FORKING = (StackFrame("PyOS_AfterFork_Child", "libpython.so", 0),)
+
+
+def with_objects(monkeypatch: pytest.MonkeyPatch, *, stacks: bool) -> tuple[Samples, Interpreters]:
+    monkeypatch.setattr(samples, "Ring", Mock())
+    symbols: Any = Mock(unwound=lambda *_: FORKING)
+    interpreters: Any = Interpreters()
+    found = Samples(
+        3, symbols, lambda pid, start: HEAP, lambda number: number, 4096, interpreters,
+        stacks=stacks, objects=True,
+    )  # fmt: skip
+    return found, interpreters
+
+
+def written_record(pid: int, faults: int, *, stacks: bool) -> bytes:
+    fields = {
+        "mapping": HEAP.start, "tgid": pid, "generation": 1, "kind": FaultKind.COPIED,
+        "source": Source.ANON, "origin": Origin.USER, "faults": faults, "address": pid << 12,
+    }  # fmt: skip
+    frames = struct.pack("<II", 2, 0) + abi.PYTHON_FRAME.pack(41, 1, 0) * 2
+    raw = abi.SAMPLE.pack(*abi.Sample(**fields)) + frames.ljust(abi.PYTHON_FRAMES_BYTES, b"\0")
+    raw += bytes([pid]) * abi.WRITTEN.size
+    return raw + bytes(abi.STACK_DUMP.size + abi.REGS.size) if stacks else raw
+
+
+@pytest.mark.parametrize("stacks", [False, True])
+def test_what_was_written_has_rows_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, stacks: bool
+) -> None:
+    found, interpreters = with_objects(monkeypatch, stacks=stacks)
+    parts = [(7, 23), (8, 11), (7, 5)]
+    found._add([written_record(*each, stacks=stacks) for each in parts], {}, ())
+    phase = Phase.FORK_HANDLERS if stacks else Phase.RUNNING
+    assert [(row.pid, row.faults, row.written) for row in found.rows()] == [
+        (7, 28, Written(WriteCause.BUFFER, "7", phase)),
+        (8, 11, Written(WriteCause.BUFFER, "8", phase)),
+    ]
+    assert {row.user_stack for row in found.rows()} == {FORKING if stacks else None}
+    first = interpreters.records[0]
+    assert (first.pid, first.address, first.mapping) == (7, 7 << 12, HEAP)
+    assert first.raw == b"\7" * abi.WRITTEN.size
+    assert [frame.code for frame in first.python] == [41, 41]
+
+
+def test_of_brief_processes_what_was_written_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, _ = with_objects(monkeypatch, stacks=False)
+    found._add([written_record(7, 23, stacks=False)], {}, (7,))
+    (row,) = found.rows()
+    assert (row.pid, row.mapping, row.generation) == (0, None, None)
+    assert row.written == Written(WriteCause.BUFFER, "7", Phase.RUNNING)
+
+
+def test_of_rows_without_end_the_rest_has_no_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samples, "_MOST_ROWS", 5)
+    found, _ = with_objects(monkeypatch, stacks=False)
+    found._add([written_record(pid, 2, stacks=False) for pid in range(1, 12)], {}, ())
+    assert [row.pid for row in found.rows()] == [1, 2, 3, 4, 5, 0]
+    assert found.rows()[-1].written is None
+    assert found.rows()[-1].user_stack is None
+    assert sum(row.faults for row in found.rows()) == 22
