@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
@@ -14,7 +13,7 @@ from cowtrace.model import WriteCause
 from cowtrace.symbolizer.cpython.calls import calls
 from cowtrace.symbolizer.cpython.code import CodeNames
 from cowtrace.symbolizer.cpython.frames import frame_walk
-from cowtrace.symbolizer.cpython.memory import Memory, Read
+from cowtrace.symbolizer.cpython.memory import Memory
 from cowtrace.symbolizer.cpython.mixed_stack import (
     IMPORT_SYSTEM,
     MixedFrame,
@@ -26,6 +25,7 @@ from cowtrace.symbolizer.cpython.types import TypeInfo, TypeNames
 from cowtrace.symbolizer.cpython.written import RECORD_BYTES, Interpreter, WrittenWords, explain
 from cowtrace.symbolizer.memory_map import Mapping
 from cowtrace.symbolizer.messages import Identity
+from cowtrace.symbolizer.process_memory import ProcessMemory
 from cowtrace.symbolizer.traced_process import Open, TracedProcess
 
 _MOST_PROCESSES = 64
@@ -34,7 +34,6 @@ _MOST_NAME = 200  # characters of a type's name
 _MOST_REPLY = 80_000  # characters of all names of a reply, which must fit into a message
 _SMALL_POOL_BYTES, _POOL_BYTES = 4096, 16384  # until 3.9, from 3.10 on
 _SPLITS_COUNTS_SINCE = 12
-_ROUNDS_KEPT = 16  # until names of types and code are read again
 _NO_OFFSET = 0xFFFFFFFF  # as in bpf/cow.h
 # Start, end, inode, path of a line of /proc/PID/maps.
 _LINE = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ (\d+)[ \t]*(.*)$", re.MULTILINE)
@@ -45,18 +44,14 @@ _CAUSES = {cause: number for number, cause in enumerate(WriteCause, 1)}
 class _Process:
     """One process that was looked at."""
 
-    program: Mapping | None  # its first executable mapping: another program has another
-    fd: int  # /proc/PID/mem; -1: it cannot be had
-    round: int  # in which an interpreter was last looked for
+    memory: ProcessMemory
+    alive: bool = False  # in this request; what was read before is still known
+    round: int = -1  # in which it was last asked about
     runtime: Runtime | None = None
     types: TypeNames | None = None
     code: CodeNames | None = None
-    renewed: int = 0  # the round in which types and code were read anew
     called: dict[int, bool] = field(default_factory=dict)  # by return address
     own: list[tuple[int, int]] = field(default_factory=list)  # of the interpreter's variables
-
-    def read(self, address: int, size: int) -> bytes:
-        return os.pread(self.fd, size, address)
 
     def type_at(self, address: int) -> TypeInfo | None:
         return self.types.at(address) if self.types else None
@@ -75,28 +70,21 @@ class _Process:
             if len(self.called) >= _MOST_CALLS:
                 self.called.clear()
             function = self.runtime.evaluates if self.runtime else None
-            found = function is not None and calls(Memory(self.read), back, function)
+            found = function is not None and calls(Memory(self.memory.read), back, function)
             self.called[back] = found
         return self.called[back]
 
     def is_own(self, address: int) -> bool:
         return any(start <= address < end for start, end in self.own)
 
-    def renew(self, round_: int) -> None:
-        """Forget types and code from time to time, while the process lives to be read again."""
-        if self.runtime is None or round_ - self.renewed < _ROUNDS_KEPT:
-            return
-        with suppress(OSError):
-            if self.types and self.code and self.read(self.runtime.type_type, 8):
-                self.renewed = round_
-                self.types.forget()
-                self.code.forget()
-                self.called.clear()
-
-    def close(self) -> None:
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
+    def start_round(self, round_: int) -> None:
+        """What was read before is compared with the memory of now, once a round."""
+        if self.alive and round_ != self.round:
+            self.called.clear()
+            if self.types and self.code:
+                self.types.start_round()
+                self.code.start_round()
+        self.round = round_
 
 
 class Interpreters:
@@ -118,6 +106,7 @@ class Interpreters:
         0: unknown. `runtime`: the fields of struct runtime, or None.
         """
         process = self._of(owner, traced, round_, open_) if owner and traced else None
+        unknown = _CAUSES[WriteCause.UNKNOWN]
         reply: dict[str, Any] = {"types": [], "written": [], "runtime": None}
         runtime = process.runtime if process else None
         by = None
@@ -125,7 +114,7 @@ class Interpreters:
             minor = runtime.layout.minor
             pool_bytes = _POOL_BYTES if minor > 9 else _SMALL_POOL_BYTES
             by = Interpreter(
-                Memory(process.read), process.type_at, pool_bytes,
+                Memory(process.memory.read), process.type_at, pool_bytes,
                 minor >= _SPLITS_COUNTS_SINCE, process.is_own,
             )  # fmt: skip
             reply["runtime"] = _addresses(runtime, pool_bytes)
@@ -137,6 +126,10 @@ class Interpreters:
                 cause, kind = explain(record, by)
                 importing = process.imports(record.codes)
             number = _CAUSES[cause] if cause else 0
+            if (process is None or not process.alive) and kind is None:
+                number = (
+                    unknown  # its memory of now cannot be read, types that are new are not seen
+                )
             reply["written"].append([number, names.number(kind.name) if kind else 0, importing])
         return reply
 
@@ -159,32 +152,32 @@ class Interpreters:
     def close(self) -> None:
         """Forget all."""
         while self._processes:
-            self._processes.popitem()[1].close()
+            self._processes.popitem()[1].memory.close()
 
     def _of(self, owner: Identity, traced: TracedProcess, round_: int, open_: Open) -> _Process:
-        known = self._processes.pop(owner, None)
-        program = next(iter(traced.mappings), None)
-        if known and known.program != program:
-            known.close()
-            known = None
-        if known is None:
-            fd = open_("memory")
-            known = _Process(program, -1 if fd is None else fd, -1)
+        known = self._processes.pop(owner, None) or _Process(ProcessMemory(open_))
+        known.alive = known.memory.is_alive()
+        if not known.alive:  # it has ended, or executed another program
+            other = _Process(ProcessMemory(open_))
+            other.alive = other.memory.is_alive()
+            gone = known if other.alive else other
+            gone.memory.close()
+            known = other if other.alive else known
         self._processes[owner] = known
         if len(self._processes) > _MOST_PROCESSES:
-            self._processes.popitem(last=False)[1].close()
-        if known.runtime is None and known.round != round_ and known.fd >= 0:
-            known.round = round_
-            self._find(known, traced, known.read, open_)
-        known.renew(round_)
+            self._processes.popitem(last=False)[1].memory.close()
+        if known.runtime is None and known.round != round_ and known.alive:
+            self._find(known, traced, open_)
+        known.start_round(round_)
         return known
 
     @staticmethod
-    def _find(process: _Process, traced: TracedProcess, read: Read, open_: Open) -> None:
+    def _find(process: _Process, traced: TracedProcess, open_: Open) -> None:
         def open_file(mapping: Mapping) -> int | None:
             return open_("file", mapping.start, mapping.end, mapping.path, *mapping.file)
 
         found = None
+        read = process.memory.read
         with suppress(OSError, ValueError):
             found = find_runtime(traced.mappings, open_file, read)
         if isinstance(found, Runtime):

@@ -18,6 +18,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from cowtrace.proc import nspid
+from cowtrace.proc import stat as stat_fields
 from cowtrace.symbolizer.messages import Identity
 
 _SECONDS = 1.0  # to open a file
@@ -25,6 +26,9 @@ _MOST_STUCK = 8  # threads that wait for a file system; then none is asked any m
 _PATH = os.O_PATH | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 _TMP = "/tmp"
+_NAMES = {"memory": "mem", "pagemap": "pagemap"}  # in /proc/PID
+_START = 19  # of the fields of /proc/PID/stat from the third one on
+_TICKS = os.sysconf("SC_CLK_TCK")  # a second
 _DEBUG_FILES = "/usr/lib/debug/.build-id"
 T = TypeVar("T")
 
@@ -88,14 +92,6 @@ def maps(pid: int) -> int:
     return os.open(f"/proc/{pid}/maps", _READ)
 
 
-def memory(pid: int) -> int:
-    """/proc/PID/mem, open for reading. Raises OSError.
-
-    A read of it takes no pin: process_vm_readv() does, and the kernel then unshares pages.
-    """
-    return os.open(f"/proc/{pid}/mem", _READ)
-
-
 class RequestedFiles:
     """Opens what the symbolizer asks for while it names a stack of one process."""
 
@@ -107,6 +103,7 @@ class RequestedFiles:
     ) -> None:
         self._family = family
         self._living = None if living is None else family[living][0]
+        self._start_ns = 0 if living is None else family[living][1]
         self._user = user
 
     def __call__(self, wanted: Sequence[Any]) -> int | None:
@@ -121,9 +118,23 @@ class RequestedFiles:
             return None
         if kind == "maps":
             return maps(self._living)
-        if kind == "memory":
-            return memory(self._living)
+        if kind in ("memory", "pagemap"):
+            return memory(self._living, self._start_ns, _NAMES[kind])
         return mapped_file(self._living, *which)
+
+
+def memory(pid: int, start_ns: int, name: str) -> int | None:
+    """/proc/PID/mem or /proc/PID/pagemap, open for reading. Raises OSError.
+
+    Reading memory so takes no pin: process_vm_readv() does, and the kernel then unshares pages.
+    `start_ns`: of the process, 0 if it is unknown; None: another one has its PID.
+    """
+    found = os.open(f"/proc/{pid}/{name}", _READ)
+    with suppress(OSError):
+        if not start_ns or int(stat_fields(pid)[_START]) == start_ns * _TICKS // 10**9:
+            return found
+    os.close(found)
+    return None
 
 
 def rest() -> None:

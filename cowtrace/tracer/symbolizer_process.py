@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from cowtrace.tracer.process_files import in_time
 
 # Why it gave no answer, as Completeness.detail names it.
 DIED, SLOW, LARGE = "symbolizer ended", "symbolizer too slow", "symbolizer too large"
+_END_SECONDS = 2.0  # of a child that was killed; then it is left behind
+_MOST_STUCK = 4  # children that were left behind; then no other is started
 _START_SECONDS = 60.0  # nothing hostile is read meanwhile
 _MOST_OPENS = 512  # for one request
 _LOOK_SECONDS = 0.01  # between two looks at how much memory it takes
@@ -36,6 +39,7 @@ class SymbolizerProcess:
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
+        self._stuck: list[subprocess.Popen[bytes]] = []  # that were killed, and have not ended yet
         self._is_ready = False
         self.has_answered = False  # since its start
         self.fastest_start_seconds: float | None = None  # None: it was never ready yet
@@ -90,7 +94,10 @@ class SymbolizerProcess:
         code = None
         if self._child:
             self._child.kill()
-            code = self._child.wait()
+            with suppress(subprocess.TimeoutExpired):
+                code = self._child.wait(_END_SECONDS)
+            if code is None:  # it reads memory of a file system that does not answer
+                self._stuck.append(self._child)
             self._child = None
         if self._socket:
             self._socket.close()
@@ -111,6 +118,9 @@ class SymbolizerProcess:
     def _ready(self, room: int) -> socket.socket:
         """Its socket, once it can take requests."""
         if not self._socket:
+            self._stuck = [child for child in self._stuck if child.poll() is None]
+            if len(self._stuck) >= _MOST_STUCK:
+                raise Failed(SLOW)
             self.start()
         assert self._socket
         if not self._is_ready:

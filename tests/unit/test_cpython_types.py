@@ -109,7 +109,7 @@ def test_other_objects_are_no_types(python: str) -> None:
 
 
 @every_python
-def test_names_are_read_once_until_forgotten(python: str) -> None:
+def test_names_are_remembered_and_compared_once_a_round(python: str) -> None:
     with running(python, f"{SCRIPT}{told(['Item'])}") as subject:
         address = subject.hear()["facts"]["Item"][0]
         reads = []
@@ -124,6 +124,34 @@ def test_names_are_read_once_until_forgotten(python: str) -> None:
         assert 0 < count < 100
         assert types.at(address) is first
         assert len(reads) == count
-        types.forget()
-        assert types.at(address) == first
-        assert len(reads) == 2 * count
+        types.start_round()
+        assert types.at(address) is first
+        compared = len(reads)
+        assert count < compared < 2 * count
+        assert types.at(address) is first
+        assert len(reads) == compared
+
+
+@every_python
+def test_a_new_type_at_the_address_of_an_old_one_has_its_own_name(python: str) -> None:
+    with running(python, f"{SCRIPT}{told(['Item', 'Local'])}") as subject:
+        facts = subject.hear()["facts"]
+        old, new = (facts[name][0] for name in ("Item", "Local"))
+        replaced = False
+
+        def read(at: int, size: int) -> bytes:
+            """With the other type object in the place of the first."""
+            if replaced and old <= at < old + subject.runtime.layout.heap_type_bytes:
+                at += new - old
+            return subject.read(at, size)
+
+        types = TypeNames(read, subject.runtime)
+        first = types.at(old)
+        replaced = True
+        assert types.at(old) is first
+        types.start_round()
+        second = types.at(old)
+        assert first
+        assert second
+        assert first.name.endswith("Item")
+        assert second.name.endswith("Local")

@@ -43,17 +43,20 @@ class _Code:
     file: str
     first_line: int | None
     lines: bytes | None  # its table; None: unreadable
+    words: tuple[int, ...]  # that change when another code object takes the place
 
 
 class CodeNames:
     """The code of one process, by the addresses of its code objects.
 
-    What was read once is remembered: the process, or the code, may be gone by the next frame.
+    What was read is remembered, since the process may have ended by the next frame, and compared
+    once a round with what lies there.
     """
 
     def __init__(self, read: Read, runtime: Runtime) -> None:
         self._objects = Objects(Memory(read), runtime)
         self._known: dict[int, _Code] = {}
+        self._checked: set[int] = set()  # of these, in this round
         self._bytes = 0  # of the tables of these
         self._line_of: LineOf = {9: in_lnotab, 10: in_ranges}.get(
             runtime.layout.minor, in_locations
@@ -65,6 +68,8 @@ class CodeNames:
         None: no code object lies there.
         """
         found = self._known.get(code)
+        if found and code not in self._checked and self._is_another(code, found):
+            found = None
         if found is None:
             with suppress(UnreadableError):
                 found = self._read(code)
@@ -78,15 +83,31 @@ class CodeNames:
                 line = self._line_of(found.lines, found.first_line, offset)
         return CodePlace(found.function, found.file, _plausible(line), found.first_line)
 
-    def forget(self) -> None:
-        """Drop what is remembered: an address may be another object's by now."""
-        self._known.clear()
-        self._bytes = 0
+    def start_round(self) -> None:
+        """An address may be another object's by now."""
+        self._checked.clear()
+
+    def _is_another(self, code: int, known: _Code) -> bool:
+        self._checked.add(code)
+        try:
+            return self._words(code) != known.words
+        except UnreadableError:
+            return False  # as it was
+
+    def _words(self, code: int) -> tuple[int, ...]:
+        layout, word = self._objects.layout, self._objects.memory.word
+        name = layout.co_name if layout.co_qualname is None else layout.co_qualname
+        return tuple(
+            word(code + at)
+            for at in (layout.ob_type, name, layout.co_filename, layout.co_linetable)
+        )
 
     def _remember(self, code: int, found: _Code) -> None:
         if len(self._known) >= _MOST_CODES or self._bytes >= _MOST_BYTES:
-            self.forget()
+            self._known.clear()
+            self._bytes = 0
         self._known[code] = found
+        self._checked.add(code)
         self._bytes += len(found.lines or b"")
 
     def _read(self, code: int) -> _Code:
@@ -101,7 +122,7 @@ class CodeNames:
         with suppress(UnreadableError):
             first = _plausible(memory.int32(code + layout.co_firstlineno))
             lines = objects.data(memory.word(code + layout.co_linetable), _MOST_TABLE_BYTES)
-        return _Code(function, file, first, lines)
+        return _Code(function, file, first, lines, self._words(code))
 
     def _offset(self, code: int, instruction: int) -> int:
         """In bytes from the first instruction on; negative: before it."""

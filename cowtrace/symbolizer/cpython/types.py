@@ -32,27 +32,58 @@ class TypeInfo:
     inline_values: bool  # attribute values lie behind an instance
 
 
+@dataclass(slots=True)
+class _Known:
+    """What was read at one address."""
+
+    info: TypeInfo | None  # None: no type object
+    words: bytes  # that change when another type object takes the place
+    round: int
+
+
 class TypeNames:
-    """The types of one process, by the addresses of their type objects."""
+    """The types of one process, by the addresses of their type objects.
+
+    What was read is remembered, since the process may have ended by the next write, and compared
+    once a round with what lies there.
+    """
 
     def __init__(self, read: Read, runtime: Runtime) -> None:
         self._objects = Objects(Memory(read), runtime)
-        self._known: dict[int, TypeInfo | None] = {}
+        self._known: dict[int, _Known] = {}
+        self._round = 0
 
     def at(self, address: int) -> TypeInfo | None:
         """The type whose type object lies at that address. None: none does."""
-        if address not in self._known:
-            if len(self._known) >= _MOST_TYPES:
-                self._known.clear()
-            found = None
-            with suppress(UnreadableError):
-                found = self._read(address)
-            self._known[address] = found
-        return self._known[address]
+        known = self._known.get(address)
+        if known and known.round == self._round:
+            return known.info
+        words = b""
+        found = None
+        with suppress(UnreadableError):
+            words = self._words(address)
+        if known and known.info and words in (known.words, b""):  # unreadable: as it was
+            known.round = self._round
+            return known.info
+        with suppress(UnreadableError):
+            found = self._read(address)
+        if len(self._known) >= _MOST_TYPES:
+            self._known.clear()
+        self._known[address] = _Known(found, words, self._round)
+        return found
 
-    def forget(self) -> None:
-        """Drop what is remembered: an address may be another object's by now."""
-        self._known.clear()
+    def start_round(self) -> None:
+        """An address may be another object's by now."""
+        self._round += 1
+
+    def _words(self, address: int) -> bytes:
+        memory, layout = self._objects.memory, self._objects.layout
+        head = memory.bytes_at(address + layout.ob_type, layout.tp_flags + 8 - layout.ob_type)
+        flags = int.from_bytes(head[-8:], "little")
+        # Without ob_size, which is in between: it does not change.
+        if flags & HEAP_TYPE:
+            head += memory.bytes_at(address + layout.ht_qualname, 8)
+        return head
 
     def _read(self, address: int) -> TypeInfo | None:
         memory, layout = self._objects.memory, self._objects.layout
