@@ -66,13 +66,16 @@ INLINE struct reader reader_of(u64 unresolved)
 	return reader;
 }
 
+#define page_at(address) ((address) & -(u64)PAGE_SIZE)
+
 /* 0 where it cannot be read. */
 INLINE u64 read_word(const struct reader *reader, u64 address)
 {
 	u64 word = 0;
 
-	if (reader->page && (address & -(u64)PAGE_SIZE) == reader->page) {
-		if (reader->frame)
+	if (reader->page && (page_at(address) == reader->page ||
+			     page_at(address + 7) == reader->page)) {
+		if (reader->frame && page_at(address) == page_at(address + 7))
 			word = read_kernel_u64(reader->frame + (address & (PAGE_SIZE - 1)), 0);
 	} else {
 		bpf_probe_read_user(&word, sizeof(word), (void *)address);

@@ -120,11 +120,13 @@ class Interpreters:
             reply["runtime"] = _addresses(runtime, pool_bytes)
         names = _Names(reply["types"])
         for at in range(0, len(records), RECORD_BYTES):
-            cause, kind, importing = None, None, False
+            cause, kind, importing = None, None, None
+            if process and process.alive:
+                importing = False
             if by and process:
                 record = WrittenWords.of(records[at : at + RECORD_BYTES])
                 cause, kind = explain(record, by)
-                importing = process.imports(record.codes)
+                importing = process.imports(record.codes) or importing
             number = _CAUSES[cause] if cause else 0
             if (process is None or not process.alive) and kind is None:
                 number = (

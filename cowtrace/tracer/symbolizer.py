@@ -51,8 +51,8 @@ REFUSED = "stacks not named"  # a cause of `[unknown]`, beside those of symboliz
 
 
 # Of one write: cause and type, whether the interpreter imports a module. No cause: only the mapping
-# tells it. No type: it is no object.
-Explained = tuple[WriteCause | None, str | None, bool]
+# tells it. No type: it is no object. None at the end: it is not known.
+Explained = tuple[WriteCause | None, str | None, bool | None]
 T = TypeVar("T")
 
 
@@ -230,7 +230,8 @@ def _written(reply: dict[str, Any], count: int) -> tuple[list[Explained], bytes 
     types = [None, *(intern(str(name)[:_MOST_NAME]) for name in reply["types"])]
     causes = [None, *WriteCause]
     answers = [
-        (causes[cause], types[name], bool(importing)) for cause, name, importing in reply["written"]
+        (causes[cause], types[name], None if importing is None else bool(importing))
+        for cause, name, importing in reply["written"]
     ]
     if len(answers) != count:
         raise ValueError("not as many as were asked for")
