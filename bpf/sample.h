@@ -83,7 +83,7 @@ INLINE void take_sample(const struct fault_key *fault, const struct detail_key *
 	struct sample_record *record;
 	struct sample *sample;
 	struct reader reader;
-	u32 zero = 0, faults, now;
+	u32 zero = 0, faults, now, tgid = fault->tgid;
 	struct sampling *sampling;
 
 	if (fault->kind != COPIED && fault->kind != FILE_COPIED)
@@ -117,7 +117,7 @@ INLINE void take_sample(const struct fault_key *fault, const struct detail_key *
 	sample->pad = 0;
 	sample->faults = faults;
 	reader = reader_of(unresolved);
-	runtime = runtimes.lookup(&sample->tgid);
+	runtime = runtimes.lookup(&tgid);	/* before 5.19, no key may lie in the ring buffer */
 	read_python_frames(&record->frames, runtime, &reader);
 #ifdef OBJECTS
 	read_written(&record->written, runtime, &reader, address);
