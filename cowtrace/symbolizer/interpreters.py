@@ -158,10 +158,10 @@ class Interpreters:
 
     def _of(self, owner: Identity, traced: TracedProcess, round_: int, open_: Open) -> _Process:
         known = self._processes.pop(owner, None) or _Process(ProcessMemory(open_))
-        known.alive = known.memory.is_alive()
+        known.alive = known.memory.is_alive(traced.text)
         if not known.alive:  # it has ended, or executed another program
             other = _Process(ProcessMemory(open_))
-            other.alive = other.memory.is_alive()
+            other.alive = other.memory.is_alive(traced.text)
             gone = known if other.alive else other
             gone.memory.close()
             known = other if other.alive else known

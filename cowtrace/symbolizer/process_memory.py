@@ -1,18 +1,23 @@
-"""Read the memory of a traced process, of pages that are present alone.
+"""Read the memory of a traced process: pages that are present, and constants of its programs.
 
 Reading another page would make it present: a later first touch would then replace the zero page,
-and count as such. A page of a file or of swap would be read in; a file system may never answer.
+and count as such; the first write to a page of a file would count as another kind; a page would be
+read in from swap. Constants are never written: pages of programs and libraries, mapped read-only.
 """
 
 from __future__ import annotations
 
 import os
+import re
+from bisect import bisect_right
 
 from cowtrace.symbolizer.traced_process import Open
 
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 _ENTRY_BYTES = 8  # of /proc/PID/pagemap
 _PRESENT = 1 << 63
+# Start, end, rights, device and inode of a line of /proc/PID/maps of a private file.
+_LINE = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) (...)p [0-9a-f]+ (\S+ [1-9]\d*) ", re.MULTILINE)
 
 
 class ProcessMemory:
@@ -25,10 +30,17 @@ class ProcessMemory:
             if (fd := open_(kind)) is not None:
                 self._files.append(fd)
         self._present: dict[int, bool] = {}
+        self._maps = b""
+        self._constants: list[tuple[int, int]] = []  # from the first to the last byte, sorted
 
-    def is_alive(self) -> bool:
-        """False: it has ended, or executed another program. Call it first in each request."""
+    def is_alive(self, maps: bytes = b"") -> bool:
+        """False: it has ended, or executed another program. Call it first in each request.
+
+        `maps`: its /proc/PID/maps.
+        """
         self._present.clear()
+        if maps != self._maps:
+            self._maps, self._constants = maps, _constants(maps)
         if len(self._files) < 2:
             return False
         try:
@@ -51,8 +63,26 @@ class ProcessMemory:
 
     def _is_present(self, page: int) -> bool:
         if page not in self._present:
+            if self._is_constant(page * _PAGE_BYTES):
+                self._present[page] = True
+                return True
             entry = b""
             if len(self._files) == 2:
                 entry = os.pread(self._files[1], _ENTRY_BYTES, page * _ENTRY_BYTES)
             self._present[page] = bool(int.from_bytes(entry, "little") & _PRESENT)
         return self._present[page]
+
+    def _is_constant(self, address: int) -> bool:
+        at = bisect_right(self._constants, (address, 1 << 64)) - 1
+        return at >= 0 and address <= self._constants[at][1]
+
+
+def _constants(maps: bytes) -> list[tuple[int, int]]:
+    """Mappings that nobody can write, of files that are also mapped as code."""
+    lines = _LINE.findall(maps)
+    programs = {file for _, _, rights, file in lines if rights.endswith(b"x")}
+    return sorted(
+        (int(start, 16), int(end, 16) - 1)
+        for start, end, rights, file in lines
+        if rights in (b"r--", b"r-x") and file in programs
+    )

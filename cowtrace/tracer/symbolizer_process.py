@@ -19,7 +19,7 @@ from cowtrace.tracer.process_files import in_time
 # Why it gave no answer, as Completeness.detail names it.
 DIED, SLOW, LARGE = "symbolizer ended", "symbolizer too slow", "symbolizer too large"
 _END_SECONDS = 2.0  # of a child that was killed; then it is left behind
-_MOST_STUCK = 4  # children that were left behind; then no other is started
+_MOST_STUCK = 16  # children that were left behind; then no other is started
 _START_SECONDS = 60.0  # nothing hostile is read meanwhile
 _MOST_OPENS = 512  # for one request
 _LOOK_SECONDS = 0.01  # between two looks at how much memory it takes

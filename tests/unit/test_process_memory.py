@@ -62,6 +62,21 @@ def test_pages_that_are_not_present_stay_so(
     assert resident(at, 4) == 2
 
 
+def test_constants_of_a_program_are_read_wherever_they_are(own: ProcessMemory) -> None:
+    """A constant of the C library that this process has never read: its last page of them."""
+    with open("/proc/self/maps", "rb") as file:  # noqa: PTH123
+        maps = file.read()
+    lines = [line.split() for line in maps.splitlines() if b"libc.so" in line]
+    (end,) = (int(line[0].split(b"-")[1], 16) for line in lines if line[1] == b"r-xp")
+    data = next(int(line[0].split(b"-")[1], 16) for line in lines if line[1] == b"rw-p")
+    assert own.is_alive()
+    before = resident(end - PAGE, 1)
+    assert (own.read(end - PAGE, 8) != b"") is bool(before)
+    assert own.is_alive(maps)
+    assert len(own.read(end - PAGE, 8)) == 8
+    assert (own.read(data - PAGE, 8) != b"") is bool(resident(data - PAGE, 1))
+
+
 def test_each_request_looks_anew(own: ProcessMemory, pages: tuple[mmap.mmap, int]) -> None:
     made, at = pages
     assert own.is_alive()
