@@ -30,6 +30,7 @@ from cowtrace.symbolizer.traced_process import Open, TracedProcess
 
 _MOST_PROCESSES = 64
 _MOST_CALLS = 4096  # that are remembered of a process; then all are forgotten
+_MOST_POOLS = 4096  # likewise, before a request
 _MOST_NAME = 200  # characters of a type's name
 _MOST_REPLY = 80_000  # characters of all names of a reply, which must fit into a message
 _SMALL_POOL_BYTES, _POOL_BYTES = 4096, 16384  # until 3.9, from 3.10 on
@@ -51,6 +52,8 @@ class _Process:
     types: TypeNames | None = None
     code: CodeNames | None = None
     called: dict[int, bool] = field(default_factory=dict)  # by return address
+    pools: dict[int, bool] = field(default_factory=dict)  # as Interpreter has it
+    pools_round: int = -1  # in which these were read
     own: list[tuple[int, int]] = field(default_factory=list)  # of the interpreter's variables
 
     def type_at(self, address: int) -> TypeInfo | None:
@@ -76,6 +79,13 @@ class _Process:
 
     def is_own(self, address: int) -> bool:
         return any(start <= address < end for start, end in self.own)
+
+    def pools_of(self, round_: int) -> dict[int, bool]:
+        """What is known in this round of which places are pools."""
+        if self.pools_round != round_ or len(self.pools) >= _MOST_POOLS:
+            self.pools_round = round_
+            self.pools.clear()
+        return self.pools
 
     def start_round(self, round_: int) -> None:
         """What was read before is compared with the memory of now, once a round."""
@@ -115,7 +125,7 @@ class Interpreters:
             pool_bytes = _POOL_BYTES if minor > 9 else _SMALL_POOL_BYTES
             by = Interpreter(
                 Memory(process.memory.read), process.type_at, pool_bytes,
-                minor >= _SPLITS_COUNTS_SINCE, process.is_own,
+                minor >= _SPLITS_COUNTS_SINCE, process.is_own, process.pools_of(round_),
             )  # fmt: skip
             reply["runtime"] = _addresses(runtime, pool_bytes)
         names = _Names(reply["types"])

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cowtrace.model import WriteCause
+from cowtrace.symbolizer.cpython.candidates import possible_objects
 from cowtrace.symbolizer.cpython.memory import Memory
 from cowtrace.symbolizer.cpython.types import TypeInfo
 from cowtrace.symbolizer.cpython.written import (
@@ -75,7 +76,7 @@ def space() -> Space:
 
 def interpreter(space: Space, own: range = range(0), *, splits: bool = False) -> Interpreter:
     return Interpreter(
-        Memory(space.read), TYPES.get, POOL_BYTES, splits, lambda address: address in own
+        Memory(space.read), TYPES.get, POOL_BYTES, splits, lambda address: address in own, {}
     )
 
 
@@ -172,3 +173,26 @@ def test_any_record_has_an_answer(raw: bytes, splits: bool) -> None:
     cause, kind = explain(WrittenWords.of(raw), interpreter(Space(), splits=splits))
     assert cause is None or isinstance(cause, WriteCause)
     assert kind is None or kind in TYPES.values()
+
+
+WORDS = st.one_of(
+    st.integers(0, (1 << 64) - 1),
+    st.integers(0, 1 << 20),
+    st.integers(1 << 12, 1 << 20).map(lambda number: number << 3),
+    st.integers(0, 255).map(lambda byte: byte << 48),
+    st.integers(0, 255).map(lambda byte: byte << 56 | 8),
+    st.sampled_from([1 << 16, (1 << 16) - 8, 1 << 32, 1 << 40, (1 << 56) - 8, 1 << 56]),
+)
+
+
+@given(st.lists(WORDS, max_size=40), st.booleans())
+def test_words_at_which_an_object_can_begin(words: list[int], splits: bool) -> None:
+    found = possible_objects(struct.pack(f"<{len(words)}Q", *words), splits_counts=splits)
+    assert found == [
+        at
+        for at in range(len(words) - 2, -1, -1)
+        if words[at] & 0xFFFFFFFF
+        and (splits or words[at] < 1 << 40)
+        and 1 << 16 <= words[at + 1] < 1 << 56
+        and not words[at + 1] & 7
+    ]

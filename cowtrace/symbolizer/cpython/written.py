@@ -13,17 +13,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from cowtrace.model import WriteCause
+from cowtrace.symbolizer.cpython.candidates import possible_objects
 from cowtrace.symbolizer.cpython.memory import Memory, UnreadableError
 from cowtrace.symbolizer.cpython.types import TypeInfo
 
 # An address, struct written of bpf/cow.h, the code of its python_frames.
 _FIELDS = struct.Struct("<Q16x10Q6QQ6Q8x16xI4x32Q")
 RECORD_BYTES = _FIELDS.size
+_OBJECT = struct.Struct("<3Q")  # reference count, type, how many items it has
 _ALIGNMENT, _HEADER_BYTES, _CLASSES = 16, 48, 64  # as in bpf/written.h
 _LINKS_BYTES = 16  # of the garbage collector, in front of an object: PyGC_Head
 _HEADERS = (0, 16, 32)  # bytes that can lie in front of an object in its block
 _NEAR = 4  # index of the written word in `near`
 _MOST_COUNT = 1 << 40  # larger ones are pointers
+_STEP_BYTES = 4096  # that can be read, or not, together
 _SCANNED_BYTES = 8192  # in front of a write, for the object that holds it
 _MOST_LOOKUPS = 64  # of types in one scan
 _NEIGHBOURS = (-1, 1, -2, 2, -3, 3, -4, 4)  # pools that tell an arena
@@ -61,6 +64,7 @@ class Interpreter:
     pool_bytes: int
     splits_counts: bool  # a reference count has 32 bits: since 3.12
     is_own: Callable[[int], bool]  # whether an address lies in the interpreter's own variables
+    pools: dict[int, bool]  # whether a pool lies at an address, as far as it is known
 
 
 def explain(found: WrittenWords, by: Interpreter) -> Answer:
@@ -122,15 +126,15 @@ def _in_pool(found: WrittenWords, pool: _Pool, by: Interpreter) -> Answer:
             continue
         if in_front + kind.basic_bytes > pool.block_bytes:
             continue
-        count = _count(found.head[at], by)
-        if pool.is_link(found.head[at]) or not count:
+        if pool.is_link(found.head[at]) or not _count(found.head[at], by):
             return WriteCause.ALLOCATOR, kind  # freed: in a free list
-        if count > _MOST_COUNT:
+        if not _is_count(found.head[at], by):
             continue
         return _part(found.address - found.block - in_front, kind), kind
     if found.block == pool.free or pool.is_link(found.head[0]):
         return WriteCause.ALLOCATOR, None
-    return WriteCause.BUFFER, None
+    # PYTHONMALLOC=debug: words of its own lie in front of an object.
+    return _beside_type(found, by) or (WriteCause.BUFFER, None)
 
 
 def _in_front(kind: TypeInfo) -> int:
@@ -151,7 +155,10 @@ def _count(word: int, by: Interpreter) -> int:
 
 
 def _is_count(word: int, by: Interpreter) -> bool:
-    return 0 < _count(word, by) <= _MOST_COUNT
+    """Whether it can be a reference count: no pointer is one."""
+    if by.splits_counts:  # above it, flags since 3.14, none of which lies where a pointer has bits
+        return word & 0xFFFFFFFF > 0 and not word >> 32 & 0xFFFF
+    return 0 < word <= _MOST_COUNT
 
 
 def _beside_type(found: WrittenWords, by: Interpreter) -> Answer | None:
@@ -169,12 +176,12 @@ def _in_object(found: WrittenWords, by: Interpreter) -> Answer | None:
     """The nearest object in front of the write that is long enough. Reads the memory of now."""
     last = found.address & ~7
     first = max(0, last - _SCANNED_BYTES)
-    memory = _words(by.memory, first, last + 8)
+    memory = _bytes_before(by.memory, first, last + 8)
+    first = last + 8 - len(memory)
+    memory += bytes(8)
     lookups = 0
-    for index in range(len(memory) - 2, -1, -1):
-        count, pointer = memory[index], memory[index + 1]
-        if pointer & 7 or pointer < 1 << 16 or not _is_count(count, by):
-            continue
+    for index in possible_objects(memory, splits_counts=by.splits_counts):
+        _, pointer, items = _OBJECT.unpack_from(memory, 8 * index)
         lookups += 1
         if lookups > _MOST_LOOKUPS:
             return None
@@ -182,8 +189,7 @@ def _in_object(found: WrittenWords, by: Interpreter) -> Answer | None:
         if kind is None:
             continue
         size = kind.basic_bytes
-        if kind.item_bytes and index + 2 < len(memory):
-            items = memory[index + 2]
+        if kind.item_bytes:
             size += min(items if items < 1 << 63 else (1 << 64) - items, 1 << 32) * kind.item_bytes
         if found.address < first + 8 * index + size:
             return WriteCause.OBJECT_DATA, kind
@@ -193,20 +199,39 @@ def _in_object(found: WrittenWords, by: Interpreter) -> Answer | None:
 def _has_neighbours(found: WrittenWords, by: Interpreter) -> bool:
     """Whether pools lie beside the place: then it is one of an arena, not used yet."""
     start = found.address & -by.pool_bytes
-    for step in _NEIGHBOURS:
-        at = start + step * by.pool_bytes
-        if at > 0 and _Pool.read(_words(by.memory, at, at + _HEADER_BYTES), at, by.pool_bytes):
-            return True
-    return False
+    return any(_is_pool(start + step * by.pool_bytes, by) for step in _NEIGHBOURS)
+
+
+def _is_pool(start: int, by: Interpreter) -> bool:
+    if start not in by.pools:
+        header = _words(by.memory, start, start + _HEADER_BYTES) if start > 0 else ()
+        by.pools[start] = _Pool.read(header, start, by.pool_bytes) is not None
+    return by.pools[start]
 
 
 def _words(memory: Memory, start: int, end: int) -> tuple[int, ...]:
     """The whole words that can be read from there on."""
+    data = _bytes(memory, start, end)
+    return struct.unpack(f"<{len(data) // 8}Q", data)
+
+
+def _bytes(memory: Memory, start: int, end: int) -> bytes:
+    """The same, packed."""
     try:
         data = memory.up_to(start, end - start)
     except UnreadableError:
-        return ()
-    return struct.unpack_from(f"<{len(data) // 8}Q", data)
+        return b""
+    return data[: len(data) & ~7]
+
+
+def _bytes_before(memory: Memory, start: int, end: int) -> bytes:
+    """Those in front of `end`, from `start` on or from a page on that can be read."""
+    while start < end:
+        data = _bytes(memory, start, end)
+        if len(data) == end - start:
+            return data
+        start = (start + len(data)) // _STEP_BYTES * _STEP_BYTES + _STEP_BYTES
+    return b""
 
 
 def _read_again(found: WrittenWords, by: Interpreter) -> WrittenWords:
