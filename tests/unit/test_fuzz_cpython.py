@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import struct
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,14 +19,21 @@ from fuzzing import fuzzed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cowtrace.model import WriteCause
 from cowtrace.symbolizer.cpython.code import CodeNames
 from cowtrace.symbolizer.cpython.elf_symbols import ElfSymbols
 from cowtrace.symbolizer.cpython.frames import frame_walk, walk
 from cowtrace.symbolizer.cpython.line_tables import in_lnotab, in_locations, in_ranges
-from cowtrace.symbolizer.cpython.memory import Read
+from cowtrace.symbolizer.cpython.memory import Memory, Read
 from cowtrace.symbolizer.cpython.runtime import Runtime, Unsupported, find_runtime
 from cowtrace.symbolizer.cpython.tables import TABLES
 from cowtrace.symbolizer.cpython.types import TypeNames
+from cowtrace.symbolizer.cpython.written import (
+    RECORD_BYTES,
+    Interpreter,
+    WrittenWords,
+    explain,
+)
 from cowtrace.symbolizer.memory_map import MemoryMap
 
 MOST_READS = 6000  # of one look-up: a dictionary with the most keys, three for each
@@ -163,6 +171,30 @@ def test_memory_whose_every_word_is_one_pointer() -> None:
         itself = replace(runtime, type_type=where, unicode_type=where, dict_type=where)
         itself = replace(itself, code_type=where, bytes_type=where)
         look_everywhere(Repeated(where), itself)
+
+
+RECORDS = st.one_of(
+    st.binary(min_size=RECORD_BYTES, max_size=RECORD_BYTES),
+    # Words that are pointers to types, small numbers, and an address.
+    st.lists(
+        st.sampled_from([0, 1, 8, 48 << 32 | 1, id(list), *ADDRESSES]),
+        min_size=RECORD_BYTES // 8,
+        max_size=RECORD_BYTES // 8,
+    ).map(lambda words: struct.pack(f"<{len(words)}Q", *words)),
+)
+
+
+@settings(fuzzed, max_examples=max(20, fuzzed.max_examples // 4))
+@given(RECORDS, st.one_of(seeds, ABOUT_READS), st.sampled_from(sorted(TABLES)), st.booleans())
+def test_writes_in_any_memory(raw: bytes, made: int | Lies, minor: int, splits: bool) -> None:
+    runtime = made_runtime(minor)
+    plain = noise(made, runtime) if isinstance(made, int) else real()
+    read = Counted(plain, None if isinstance(made, int) else made)
+    types = TypeNames(read, runtime)
+    by = Interpreter(Memory(read), types.at, 4096 if minor < 10 else 16384, splits, bool, {})
+    cause, kind = explain(WrittenWords.of(raw), by)
+    assert cause is None or isinstance(cause, WriteCause)
+    assert kind is None or kind.name
 
 
 @settings(fuzzed, max_examples=max(20, fuzzed.max_examples // 4))
