@@ -166,7 +166,7 @@ struct written {
 	u32 counts[2];
 	u32 has_phase;	/* enum known_phase */
 	u32 pool_bytes;
-	u32 pad;
+	u32 unread;	/* 1: the page that is written could not be read */
 };
 
 /* Value of runtimes: user addresses of an interpreter's state, and offsets in its structs. */

@@ -50,6 +50,7 @@ INLINE void read_written(struct written *written, const struct runtime *runtime,
 
 	__builtin_memset(written, 0, sizeof(*written));
 	written->pool_bytes = runtime && runtime->pool_bytes == SMALL_POOL_BYTES ? SMALL_POOL_BYTES : POOL_BYTES;
+	written->unread = reader->page && !reader->frame;
 	written->ip = regs ? read_kernel_u64(regs, 8 * USER_IP) : 0;
 	written->sp = regs ? read_kernel_u64(regs, 8 * USER_SP) : 0;
 	read_words(reader, written->near, (address & ~7ULL) - 8 * WORDS_BELOW);

@@ -101,7 +101,7 @@ SAMPLE = _layout(Sample, "QQIIBBBxI")
 Written = namedtuple("Written", "sp finalizing collecting counts has_phase")
 WRITTEN = Layout(
     lambda raw: Written(raw[1], raw[25], raw[26], raw[27:29], raw[29]),
-    struct.Struct("<QQ10Q6QQ6QQI2III4x"),
+    struct.Struct("<QQ10Q6QQ6QQI2IIII"),
 )
 
 Runtime = namedtuple(

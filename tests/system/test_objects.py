@@ -15,7 +15,7 @@ from pythons import every_python
 from workload_checks import plans
 
 from cowtrace import tracer
-from cowtrace.model import Phase, Snapshot, WriteCause, Written
+from cowtrace.model import FaultKind, Phase, Snapshot, WriteCause, Written
 from cowtrace.tracer.filter import Filter
 
 pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.usefixtures("can_trace")]
@@ -66,6 +66,11 @@ def test_each_page_has_its_cause(python: str, way: str, plan: str) -> None:
         written: Counter[Written | None] = Counter()
         for row in found.samples:
             written[row.written] += row.faults
+        if FaultKind.SHARED in found.unseen:  # before 6.1, this plan cannot read the written page
+            assert {each and each.cause for each in written} == {WriteCause.UNKNOWN}
+            unexplained = dict(found.completeness.detail)["writes not explained"]
+            assert unexplained == sum(written.values()) > pages
+            return
         assert written[EXPECTED[way]] == pages, written
         mine = EXPECTED[way].type
         others = {each: n for each, n in written.items() if each and each.type == mine}

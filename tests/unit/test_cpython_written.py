@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -66,7 +67,7 @@ class Space:
             block = start + 48 + (address - start - 48) // BLOCK_BYTES * BLOCK_BYTES
         near = tuple(self.word((address & ~7) + 8 * i) for i in range(-4, 6))
         head = tuple(self.word(block + 8 * i) if block else 0 for i in range(6))
-        return WrittenWords(address, near, pool, block, head, pool_bytes, ())
+        return WrittenWords(address, near, pool, block, head, pool_bytes, False, ())
 
 
 @pytest.fixture
@@ -148,6 +149,12 @@ def test_larger_objects_are_found_by_their_type(space: Space) -> None:
     space.put(LARGE + 512, 1, CODE, 1000)
     assert answer(space, LARGE + 512 + 192 + 1999) == (DATA, "code")
     assert answer(space, LARGE + 512 + 192 + 2000) == (None, "")
+
+
+def test_a_page_that_could_not_be_read_has_no_cause(space: Space) -> None:
+    space.pool()
+    found = replace(space.written(BLOCK), unread=True)
+    assert explain(found, interpreter(space)) == (WriteCause.UNKNOWN, None)
 
 
 def test_the_interpreters_variables_and_unused_pools(space: Space) -> None:

@@ -32,7 +32,7 @@ def raw(
     """struct written."""
     return abi.WRITTEN.struct.pack(
         0, sp, *range(10, 20), *range(20, 26), 23, *range(30, 36),
-        finalizing, collecting, *counts, has_phase, 16384,
+        finalizing, collecting, *counts, has_phase, 16384, 0,
     )  # fmt: skip
 
 

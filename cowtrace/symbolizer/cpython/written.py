@@ -18,7 +18,7 @@ from cowtrace.symbolizer.cpython.memory import Memory, UnreadableError
 from cowtrace.symbolizer.cpython.types import TypeInfo
 
 # An address, struct written of bpf/cow.h, the code of its python_frames.
-_FIELDS = struct.Struct("<Q16x10Q6QQ6Q8x16xI4x32Q")
+_FIELDS = struct.Struct("<Q16x10Q6QQ6Q8x16xII32Q")
 RECORD_BYTES = _FIELDS.size
 _OBJECT = struct.Struct("<3Q")  # reference count, type, how many items it has
 _ALIGNMENT, _HEADER_BYTES, _CLASSES = 16, 48, 64  # as in bpf/written.h
@@ -45,6 +45,7 @@ class WrittenWords:
     block: int  # 0: in no pool
     head: tuple[int, ...]
     pool_bytes: int
+    unread: bool  # the page that is written could not be read: its words are 0
     codes: tuple[int, ...]  # addresses of the code objects of the Python frames; 0 after the last
 
     @staticmethod
@@ -52,7 +53,9 @@ class WrittenWords:
         """From RECORD_BYTES bytes."""
         fields = _FIELDS.unpack(raw)
         near, pool, head = fields[1:11], fields[11:17], fields[18:24]
-        return WrittenWords(fields[0], near, pool, fields[17], head, fields[24], fields[25:])
+        return WrittenWords(
+            fields[0], near, pool, fields[17], head, fields[24], bool(fields[25]), fields[26:]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,8 @@ class Interpreter:
 
 def explain(found: WrittenWords, by: Interpreter) -> Answer:
     """The cause and the type of the object. No cause: only the mapping tells it."""
+    if found.unread:
+        return WriteCause.UNKNOWN, None
     if found.pool_bytes != by.pool_bytes:
         found = _read_again(found, by)
     pool = _Pool.of(found)
