@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from cowtrace.model import DetailRow, Phase, WriteCause
 
 _COLLECTING = (Phase.COLLECTING, Phase.COLLECTING_0, Phase.COLLECTING_1, Phase.COLLECTING_2)
-_VALUES = ("int", "float", "str", "bytes", "complex", "bool", "NoneType")
+_NUMBERS = ("int", "float", "complex")  # an array holds them without objects
+# No records of the program: most are its names, constants and code.
+_NO_RECORDS = {
+    *("str", "bytes", "bool", "NoneType", "code", "function", "type", "module", "cell", "property"),
+    *("abc.ABCMeta", "_abc._abc_data", "weakref.ReferenceType", "builtin_function_or_method"),
+    *("method_descriptor", "wrapper_descriptor", "getset_descriptor", "member_descriptor"),
+    *("staticmethod", "classmethod", "classmethod_descriptor"),
+}
 _LEAST_SHARE = 0.01  # of all bytes, for a remedy to be worth a line
 
 
@@ -67,13 +74,11 @@ def remedies(rows: Iterable[ObjectRow]) -> tuple[Remedy, ...]:
     if collecting > links:
         found.append(Remedy("gc.disable() in children", "all that a collection writes", collecting))
     counts = [row for row in rows if _is_count(row)]
-    values = _sum(counts, lambda row: row.type in _VALUES)
-    found.append(
-        Remedy("arrays (array, numpy, bytes) of values", "reference counts of values", values)
-    )
+    numbers = _sum(counts, lambda row: row.type in _NUMBERS)
+    found.append(Remedy("arrays (array, numpy) of numbers", "reference counts of numbers", numbers))
     others: Counter[str] = Counter()
     for row in counts:
-        if row.type and row.type not in _VALUES:
+        if row.type and row.type not in {*_NUMBERS, *_NO_RECORDS}:
             others[row.type] += row.bytes
     for name, copied in others.most_common(1):
         found.append(Remedy("records in arrays or a file", f"reference counts of {name}", copied))

@@ -37,7 +37,7 @@ def objects(choice: Choice, limit: int, plan: str, output: Output) -> None:
     memory outside arenas    of malloc() and mmap(): large objects, C libraries
 
     Below it stands what would avoid copies, each with the bytes that it would save at most.
-    CPython 3.9 to 3.14 without free threading. Copies are sampled if a CPU makes more than 4,096
+    CPython 3.9 to 3.14 without free threading. Copies are sampled if a CPU makes more than 2,048
     in an interval; sums are then estimates.
     """
 

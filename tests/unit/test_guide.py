@@ -110,7 +110,15 @@ def test_each_command_line_parses(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command_user, "find", lambda name: None)  # a user of the reader's machine
-    for name in ("before.cow", "after.cow", "plain.cow", "frozen.cow", "rec.cow"):
+    for name in (
+        "before.cow",
+        "after.cow",
+        "plain.cow",
+        "frozen.cow",
+        "rec.cow",
+        "quick.cow",
+        "columns.cow",
+    ):
         Path(name).touch()
     text = path.read_text()
     for line in [line for block in fences(text) for line in lines(block)]:

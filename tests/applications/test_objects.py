@@ -1,0 +1,108 @@
+"""Debian's gunicorn with the catalogue of the guide: what avoids copies, predicted and measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from applications.application import PYTHON, Application, children, output, running, scratch
+from applications.watched import OURS, Watched, need
+from cowtrace import guide, tracer
+from cowtrace.analysis.objects import known_bytes, object_rows, remedies
+from cowtrace.model import Phase, Snapshot, WriteCause
+
+pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.spread("6.12")]
+
+WORKERS = 3
+# Files of the guide's page: a block of code that begins with its name.
+FILES = re.compile(r"^```\n(# (\w+\.py)\n.*?)^```$", re.M | re.S)
+LEAVE, ARRAYS = "os._exit() in workers", "arrays (array, numpy) of numbers"
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Of the workers that served requests and ended."""
+
+    copied_bytes: int
+    known_bytes: int  # with a cause
+    avoided: dict[str, int]  # bytes at most, by change
+    records: int  # bytes at most, of products and the dicts of their labels
+
+    @staticmethod
+    def of(snapshot: Snapshot, workers: set[int]) -> Copies:
+        rows = object_rows(row for row in snapshot.samples if row.pid in workers)
+        copied = sum(each.copied_bytes for each in snapshot.processes if each.pid in workers)
+        assert sum(row.bytes for row in rows) == pytest.approx(copied, rel=0.05)
+        records = sum(
+            row.bytes
+            for row in rows
+            if row.cause is WriteCause.REFERENCE_COUNT and row.phase is Phase.RUNNING
+            if row.type in ("shop.Product", "dict")
+        )
+        avoided = {each.change: each.bytes for each in remedies(rows)}
+        return Copies(copied, known_bytes(rows), avoided, records)
+
+
+@contextmanager
+def service(*options: str) -> Iterator[Application]:
+    with scratch() as folder:
+        for text, name in FILES.findall(guide.page("objects").text):
+            (folder / name).write_text(text)
+        command = [PYTHON, "-m", "gunicorn", "--preload", "-w", str(WORKERS)]
+        with running([*command, "-b", "unix:shop.sock", *options], folder) as app:
+            yield app
+
+
+def served(plan: str, *options: str) -> Copies:
+    """Each worker reads the whole catalogue and ends; others take their places."""
+    with tracer.attach(plan, objects=True, only=OURS) as live, service(*options) as app:
+
+        def booted(workers: int) -> bool:
+            return app.log.read_text().count("Booting worker") == workers
+
+        app.wait_until(lambda: booted(WORKERS), "no workers")
+        workers, left = set(children(app.pid)), set(children(app.pid))
+        assert len(workers) == WORKERS
+
+        def all_served() -> bool:
+            address = str(app.folder / "shop.sock")
+            body = output("curl", "-s", "--unix-socket", address, "http://shop/7")
+            left.discard(json.loads(body)["worker"])
+            live.snapshot()
+            return not left
+
+        live.snapshot()  # finds the interpreters
+        app.wait_until(all_served, "a worker served no request")
+        for worker in workers:
+            os.kill(worker, signal.SIGTERM)
+        app.wait_until(lambda: booted(2 * WORKERS), "a worker did not end")
+        found = live.snapshot()
+    assert found.completeness.lost == 0, found.completeness
+    return Copies.of(found, workers)
+
+
+def test_what_avoids_copies_is_predicted(watched: Watched) -> None:
+    need("gunicorn", "gunicorn")
+    need("curl", "curl")
+    plan = next(iter(watched.tracers))
+    plain = served(plan, "shop:application")
+    quick = served(plan, "-c", "leave.py", "shop:application")
+    columns = served(plan, "-c", "leave.py", "columns:application")
+    groups = served(plan, "-c", "leave.py", "groups:application")
+    for each in (plain, quick, columns, groups):
+        assert each.known_bytes >= 0.95 * each.copied_bytes, each
+    saved = plain.copied_bytes - quick.copied_bytes
+    assert saved == pytest.approx(plain.avoided[LEAVE], rel=0.2), (plain, quick)
+    saved = quick.copied_bytes - columns.copied_bytes
+    assert saved == pytest.approx(quick.avoided[ARRAYS], rel=0.2), (quick, columns)
+    saved = columns.copied_bytes - groups.copied_bytes
+    assert saved == pytest.approx(columns.records, rel=0.2), (columns, groups)
+    assert LEAVE not in quick.avoided
+    assert ARRAYS not in columns.avoided
