@@ -18,7 +18,10 @@ from cowtrace import tracer
 from cowtrace.model import Event, FaultKind
 from cowtrace.tracer.filter import Filter
 
-pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.usefixtures("can_trace")]
+pytestmark = [
+    pytest.mark.host, pytest.mark.vm, pytest.mark.spread("6.12"),
+    pytest.mark.usefixtures("can_trace"),
+]  # fmt: skip
 
 PAGES, STEP = 211, 37
 PLANS: tuple[str, ...] = plans() if IN_VM else ("auto",)
