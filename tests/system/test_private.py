@@ -40,8 +40,8 @@ MANY_PROCESSES = 4
 # each process, since reading takes long under emulation.
 RUNS_WORKLOADS = f"""
 import os, sys
-from contextlib import contextmanager
-from cowtrace.workloads import settings
+from contextlib import contextmanager, suppress
+from cowtrace.workloads import calls, settings
 from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.stepped_child import Child
 from cowtrace.workloads.workload import WORKLOADS
@@ -72,6 +72,13 @@ def stops_at_end(method):
 comparison = Writer._compared
 Writer._compared, Writer.fork = stops_at_end(Writer._compared), stops_at_end(Writer.fork)
 Writer.populate, Child.do = stops_after(Writer.populate), stops_after(Child.do)
+# khugepaged collapses the workload's memory, and leaves the interpreter's alone.
+for line in open("/proc/self/maps"):
+    span, rights, _, _, inode, *path = line.split()
+    if rights == "rw-p" and inode == "0" and path in ([], ["[heap]"]):
+        start, end = (int(address, 16) for address in span.split("-"))
+        with suppress(OSError):  # without huge pages there is no such advice
+            calls.madvise(start, end - start, calls.MADV_NOHUGEPAGE)
 for line in iter(sys.stdin.buffer.raw.readline, b""):
     name, *often = line.decode().split()
     if not (pid := os.fork()):
