@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import ctypes as c
 import os
-import stat
 import struct
 from collections.abc import Callable
 from contextlib import suppress
 
 from cowtrace.symbolizer import libdw
 from cowtrace.symbolizer.demangle import demangled
+from cowtrace.symbolizer.elf_segments import HEADER, PT_LOAD, segments, virtual_address
 from cowtrace.symbolizer.memory_limit import MemoryLimit
 
-_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")  # Elf64_Ehdr
-_SEGMENT = struct.Struct("<IIQQQQQQ")  # Elf64_Phdr
 _SECTION = struct.Struct("<IIQQQQIIQQ")  # Elf64_Shdr
-_MAGIC = b"\x7fELF\x02\x01"  # 64 bits, little-endian
-_LOADED = (2, 3)  # ET_EXEC, ET_DYN
-_PT_LOAD = 1
 _OF_SYMBOLS = (2, 3, 11)  # SHT_SYMTAB, SHT_STRTAB, SHT_DYNSYM
 _MOST_NAMES = 1 << 16
 _NAME_CHARACTERS = 1000
@@ -39,7 +34,7 @@ class MappedFile:
         self._dwfl: int | None = None
         self._module: int | None = None
         try:
-            self._segments = _segments(fd)
+            self._loaded = [each for each in segments(fd) if each.type == PT_LOAD]
         except BaseException:
             os.close(fd)
             raise
@@ -47,10 +42,7 @@ class MappedFile:
 
     def virtual_address(self, offset: int) -> int | None:
         """Where the file wants the byte at that offset to be loaded; None: nowhere."""
-        for at, length, address in self._segments:
-            if at <= offset < at + length:
-                return address + offset - at
-        return None
+        return virtual_address(self._loaded, offset)
 
     def name(self, offset: int) -> str:
         """The function whose code is at that offset of the file (hostile); empty: unknown."""
@@ -134,30 +126,12 @@ class MappedFile:
 
 def _symbol_bytes(fd: int) -> int:
     """Of its symbol tables and their names, as its section headers say."""
-    head = os.pread(fd, _HEADER.size, 0)
-    if len(head) < _HEADER.size:
+    head = os.pread(fd, HEADER.size, 0)
+    if len(head) < HEADER.size:
         return 0
-    fields = _HEADER.unpack(head)
+    fields = HEADER.unpack(head)
     with suppress(OverflowError):
         table = os.pread(fd, _SECTION.size * fields[12], fields[6])
         found = _SECTION.iter_unpack(table[: len(table) // _SECTION.size * _SECTION.size])
         return min(sum(int(s[5]) for s in found if s[1] in _OF_SYMBOLS), os.fstat(fd).st_size)
     return 0
-
-
-def _segments(fd: int) -> tuple[tuple[int, int, int], ...]:
-    """(file offset, bytes, virtual address) of each segment that is loaded."""
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        raise ValueError("not a regular file")
-    head = os.pread(fd, _HEADER.size, 0)
-    if len(head) < _HEADER.size or not head.startswith(_MAGIC):
-        raise ValueError("not an ELF file of this architecture")
-    fields = _HEADER.unpack(head)
-    kind, at, size, count = fields[1], fields[5], fields[9], fields[10]
-    if kind not in _LOADED or size != _SEGMENT.size:
-        raise ValueError("not a program or library")
-    with suppress(OverflowError):  # an offset beyond any file's
-        table = os.pread(fd, size * count, at)
-        found = _SEGMENT.iter_unpack(table[: len(table) // size * size])
-        return tuple((s[2], s[5], s[3]) for s in found if s[0] == _PT_LOAD)
-    return ()

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
-import stat
 import struct
 from contextlib import suppress
 
-_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")  # Elf64_Ehdr
-_SEGMENT = struct.Struct("<IIQQQQQQ")  # Elf64_Phdr
+from cowtrace.symbolizer.elf_segments import PT_DYNAMIC, PT_LOAD, segments, virtual_address
+
 _SYMBOL = struct.Struct("<IBBHQQ")  # Elf64_Sym
 _ENTRY = struct.Struct("<qQ")  # Elf64_Dyn
 _HASHES = struct.Struct("<IIII")  # buckets, first symbol, words of the Bloom filter, its shift
-_MAGIC = b"\x7fELF\x02\x01"  # 64 bits, little-endian
-_LOADED = (2, 3)  # ET_EXEC, ET_DYN
-_PT_LOAD, _PT_DYNAMIC = 1, 2
 _DT_NULL, _DT_STRTAB, _DT_SYMTAB, _DT_GNU_HASH = 0, 5, 6, 0x6FFFFEF5
 _SHN_UNDEF = 0
 _MOST_SEGMENTS = 64
@@ -30,29 +26,16 @@ class ElfSymbols:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise ValueError("not a regular file")
-        fields = _HEADER.unpack(self._read(0, _HEADER.size))
-        kind, at, size, count = fields[1], fields[5], fields[9], fields[10]
-        if not fields[0].startswith(_MAGIC) or kind not in _LOADED or size != _SEGMENT.size:
-            raise ValueError("not a program or library of 64 bits")
-        table = self._read(at, size * min(count, _MOST_SEGMENTS))
-        segments = list(_SEGMENT.iter_unpack(table))
-        # (file offset, bytes, virtual address)
-        self._loads: list[tuple[int, int, int]] = [
-            (s[2], s[5], s[3]) for s in segments if s[0] == _PT_LOAD
-        ]
-        dynamic = next(((s[2], s[5]) for s in segments if s[0] == _PT_DYNAMIC), None)
+        found = segments(fd)[:_MOST_SEGMENTS]
+        self._loaded = [each for each in found if each.type == PT_LOAD]
+        dynamic = next((each for each in found if each.type == PT_DYNAMIC), None)
         if dynamic is None:
             raise ValueError("not linked dynamically")
-        self._tables = self._dynamic(*dynamic)
+        self._tables = self._dynamic(dynamic.offset, dynamic.bytes)
 
     def virtual_address(self, offset: int) -> int | None:
         """Where the file wants the byte at that offset to be loaded; None: nowhere."""
-        for at, length, address in self._loads:
-            if at <= offset < at + length:
-                return address + offset - at
-        return None
+        return virtual_address(self._loaded, offset)
 
     def find(self, name: bytes) -> int | None:
         """The virtual address of a symbol; None: it is not exported."""
@@ -102,9 +85,9 @@ class ElfSymbols:
 
     def _offset(self, address: int) -> int:
         """Where the file has what is loaded at a virtual address."""
-        for at, length, start in self._loads:
-            if start <= address < start + length:
-                return at + address - start
+        for each in self._loaded:
+            if each.address <= address < each.address + each.bytes:
+                return each.offset + address - each.address
         raise ValueError("not in the file")
 
     def _number(self, at: int) -> int:
