@@ -169,7 +169,8 @@ class Interpreters:
     def _of(self, owner: Identity, traced: TracedProcess, round_: int, open_: Open) -> _Process:
         known = self._processes.pop(owner, None) or _Process(ProcessMemory(open_))
         known.alive = known.memory.is_alive(traced.text)
-        if not known.alive:  # it has ended, or executed another program
+        # It has ended, or executed another program: asked once a round, not for each stack.
+        if not known.alive and known.round != round_:
             other = _Process(ProcessMemory(open_))
             other.alive = other.memory.is_alive(traced.text)
             gone = known if other.alive else other
