@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from cowtrace import model
 from cowtrace.model import MappingType, Phase, Stack, WriteCause, Written
+from cowtrace.symbolizer.cpython.generation import generation
 from cowtrace.symbolizer.messages import Identity
 from cowtrace.tracer import abi
 from cowtrace.tracer.rounds import Rounds
@@ -137,7 +138,7 @@ def _by_mapping(record: WrittenRecord, sp: int) -> WriteCause:
 
 
 def _phase(raw: abi.Written, importing: bool | None) -> Phase | None:
-    """In a collection of generation N, the counts of all generations up to N are 0.
+    """What the interpreter did, by its state at the write.
 
     `importing` None: whether it imports or runs is not known.
     """
@@ -148,7 +149,7 @@ def _phase(raw: abi.Written, importing: bool | None) -> Phase | None:
     if raw.collecting and raw.has_phase == _WITHOUT_GENERATION:
         return Phase.COLLECTING
     if raw.collecting:
-        return _COLLECTING[0 if raw.counts[0] else 1 if raw.counts[1] else 2]
+        return _COLLECTING[generation(*raw.counts)]
     if importing is None:
         return None
     return Phase.IMPORTING if importing else Phase.RUNNING

@@ -12,7 +12,8 @@ from cpython_subjects import opened, reader, running, runtime_of
 from pythons import every_python
 
 from cowtrace.symbolizer.cpython.elf_symbols import ElfSymbols
-from cowtrace.symbolizer.cpython.runtime import Runtime, Unsupported, find_runtime, generation
+from cowtrace.symbolizer.cpython.generation import generation
+from cowtrace.symbolizer.cpython.runtime import Runtime, Unsupported, find_runtime
 from cowtrace.symbolizer.memory_map import Mapping, MemoryMap
 
 
