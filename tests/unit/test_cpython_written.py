@@ -157,6 +157,14 @@ def test_a_page_that_could_not_be_read_has_no_cause(space: Space) -> None:
     assert explain(found, interpreter(space)) == (WriteCause.UNKNOWN, None)
 
 
+def test_a_pointer_in_front_of_a_type_is_no_count(space: Space) -> None:
+    """As in an array of types, or of keys and types."""
+    space.put(LARGE, 0x7FEF_713E_D800, ITEM, 0x7FEF_714E_3BD0)
+    for splits in (False, True):
+        assert answer(space, LARGE + 16, splits=splits) == (None, "")
+        assert answer(space, LARGE, splits=splits) == (None, "")
+
+
 def test_the_interpreters_variables_and_unused_pools(space: Space) -> None:
     found = space.written(0x400123)
     own = interpreter(space, range(0x400000, 0x500000))

@@ -186,7 +186,9 @@ def _in_object(found: WrittenWords, by: Interpreter) -> Answer | None:
     memory += bytes(8)
     lookups = 0
     for index in possible_objects(memory, splits_counts=by.splits_counts):
-        _, pointer, items = _OBJECT.unpack_from(memory, 8 * index)
+        count, pointer, items = _OBJECT.unpack_from(memory, 8 * index)
+        if not _is_count(count, by):  # the search compares its lower half alone
+            continue
         lookups += 1
         if lookups > _MOST_LOOKUPS:
             return None
