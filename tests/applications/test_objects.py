@@ -6,13 +6,14 @@ import json
 import os
 import re
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
 
-from applications.application import PYTHON, Application, children, output, running, scratch
+from applications.application import PYTHON, Application, children, running, scratch
 from applications.watched import OURS, Watched, need
 from cowtrace import guide, tracer
 from cowtrace.analysis.objects import known_bytes, object_rows, remedies
@@ -60,6 +61,16 @@ def service(*options: str) -> Iterator[Application]:
             yield app
 
 
+def answer(app: Application) -> dict[str, int]:
+    """Of a worker, to a request for one product."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(app.folder / "shop.sock"))
+        client.sendall(b"GET /7 HTTP/1.0\r\n\r\n")
+        response = client.makefile("rb").read()
+    found: dict[str, int] = json.loads(response.partition(b"\r\n\r\n")[2])
+    return found
+
+
 def served(plan: str, *options: str) -> Copies:
     """Each worker reads the whole catalogue and ends; others take their places."""
     with tracer.attach(plan, objects=True, only=OURS) as live, service(*options) as app:
@@ -72,9 +83,7 @@ def served(plan: str, *options: str) -> Copies:
         assert len(workers) == WORKERS
 
         def all_served() -> bool:
-            address = str(app.folder / "shop.sock")
-            body = output("curl", "-s", "--unix-socket", address, "http://shop/7")
-            left.discard(json.loads(body)["worker"])
+            left.discard(answer(app)["worker"])
             live.snapshot()
             return not left
 
@@ -90,7 +99,6 @@ def served(plan: str, *options: str) -> Copies:
 
 def test_what_avoids_copies_is_predicted(watched: Watched) -> None:
     need("gunicorn", "gunicorn")
-    need("curl", "curl")
     plan = next(iter(watched.tracers))
     plain = served(plan, "shop:application")
     quick = served(plan, "-c", "leave.py", "shop:application")
