@@ -16,11 +16,16 @@
 
 BPF_RINGBUF_OUTPUT(samples, MAP_SIZE);	/* when it is full, LOSS_SAMPLES_DROPPED */
 
-/* Of one CPU: in a round, its first SAMPLES_PER_RATE copies are sampled, then every second... */
+/*
+ * Of one CPU: in a round, its first SAMPLES_PER_RATE copies are sampled, then every second in
+ * the mean, then every fourth... The steps are random: programs write different objects in turn,
+ * and of these a constant step would take the same one again and again.
+ */
 struct sampling {
 	u32 round;
 	u32 taken;	/* samples in this round */
 	u32 copies;	/* since the last sample */
+	u32 next;	/* so many copies make the next sample; 0: it is not drawn yet */
 };
 BPF_PERCPU_ARRAY(samplings, struct sampling, 1);
 /* After as many samples, the rate is halved. A stack takes long to unwind. */
@@ -29,6 +34,7 @@ BPF_PERCPU_ARRAY(samplings, struct sampling, 1);
 #else
 #define SAMPLES_PER_RATE 2048
 #endif
+#define MOST_HALVINGS	20	/* of the rate */
 
 struct sample_record {
 	struct sample sample;
@@ -75,6 +81,14 @@ INLINE void dump_stack(struct stack_dump *stack, u64 unresolved)
 }
 #endif
 
+/* 1 to 2 ** (halvings + 1) - 1; 2 ** halvings in the mean. */
+INLINE u32 random_step(u32 halvings)
+{
+	u32 most = (1U << (halvings < MOST_HALVINGS ? halvings : MOST_HALVINGS)) * 2 - 1;
+
+	return 1 + bpf_get_prandom_u32() % most;
+}
+
 /* `unresolved`: the address if its fault is not resolved yet, else 0. */
 INLINE void take_sample(const struct fault_key *fault, const struct detail_key *place,
 			u64 address, u64 unresolved)
@@ -95,11 +109,15 @@ INLINE void take_sample(const struct fault_key *fault, const struct detail_key *
 	if (sampling->round != now) {
 		sampling->round = now;
 		sampling->taken = 0;
+		sampling->next = 0;
 	}
 	faults = ++sampling->copies;
-	if (faults < 1 << (sampling->taken / SAMPLES_PER_RATE & 31))
+	if (!sampling->next)
+		sampling->next = random_step(sampling->taken / SAMPLES_PER_RATE);
+	if (faults < sampling->next)
 		return;
 	sampling->taken++;
+	sampling->next = 0;
 	record = samples.ringbuf_reserve(sizeof(*record));
 	if (!record) {	/* the next sample stands for these copies, too */
 		count_loss(LOSS_SAMPLES_DROPPED);
