@@ -90,7 +90,8 @@ class Symbolizer:
             return {"frames": self._frames(request, payload, family, index)}
         owner = None if index is None else family[index]
         process = self._processes.get(owner) if owner else None
-        return self._interpreters.explain(owner, process, payload, self._round, self._open)
+        family += [(pid, start) for pid, start in request["relatives"]]
+        return self._interpreters.explain(family, owner, process, payload, self._round, self._open)
 
     def _frames(
         self,

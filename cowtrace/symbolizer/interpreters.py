@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -59,13 +59,10 @@ class _Process:
     def type_at(self, address: int) -> TypeInfo | None:
         return self.types.at(address) if self.types else None
 
-    def imports(self, codes: Iterable[int]) -> bool:
-        """Whether one of these code objects is of the import system."""
-        for code in codes:
-            place = self.code.at(code, 0) if code and self.code else None
-            if place and place.file.startswith(IMPORT_SYSTEM):
-                return True
-        return False
+    def imports(self, code: int) -> bool | None:
+        """Whether this code object is of the import system. None: it is not known."""
+        place = self.code.at(code, 0) if self.code else None
+        return place.file.startswith(IMPORT_SYSTEM) if place else None
 
     def is_call(self, back: int) -> bool:
         """Whether the interpreter's loop was called there, which returns to that address."""
@@ -105,6 +102,7 @@ class Interpreters:
 
     def explain(
         self,
+        family: Sequence[Identity],
         owner: Identity | None,
         traced: TracedProcess | None,
         records: bytes,
@@ -113,37 +111,44 @@ class Interpreters:
     ) -> dict[str, Any]:
         """The reply to a request: for each record the numbers of its cause and its type.
 
-        0: unknown. `runtime`: the fields of struct runtime, or None.
+        0: unknown. `family`: the process, and those it may have been forked from; `owner`: the one
+        of them that lives, or was known. `runtime`: the fields of its struct runtime, or None.
         """
         process = self._of(owner, traced, round_, open_) if owner and traced else None
-        unknown = _CAUSES[WriteCause.UNKNOWN]
         reply: dict[str, Any] = {"types": [], "written": [], "runtime": None}
-        runtime = process.runtime if process else None
-        by = None
-        if process and runtime:
-            minor = runtime.layout.minor
-            pool_bytes = _POOL_BYTES if minor > 9 else _SMALL_POOL_BYTES
-            by = Interpreter(
-                Memory(process.memory.read), process.type_at, pool_bytes,
-                minor >= _SPLITS_COUNTS_SINCE, process.is_own, process.pools_of(round_),
-            )  # fmt: skip
-            reply["runtime"] = _addresses(runtime, pool_bytes)
+        if process and process.runtime:
+            reply["runtime"] = _addresses(process.runtime)
+        readers = self._readers(family, process, round_)
         names = _Names(reply["types"])
+        # One that shuts down has freed types; what it shared lies in the others as it was.
+        running, ending = _together(readers, round_), _together(readers[::-1], round_)
         for at in range(0, len(records), RECORD_BYTES):
-            cause, kind, importing = None, None, None
-            if process and process.alive:
-                importing = False
-            if by and process:
-                record = WrittenWords.of(records[at : at + RECORD_BYTES])
-                cause, kind = explain(record, by)
-                importing = process.imports(record.codes) or importing
+            record = WrittenWords.of(records[at : at + RECORD_BYTES])
+            by = ending if record.finalizing else running
+            cause, kind = explain(record, by) if by else (None, None)
+            if by is None and not (process and process.alive):
+                cause = WriteCause.UNKNOWN
             number = _CAUSES[cause] if cause else 0
-            if (process is None or not process.alive) and kind is None:
-                number = (
-                    unknown  # its memory of now cannot be read, types that are new are not seen
-                )
+            importing = _imports(readers, record.codes, process)
             reply["written"].append([number, names.number(kind.name) if kind else 0, importing])
         return reply
+
+    def _readers(
+        self, family: Sequence[Identity], owner: _Process | None, round_: int
+    ) -> list[_Process]:
+        """Those of the family whose memory has the same interpreter at the same place.
+
+        A child that was forked has; one that executed another program since has not.
+        """
+        known = [self._processes[each] for each in family if each in self._processes]
+        found: list[_Process] = []
+        for each in known:
+            if each is not owner:
+                each.alive = each.memory.is_alive()
+                each.start_round(round_)
+            if each.runtime and (not found or each.runtime == found[0].runtime):
+                found.append(each)
+        return found
 
     def with_python(
         self,
@@ -200,14 +205,49 @@ class Interpreters:
             process.own = list(_variables(traced.text, found.path.encode(errors="replace")))
 
 
-def _addresses(runtime: Runtime, pool_bytes: int) -> list[int]:
+def _together(readers: Sequence[_Process], round_: int) -> Interpreter | None:
+    """What several know of the same interpreter: the first answer counts."""
+    runtime = readers[0].runtime if readers else None
+    if runtime is None:
+        return None
+    reader = next((each for each in readers if each.alive), readers[0])
+
+    def type_at(address: int) -> TypeInfo | None:
+        return next((kind for each in readers if (kind := each.type_at(address))), None)
+
+    return Interpreter(
+        Memory(reader.memory.read), type_at, _pool_bytes(runtime),
+        runtime.layout.minor >= _SPLITS_COUNTS_SINCE, reader.is_own, reader.pools_of(round_),
+        reader.alive,
+    )  # fmt: skip
+
+
+def _imports(
+    readers: Sequence[_Process], codes: Iterable[int], owner: _Process | None
+) -> bool | None:
+    """Whether the import system runs. None: what would tell it cannot be read any more."""
+    alive = any(each.alive for each in readers) or bool(owner and owner.alive)
+    unknown = not readers
+    for code in filter(None, codes):
+        found = next((is_ for each in readers if (is_ := each.imports(code)) is not None), None)
+        if found:
+            return True
+        unknown |= found is None
+    return None if unknown and not alive else False
+
+
+def _pool_bytes(runtime: Runtime) -> int:
+    return _POOL_BYTES if runtime.layout.minor > 9 else _SMALL_POOL_BYTES
+
+
+def _addresses(runtime: Runtime) -> list[int]:
     """struct runtime of bpf/cow.h, in its order."""
     walk = frame_walk(runtime)
     first, second = (*walk.first, _NO_OFFSET)[:2]
     return [
         *(runtime.finalizing, runtime.collecting, *(runtime.counts or (0, 0))),
-        *(walk.gil_holder, walk.code_mask),
-        *(pool_bytes, walk.thread_id, first, second, walk.previous, walk.code, walk.instruction),
+        *(walk.gil_holder, walk.code_mask, _pool_bytes(runtime)),
+        *(walk.thread_id, first, second, walk.previous, walk.code, walk.instruction),
         *(walk.instruction_bytes, _NO_OFFSET if walk.owner is None else walk.owner - 1),
     ]
 

@@ -33,13 +33,13 @@ class ProcessMemory:
         self._maps = b""
         self._constants: list[tuple[int, int]] = []  # from the first to the last byte, sorted
 
-    def is_alive(self, maps: bytes = b"") -> bool:
+    def is_alive(self, maps: bytes | None = None) -> bool:
         """False: it has ended, or executed another program. Call it first in each request.
 
-        `maps`: its /proc/PID/maps.
+        `maps`: its /proc/PID/maps; None: as before.
         """
         self._present.clear()
-        if maps != self._maps:
+        if maps is not None and maps != self._maps:
             self._maps, self._constants = maps, _constants(maps)
         if len(self._files) < 2:
             return False

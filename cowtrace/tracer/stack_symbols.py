@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from cowtrace.model import Stack, StackFrame
-from cowtrace.proc import has_memory
+from cowtrace.model import Stack, StackFrame, WriteCause
+from cowtrace.proc import has_memory, stat
 from cowtrace.symbolizer.messages import Identity
 from cowtrace.tracer import abi
 from cowtrace.tracer.symbolizer import Explained, Symbolizer
 
 _MOST_ANCESTORS = 16  # whose symbols name a child's frames
+_MOST_PARENTS = 1 << 14  # that are remembered
+_PARENT = 1  # of the fields of /proc/PID/stat from the third one on
 _MOST_FRAMES = 1 << 17  # of different stacks; a traced process can make stacks without end
 REST: Stack = (StackFrame("[rest]", "", 0),)
 
@@ -39,6 +42,7 @@ class Symbols:
         self._frames = 0  # in them
         self.folded = 0  # stacks that are `[rest]`
         self._families: dict[int, tuple[tuple[Identity, ...], int | None]] = {}
+        self._parents: dict[int, int] = {}  # of living processes, as /proc had them
 
     def stack(
         self, number: int, pid: int | None, processes: Mapping[int, abi.Process]
@@ -78,7 +82,14 @@ class Symbols:
         None: nobody answered.
         """
         family, living = self._family(pid, processes)
-        found = self._symbolizer.written(records, family, living)
+        # Their forks were not seen: each may have executed another program since.
+        relatives = _chain(family[-1][0], self._parent)[1:]
+        identities = [(each, _start_ns(each, processes)) for each in relatives]
+        found = self._symbolizer.written(records, family, living, identities)
+        if living == 0 and not has_memory(pid) and not _is_complete(found):
+            del self._families[pid]  # it ended meanwhile: those it was forked from know more
+            family, living = self._family(pid, processes)
+            found = self._symbolizer.written(records, family, living, identities) or found
         return found and Explanation(*found, is_own=living == 0)
 
     def forget(self) -> None:
@@ -97,6 +108,14 @@ class Symbols:
             self._frames += len(stack)
         return self._stacks[stack]
 
+    def _parent(self, pid: int) -> int | None:
+        """The parent of a process, as long as it lives and afterwards."""
+        with suppress(OSError):
+            self._parents[pid] = int(stat(pid)[_PARENT])
+        if len(self._parents) > _MOST_PARENTS:
+            self._parents.clear()
+        return self._parents.get(pid)
+
     def _family(
         self, pid: int, processes: Mapping[int, abi.Process]
     ) -> tuple[tuple[Identity, ...], int | None]:
@@ -113,6 +132,10 @@ class Symbols:
         return self._families[pid]
 
 
+def _is_complete(found: tuple[list[Explained], bytes | None] | None) -> bool:
+    return found is not None and all(cause is not WriteCause.UNKNOWN for cause, _, _ in found[0])
+
+
 def _start_ns(pid: int, processes: Mapping[int, abi.Process]) -> int:
     """When it started, to distinguish it from a later process of its pid; 0: unknown."""
     info = processes.get(pid)
@@ -121,10 +144,16 @@ def _start_ns(pid: int, processes: Mapping[int, abi.Process]) -> int:
 
 def _forked_from(pid: int, processes: Mapping[int, abi.Process]) -> tuple[int, ...]:
     """The process, the one whose memory it was forked from, and so on."""
-    family = [pid]
-    while len(family) < _MOST_ANCESTORS:
-        info = processes.get(family[-1])
-        if info is None or not info.created_by:
-            break
-        family.append(info.parent)
-    return tuple(family)
+
+    def parent(pid: int) -> int | None:
+        info = processes.get(pid)
+        return info.parent if info and info.created_by else None
+
+    return _chain(pid, parent)
+
+
+def _chain(pid: int, parent: Callable[[int], int | None]) -> tuple[int, ...]:
+    chain = [pid]
+    while len(chain) < _MOST_ANCESTORS and (following := parent(chain[-1])):
+        chain.append(following)
+    return tuple(chain)

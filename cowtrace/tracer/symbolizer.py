@@ -121,9 +121,13 @@ class Symbolizer:
         records: Sequence[bytes],
         family: Sequence[Identity],
         living: int | None,
+        relatives: Sequence[Identity] = (),
     ) -> tuple[list[Explained], bytes | None] | None:
-        """What writes changed, and struct runtime; as Explanation. None: there is no answer."""
-        request = {"want": "written"}
+        """What writes changed, and struct runtime; as Explanation. None: there is no answer.
+
+        `relatives`: other processes that it may have been forked from.
+        """
+        request = {"want": "written", "relatives": relatives}
         parse = partial(_written, count=len(records))
         return self._of_process(request, b"".join(records), family, living, parse)
 

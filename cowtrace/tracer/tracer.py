@@ -93,9 +93,10 @@ class Tracer:
         at_ns = time.monotonic_ns()
         self._details.add(raw)
         if self._samples:
-            self._samples.read(raw.everyone, raw.brief)
+            # First: what the round has of stacks can take all the time that naming may take.
             living = (pid for pid, info in raw.processes.items() if not info.exited)
             self._samples.look(living, raw.everyone)
+            self._samples.read(raw.everyone, raw.brief)
         self._new_mappings.clear()
         ended = self._ledger.add(raw)
         self._rounds.forget(ended)

@@ -67,7 +67,7 @@ class Space:
             block = start + 48 + (address - start - 48) // BLOCK_BYTES * BLOCK_BYTES
         near = tuple(self.word((address & ~7) + 8 * i) for i in range(-4, 6))
         head = tuple(self.word(block + 8 * i) if block else 0 for i in range(6))
-        return WrittenWords(address, near, pool, block, head, pool_bytes, False, ())
+        return WrittenWords(address, near, pool, block, head, False, pool_bytes, False, ())
 
 
 @pytest.fixture
@@ -75,9 +75,11 @@ def space() -> Space:
     return Space()
 
 
-def interpreter(space: Space, own: range = range(0), *, splits: bool = False) -> Interpreter:
+def interpreter(
+    space: Space, own: range = range(0), *, splits: bool = False, alive: bool = True
+) -> Interpreter:
     return Interpreter(
-        Memory(space.read), TYPES.get, POOL_BYTES, splits, lambda address: address in own, {}
+        Memory(space.read), TYPES.get, POOL_BYTES, splits, lambda address: address in own, {}, alive
     )
 
 
@@ -211,3 +213,33 @@ def test_words_at_which_an_object_can_begin(words: list[int], splits: bool) -> N
         and 1 << 16 <= words[at + 1] < 1 << 56
         and not words[at + 1] & 7
     ]
+
+
+NO_TYPE = 0x7F0000204000
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((3, ITEM), (COUNT, "shop.Item")),  # a type that was seen before
+        ((3, NO_TYPE), (WriteCause.UNKNOWN, "")),  # one that was not, or none
+        ((0, NO_TYPE), (WriteCause.UNKNOWN, "")),  # the same, freed
+        ((1, 0x10303, 5, 0, (1 << 64) - 1), (WriteCause.BUFFER, "")),  # keys of a dict
+        ((NO_TYPE, NO_TYPE, NO_TYPE, NO_TYPE), (WriteCause.BUFFER, "")),  # items of a list
+        ((FREE, 5), (WriteCause.ALLOCATOR, "")),
+    ],
+)
+def test_of_an_ended_process_only_what_the_record_tells(
+    space: Space, words: tuple[int, ...], expected: tuple[WriteCause, str]
+) -> None:
+    space.pool()
+    space.put(BLOCK, *words)
+    cause, kind = explain(space.written(BLOCK), interpreter(space, alive=False))
+    assert (cause, kind.name if kind else "") == expected
+
+
+def test_outside_of_pools_an_ended_process_tells_its_known_types_alone(space: Space) -> None:
+    space.put(LARGE, 3, ITEM)
+    ended = interpreter(space, range(LARGE, LARGE + 4096), alive=False)
+    assert explain(space.written(LARGE), ended) == (COUNT, TYPES[ITEM])
+    assert explain(space.written(LARGE + 1024), ended) == (WriteCause.UNKNOWN, None)

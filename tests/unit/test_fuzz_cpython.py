@@ -191,7 +191,7 @@ def test_writes_in_any_memory(raw: bytes, made: int | Lies, minor: int, splits: 
     plain = noise(made, runtime) if isinstance(made, int) else real()
     read = Counted(plain, None if isinstance(made, int) else made)
     types = TypeNames(read, runtime)
-    by = Interpreter(Memory(read), types.at, 4096 if minor < 10 else 16384, splits, bool, {})
+    by = Interpreter(Memory(read), types.at, 4096 if minor < 10 else 16384, splits, bool, {}, True)
     cause, kind = explain(WrittenWords.of(raw), by)
     assert cause is None or isinstance(cause, WriteCause)
     assert kind is None or kind.name

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from cowtrace.model import WriteCause
 from cowtrace.symbolizer import interpreters
 from cowtrace.symbolizer.cpython.written import RECORD_BYTES
 from cowtrace.symbolizer.interpreters import Interpreters, _Names, _variables
+from cowtrace.symbolizer.messages import Identity
 from cowtrace.symbolizer.traced_process import TracedProcess
 from cowtrace.tracer import abi
 
@@ -93,7 +97,7 @@ def test_writes_into_objects_of_this_process(found: Interpreters) -> None:
         record(address)
         for address in (id(item), id(item) - 8, id(item) + 16, id(large), id(large) + 320)
     )
-    reply = found.explain(ME, traced(), raw, 1, Files())
+    reply = found.explain([ME], ME, traced(), raw, 1, Files())
     assert answers(reply) == [
         (WriteCause.REFERENCE_COUNT, name, False),
         (WriteCause.GC_HEADER, name, False),
@@ -112,7 +116,7 @@ def test_importing_is_told_by_the_code_that_runs(found: Interpreters) -> None:
     imports = id(sys.modules["_frozen_importlib"]._find_and_load.__code__)
     item = Item()
     raw = b"".join(record(id(item), *codes) for codes in ((own,), (own, imports), (), (1,)))
-    reply = found.explain(ME, traced(), raw, 1, Files())
+    reply = found.explain([ME], ME, traced(), raw, 1, Files())
     assert [importing for _, _, importing in answers(reply)] == [False, True, False, False]
 
 
@@ -127,7 +131,7 @@ def test_what_cannot_be_had_has_no_answer(found: Interpreters) -> None:
         (ME, traced(), files, unknown),
         ((ME[0], 2), traced(b""), Files(), by_mapping),  # no mappings: it runs no program
     ):
-        reply = found.explain(owner, process, raw, 1, opener)
+        reply = found.explain([ME], owner, process, raw, 1, opener)
         assert answers(reply) == expected
         assert reply["runtime"] is None
         assert reply["types"] == []
@@ -138,11 +142,70 @@ def test_an_interpreter_is_looked_for_once_a_round_until_it_is_there(found: Inte
     files = Files()
     process = traced()
     for _ in range(3):
-        assert found.explain(ME, process, b"", 1, files)["runtime"]
+        assert found.explain([ME], ME, process, b"", 1, files)["runtime"]
     assert files.asked.count("memory") == 1
     once = len(files.asked)
-    found.explain(ME, process, b"", 2, files)
+    found.explain([ME], ME, process, b"", 2, files)
     assert len(files.asked) == once
+
+
+@contextmanager
+def child() -> Iterator[tuple[Identity, Callable[..., int | None]]]:
+    """A copy of this process, and what opens its memory; ended at the end of the block."""
+    pid = os.fork()
+    if not pid:
+        signal.pause()
+        os._exit(0)
+
+    def opened(kind: str, *which: Any) -> int | None:
+        if kind in NAMES:
+            with suppress(FileNotFoundError):
+                return os.open(f"/proc/{pid}/{NAMES[kind]}", os.O_RDONLY)
+            return None
+        return os.open(which[2], os.O_RDONLY)
+
+    try:
+        yield (pid, 1), opened
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def test_a_process_that_has_ended_knows_the_types_that_it_was_asked_for(
+    found: Interpreters,
+) -> None:
+    item, alias = Item(), list[int]
+    seen, new = record(id(item)), record(id(alias))
+    with child() as (pid, open_):
+        found.explain([pid], pid, traced(), seen, 1, open_)
+    reply = found.explain([pid], pid, traced(), seen + new, 2, open_)
+    assert answers(reply) == [
+        (WriteCause.REFERENCE_COUNT, f"{__name__}.Item", False),
+        (WriteCause.UNKNOWN, None, False),
+    ]
+
+
+def test_those_that_a_process_was_forked_from_know_the_rest(found: Interpreters) -> None:
+    alias = list[int]
+    raw = record(id(alias))
+    found.explain([ME], ME, traced(), b"", 1, Files())
+    with child() as (pid, open_):
+        found.explain([pid], pid, traced(), b"", 1, open_)
+    reply = found.explain([pid, ME], pid, traced(), raw, 2, open_)
+    assert answers(reply) == [(WriteCause.REFERENCE_COUNT, "types.GenericAlias", False)]
+
+
+def test_another_interpreter_is_not_asked(found: Interpreters) -> None:
+    alias = list[int]
+    raw = record(id(alias))
+    found.explain([ME], ME, traced(), b"", 1, Files())
+    with child() as (pid, open_):
+        found.explain([pid], pid, traced(), b"", 1, open_)
+    mine = found._processes[ME]
+    assert mine.runtime
+    mine.runtime = replace(mine.runtime, bias=mine.runtime.bias + 4096)  # it executed a program
+    reply = found.explain([pid, ME], pid, traced(), raw, 2, open_)
+    assert answers(reply) == [(WriteCause.UNKNOWN, None, False)]
 
 
 def open_files() -> int:
@@ -153,7 +216,7 @@ def test_descriptors_are_bounded(found: Interpreters, monkeypatch: pytest.Monkey
     monkeypatch.setattr(interpreters, "_MOST_PROCESSES", 3)
     before = open_files()
     for pid in range(7):
-        found.explain((pid, 1), traced(), b"", 1, Files())
+        found.explain([(pid, 1)], (pid, 1), traced(), b"", 1, Files())
     assert open_files() == before + 2 * 3
     found.close()
     assert open_files() == before

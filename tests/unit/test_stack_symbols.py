@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from cowtrace.model import Stack, StackFrame
+from cowtrace.model import Stack, StackFrame, WriteCause
 from cowtrace.proc import has_memory
 from cowtrace.tracer import abi, stack_symbols
-from cowtrace.tracer.stack_symbols import REST, Symbols
+from cowtrace.tracer.stack_symbols import REST, Explanation, Symbols
+from cowtrace.tracer.symbolizer import Explained
 
 GONE = 4_000_000_000  # no pid
 GONE_TOO = GONE + 1
@@ -104,3 +106,82 @@ def test_a_zombie_has_no_memory() -> None:
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         assert not has_memory(child.pid)
     assert not has_memory(GONE)
+
+
+class Explaining(Noted):
+    """A symbolizer whose answers are made before."""
+
+    def __init__(self, *answers: Any) -> None:
+        super().__init__()
+        self.answers = list(answers)
+        self.relatives: list[Any] = []
+
+    def written(self, records: object, family: object, living: object, relatives: Any) -> Any:
+        self.asked.append((family, living))
+        self.relatives.append(relatives)
+        return self.answers.pop(0)
+
+
+Answer = tuple[list[Explained], bytes | None]
+KNOWN: Answer = [(WriteCause.BUFFER, None, False)], None
+UNKNOWN: Answer = [(WriteCause.UNKNOWN, None, None)], None
+
+
+def explaining(*answers: Any) -> tuple[Symbols, Explaining]:
+    noted: Any = Explaining(*answers)
+    return Symbols(lambda number: None, noted), noted
+
+
+@contextmanager
+def ending(after: int) -> Iterator[int]:
+    """A process that has memory until it was asked so often."""
+    with subprocess.Popen(["sleep", "60"]) as child, pytest.MonkeyPatch.context() as patch:
+        left = [after]
+
+        def looked(pid: int) -> bool:
+            left[0] -= pid == child.pid
+            return has_memory(pid) and (pid != child.pid or left[0] >= 0)
+
+        patch.setattr(stack_symbols, "has_memory", looked)
+        yield child.pid
+        child.kill()
+
+
+@pytest.mark.parametrize("first", [UNKNOWN, None])
+def test_the_parent_is_asked_for_what_a_process_that_ends_does_not_tell(first: Any) -> None:
+    me = os.getpid()
+    with ending(1) as pid:
+        stacks, noted = explaining(first, KNOWN)
+        found = stacks.written([b""], pid, {pid: process(me, 3)})
+    assert found == Explanation(*KNOWN, False)
+    assert [living for _, living in noted.asked] == [0, 1]
+
+
+@pytest.mark.parametrize(("lives", "answer"), [(9, UNKNOWN), (9, KNOWN), (1, KNOWN)])
+def test_one_answer_is_enough_where_the_process_lives_or_all_is_known(
+    lives: int, answer: Answer
+) -> None:
+    with ending(lives) as pid:
+        stacks, noted = explaining(answer)
+        found = stacks.written([b""], pid, {pid: process(os.getpid(), 3)})
+    assert found == Explanation(*answer, True)
+    assert len(noted.asked) == 1
+
+
+def test_a_process_without_a_parent_to_ask_keeps_its_answer() -> None:
+    with ending(1) as pid:
+        stacks, _ = explaining(UNKNOWN, None)
+        assert stacks.written([b""], pid, {}) == Explanation(*UNKNOWN, False)
+
+
+def test_parents_whose_fork_was_not_seen_may_know_it_too_also_later() -> None:
+    me = os.getpid()
+    stacks, noted = explaining(KNOWN, KNOWN)
+    with subprocess.Popen(["sleep", "60"]) as child:
+        stacks.written([b""], child.pid, {child.pid: process(GONE, 0), me: process(1, 0)})
+        child.kill()
+    stacks.written([b""], child.pid, {child.pid: process(GONE, 0)})
+    first, second = noted.relatives
+    assert first[0] == (me, 1)
+    assert [pid for pid, _ in first] == [pid for pid, _ in second]
+    assert noted.asked == [(((child.pid, 1),), 0), (((child.pid, 1),), None)]

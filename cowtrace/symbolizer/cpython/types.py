@@ -10,7 +10,8 @@ from cowtrace.symbolizer.cpython.objects import Objects
 from cowtrace.symbolizer.cpython.offsets import HAVE_GC, HEAP_TYPE, READY, TYPE_SUBCLASS
 from cowtrace.symbolizer.cpython.runtime import Runtime
 
-_MOST_TYPES = 4096  # that are remembered; then all are forgotten
+_MOST_ADDRESSES = 8192  # that are remembered; then those of no type are forgotten
+_MOST_TYPES = 4096  # if they are more even then, all are forgotten
 _DEEPEST_METACLASS = 8
 _LARGEST_BASIC_BYTES = 1 << 20
 _LARGEST_ITEM_BYTES = 1 << 16
@@ -67,8 +68,10 @@ class TypeNames:
             return known.info
         with suppress(UnreadableError):
             found = self._read(address)
-        if len(self._known) >= _MOST_TYPES:
-            self._known.clear()
+        if len(self._known) >= _MOST_ADDRESSES:
+            self._known = {at: one for at, one in self._known.items() if one.info}
+            if len(self._known) > _MOST_TYPES:
+                self._known.clear()
         self._known[address] = _Known(found, words, self._round)
         return found
 

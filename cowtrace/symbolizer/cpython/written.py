@@ -18,7 +18,7 @@ from cowtrace.symbolizer.cpython.memory import Memory, UnreadableError
 from cowtrace.symbolizer.cpython.types import TypeInfo
 
 # An address, struct written of bpf/cow.h, the code of its python_frames.
-_FIELDS = struct.Struct("<Q16x10Q6QQ6Q8x16xII32Q")
+_FIELDS = struct.Struct("<Q16x10Q6QQ6QQ16xII32Q")
 RECORD_BYTES = _FIELDS.size
 _OBJECT = struct.Struct("<3Q")  # reference count, type, how many items it has
 _ALIGNMENT, _HEADER_BYTES, _CLASSES = 16, 48, 64  # as in bpf/written.h
@@ -26,6 +26,7 @@ _LINKS_BYTES = 16  # of the garbage collector, in front of an object: PyGC_Head
 _HEADERS = (0, 16, 32)  # bytes that can lie in front of an object in its block
 _NEAR = 4  # index of the written word in `near`
 _MOST_COUNT = 1 << 40  # larger ones are pointers
+_LEAST_ADDRESS, _MOST_ADDRESS = 1 << 16, 1 << 56  # of user memory
 _STEP_BYTES = 4096  # that can be read, or not, together
 _SCANNED_BYTES = 8192  # in front of a write, for the object that holds it
 _MOST_LOOKUPS = 64  # of types in one scan
@@ -44,6 +45,7 @@ class WrittenWords:
     pool: tuple[int, ...]
     block: int  # 0: in no pool
     head: tuple[int, ...]
+    finalizing: bool  # the interpreter shuts down
     pool_bytes: int
     unread: bool  # the page that is written could not be read: its words are 0
     codes: tuple[int, ...]  # addresses of the code objects of the Python frames; 0 after the last
@@ -54,8 +56,9 @@ class WrittenWords:
         fields = _FIELDS.unpack(raw)
         near, pool, head = fields[1:11], fields[11:17], fields[18:24]
         return WrittenWords(
-            fields[0], near, pool, fields[17], head, fields[24], bool(fields[25]), fields[26:]
-        )
+            fields[0], near, pool, fields[17], head,
+            bool(fields[24]), fields[25], bool(fields[26]), fields[27:],
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +71,14 @@ class Interpreter:
     splits_counts: bool  # a reference count has 32 bits: since 3.12
     is_own: Callable[[int], bool]  # whether an address lies in the interpreter's own variables
     pools: dict[int, bool]  # whether a pool lies at an address, as far as it is known
+    is_alive: bool  # False: no memory can be read, a type that was not seen before is not known
 
 
 def explain(found: WrittenWords, by: Interpreter) -> Answer:
-    """The cause and the type of the object. No cause: only the mapping tells it."""
+    """The cause and the type of the object. No cause: only the mapping tells it.
+
+    UNKNOWN: what would tell it could not be read.
+    """
     if found.unread:
         return WriteCause.UNKNOWN, None
     if found.pool_bytes != by.pool_bytes:
@@ -79,7 +86,10 @@ def explain(found: WrittenWords, by: Interpreter) -> Answer:
     pool = _Pool.of(found)
     if pool:
         return _in_pool(found, pool, by)
-    answer = _beside_type(found, by) or _in_object(found, by)
+    answer = _beside_type(found, by)
+    if answer is None and not by.is_alive:
+        return WriteCause.UNKNOWN, None
+    answer = answer or _in_object(found, by)
     if answer:
         return answer
     if by.is_own(found.address):
@@ -139,7 +149,22 @@ def _in_pool(found: WrittenWords, pool: _Pool, by: Interpreter) -> Answer:
     if found.block == pool.free or pool.is_link(found.head[0]):
         return WriteCause.ALLOCATOR, None
     # PYTHONMALLOC=debug: words of its own lie in front of an object.
-    return _beside_type(found, by) or (WriteCause.BUFFER, None)
+    answer = _beside_type(found, by)
+    if answer is None and not by.is_alive and _can_be_object(found, by):
+        return WriteCause.UNKNOWN, None
+    return answer or (WriteCause.BUFFER, None)
+
+
+def _can_be_object(found: WrittenWords, by: Interpreter) -> bool:
+    """Whether it has what is needed in the places of a reference count and of a type's address."""
+    return any(
+        _is_pointer(words[at + 1]) and (not _count(words[at], by) or _is_count(words[at], by))
+        for words, at in (*((found.head, each // 8) for each in _HEADERS), (found.near, _NEAR))
+    )
+
+
+def _is_pointer(word: int) -> bool:
+    return not word % 8 and _LEAST_ADDRESS <= word < _MOST_ADDRESS
 
 
 def _in_front(kind: TypeInfo) -> int:
