@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
 import time
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 ENDING = (signal.SIGINT, signal.SIGTERM)
 NOTHING_MORE = Needs()
 _MOST_ENDED = 2048  # processes
-_LOOK_SECONDS = 1.0  # between two looks; a process that ends takes its function names with it
+_MOST_LOOKING = 4  # times as long as a look took lies between it and the next
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +44,15 @@ def watch(
     output: Output,
     *,
     out: TextIO | None = None,
-    look: bool = False,
+    look_seconds: float | None = None,
     needs: Needs = NOTHING_MORE,
     at_end: Callable[[Snapshot], None] | None = None,
 ) -> None:
     """Show `refresh(now, before)` at each interval, until the last one or a signal; detach.
 
-    `rows` names the list in the object whose items are the CSV rows. With `look`, also read the
-    maps within long intervals: functions of a stack can be named only while its process lives.
+    `rows` names the list in the object whose items are the CSV rows. With `look_seconds`,
+    also read the maps so often within an interval: a process that ends takes the names of its
+    functions with it.
     With `at_end`, draw no tables: it gets the last snapshot after the tracer is detached, while
     signals are still held. A tracer that folds keeps a row of their own for the largest of the
     ended processes only: a fork storm would fill memory with the others.
@@ -70,8 +72,9 @@ def watch(
         earlier: Snapshot | None = None
         before: Snapshot | None = None
         resized = drawn.resized if drawn else None
+        look = live.snapshot if look_seconds else None
         for _ in ticks(
-            signals, output.interval, output.count, resized, live.snapshot if look else None
+            signals, output.interval, output.count, resized, look, look_seconds or math.inf
         ):
             snapshot = live.snapshot()
             # a signal may end the last interval too early for a rate: then measure it over two
@@ -98,19 +101,21 @@ def ticks(
     count: int | None,
     resized: Callable[[], None] | None = None,
     look: Callable[[], object] | None = None,
+    look_seconds: float = math.inf,
 ) -> Iterator[None]:
     """Yield at the end of each interval, and once more when a signal ends it early.
 
-    `resized` is called when the terminal's size changes; `look` every second within a long
-    interval.
+    `resized` is called when the terminal's size changes; `look` every
+    `look_seconds` within an interval, less often where it takes long.
     """
     deadline = time.monotonic() + interval
     ticked = 0
+    pause = look_seconds
     while count is None or ticked < count:
-        next_look = time.monotonic() + _LOOK_SECONDS
-        info = signals.wait(min(next_look, deadline) if look else deadline)
-        if info is None and look and time.monotonic() < deadline:
+        info = signals.wait(min(time.monotonic() + pause, deadline))
+        if info is None and look and (began := time.monotonic()) < deadline:
             look()
+            pause = max(look_seconds, _MOST_LOOKING * (time.monotonic() - began))
             continue
         if info and info.si_signo == signal.SIGWINCH:
             if resized:

@@ -13,6 +13,10 @@ from cowtrace.cli.options import Output, live_options, rows_option
 from cowtrace.machine import detail_objects
 from cowtrace.model import Snapshot
 
+# What was copied until an interpreter is found has no phase; what a process leaves behind when it
+# ends may not be told any more.
+_LOOK_SECONDS = 0.25
+
 
 @click.command(
     epilog="\b\nExamples:\n  sudo cowtrace objects -p $(pgrep -o gunicorn) --follow\n"
@@ -54,4 +58,4 @@ def objects(choice: Choice, limit: int, plan: str, output: Output) -> None:
         )
 
     traced = attach(plan, objects=True, only=choice.in_kernel())
-    live.watch(traced, refresh, "objects", output, look=True)
+    live.watch(traced, refresh, "objects", output, look_seconds=_LOOK_SECONDS)

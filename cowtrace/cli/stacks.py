@@ -129,7 +129,7 @@ def stacks(
             only=choice.in_kernel(),
         )  # fmt: skip
         watch(
-            live, refresh, "stacks", output, out=out, look=True, needs=Needs(output=file),
+            live, refresh, "stacks", output, out=out, look_seconds=1.0, needs=Needs(output=file),
             at_end=write if once else None,
         )  # fmt: skip
 

@@ -7,6 +7,7 @@ each list.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -26,8 +27,10 @@ from cowtrace.model import (
     Cause,
     DetailRow,
     Event,
+    FaultKind,
     PlaceOf,
     Snapshot,
+    Written,
     unknown_place,
 )
 
@@ -60,21 +63,27 @@ def stacks(rows: Iterable[DetailRow], sampled: bool) -> dict[str, Any]:
 
 
 def written(rows: Iterable[DetailRow], changes: Iterable[Remedy]) -> dict[str, Any]:
-    """What copies changed, in the order of their rows, by process."""
+    """What copies changed, the largest first, by process."""
+    faults: Counter[tuple[int, FaultKind, Written]] = Counter()
+    copied: Counter[tuple[int, FaultKind, Written]] = Counter()
+    for row in rows:
+        if row.written:
+            key = row.pid, row.kind, row.written
+            faults[key] += row.faults
+            copied[key] += row.bytes
     return {
         "sampled": True,
         "objects": [
             {
-                "pid": row.pid,
-                "kind": row.kind.name.lower(),
-                "cause": row.written.cause.value,
-                "type": row.written.type,
-                "phase": row.written.phase and row.written.phase.value,
-                "faults": row.faults,
-                "copied_bytes": row.bytes,
+                "pid": pid,
+                "kind": kind.name.lower(),
+                "cause": what.cause.value,
+                "type": what.type,
+                "phase": what.phase and what.phase.value,
+                "faults": faults[pid, kind, what],
+                "copied_bytes": bytes_,
             }
-            for row in rows
-            if row.written
+            for (pid, kind, what), bytes_ in copied.most_common()
         ],
         "avoidable": [
             {"change": each.change, "of": each.of, "at_most_bytes": each.bytes} for each in changes

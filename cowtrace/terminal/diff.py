@@ -10,8 +10,8 @@ from cowtrace.numbers import MISSING
 from cowtrace.text import padded, printable, wrap
 
 _NAME = 37
-_MOST = 8  # mappings, functions
-_LISTS = (3, 4)  # the questions whose answer is a list of any length
+_MOST = 8  # mappings, functions, types
+_LISTS = (3, 4, 12)  # the questions whose answer is a list of any length
 
 
 def diff_text(found: Comparison) -> Text:
