@@ -17,6 +17,7 @@ _NO_RECORDS = {
     *("method_descriptor", "wrapper_descriptor", "getset_descriptor", "member_descriptor"),
     *("staticmethod", "classmethod", "classmethod_descriptor"),
 }
+_MOST_NAMES = 2  # of types, in the text of a remedy
 _LEAST_SHARE = 0.01  # of all bytes, for a remedy to be worth a line
 
 
@@ -80,8 +81,12 @@ def remedies(rows: Iterable[ObjectRow]) -> tuple[Remedy, ...]:
     for row in counts:
         if row.type and row.type not in {*_NUMBERS, *_NO_RECORDS}:
             others[row.type] += row.bytes
-    for name, copied in others.most_common(1):
-        found.append(Remedy("records in arrays or a file", f"reference counts of {name}", copied))
+    # A record holds others: all of them go together.
+    named = ", ".join(name for name, _ in others.most_common(_MOST_NAMES))
+    if len(others) > _MOST_NAMES:
+        named += f" and {len(others) - _MOST_NAMES:,} more types"
+    copied = others.total()
+    found.append(Remedy("records in arrays or a file", f"reference counts of {named}", copied))
     least = _LEAST_SHARE * sum(row.bytes for row in rows)
     worth = [each for each in found if each.bytes and each.bytes >= least]
     return tuple(sorted(worth, key=lambda each: -each.bytes))

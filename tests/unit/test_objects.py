@@ -16,6 +16,7 @@ from snapshots import PAGE, FakeTracer, detail, process, row, snapshot, text
 from cowtrace import tracer
 from cowtrace.analysis.objects import ObjectRow, Remedy, known_bytes, object_rows, remedies
 from cowtrace.cli import main
+from cowtrace.machine import detail_objects
 from cowtrace.model import Completeness, DetailRow, FaultKind, Phase, Snapshot, WriteCause, Written
 from cowtrace.terminal.objects import view
 
@@ -102,7 +103,7 @@ def test_what_avoids_each_cause() -> None:
     assert of([made(DATA, "dict", pages=7), made(WriteCause.MALLOC, None, None, 5)]) == {}
 
 
-def test_reference_counts_of_numbers_and_of_the_largest_other_type() -> None:
+def test_reference_counts_of_numbers_and_of_all_other_types() -> None:
     numbers, records = "arrays (array, numpy) of numbers", "records in arrays or a file"
     rows = [
         made(COUNT, "int", pages=7),
@@ -116,9 +117,16 @@ def test_reference_counts_of_numbers_and_of_the_largest_other_type() -> None:
         made(COUNT, None, pages=50),
     ]
     found = of(rows)
-    assert (found[numbers], found[records]) == (7, 5)  # no array holds a str
-    (item,) = (each for each in remedies(rows) if each.change == records)
-    assert item.of == "reference counts of shop.Item"
+    assert (found[numbers], found[records]) == (7, 9)  # no array holds a str
+
+    def named() -> str:
+        (item,) = (each for each in remedies(rows) if each.change == records)
+        return item.of
+
+    assert named() == "reference counts of shop.Item, shop.Order"
+    rows += [made(COUNT, "dict", pages=3), made(COUNT, "set", pages=2)]
+    assert of(rows)[records] == 14
+    assert named() == "reference counts of shop.Item, shop.Order and 2 more types"
 
 
 def test_changes_of_little_effect_are_left_out() -> None:
@@ -278,6 +286,16 @@ def test_the_command_of_one_process(cowtrace: Command, asked: dict[str, Any]) ->
     assert "reference count" in found
     assert "1 of 1 rows" in found
     assert asked["only"].pids == (ME,)
+
+
+def test_rows_of_different_mappings_are_one_for_machines() -> None:
+    rows = [copied(COUNT, "int", pages=n, pid=2) for n in (3, 5)]
+    rows.insert(1, copied(COUNT, "str", pages=23))
+    found = detail_objects.written(rows, ())["objects"]
+    assert [(each["pid"], each["type"], each["faults"]) for each in found] == [
+        (ME, "str", 23),
+        (2, "int", 8),
+    ]
 
 
 def test_the_command_writes_rows_by_process(cowtrace: Command) -> None:
