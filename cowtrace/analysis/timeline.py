@@ -25,6 +25,7 @@ class Track:
     key: int  # its PID; a number above all PIDs where that PID was reused, or is of ended processes
     pid: int
     comm: str  # printable
+    copied_bytes: int
     began_ns: int
     ended_ns: int
     begin: str  # what is known of these two times
@@ -41,6 +42,7 @@ class Fork:
     at_ns: int
     parent: int | None
     child: int | None
+    child_pid: int
     exec_ns: int | None  # since attach
 
 
@@ -92,17 +94,24 @@ def timeline(recording: Recording) -> Timeline:
             end = "the last interval in which it is seen; it has exited"
         else:
             stop, end = now.at_ns, "has exited, unknown when" * process.exited or "still running"
+        began_ns = max(0, start - began)
+        ended_ns = max(began_ns, stop - began)
+        spans = [
+            _span(starts[end] - began, end - began, began_ns, ended_ns, value)
+            for end, value in copied[at].items()
+        ]
         tracks.append(
             Track(
                 key=process.pid if is_newest else PID_MAX_LIMIT + 1 + at,
                 pid=process.pid,
                 comm=fit(printable(process.comm), _MOST),
-                began_ns=max(0, start - began),
-                ended_ns=max(0, start - began, stop - began),
+                copied_bytes=process.copied_bytes,
+                began_ns=began_ns,
+                ended_ns=ended_ns,
                 begin=begin,
                 end=end,
-                rates=_rates(copied[at], starts, began),
-                sums=_sums(copied[at], began),
+                rates=_rates(spans),
+                sums=_sums(spans),
             )
         )
     by_pid = {track.pid: track for track in tracks if track.key == track.pid}
@@ -124,24 +133,31 @@ def _fork(fork: ForkGeneration, by_pid: dict[int, Track], began: int) -> Fork:
     child = key(fork.child, at_ns)
     if exec_ns is not None and key(fork.child, exec_ns) != child:
         exec_ns = None
-    return Fork(fork.number, at_ns, key(fork.parent, at_ns), child, exec_ns)
+    return Fork(fork.number, at_ns, key(fork.parent, at_ns), child, fork.child, exec_ns)
 
 
-def _rates(
-    copied: dict[int, int], starts: dict[int, int], began: int
-) -> tuple[tuple[int, int], ...]:
+def _span(
+    start_ns: int, end_ns: int, began_ns: int, ended_ns: int, value: int
+) -> tuple[int, int, int]:
+    """The part of an interval in which the process lived, and the bytes copied in it."""
+    first, last = max(start_ns, began_ns), min(end_ns, ended_ns)
+    # The two times may be known from other intervals only: then all of it.
+    return (first, last, value) if first < last else (start_ns, end_ns, value)
+
+
+def _rates(spans: list[tuple[int, int, int]]) -> tuple[tuple[int, int], ...]:
     """A value from the begin of each interval with copies, and 0 after the last in a row."""
     steps: dict[int, int] = {}
-    for end, value in copied.items():
-        steps[starts[end] - began] = value
-        steps[end - began] = 0  # the next interval, if it has copies, puts its own here
+    for start_ns, end_ns, value in spans:
+        steps[start_ns] = value
+        steps[end_ns] = 0  # the next interval, if it has copies, puts its own here
     return tuple(steps.items())
 
 
-def _sums(copied: dict[int, int], began: int) -> tuple[tuple[int, int], ...]:
-    """0 at attach; then the sum at the end of each interval with copies."""
-    found, total = [(0, 0)], 0
-    for end, value in copied.items():
+def _sums(spans: list[tuple[int, int, int]]) -> tuple[tuple[int, int], ...]:
+    """0 at the begin of the first interval with copies; then the sum at the end of each."""
+    found, total = [(start_ns, 0) for start_ns, *_ in spans[:1]], 0
+    for _, end_ns, value in spans:
         total += value
-        found.append((end - began, total))
-    return tuple(found) if copied else ()
+        found.append((end_ns, total))
+    return tuple(found)

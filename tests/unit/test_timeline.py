@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,13 +21,12 @@ from cowtrace.machine.chrome_trace import write_chrome_trace
 from cowtrace.model import Ending, FaultKind, ForkGeneration, Process
 from cowtrace.recording import Point, Recording
 
-INTERVAL, TOTAL = "copied in the interval", "copied"
+INTERVAL, TOTAL = "in the interval: copied", "since attach: copied"
 
 
 def written(recording: Recording) -> trace_checker.Shown:
     stream = io.StringIO()
     write_chrome_trace(stream, recording, timeline(recording))
-    assert stream.getvalue().isascii()
     return trace_checker.shown(stream.getvalue())
 
 
@@ -59,9 +59,12 @@ def test_a_parent_and_its_child(tmp_path: Path) -> None:
     assert found.arrows == [(1, 2, 0.5e6)]
     assert found.instants == [(1, "fork 1", 0.5e6)]
     for pid, pages in (1, 23), (2, 11):
+        begins = [times[pid][0], *(at * 1e6 for at in range(1, 12))]  # no copy before the fork
         steps = found.counters[pid, INTERVAL]
-        assert steps == [*((at * 1e6, pages * PAGE) for at in range(12)), (12e6, 0)]
-        assert found.counters[pid, TOTAL] == [(at * 1e6, at * pages * PAGE) for at in range(13)]
+        assert steps == [*((at, pages * PAGE) for at in begins), (12e6, 0)]
+        sums = [(at, n * pages * PAGE) for n, at in enumerate([*begins, 12e6])]
+        assert found.counters[pid, TOTAL] == sums
+        assert found.slices[pid]["args"]["copied_bytes"] == 12 * pages * PAGE
     about = json.loads(out.read_text())["otherData"]
     assert about["lost"] == about["processes_left_out"] == 0
     assert about["attached_unix_ns"] == 1_795_000_000 * SECOND
@@ -95,7 +98,7 @@ def test_how_processes_end(tmp_path: Path) -> None:
     assert found.arrows == [(1, 2, 2e6), (1, 3, 4e6)]
     assert (3, "exec", 4.5e6) in found.instants
     assert found.counters[4, INTERVAL] == [(6e6, 2 * PAGE), (7e6, 4 * PAGE), (8e6, 0)]
-    assert found.counters[4, TOTAL] == [(0, 0), (7e6, 2 * PAGE), (8e6, 6 * PAGE)]
+    assert found.counters[4, TOTAL] == [(6e6, 0), (7e6, 2 * PAGE), (8e6, 6 * PAGE)]
     assert {pid for pid, _ in found.counters} == {4}
 
 
@@ -121,7 +124,7 @@ def test_pids_that_come_twice_and_ended_processes(tmp_path: Path) -> None:
     found = written(of(tmp_path, processes, points, (fork(1, 1, 9, at=3),)))
     assert sorted(found.names.items()) == [
         (9, "new"),
-        (PID_MAX_LIMIT + 1, "old"),
+        (PID_MAX_LIMIT + 1, "old (earlier PID 9)"),
         (PID_MAX_LIMIT + 3, "[ended]"),
     ]
     assert found.slices[9]["ts"] == 3e6
@@ -160,6 +163,33 @@ def test_names_are_bounded_and_escaped(tmp_path: Path) -> None:
     found = written(of(tmp_path, (process(1, EVIL * 100 + '"\\'), process(2, "\ud800\u202e"))))
     assert len(found.names[1]) == 100
     assert found.names[2] == "\\ud800\\u202e"
+
+
+@pytest.mark.parametrize("comm", ["\\", 'a"\\', "\\\\", '\\"', "\\\\x", "é", "\U0001f600\\"])
+def test_strings_that_perfetto_reads_wrongly_are_written_differently(
+    tmp_path: Path, comm: str
+) -> None:
+    stream = io.StringIO()
+    recording = of(tmp_path, (process(1, comm),))
+    write_chrome_trace(stream, recording, timeline(recording))
+    text = stream.getvalue()
+    assert trace_checker.shown(text).names == {1: comm}
+    assert not re.search(r'(?<!\\)(?:\\\\)+"', text)  # an even number of backslashes
+    assert not re.search(r"\\u(?!005c)", text)
+
+
+def test_copies_end_with_the_process(tmp_path: Path) -> None:
+    """It forked and exited in one interval; another has all its copies before its own fork."""
+    processes = (
+        process(1, "parent"),
+        process(2, "brief", parent=1, exited=True),
+        process(3, "odd", parent=1),
+    )
+    forks = fork(1, 1, 2, at=2.25, ended=2.75), fork(2, 1, 3, at=5)
+    found = written(of(tmp_path, processes, (copy(3, 1, 2), copy(4, 2, 3)), forks))
+    assert found.counters[2, INTERVAL] == [(2.25e6, 2 * PAGE), (2.75e6, 0)]
+    assert found.counters[2, TOTAL] == [(2.25e6, 0), (2.75e6, 2 * PAGE)]
+    assert found.counters[3, INTERVAL] == [(3e6, 3 * PAGE), (4e6, 0)]
 
 
 def test_a_recording_without_intervals(tmp_path: Path) -> None:
