@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from cowtrace.model import DetailRow, Phase, WriteCause
 
 _COLLECTING = (Phase.COLLECTING, Phase.COLLECTING_0, Phase.COLLECTING_1, Phase.COLLECTING_2)
+_RUNNING = (Phase.RUNNING, None)
 _NUMBERS = ("int", "float", "complex")  # an array holds them without objects
 # No records of the program: most are its names, constants and code.
 _NO_RECORDS = {
@@ -17,6 +18,9 @@ _NO_RECORDS = {
     *("method_descriptor", "wrapper_descriptor", "getset_descriptor", "member_descriptor"),
     *("staticmethod", "classmethod", "classmethod_descriptor"),
 }
+# Of which CPython 3.12 and later count no references ("immortal objects", PEP 683).
+_IMMORTAL = ("NoneType", "bool", "ellipsis", "NotImplementedType")
+_FREE = (WriteCause.ALLOCATOR, WriteCause.ARENA)
 _MOST_NAMES = 2  # of types, in the text of a remedy
 _LEAST_SHARE = 0.01  # of all bytes, for a remedy to be worth a line
 
@@ -74,7 +78,13 @@ def remedies(rows: Iterable[ObjectRow]) -> tuple[Remedy, ...]:
     ]
     if collecting > links:
         found.append(Remedy("gc.disable() in children", "all that a collection writes", collecting))
+    # As the documentation of gc.freeze() has it: memory that is freed before the fork is shared,
+    # and children copy it when they fill it.
+    free = _sum(rows, lambda row: row.cause in _FREE and row.phase in _RUNNING)
+    found.append(Remedy("gc.disable() until the fork", "free memory that children fill", free))
     counts = [row for row in rows if _is_count(row)]
+    immortal = _sum(counts, lambda row: row.type in _IMMORTAL)
+    found.append(Remedy("CPython 3.12 or later", "reference counts of None and bool", immortal))
     numbers = _sum(counts, lambda row: row.type in _NUMBERS)
     found.append(Remedy("arrays (array, numpy) of numbers", "reference counts of numbers", numbers))
     others: Counter[str] = Counter()
@@ -94,7 +104,7 @@ def remedies(rows: Iterable[ObjectRow]) -> tuple[Remedy, ...]:
 
 def _is_count(row: ObjectRow) -> bool:
     """A reference count that neither a collection nor the end of the interpreter writes."""
-    return row.cause is WriteCause.REFERENCE_COUNT and row.phase in (Phase.RUNNING, None)
+    return row.cause is WriteCause.REFERENCE_COUNT and row.phase in _RUNNING
 
 
 def _sum(rows: Iterable[ObjectRow], of: Callable[[ObjectRow], bool]) -> int:

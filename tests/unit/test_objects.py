@@ -129,6 +129,20 @@ def test_reference_counts_of_numbers_and_of_all_other_types() -> None:
     assert named() == "reference counts of shop.Item, shop.Order and 2 more types"
 
 
+def test_free_memory_and_objects_that_are_immortal_later() -> None:
+    free, later = "gc.disable() until the fork", "CPython 3.12 or later"
+    rows = [
+        made(WriteCause.ALLOCATOR, "dict", pages=7),
+        made(WriteCause.ARENA, None, None, pages=5),
+        made(WriteCause.ALLOCATOR, None, Phase.SHUTTING_DOWN, pages=50),  # it frees, and fills none
+        made(COUNT, "NoneType", pages=3),
+        made(COUNT, "bool", pages=2),
+        made(DATA, "NoneType", pages=23),
+    ]
+    found = of(rows)
+    assert (found[free], found[later]) == (12, 5)
+
+
 def test_changes_of_little_effect_are_left_out() -> None:
     def found(pages: int) -> dict[str, int]:
         rows = [made(DATA, "dict", pages=1000 - pages), made(COUNT, "int", pages=pages)]
