@@ -84,9 +84,9 @@ def remedies(rows: Iterable[ObjectRow]) -> tuple[Remedy, ...]:
     found.append(Remedy("gc.disable() until the fork", "free memory that children fill", free))
     counts = [row for row in rows if _is_count(row)]
     immortal = _sum(counts, lambda row: row.type in _IMMORTAL)
-    found.append(Remedy("CPython 3.12 or later", "reference counts of None and bool", immortal))
+    found.append(Remedy("CPython 3.12 or later", "counts of None and bool", immortal))
     numbers = _sum(counts, lambda row: row.type in _NUMBERS)
-    found.append(Remedy("arrays (array, numpy) of numbers", "reference counts of numbers", numbers))
+    found.append(Remedy("arrays (array, numpy) of numbers", "counts of numbers", numbers))
     others: Counter[str] = Counter()
     for row in counts:
         if row.type and row.type not in {*_NUMBERS, *_NO_RECORDS}:
@@ -94,9 +94,9 @@ def remedies(rows: Iterable[ObjectRow]) -> tuple[Remedy, ...]:
     # A record holds others: all of them go together.
     named = ", ".join(name for name, _ in others.most_common(_MOST_NAMES))
     if len(others) > _MOST_NAMES:
-        named += f" and {len(others) - _MOST_NAMES:,} more types"
+        named += f", {len(others) - _MOST_NAMES:,} more"
     copied = others.total()
-    found.append(Remedy("records in arrays or a file", f"reference counts of {named}", copied))
+    found.append(Remedy("records in arrays or a file", f"counts of {named}", copied))
     least = _LEAST_SHARE * sum(row.bytes for row in rows)
     worth = [each for each in found if each.bytes and each.bytes >= least]
     return tuple(sorted(worth, key=lambda each: -each.bytes))

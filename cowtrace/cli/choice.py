@@ -6,7 +6,6 @@ import functools
 import os
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +92,9 @@ class Choice:
         """No process is chosen by its PID or name: what the kernel's filter counts is all shown."""
         return not self.names and self.comm is None
 
-    def in_kernel(self) -> Filter:
-        """The part that the probes apply, where skipping a fault is cheapest."""
-        return Filter(pids=self.pids, follow=self.follow, cgroup=self.cgroup)
+    def in_tracer(self) -> Filter:
+        """The part that the tracer applies, where skipping a fault is cheapest."""
+        return Filter(pids=self.pids, follow=self.follow, cgroup=self.cgroup, comm=self.comm)
 
     def of(self, now: Snapshot) -> Snapshot:
         """Keep the chosen processes and kinds; processes of -p even without a fault."""
@@ -131,7 +130,7 @@ class Choice:
 
     def is_called(self, comm: str) -> bool:
         """Whether --comm chooses a process of that name."""
-        return self.comm is None or fnmatchcase(comm, self.comm)
+        return self.in_tracer().is_called(comm)
 
     def _with_kinds(self, process: Process) -> Process:
         """Kinds that are not chosen are missing, not 0. Unclassified faults stay."""

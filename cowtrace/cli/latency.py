@@ -40,5 +40,5 @@ def latency(choice: Choice, plan: str, output: Output) -> None:
         chosen = choice.of(now)
         return Refresh(chosen, lambda: view(chosen), lambda: latency_of(chosen))
 
-    live = attach(plan, details=LATENCY, only=choice.in_kernel())
+    live = attach(plan, details=LATENCY, only=choice.in_tracer())
     watch(live, refresh, "latency", output)

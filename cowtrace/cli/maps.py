@@ -72,7 +72,7 @@ def watch(
         )
 
     traced = attach(
-        plan, details=_WITH_EIGHTHS if addresses else _MAPPING, only=choice.in_kernel(),
+        plan, details=_WITH_EIGHTHS if addresses else _MAPPING, only=choice.in_tracer(),
         fold=choice.is_everything,
     )  # fmt: skip
     live.watch(traced, refresh, "mappings", output)

@@ -57,5 +57,5 @@ def objects(choice: Choice, limit: int, plan: str, output: Output) -> None:
             lambda: detail_objects.written(now.samples, changes),
         )
 
-    traced = attach(plan, objects=True, only=choice.in_kernel())
+    traced = attach(plan, objects=True, only=choice.in_tracer())
     live.watch(traced, refresh, "objects", output, look_seconds=_LOOK_SECONDS)

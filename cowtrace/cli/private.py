@@ -103,7 +103,7 @@ def private(
     if chosen:
         chosen.some()
     accounts = Accounts()
-    only = choice.in_kernel() if chosen else command_filter()
+    only = choice.in_tracer() if chosen else command_filter()
     needs = Needs(frames=True, command=bool(command))
     code = 0
     with ExitStack() as stack:

@@ -195,4 +195,4 @@ def _only(choice: Choice, command: bool) -> Filter:
     """Always record descendants with their ancestors: a copy involves both."""
     if command:
         return command_filter(choice.cgroup)
-    return replace(choice.in_kernel(), follow=bool(choice.pids))
+    return replace(choice.in_tracer(), follow=bool(choice.pids))

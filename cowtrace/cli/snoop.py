@@ -50,7 +50,7 @@ def snoop(choice: Choice, count: int | None, plan: str, form: Form, verbose: boo
     """
     tracing = attach(
         plan, verbose=verbose, events=True, details=frozenset({"latency"}), optional=True,
-        only=choice.in_kernel(),
+        only=choice.in_tracer(),
     )  # fmt: skip
     with tracing as live, held(*ENDING) as signals:
         live.confine(NOTHING_MORE)

@@ -126,7 +126,7 @@ def stacks(
         once = output.form == "table" and (file_format != "top" or file)
         live = attach(
             plan, details=frozenset(details), samples=not exact, objects=objects,
-            only=choice.in_kernel(),
+            only=choice.in_tracer(),
         )  # fmt: skip
         watch(
             live, refresh, "stacks", output, out=out, look_seconds=1.0, needs=Needs(output=file),

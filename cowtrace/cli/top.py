@@ -91,7 +91,7 @@ def top(
     fold = choice.is_everything and not latency  # what is summed up has no side of a fork
     traced = attach(
         plan, verbose=verbose, outcomes=verbose, page_faults=verbose, details=details,
-        only=choice.in_kernel(), fold=fold,
+        only=choice.in_tracer(), fold=fold,
     )  # fmt: skip
     live.watch(traced, refresh, "processes", output)
 
@@ -110,4 +110,4 @@ def _watch_cgroups(choice: Choice, plan: str, output: Output, limit: int, sort: 
             chosen, lambda: view(chosen, rows, limit), lambda: detail_objects.cgroups(rows)
         )
 
-    live.watch(attach(plan, only=choice.in_kernel()), refresh, "cgroups", output)
+    live.watch(attach(plan, only=choice.in_tracer()), refresh, "cgroups", output)

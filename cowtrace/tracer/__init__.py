@@ -61,7 +61,7 @@ def attach(
         objects: also sample what copies changed in CPython's memory: DetailRow.written, in
             Snapshot.samples. Without `samples`, their stacks are not.
         events: also report each fault alone: `Tracer.events`.
-        only: which processes to count.
+        only: which processes to trace.
         fold: of many processes that come and go between two snapshots, sum up all but the largest
             in one process of PID 0.
         notice: is called with a sentence for each plan that was refused, and for the one taken.
@@ -133,4 +133,4 @@ def _attach_one(
         undo.callback(loaded.close)
         only.seed(loaded.maps)
         undo.pop_all()
-    return Tracer(plan, facts, loaded, symbolizer, **options)
+    return Tracer(plan, facts, loaded, symbolizer, only.is_called, **options)

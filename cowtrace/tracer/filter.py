@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from cowtrace.proc import descendants
@@ -13,11 +14,18 @@ from cowtrace.tracer import abi, bpf_maps
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Processes must match all fields that are set; without any, all are counted."""
+    """Processes must match all fields that are set; without any, all are traced."""
 
     pids: tuple[int, ...] = ()
     follow: bool = False  # also descendants of `pids`, present and future
     cgroup: Path | None = None  # a folder of cgroup v2: tasks in it or in a descendant of it
+    # A glob. All are counted, for a process can change its name; but of those that are not called
+    # so, nobody finds out what samples mean.
+    comm: str | None = None
+
+    def is_called(self, comm: str) -> bool:
+        """Whether `comm` chooses a process of that name."""
+        return self.comm is None or fnmatchcase(comm, self.comm)
 
     def seed(self, maps: Mapping[str, int]) -> None:
         """Pass the filter to attached programs. Raises OSError when the cgroup does not exist."""

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping
+from itertools import compress
 
 from cowtrace import model
-from cowtrace.model import ENDED_PID, DetailRow, FaultKind, Origin, Source, Stack, Written
+from cowtrace.model import (
+    ENDED_PID,
+    DetailRow,
+    FaultKind,
+    Origin,
+    Source,
+    Stack,
+    WriteCause,
+    Written,
+)
 from cowtrace.tracer import abi
 from cowtrace.tracer.ring import Ring
 from cowtrace.tracer.stack_symbols import REST, Symbols
@@ -14,6 +24,7 @@ from cowtrace.tracer.written import WrittenMemory, WrittenRecord, in_phase_of
 _BATCH = 32  # records of 16 KiB, with stacks
 _SMALL_BATCH = 2048  # without
 _MANY_ROWS = 1 << 10  # then those that do not change can be forgotten
+_NOT_ASKED = Written(WriteCause.UNKNOWN, None, None)
 _MOST_ROWS = 1 << 13  # then the rest is one row for each kind, source and origin
 
 _Key = tuple[
@@ -24,7 +35,8 @@ _Key = tuple[
 class Samples:
     """Sums since attach. Each sample stands for all copies of its CPU since the one before.
 
-    `stacks`: they have one. `objects`: they have what was written.
+    `stacks`: they have one. `objects`: they have what was written. Both are not known of a process
+    whose name is not one of those that `is_called` chooses.
     """
 
     def __init__(
@@ -35,6 +47,7 @@ class Samples:
         generation: Callable[[int], int | None],
         page_bytes: int,
         interpreters: WrittenMemory,
+        is_called: Callable[[str], bool] = lambda comm: True,
         *,
         stacks: bool,
         objects: bool,
@@ -46,6 +59,7 @@ class Samples:
         self._stacks = stacks
         self._objects = objects
         self._interpreters = interpreters
+        self._is_called = is_called
         self._ring = Ring(ring_fd, _BATCH if stacks else _SMALL_BATCH)
         self._rows: dict[_Key, DetailRow] = {}
         self._changed: set[_Key] = set()  # since the others were forgotten
@@ -58,7 +72,8 @@ class Samples:
 
     def look(self, pids: Iterable[int], processes: Mapping[int, abi.Process]) -> None:
         """Find the interpreters of processes that are new."""
-        self._interpreters.look(pids, processes)
+        chosen = (pid for pid in pids if self._is_chosen(pid, processes))
+        self._interpreters.look(chosen, processes)
 
     def forget(self, ended: Iterable[int]) -> None:
         """Processes have ended."""
@@ -94,27 +109,38 @@ class Samples:
         frames = [abi.python_frames(record[abi.SAMPLE.size :]) for record in records]
         head = abi.SAMPLE.size + abi.PYTHON_FRAMES_BYTES
         rests = [record[head:] for record in records]
+        chosen = [self._is_chosen(sample.tgid, processes) for sample in samples]
         written: list[Written | None] = [None] * len(records)
         if self._objects:
             size = abi.WRITTEN.size
-            written[:] = self._interpreters.explain(
-                [
-                    WrittenRecord(sample.tgid, sample.address, rest[:size], mapping, python)
-                    for sample, rest, mapping, python in zip(
-                        samples, rests, mappings, frames, strict=True
-                    )
-                ],
-                processes,
+            explained = iter(
+                self._interpreters.explain(
+                    [
+                        WrittenRecord(s.tgid, s.address, rest[:size], mapping, python)
+                        for s, rest, mapping, python in compress(
+                            zip(samples, rests, mappings, frames, strict=True), chosen
+                        )
+                    ],
+                    processes,
+                )
             )
+            written[:] = [next(explained) if each else _NOT_ASKED for each in chosen]
             rests = [rest[size:] for rest in rests]
-        for sample, mapping, rest, python, what in zip(
-            samples, mappings, rests, frames, written, strict=True
+        for sample, mapping, rest, python, what, is_chosen in zip(
+            samples, mappings, rests, frames, written, chosen, strict=True
         ):
             stack = None
             if self._stacks:
-                stack = self._stack(rest, python, sample.tgid, processes)
+                stack = REST
+                if is_chosen:
+                    stack = self._stack(rest, python, sample.tgid, processes)
                 what = what and in_phase_of(what, stack)
             self._count(sample, mapping, stack, what, is_brief=sample.tgid in brief)
+
+    def _is_chosen(self, pid: int, processes: Mapping[int, abi.Process]) -> bool:
+        """True, too, where its name is not known."""
+        info = processes.get(pid)
+        return info is None or self._is_called(abi.text(info.comm))
 
     def _stack(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from cowtrace import model
 from cowtrace.kernel.facts import KernelFacts
@@ -34,6 +34,7 @@ class Tracer:
         facts: KernelFacts,
         loaded: Loaded,
         symbolizer: Symbolizer,
+        is_called: Callable[[str], bool],
         *,
         by_fork: bool,
         generations_alone: bool,
@@ -77,7 +78,7 @@ class Tracer:
             ring = loaded.maps["samples"]
             self._samples = Samples(
                 ring, symbols, self._mapping, number, facts.page_bytes,
-                WrittenMemory(symbols, self._rounds),
+                WrittenMemory(symbols, self._rounds), is_called,
                 stacks="SAMPLED_STACKS" in plan.defines, objects="OBJECTS" in plan.defines,
             )  # fmt: skip
         self._attached_ns = time.monotonic_ns()

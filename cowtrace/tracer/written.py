@@ -55,15 +55,18 @@ class WrittenMemory:
     def look(self, pids: Iterable[int], processes: Mapping[int, abi.Process]) -> None:
         """Look for the interpreters of processes, as long as these are few.
 
-        Those that are new, and from time to time the others: exec takes an interpreter away, and
-        may bring one. Called once a round.
+        Those that are new, the youngest first; and from time to time the others: exec takes an
+        interpreter away, and may bring one. Called once a round.
         """
         self._round += 1
-        left = _LOOKS_A_ROUND
-        for pid in pids:
+
+        def order(pid: int) -> tuple[int, int]:
+            pid, start_ns = _identity(pid, processes)
+            return self._asked.get((pid, start_ns), -1), -start_ns
+
+        for pid in sorted(pids, key=order)[:_LOOKS_A_ROUND]:
             last = self._asked.get(_identity(pid, processes))
-            if left and (last is None or self._round - last >= _ROUNDS_KNOWN):
-                left -= 1
+            if last is None or self._round - last >= _ROUNDS_KNOWN:
                 self._explained(pid, (), processes)
 
     def forget(self, ended: Iterable[int]) -> None:

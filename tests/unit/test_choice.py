@@ -28,7 +28,7 @@ NOW = replace(
 
 def test_everything_unless_something_is_named() -> None:
     assert Choice().of(NOW) == NOW
-    only = Choice().in_kernel()
+    only = Choice().in_tracer()
     assert (only.pids, only.follow, only.cgroup) == ((), False, None)
 
 

@@ -123,10 +123,10 @@ def test_reference_counts_of_numbers_and_of_all_other_types() -> None:
         (item,) = (each for each in remedies(rows) if each.change == records)
         return item.of
 
-    assert named() == "reference counts of shop.Item, shop.Order"
+    assert named() == "counts of shop.Item, shop.Order"
     rows += [made(COUNT, "dict", pages=3), made(COUNT, "set", pages=2)]
     assert of(rows)[records] == 14
-    assert named() == "reference counts of shop.Item, shop.Order and 2 more types"
+    assert named() == "counts of shop.Item, shop.Order, 2 more"
 
 
 def test_free_memory_and_objects_that_are_immortal_later() -> None:
@@ -188,7 +188,7 @@ def test_the_table() -> None:
     assert cells[3][1:] == ["1.0%", "unknown", "-", "-"]
     assert lines[5:9] == [
         "What would avoid copies, at most:",
-        " 2.73MiB  records in arrays or a file: reference counts of shop.Item",
+        " 2.73MiB  records in arrays or a file: counts of shop.Item",
         "  800KiB  gc.freeze() before the fork: GC headers that a collection writes",
         "  360KiB  os._exit() in workers: all that shutting down writes",
     ]
@@ -224,7 +224,7 @@ def test_names_that_a_process_chose_do_not_act_on_the_terminal() -> None:
     assert "\u202e" not in everything
     assert "\N{HEBREW LETTER ALEF}" not in everything
     assert "[red]x[/red]" in everything
-    advice = [line for line in lines if "reference counts of evil" in line]
+    advice = [line for line in lines if "counts of evil" in line]
     assert len(advice) == 1
     assert advice[0].endswith("…")
 
@@ -288,7 +288,7 @@ def cowtrace(monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]) -> Command:
 def test_the_command_shows_sums_since_its_start(cowtrace: Command, asked: dict[str, Any]) -> None:
     first, second = cowtrace("0.05", "2").stdout.split("\n\n")
     assert " 92.0KiB 76.7% reference count" in first
-    assert "records in arrays or a file: reference counts of shop.Item" in first
+    assert "records in arrays or a file: counts of shop.Item" in first
     assert " 1.96MiB 98.6% reference count" in second
     assert asked["objects"]
     assert asked["plan"] == "auto"
@@ -325,7 +325,7 @@ def test_the_command_writes_rows_by_process(cowtrace: Command) -> None:
     (change,) = second["avoidable"]
     assert change == {
         "change": "records in arrays or a file",
-        "of": "reference counts of shop.Item",
+        "of": "counts of shop.Item",
         "at_most_bytes": 503 * PAGE,
     }
 
@@ -338,5 +338,5 @@ def test_the_command_has_a_limit(cowtrace: Command) -> None:
 
 def test_a_remedy_is_of_bytes() -> None:
     assert remedies([made(COUNT, "int", pages=3)]) == (
-        Remedy("arrays (array, numpy) of numbers", "reference counts of numbers", 3 * PAGE),
+        Remedy("arrays (array, numpy) of numbers", "counts of numbers", 3 * PAGE),
     )

@@ -153,3 +153,32 @@ def test_of_rows_without_end_the_rest_has_no_cause(monkeypatch: pytest.MonkeyPat
     assert found.rows()[-1].written is None
     assert found.rows()[-1].user_stack is None
     assert sum(row.faults for row in found.rows()) == 22
+
+
+@pytest.mark.parametrize("stacks", [True, False])
+def test_of_processes_that_nobody_chose_only_the_copies_are_known(
+    monkeypatch: pytest.MonkeyPatch, stacks: bool
+) -> None:
+    found, interpreters = with_objects(monkeypatch, stacks=stacks)
+    found._is_called = lambda comm: comm == "gunicorn"
+    names = {7: b"gunicorn", 8: b"celery"}
+    processes = {pid: abi.Process(1, 0, 0, 0, 0, name) for pid, name in names.items()}
+    pids = (7, 8, 9)  # the name of the last is not known
+    found._add([written_record(pid, pid, stacks=stacks) for pid in pids], processes, ())
+    assert [(row.pid, row.faults) for row in found.rows()] == [(7, 7), (8, 8), (9, 9)]
+    assert [each.pid for each in interpreters.records] == [7, 9]
+    causes = [row.written and row.written.cause for row in found.rows()]
+    assert causes == [WriteCause.BUFFER, WriteCause.UNKNOWN, WriteCause.BUFFER]
+    if stacks:
+        assert [row.user_stack for row in found.rows()] == [FORKING, REST, FORKING]
+
+
+def test_interpreters_are_looked_for_in_chosen_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, interpreters = with_objects(monkeypatch, stacks=False)
+    found._is_called = lambda comm: comm == "gunicorn"
+    names = {7: b"gunicorn", 8: b"celery"}
+    processes = {pid: abi.Process(1, 0, 0, 0, 0, name) for pid, name in names.items()}
+    looked: list[int] = []
+    interpreters.look = lambda pids, _: looked.extend(pids)  # type: ignore[attr-defined]
+    found.look((9, 8, 7), processes)
+    assert looked == [9, 7]

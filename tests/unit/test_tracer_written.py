@@ -11,7 +11,7 @@ from snapshots import mapping
 
 from cowtrace.model import MappingType, Phase, StackFrame, WriteCause, Written
 from cowtrace.symbolizer.cpython.written import RECORD_BYTES, WrittenWords
-from cowtrace.tracer import abi
+from cowtrace.tracer import abi, written
 from cowtrace.tracer.stack_symbols import Explanation
 from cowtrace.tracer.symbolizer import Explained
 from cowtrace.tracer.written import WrittenMemory, WrittenRecord, in_phase_of
@@ -208,6 +208,17 @@ def test_of_many_new_processes_some_are_looked_at_in_each_round() -> None:
     assert symbols.asked == [(pid, 0) for pid in range(1, 17)]
     found.look(everyone, everyone)
     assert symbols.asked[16:] == [(pid, 0) for pid in range(17, 24)]
+
+
+def test_the_youngest_of_the_new_ones_are_looked_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(written, "_LOOKS_A_ROUND", 2)
+    symbols = Symbols()
+    looks, _ = memory(symbols)
+    processes = {pid: abi.Process(1, 0, pid * 10, 0, 0, b"") for pid in (1, 2, 3, 4, 5)}
+    looks.look((1, 2, 3), processes)
+    looks.look((1, 2, 3, 4, 5), processes)
+    looks.look((1, 2, 3, 4, 5), processes)
+    assert [pid for pid, _ in symbols.asked] == [3, 2, 5, 4, 1]
 
 
 def test_what_nobody_explains_is_unknown_and_counted() -> None:

@@ -88,7 +88,7 @@ def otlp(
     with sending(collector, confine_sender) as outbox:
         tracing = attach(
             plan, verbose=verbose, details=frozenset({"generation"}), optional=True,
-            samples=stacks, only=replace(choice.in_kernel(), follow=bool(choice.pids)),
+            samples=stacks, only=replace(choice.in_tracer(), follow=bool(choice.pids)),
         )  # fmt: skip
         with tracing as live, held(*ENDING) as signals:
             watched = Watched(live, choice, groups, chosen)

@@ -103,7 +103,7 @@ def prometheus(
     with web_process.served(listener, host if local else None, web, confine_server) as pages:
         tracing = attach(
             plan, verbose=verbose, details=frozenset({"generation"}), optional=True,
-            only=replace(choice.in_kernel(), follow=bool(choice.pids)),
+            only=replace(choice.in_tracer(), follow=bool(choice.pids)),
         )  # fmt: skip
         with tracing as live, held(*ENDING) as signals:
             watched = Watched(live, choice, groups, chosen)
