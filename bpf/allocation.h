@@ -55,8 +55,11 @@ INLINE u64 pending_vma(const struct pending *pending)
  */
 INLINE void count_outside_faults(u64 page, u64 gfp)
 {
-	if (page && read_kernel_u64(bpf_get_current_task(), TASK_MM) && is_wanted(current_tgid()))
-		count_loss(gfp & GFP_ZERO ? COUNT_ZEROED_OUTSIDE_FAULTS : COUNT_OUTSIDE_FAULTS);
+	if (!page || !read_kernel_u64(bpf_get_current_task(), TASK_MM) || !is_wanted(current_tgid()))
+		return;
+	count_loss(gfp & GFP_ZERO ? COUNT_ZEROED_OUTSIDE_FAULTS : COUNT_OUTSIDE_FAULTS);
+	if (!(gfp & GFP_ZERO))
+		note_fork_copy();	/* inside a fork, nothing else takes one */
 }
 
 #ifdef NEEDS_PLACE

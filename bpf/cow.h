@@ -249,6 +249,11 @@ struct generation {
 	u64 shareable_pages;	/* anonymous pages of the child at fork; -1: unknown */
 	u32 previous;	/* earlier fork of the parent whose child still ran; 0: none */
 	u32 executed;	/* 1: exec ended it; 0: exit */
+	u64 fork_ns;	/* in the fork, see fork_call.h; 0: unknown, as lock_ns */
+	u64 lock_ns;	/* of these, the parent's mmap lock was held for writing */
+	u64 page_table_bytes;	/* of the child at fork; -1: unknown, as copied_pages */
+	u64 copied_pages;	/* by fork itself, since they are pinned */
+	u64 first_second_ns;	/* the parent's copies and re-marks in the first second after it */
 };
 
 enum event_state {

@@ -43,6 +43,7 @@ int add_new_anon_rmap_enter(struct pt_regs *ctx)
 
 	if (!slot || slot->tid != tid || !in_region(PT_REGS_PARM3(ctx)))
 		return 0;
+	note_fork_copy();
 	key.tgid = current_tgid();	/* the parent: the child has no tgid yet */
 	count_fault(ctx, &key, 0, PT_REGS_PARM2(ctx), PT_REGS_PARM3(ctx), PAGE_SIZE,
 		    ANYWHERE);

@@ -9,12 +9,14 @@
 #define GENERATION_H
 
 #include "count.h"
+#include "fork_call.h"
 #include "runtime.h"
 
 #ifdef GENERATIONS
 
 #define CHAIN	32	/* forks searched for one whose child still runs */
 #define MM_ANONPAGES 1	/* include/linux/mm_types_task.h */
+#define SECOND_NS 1000000000ULL
 
 /* By number. When it is full, LOSS_GENERATIONS_FULL: the fork is not noted. */
 BPF_HASH(generations, u32, struct generation, MAP_SIZE);
@@ -92,11 +94,21 @@ INLINE u64 anonymous_pages(u64 mm)
 #endif
 }
 
+INLINE u64 page_table_bytes(u64 mm)
+{
+#ifdef MM_PGTABLES_BYTES
+	return read_kernel_u64(mm, MM_PGTABLES_BYTES);
+#else
+	return -1ULL;
+#endif
+}
+
 /*
  * In sched_process_fork: the child has its memory and has not run yet. The
  * arguments are struct task_struct *; `process` is the child's.
  */
-INLINE void begin_generation(u64 parent_task, u64 child_task, struct process *process)
+INLINE void begin_generation(u64 parent_task, u64 child_task, struct process *process,
+			     const struct fork_cost *cost)
 {
 	struct generation generation = {};
 	struct process *parent;
@@ -116,6 +128,10 @@ INLINE void begin_generation(u64 parent_task, u64 child_task, struct process *pr
 	generation.child = read_kernel_u32(child_task, TASK_TGID);
 	generation.at_ns = bpf_ktime_get_ns();
 	generation.shareable_pages = anonymous_pages(mm);
+	generation.fork_ns = cost->ns;
+	generation.lock_ns = cost->lock_ns;
+	generation.page_table_bytes = page_table_bytes(mm);
+	generation.copied_pages = cost->copied_pages;
 	generation.previous = latest_shared_fork(parent->last_fork, &lost);
 	if (generations.insert(&number, &generation)) {
 		count_loss(LOSS_GENERATIONS_FULL);
@@ -123,6 +139,16 @@ INLINE void begin_generation(u64 parent_task, u64 child_task, struct process *pr
 	}
 	process->created_by = number;
 	parent->last_fork = number;
+}
+
+/* A timed fault of that process, which counts to fork `number`. */
+INLINE void count_stall(u32 number, u32 tgid, u8 kind, u64 ns)
+{
+	struct generation *generation = generations.lookup(&number);
+
+	if (generation && generation->parent == tgid && (kind == COPIED || kind == REUSED) &&
+	    bpf_ktime_get_ns() - generation->at_ns < SECOND_NS)
+		atomic_add(&generation->first_second_ns, ns);
 }
 
 INLINE void end_generation(u32 tgid, u32 executed)
@@ -149,6 +175,9 @@ INLINE void end_generation(u32 tgid, u32 executed)
 /* sched:sched_process_exec(task, old_pid, bprm) */
 RAW_TRACEPOINT_PROBE(sched_process_exec)
 {
+	struct fork_cost none;
+
+	take_fork_cost(&none);	/* exec makes a new mm, too */
 	end_generation(current_tgid(), 1);
 	forget_runtime(current_tgid());
 	return 0;
@@ -158,7 +187,9 @@ RAW_TRACEPOINT_PROBE(sched_process_exec)
 INLINE u64 fork_changes_now(void) { return 0; }
 INLINE void note_fork_change(void) {}
 INLINE u32 generation_of(u32 tgid, int *lost) { return 0; }
-INLINE void begin_generation(u64 parent_task, u64 child_task, struct process *process) {}
+INLINE void begin_generation(u64 parent_task, u64 child_task, struct process *process,
+			     const struct fork_cost *cost) {}
+INLINE void count_stall(u32 number, u32 tgid, u8 kind, u64 ns) {}
 INLINE void end_generation(u32 tgid, u32 executed) {}
 #endif /* GENERATIONS */
 #endif /* GENERATION_H */

@@ -14,7 +14,9 @@ RAW_TRACEPOINT_PROBE(sched_process_fork)
 	u64 parent = ctx->args[0], child = ctx->args[1];
 	u32 tgid = read_kernel_u32(child, TASK_TGID);
 	struct process process = {}, *last;
+	struct fork_cost cost = { .copied_pages = -1ULL };
 
+	take_fork_cost(&cost);
 	if (tgid != read_kernel_u32(child, TASK_PID))
 		return 0;	/* a thread */
 	process.parent = read_kernel_u32(parent, TASK_TGID);
@@ -28,7 +30,7 @@ RAW_TRACEPOINT_PROBE(sched_process_fork)
 		add_to_counter(COUNT_PID_REUSED, 1);
 	bpf_probe_read_kernel(process.comm, sizeof(process.comm),
 			      (void *)(child + TASK_COMM));
-	begin_generation(parent, child, &process);
+	begin_generation(parent, child, &process, &cost);
 	if (processes.update(&tgid, &process))
 		count_loss(LOSS_PROCESSES_FULL);
 	note_fork_change();

@@ -35,6 +35,9 @@ def forks(choice: Choice, limit: int, plan: str, output: Output) -> None:
     latest fork whose child lives. exit or exec of the child ends the generation.
 
     \b
+    FORK     how long the call took, until the child was complete: the parent
+             waits (tracepoint plan: a lower bound, from the copy of memory on)
+    TABLES   page tables that it made for the child, without their top level
     SHARED   memory that parent and child shared at the fork: an upper bound
              (anonymous memory of the child then, swapped-out pages left out)
     COPIED   since then because of this fork: exact, within the plan's limits

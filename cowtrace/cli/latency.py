@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import click
 
+from cowtrace.analysis.stalls import stalls
 from cowtrace.cli.attach import LATENCY, attach
 from cowtrace.cli.choice import Choice, filter_options
 from cowtrace.cli.live import Refresh, watch
 from cowtrace.cli.options import Output, live_options
+from cowtrace.machine import detail_objects
 from cowtrace.machine.objects import latency_of
 from cowtrace.model import Snapshot
 
@@ -31,6 +33,12 @@ def latency(choice: Choice, plan: str, output: Output) -> None:
     FLUSH, with the fentry plan on x86-64, is the share of that time spent flushing the TLB: on
     this CPU, and waiting for each CPU that runs another thread of the process.
 
+    Below, each process that forked has its stall budget: the time in the calls of fork, in its
+    copies and in its re-marks that are attributed to these forks; their sum, and that as a share
+    of the time since the start. 1ST S is the stall from the call to one second after it, at the
+    median and the 99th percentile of its forks. The time of a flush of the TLB is in the time of
+    what made it.
+
     The tracepoint plan does not see the end of a fault, so it cannot time faults.
     """
 
@@ -38,7 +46,11 @@ def latency(choice: Choice, plan: str, output: Output) -> None:
         from cowtrace.terminal.latency import view
 
         chosen = choice.of(now)
-        return Refresh(chosen, lambda: view(chosen), lambda: latency_of(chosen))
+        return Refresh(
+            chosen,
+            lambda: view(chosen),
+            lambda: latency_of(chosen) | detail_objects.stalls(stalls(chosen)),
+        )
 
     live = attach(plan, details=LATENCY, only=choice.in_tracer())
     watch(live, refresh, "latency", output)

@@ -13,7 +13,7 @@ from cowtrace.analysis.stacks import Node, stack_tree
 from cowtrace.html import flamegraph
 from cowtrace.html.parts import PAGE, POLICY, SCRIPT, STYLE, chart, plotly_script, section
 from cowtrace.model import ForkGeneration
-from cowtrace.numbers import count, percent, size
+from cowtrace.numbers import brief, count, percent, size
 from cowtrace.recording import Recording
 from cowtrace.terminal.report import origin, summary
 from cowtrace.text import printable
@@ -103,7 +103,8 @@ def _forks(recording: Recording) -> str:
     return (
         f"{head}<p>Shareable: anonymous memory of the child at the fork. Lost and worst case are "
         "upper bounds.</p><div class='wide'><table><thead><tr><th>Fork</th><th>Name</th>"
-        "<th>Parent</th><th>Child</th><th>At</th><th>Ended</th><th>Shareable</th>"
+        "<th>Parent</th><th>Child</th><th>At</th><th>Ended</th><th>Call</th><th>Page tables</th>"
+        "<th>Shareable</th>"
         "<th>By parent</th><th>By child</th>"
         f"<th>Lost</th><th>Worst case</th></tr></thead><tbody>{rows}</tbody></table></div>"
         f"{more}</section>"
@@ -122,6 +123,8 @@ def _fork(each: ForkGeneration, began: int, names: dict[int, str]) -> str:
         str(each.child),
         f"{(each.at_ns - began) / 1e9:,.1f} s",
         ended,
+        brief(each.fork_ns),
+        size(each.page_table_bytes, " "),
         size(each.shareable_bytes, " "),
         size(each.parent_copied_bytes, " "),
         size(each.child_copied_bytes, " "),

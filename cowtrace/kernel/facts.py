@@ -53,6 +53,9 @@ FUNCTIONS = (
     "flush_tlb_mm_range",
     "__access_remote_vm",
     "ksm_madvise",
+    "kernel_clone",
+    "uprobe_dup_mmap",
+    "uprobe_end_dup_mmap",
 )
 # Optional in the fentry plan. The first ones have a program at entry and one at return.
 TRAMPOLINE_PAIRS = (
@@ -62,7 +65,11 @@ TRAMPOLINE_PAIRS = (
     "__access_remote_vm",
     "ksm_madvise",
 )
-TRAMPOLINES = (*TRAMPOLINE_PAIRS, "ptep_set_access_flags", "flush_tlb_mm_range")
+TRAMPOLINES = (
+    *TRAMPOLINE_PAIRS,
+    *("ptep_set_access_flags", "flush_tlb_mm_range"),
+    *("kernel_clone", "uprobe_dup_mmap", "uprobe_end_dup_mmap"),
+)
 TRACEPOINTS = (
     "page_fault_user",
     "page_fault_kernel",
@@ -73,6 +80,7 @@ TRACEPOINTS = (
     "sched_process_free",
     "task_rename",
     "signal_generate",
+    "percpu_alloc_percpu",
 )
 
 SYMBOLS = (*FUNCTIONS, *VARIABLES, *memory_layout.VARIABLES, *CODE)

@@ -28,6 +28,8 @@ _NO_ACCESS_ARGUMENTS = {
     "__access_remote_vm": ("mm", "addr", "buf", "len", "gup_flags"),
     "ksm_madvise": ("vma", "start", "end", "advice"),
 }
+# dup_mmap() calls them when it has taken the parent's mmap lock, and when it has released it.
+_FORK_LOCKS = ("uprobe_dup_mmap", "uprobe_end_dup_mmap")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,24 @@ def tlb_flushes(name: str, facts: KernelFacts) -> Part:
     if name != "fentry" or not _takes(facts, function, _PTE_CHANGE_ARGUMENTS[function]):
         return NOTHING
     return Part((), {"TLB_FLUSHES": 1})
+
+
+def fork_times(name: str, facts: KernelFacts) -> Part:
+    """Time forks, and how long they hold the parent's mmap lock: entry programs alone."""
+    if name == "tracepoint":  # where a new mm takes per-CPU memory: bpf/fork_call.h
+        sees = {"percpu_alloc_percpu"} <= facts.tracepoints
+        known = sees and "PERCPU_COUNTER_BYTES" in facts.offsets
+        return Part((), {"FORK_TIMES": 1}) if known else NOTHING
+    there = facts.trampolines if name == "fentry" else facts.symbols.keys()
+    if "kernel_clone" not in there:
+        return NOTHING
+    functions = ["kernel_clone"]
+    defines = {"FORK_TIMES": 1}
+    if there >= set(_FORK_LOCKS):
+        functions += _FORK_LOCKS
+        defines["FORK_LOCKS"] = 1
+    hooks = (Hook("kprobe", function, f"{function}_enter") for function in functions)
+    return Part(tuple(hooks) if name == "kprobe" else (), defines)
 
 
 def fork_copies(facts: KernelFacts) -> Part:

@@ -77,6 +77,10 @@ def limits(
         # percpu_counter_batch in lib/percpu_counter.c, for each CPU
         off = max(32, 2 * facts.cpus) * facts.cpus * facts.page_bytes
         spots.append(f"memory shareable at fork can be wrong by up to {off >> 10} KiB")
+    if "GENERATIONS" in defines and "FORK_TIMES" not in defines:
+        spots.append("forks are not timed")
+    elif "FORK_TIMES" in defines and name == "tracepoint":
+        spots.append("the time of a fork is a lower bound: it begins where memory is copied")
     if name == "tracepoint" and facts.pid_max > SLOTS:
         spots.append(
             f"thread ids that differ by a multiple of {SLOTS} share a slot: if both fault at "

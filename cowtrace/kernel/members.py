@@ -97,6 +97,7 @@ OPTIONAL: _Members = {
     "VMA_ANON_NAME": "vm_area_struct.anon_name",  # CONFIG_ANON_VMA_NAME, 5.17 and later
     "ANON_NAME_TEXT": "anon_vma_name.name",
     "MM_RSS_STAT": "mm_struct.rss_stat",
+    "MM_PGTABLES_BYTES": "mm_struct.pgtables_bytes",
     "PERCPU_COUNTER_COUNT": "percpu_counter.count",
     "PERCPU_COUNTER_PARTS": "percpu_counter.counters",
     "TASK_STACK": "task_struct.stack",

@@ -188,6 +188,8 @@ def _parts(
     if details or options.samples or options.objects:
         # The parent of a process that has ended resolves its addresses: tracer/stack_symbols.py.
         parts.append(Part((), {"GENERATIONS": 1}))
+    if "generation" in details:
+        parts.append(hooks.fork_times(name, facts))
     if "latency" in details:
         parts.append(hooks.latency(name, facts))
     if "tlb-flush" in details:

@@ -19,6 +19,7 @@ from cowtrace.analysis.objects import Remedy
 from cowtrace.analysis.private import TRACED, Accounts
 from cowtrace.analysis.processes import Row
 from cowtrace.analysis.shared import Sharing
+from cowtrace.analysis.stalls import Stall, percentile
 from cowtrace.frames.words import PAGE_BYTES
 from cowtrace.machine.objects import classification, fields
 from cowtrace.model import (
@@ -44,6 +45,21 @@ def generations(rows: Iterable[ForkRow], place_of: PlaceOf = unknown_place) -> d
     """Forks by number. `place_of`: where a process runs."""
     ordered = sorted(rows, key=lambda row: row.generation.number)
     return {"generations": [_generation(row, place_of) for row in ordered]}
+
+
+def stalls(found: Iterable[Stall]) -> dict[str, Any]:
+    """Processes that forked, in the order of their stalls."""
+    return {
+        "stalls": [
+            {
+                **fields(each.process, "pid", "comm"),
+                **fields(each, "forks", "fork_ns", "copied_ns", "reused_ns", "stall_ns", "share"),
+                "first_second_p50_ns": percentile(each.first_seconds, 0.5),
+                "first_second_p99_ns": percentile(each.first_seconds, 0.99),
+            }
+            for each in found
+        ]
+    }
 
 
 def cgroups(rows: Iterable[CgroupRow]) -> dict[str, Any]:
@@ -223,6 +239,7 @@ def _generation(row: ForkRow, place_of: PlaceOf) -> dict[str, Any]:
         "copied_bytes_per_second": row.rate,
         "trend": row.trend and row.trend.value,
         "worst_case_bytes": generation.worst_case_bytes,
+        **fields(generation, "fork_ns", "lock_ns", "page_table_bytes", "fork_copied_bytes"),
     }
 
 

@@ -30,6 +30,23 @@ class ForkGeneration:
     ended_by: Ending | None
     parent_copied_bytes: int
     child_copied_bytes: int
+    # Of the call, until the child was complete. The tracepoint plan's times are lower bounds.
+    fork_ns: int | None = None  # None: not timed, as the next one
+    lock_ns: int | None = None  # of these, the parent's mmap lock was held for writing
+    page_table_bytes: int | None = None  # of the child, without its top level; None: unknown
+    fork_copied_bytes: int | None = None  # by fork itself: pinned pages; None: not seen
+    # Of the parent, in its copies and re-marks in the first second after it; None: not timed
+    first_second_ns: int | None = None
+
+    @property
+    def stall_ns(self) -> int | None:
+        """How long the parent was stalled, from the call to one second after it.
+
+        None: a part is not known. Flushes of the TLB are in the time of what made them.
+        """
+        if self.fork_ns is None or self.first_second_ns is None:
+            return None
+        return self.fork_ns + self.first_second_ns
 
     @property
     def copied_bytes(self) -> int:

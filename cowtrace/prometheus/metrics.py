@@ -37,6 +37,8 @@ class Metrics:
         self._looks: deque[tuple[int, dict[int, int]]] = deque(maxlen=WINDOW + 1)
         self._now: Snapshot | None = None  # without processes: a storm of them takes much memory
         self._live: list[tuple[ForkGeneration, Group]] = []
+        self._last_fork = 0
+        self._timed_forks = self._fork_ns = 0
 
     def add(self, now: Snapshot) -> None:
         """Add the next snapshot of the trace."""
@@ -52,6 +54,11 @@ class Metrics:
         for each in _live(now):
             owner = owners.get(each.parent) or owners.get(each.child)
             self._live.append((each, self._changes.group(owner) if owner else ("", "")))
+        for each in now.generations:  # by number
+            if each.number > self._last_fork and each.fork_ns is not None:
+                self._timed_forks += 1
+                self._fork_ns += each.fork_ns
+        self._last_fork = max((g.number for g in now.generations), default=self._last_fork)
         self._now = replace(now, processes=(), details=(), generations=())
 
     def collect(self) -> Iterator[Family]:
@@ -95,6 +102,8 @@ class Metrics:
             sums["growing"][group] += grows
             sums["parent"][group] += each.parent_copied_bytes
             sums["child"][group] += each.child_copied_bytes
+            sums["tables"][group] += each.page_table_bytes or 0
+            sums["longest"][group] = max(sums["longest"][group], each.fork_ns or 0)
             sums["unknown"][group] += each.worst_case_bytes is None
             sums["shareable"][group] += each.shareable_bytes or 0
             sums["worst"][group] += each.worst_case_bytes or 0
@@ -106,6 +115,17 @@ class Metrics:
         yield _gauge("cowtrace_forks_copied_bytes",
                      "Bytes copied because of live forks, by each side.",
                      (*_GROUP, "side"), both)  # fmt: skip
+        yield _gauge("cowtrace_forks_page_table_bytes",
+                     "Page tables of live forks' children when they were made.",
+                     _GROUP, [each for each in sums["tables"].items() if each[1]])  # fmt: skip
+        longest = [(group, ns / 1e9) for group, ns in sums["longest"].items() if ns]
+        yield _gauge("cowtrace_forks_longest_call_seconds",
+                     "The longest call of fork of these: the parent waits so long.",
+                     _GROUP, longest)  # fmt: skip
+        yield _counter("cowtrace_timed_forks", "Calls of fork that were timed.",
+                       (), [((), self._timed_forks)])  # fmt: skip
+        yield _counter("cowtrace_fork_seconds", "Time in these calls: tracepoint plan, at least.",
+                       (), [((), self._fork_ns / 1e9)])  # fmt: skip
         known = [group for group in sums["live"] if not sums["unknown"][group]]
         yield _gauge("cowtrace_forks_shareable_bytes",
                      "Memory that live forks could share when they were made: an upper bound.",

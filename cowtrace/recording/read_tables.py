@@ -113,10 +113,11 @@ def places(rows: Rows) -> tuple[Place, ...]:
     return tuple(Place(*row(columns, _number_or_none, or_null(text))) for columns in found)
 
 
-def generations(rows: Rows) -> tuple[ForkGeneration, ...]:
+def generations(rows: Rows, version: int) -> tuple[ForkGeneration, ...]:
     """By number."""
     ended = _number_or_none, or_null(ending)
-    checks = number, number, number, number, _number_or_none, *ended, number, number
+    cost = (_number_or_none,) * (5 if version >= 6 else 0)
+    checks = number, number, number, number, _number_or_none, *ended, number, number, *cost
     found = rows("SELECT * FROM generation ORDER BY number")
     return tuple(ForkGeneration(*row(columns, *checks)) for columns in found)
 

@@ -117,7 +117,7 @@ def _recording(rows: Rows, version: int) -> Recording:
         completeness=Completeness(number(lost), losses),
         unseen=header.unseen,
         details=read_tables.details(rows, version, 0, mappings, stacks),
-        generations=read_tables.generations(rows),
+        generations=read_tables.generations(rows, version),
         samples=read_tables.details(rows, version, 1, mappings, stacks),
         accounts=read_tables.accounts(rows) if version >= 4 else (),
     )

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 APPLICATION_ID = 0x636F7774  # "cowt": PRAGMA application_id
 # PRAGMA user_version; a reader supports its own and older ones. 2: interval.available_bytes;
-# 3: process.nspid, process.cgroup; 4: account, account_cause; 5: frame.line, detail.cause to .phase
-VERSION = 5
+# 3: process.nspid, process.cgroup; 4: account, account_cause; 5: frame.line, detail.cause to
+# .phase; 6: generation.fork_ns to .first_second_ns
+VERSION = 6
 
 SCHEMA = """
 -- About the whole recording: version, kernel, plan, page_bytes, attached_ns, started_unix_ns,
@@ -55,11 +56,15 @@ CREATE TABLE fault (
     faults INTEGER NOT NULL, bytes INTEGER NOT NULL, PRIMARY KEY (interval, series)
 ) WITHOUT ROWID;
 
--- Forks that made a new mm, as of the last interval.
+-- Forks that made a new mm, as of the last interval. fork_ns: in the call (tracepoint plan: a lower
+-- bound); lock_ns: of these, with the mmap lock; fork_copied_bytes: by the call itself;
+-- first_second_ns: in the parent's copies and re-marks in the first second after it. NULL: unknown.
 CREATE TABLE generation (
     number INTEGER PRIMARY KEY, parent INTEGER NOT NULL, child INTEGER NOT NULL,
     at_ns INTEGER NOT NULL, shareable_bytes INTEGER, ended_ns INTEGER, ended_by TEXT,
-    parent_copied_bytes INTEGER NOT NULL, child_copied_bytes INTEGER NOT NULL
+    parent_copied_bytes INTEGER NOT NULL, child_copied_bytes INTEGER NOT NULL,
+    fork_ns INTEGER, lock_ns INTEGER, page_table_bytes INTEGER, fork_copied_bytes INTEGER,
+    first_second_ns INTEGER
 );
 
 CREATE TABLE mapping (
@@ -99,6 +104,10 @@ CREATE TABLE account_cause (
 ) WITHOUT ROWID;
 """
 _SINCE_4 = {"account", "account_cause"}
+_FORK = (
+    ",\n    fork_ns INTEGER, lock_ns INTEGER, page_table_bytes INTEGER, fork_copied_bytes INTEGER,"
+    "\n    first_second_ns INTEGER"
+)
 _LINE, _WRITTEN = ",\n    line INTEGER", ",\n    cause TEXT, type TEXT, phase TEXT"
 
 
@@ -109,6 +118,8 @@ def definitions(version: int) -> frozenset[tuple[str, str, str, str]]:
     Files of older versions may have been made by ALTER TABLE: its SQL is the same but for space.
     """
     schema = SCHEMA
+    if version < 6:
+        schema = schema.replace(_FORK, "")
     if version < 5:
         schema = schema.replace(_LINE, "").replace(_WRITTEN, "")
     if version < 3:

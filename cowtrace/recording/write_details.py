@@ -23,6 +23,8 @@ from cowtrace.recording.tables import put, stored, values, word_of
 _Key = tuple[object, ...]
 _Sums = tuple[int, int, int | None]  # faults, bytes, ns
 _MOST_IDS = 1 << 13  # that are kept of a table
+# Of a fork that is in the file.
+_CHANGING = "ended_ns", "ended_by", "parent_copied_bytes", "child_copied_bytes", "first_second_ns"
 _MAPPING, _WRITTEN = 6, 10  # their indexes in a key
 _ACCOUNT = (
     *("pid", "comm", "ended", "began", "now", "moved", "files", "anonymous", "swap", "unread"),
@@ -50,8 +52,7 @@ class DetailWriter:
         for generation in now.generations:
             if self._generations.get(generation.number) is not generation:
                 self._generations[generation.number] = generation
-                update = "ended_ns", "ended_by", "parent_copied_bytes", "child_copied_bytes"
-                put(self._database, "generation", values(generation), update)
+                put(self._database, "generation", values(generation), _CHANGING)
         sums: dict[_Key, _Sums] = {}
         mappings: dict[_Key, int | None] = {}
         keys = {}

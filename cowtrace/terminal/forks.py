@@ -9,16 +9,20 @@ from rich.text import Text
 
 from cowtrace.analysis.forks import ForkRow, TreeLine, tree
 from cowtrace.model import Ending, Place, Snapshot
-from cowtrace.numbers import MISSING, age, percent, size
+from cowtrace.numbers import MISSING, age, brief, percent, size
 from cowtrace.terminal.columns import EXITED, Column, fitted, table
 from cowtrace.terminal.footer import containers, trust
 from cowtrace.terminal.screen import View
 from cowtrace.text import fit, printable
 
 _SOUND = "exact: AGE, COPIED (in the plan's limits); upper bounds: SHARED, LOST, TO COME"
+_BEGINS_LATE = "lower bound: FORK, which the tracepoint plan sees from the copy of the memory on"
 _NONE = "no fork since the start; those from before it are not known"
 # What a terminal of less than 80 columns loses, in this order.
-_DISPENSABLE = ("\nTREND", "AT FORK\nSHARED", "\nAGE", "\nLOST", "\n/S")
+_DISPENSABLE = (
+    *("\n/S", "\nLOST", "\nTREND", "AT FORK\nSHARED", "\nAGE"),
+    *("PAGE\nTABLES", "\nFORK"),
+)
 
 
 def view(now: Snapshot, rows: tuple[ForkRow, ...], limit: int, places: Mapping[int, Place]) -> View:
@@ -26,14 +30,15 @@ def view(now: Snapshot, rows: tuple[ForkRow, ...], limit: int, places: Mapping[i
 
     def draw(shown: int, width: int) -> RenderableType:
         drawn = tree(rows[:shown])
-        columns = fitted(_COLUMNS, width, _DISPENSABLE, least=14)
+        columns = fitted(_COLUMNS, width, _DISPENSABLE, least=18)
         lines = table(columns, drawn, lambda line: bool(line.row and line.row.generation.ended_ns))
         inside = containers((line.pid for line in drawn), places, width)
         living = sum(row.generation.ended_ns is None for row in rows)
         exited = any(row.generation.ended_by is Ending.EXIT for row in rows[:shown])
         text = f"{min(shown, len(rows)):,} of {len(rows):,} forks, {living:,} alive"
         footer = trust(now, text, exited=exited)
-        return Group(lines, *inside, Text(_SOUND if rows else _NONE, "dim"), footer)
+        bounds = f"{_SOUND}\n{_BEGINS_LATE}" if now.plan == "tracepoint" else _SOUND
+        return Group(lines, *inside, Text(bounds if rows else _NONE, "dim"), footer)
 
     return View(min(limit, len(rows)), draw)
 
@@ -55,6 +60,8 @@ def _of_row(text: Callable[[ForkRow], str]) -> Callable[[TreeLine, int], str]:
 _COLUMNS: tuple[Column[TreeLine], ...] = (
     Column("\nPROCESS", _process, 0, right=False),
     Column("\nAGE", _of_row(lambda row: age(row.seconds)), 7),
+    Column("\nFORK", _of_row(lambda row: brief(row.generation.fork_ns)), 7),
+    Column("PAGE\nTABLES", _of_row(lambda row: size(row.generation.page_table_bytes))),
     Column("AT FORK\nSHARED", _of_row(lambda row: size(row.generation.shareable_bytes))),
     Column("COPIED\nPARENT", _of_row(lambda row: size(row.generation.parent_copied_bytes))),
     Column("COPIED\nCHILD", _of_row(lambda row: size(row.generation.child_copied_bytes))),

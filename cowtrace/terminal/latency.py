@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from cowtrace.analysis.latency import Timing, timings
+from cowtrace.analysis.stalls import Stall, percentile, stalls
 from cowtrace.model import Snapshot
 from cowtrace.numbers import MISSING, WIDTH, brief, count, percent
-from cowtrace.terminal.columns import Column, table
+from cowtrace.terminal.columns import Column, pid_and_name, table
 from cowtrace.terminal.footer import trust
 from cowtrace.terminal.screen import View
 
 _BARS = "▁▂▃▄▅▆▇█"
 _HISTOGRAMS = 7  # beside each other in 80 columns
+_STALLS = 5  # parents
 _EXPLAINED = "other: on neither side of a fork since the start whose child lives"
 
 
@@ -22,16 +26,22 @@ def view(now: Snapshot) -> View:
     """What `cowtrace latency` shows."""
     found = timings(now)
     buckets = _span(found)
+    parents = stalls(now)
+    below = min(len(parents), _STALLS) + 3 if parents else 0  # its lines
 
     def draw(rows: int, width: int) -> RenderableType:
         parts: list[RenderableType] = [_lines(found)]
         # A screen that is too low shows the lines alone, rather than half a histogram.
-        if found and rows >= len(buckets) + len(found):
-            parts += [Text(), _histograms(found, buckets), Text()]
+        if found and rows >= len(buckets) + len(found) + below:
+            parts += [Text(), _histograms(found, buckets)]
+        if parents and rows >= len(found) + below:
+            parts += [Text(), _stall_lines(parents[:_STALLS])]
+        if len(parts) > 1:
+            parts.append(Text())
         shown = f"{sum(timing.faults for timing in found):,} faults timed"
         return Group(*parts, Text(_EXPLAINED, "dim"), trust(now, shown))
 
-    return View(len(buckets) + len(found), draw)
+    return View(len(buckets) + len(found) + below, draw)
 
 
 def summary(now: Snapshot) -> RenderableType:
@@ -59,6 +69,22 @@ def _lines(found: tuple[Timing, ...]) -> Table:
     lines = table(columns, found)
     lines.columns[-1].width, lines.columns[-1].overflow = None, "crop"
     return lines
+
+
+def _stall_lines(parents: Sequence[Stall]) -> Table:
+    """One line for each process that forked."""
+    columns: tuple[Column[Stall], ...] = (
+        *pid_and_name(lambda stall: stall.process),
+        Column("\nFORKS", lambda stall, _: count(stall.forks), 7),
+        Column("IN\nFORK", lambda stall, _: brief(stall.fork_ns), 7),
+        Column("IN\nCOPIES", lambda stall, _: brief(stall.copied_ns), 7),
+        Column("IN RE-\nMARKS", lambda stall, _: brief(stall.reused_ns), 7),
+        Column("ALL\nSTALLS", lambda stall, _: brief(stall.stall_ns), 7),
+        Column("OF THE\nTIME", lambda stall, _: percent(stall.share), 7),
+        Column("1ST S\nP50", lambda stall, _: brief(percentile(stall.first_seconds, 0.5)), 7),
+        Column("1ST S\nP99", lambda stall, _: brief(percentile(stall.first_seconds, 0.99)), 7),
+    )
+    return table(columns, parents)
 
 
 def _histograms(found: tuple[Timing, ...], buckets: range) -> Table:

@@ -89,9 +89,12 @@ Mapping = namedtuple("Mapping", "end flags inode device type name")
 MAPPING = _layout(Mapping, "QQQII64s")
 
 Generation = namedtuple(
-    "Generation", "parent child at_ns ended_ns shareable_pages previous executed"
+    "Generation",
+    "parent child at_ns ended_ns shareable_pages previous executed"
+    " fork_ns lock_ns page_table_bytes copied_pages first_second_ns",
+    defaults=(0, 0, (1 << 64) - 1, (1 << 64) - 1, 0),
 )
-GENERATION = _layout(Generation, "IIQQQII")
+GENERATION = _layout(Generation, "IIQQQIIQQQQQ")
 
 # PYTHON_FRAMES follows it, and, if they were asked for, WRITTEN and STACK_DUMP.
 Sample = namedtuple("Sample", "mapping address tgid generation kind source origin faults")

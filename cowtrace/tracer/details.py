@@ -53,7 +53,7 @@ class DetailLedger:
 
     `by_fork`: rows of different forks stay apart. A server that forks for days has many, so they
     are one where nobody asked. `generations_alone`: keep what forks copied, and no rows.
-    `tlb_flushes`: they were timed. `exact`: the plan shows addresses of bytes.
+    `timed`: faults are. `tlb_flushes`: they are, too. `exact`: the plan shows addresses of bytes.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class DetailLedger:
         *,
         by_fork: bool = True,
         generations_alone: bool = False,
+        timed: bool = False,
         tlb_flushes: bool = False,
         exact: bool = False,
     ) -> None:
@@ -78,7 +79,7 @@ class DetailLedger:
         self._kept = 0  # sums of all processes
         self._path_seconds = _PATH_SECONDS
         self.folded = 0  # sums that lost their mapping and stack
-        self.generations = Generations(page_bytes)
+        self.generations = Generations(page_bytes, timed=timed)
 
     def add(self, raw: Round) -> None:
         """Add one round."""

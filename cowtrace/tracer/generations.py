@@ -9,7 +9,7 @@ from typing import Protocol
 from cowtrace.model import Ending, ForkGeneration
 from cowtrace.tracer import abi
 
-_UNKNOWN_PAGES = (1 << 64) - 1
+_UNKNOWN = (1 << 64) - 1
 
 
 class _Fork(Protocol):
@@ -36,8 +36,10 @@ class _Open:
 class Generations:
     """All forks since attach. Open ones are those in the kernel side's map."""
 
-    def __init__(self, page_bytes: int) -> None:
+    def __init__(self, page_bytes: int, *, timed: bool = False) -> None:
+        """`timed`: the kernel side times faults."""
         self._page_bytes = page_bytes
+        self._timed = timed
         self._open: dict[int, _Open] = {}  # by the kernel side's number
         self._numbers: dict[int, int] = {}  # of all since attach
         self._closed: list[ForkGeneration] = []
@@ -59,6 +61,9 @@ class Generations:
             if value.ended_ns and entry.shown.ended_ns is None:
                 ending = Ending.EXEC if value.executed else Ending.EXIT
                 entry.shown = replace(entry.shown, ended_ns=value.ended_ns, ended_by=ending)
+                self._shown = None
+            if self._timed and value.first_second_ns != entry.shown.first_second_ns:
+                entry.shown = replace(entry.shown, first_second_ns=value.first_second_ns)
                 self._shown = None
 
     def number(self, raw_number: int) -> int | None:
@@ -112,15 +117,23 @@ class Generations:
         return self._shown
 
     def _first(self, raw: abi.Generation) -> ForkGeneration:
-        pages = None if raw.shareable_pages == _UNKNOWN_PAGES else raw.shareable_pages
         return ForkGeneration(
             number=self._last,
             parent=raw.parent,
             child=raw.child,
             at_ns=raw.at_ns,
-            shareable_bytes=None if pages is None else pages * self._page_bytes,
+            shareable_bytes=_known(raw.shareable_pages, self._page_bytes),
             ended_ns=None,
             ended_by=None,
             parent_copied_bytes=0,
             child_copied_bytes=0,
+            fork_ns=raw.fork_ns or None,
+            lock_ns=raw.lock_ns or None,
+            page_table_bytes=_known(raw.page_table_bytes),
+            fork_copied_bytes=_known(raw.copied_pages, self._page_bytes),
+            first_second_ns=raw.first_second_ns if self._timed else None,
         )
+
+
+def _known(number: int, times: int = 1) -> int | None:
+    return None if number == _UNKNOWN else number * times

@@ -64,6 +64,7 @@ class Tracer:
             symbols.stack,
             by_fork=by_fork,
             generations_alone=generations_alone,
+            timed="latency" in plan.details,
             tlb_flushes="tlb-flush" in plan.details,
             exact=plan.shows_addresses,
         )

@@ -133,8 +133,9 @@ def fork(
     by_child: int = 0,
     ended: float | None = None,
     ended_by: Ending = Ending.EXIT,
+    **cost: int | None,
 ) -> ForkGeneration:
-    """Times in seconds after attach, memory in pages."""
+    """Times in seconds after attach, memory in pages; but `cost` as its fields are."""
     return ForkGeneration(
         number=number,
         parent=parent,
@@ -145,6 +146,7 @@ def fork(
         ended_by=None if ended is None else ended_by,
         parent_copied_bytes=by_parent * PAGE,
         child_copied_bytes=by_child * PAGE,
+        **cost,
     )
 
 

@@ -61,6 +61,29 @@ def test_what_was_shareable_may_be_unknown() -> None:
     assert generation.worst_case_bytes is None
 
 
+def test_what_the_call_cost() -> None:
+    book = Generations(PAGE, timed=True)
+    raw = fork()._replace(
+        fork_ns=503, lock_ns=499, page_table_bytes=23 * PAGE, copied_pages=0, first_second_ns=7
+    )
+    book.update({5: raw, 6: fork(at=200)})
+    first, second = book.all()
+    assert (first.fork_ns, first.lock_ns, first.page_table_bytes) == (503, 499, 23 * PAGE)
+    assert (first.fork_copied_bytes, first.first_second_ns, first.stall_ns) == (0, 7, 510)
+    assert (second.fork_ns, second.lock_ns, second.page_table_bytes) == (None, None, None)
+    assert (second.fork_copied_bytes, second.first_second_ns, second.stall_ns) == (None, 0, None)
+    book.update({5: raw._replace(first_second_ns=11), 6: fork(at=200)})
+    assert book.all()[0].stall_ns == 514
+
+
+def test_without_times_of_faults_no_stall_is_known() -> None:
+    book = Generations(PAGE)
+    book.update({5: fork()._replace(fork_ns=503)})
+    (generation,) = book.all()
+    assert (generation.fork_ns, generation.first_second_ns) == (503, None)
+    assert generation.stall_ns is None
+
+
 def test_exec_and_exit_end_it() -> None:
     book = Generations(PAGE)
     book.update({5: fork(), 6: fork(child=9)})

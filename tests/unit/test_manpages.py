@@ -67,7 +67,8 @@ def test_it_says_what_help_says() -> None:
         if isinstance(parameter, click.Option):
             assert parameter.opts[-1] in page
             assert (parameter.help or "") in page
-    assert "\n.nf\nSHARED   memory that parent and child shared at the fork" in page
+    assert "\nSHARED   memory that parent and child shared at the fork" in page
+    assert "\n.nf\nFORK     how long the call took" in page
     assert "sudo cowtrace forks -p $(pidof redis-server)\n.fi" in page
 
 

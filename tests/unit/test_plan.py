@@ -108,6 +108,40 @@ WITH_TRAMPOLINES = replace(
 )
 
 
+FORKS = Options(details=frozenset({"generation"}))
+
+
+def test_forks_are_timed_only_where_they_are_shown() -> None:
+    for name in PLAN_NAMES:
+        assert "FORK_TIMES" not in plan(name, WITH_TRAMPOLINES, Options(samples=True)).defines
+    found = plan("kprobe", WITH_TRAMPOLINES, FORKS)
+    entries = [hook.target for hook in found.hooks if hook.target in FUNCTIONS[-3:]]
+    assert entries == ["kernel_clone", "uprobe_dup_mmap", "uprobe_end_dup_mmap"]
+    assert {"FORK_TIMES", "FORK_LOCKS"} <= found.defines.keys()
+    found = plan("fentry", WITH_TRAMPOLINES, FORKS)
+    assert {"FORK_TIMES", "FORK_LOCKS"} <= found.defines.keys()
+    assert "kernel_clone" not in {hook.target for hook in found.hooks}
+
+
+def test_a_kernel_without_a_probe_for_it_does_not_time_forks() -> None:
+    assert "FORK_LOCKS" not in plan("kprobe", without("uprobe_dup_mmap"), FORKS).defines
+    found = plan("kprobe", without("kernel_clone"), FORKS)
+    assert not {"FORK_TIMES", "FORK_LOCKS"} & found.defines.keys()
+    assert "forks are not timed" in found.blind_spots
+    assert "forks are not timed" not in plan("kprobe", without("kernel_clone")).blind_spots
+    assert "FORK_TIMES" not in plan("fentry", COMPLETE, FORKS).defines  # it has no trampolines
+
+
+def test_the_tracepoint_plan_times_forks_from_the_new_mms_memory_on() -> None:
+    """Before 6.2 a new mm takes none there."""
+    assert "FORK_TIMES" not in plan("tracepoint", COMPLETE, FORKS).defines
+    counted = {**COMPLETE.offsets, "PERCPU_COUNTER_BYTES": 40}
+    found = plan("tracepoint", replace(COMPLETE, offsets=counted), FORKS)
+    assert "FORK_TIMES" in found.defines
+    assert "FORK_LOCKS" not in found.defines
+    assert any("lower bound" in spot for spot in found.blind_spots)
+
+
 @pytest.mark.parametrize("name", ["fentry", "kprobe"])
 @pytest.mark.parametrize(
     ("options", "where_it_changes"),

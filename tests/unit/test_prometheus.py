@@ -242,6 +242,27 @@ def test_forks_that_live() -> None:
     assert "cowtrace_forks_worst_case_bytes" not in scraped(metrics)  # unknown is not 0
 
 
+def test_what_calls_of_fork_took() -> None:
+    now = replace(
+        snapshot(process(1, "redis")),
+        generations=(
+            fork(1, fork_ns=3_000_000, page_table_bytes=23 * PAGE, ended=0.9),
+            fork(2, fork_ns=1_500_000, page_table_bytes=29 * PAGE),
+            fork(3, fork_ns=2_500_000, page_table_bytes=31 * PAGE),
+            fork(4),
+        ),
+    )
+    metrics = made(now)
+    metrics.add(replace(now, at_ns=now.at_ns + 1_000_000_000))  # the same forks
+    found = scraped(metrics)
+    assert total(found["cowtrace_forks_page_table_bytes"]) == 60 * PAGE
+    assert total(found["cowtrace_forks_longest_call_seconds"]) == 0.0025
+    assert found["cowtrace_timed_forks_total"] == [({}, 3)]
+    assert found["cowtrace_fork_seconds_total"] == [({}, 0.007)]
+    unknown = scraped(made(replace(now, generations=(fork(),))))
+    assert "cowtrace_forks_page_table_bytes" not in unknown  # unknown is not 0
+
+
 @pytest.mark.parametrize(("copied", "growing"), [((1, 2, 3, 4), 1), ((60, 62, 62, 63), 0)])
 def test_a_fork_grows_until_it_levels_off(copied: tuple[int, ...], growing: int) -> None:
     metrics = made()

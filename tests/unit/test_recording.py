@@ -11,6 +11,7 @@ import sqlite3
 import stat
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -213,8 +214,18 @@ def test_where_processes_ran_comes_back_as_it_was_last_known(tmp_path: Path) -> 
     assert read(tmp_path / "f").places == (Place(1, "/b"), Place(7, hostile))
 
 
+FORK_COST = (*("fork_ns", "lock_ns", "page_table_bytes", "fork_copied_bytes", "first_second_ns"),)
+
+
+def without_fork_cost(database: sqlite3.Connection) -> None:
+    """As schema 5 was."""
+    for column in FORK_COST:
+        database.execute(f"ALTER TABLE generation DROP COLUMN {column}")
+
+
 def without_writes(database: sqlite3.Connection) -> None:
     """As schema 4 was."""
+    without_fork_cost(database)
     database.execute("ALTER TABLE frame DROP COLUMN line")
     for column in ("cause", "type", "phase"):
         database.execute(f"ALTER TABLE detail DROP COLUMN {column}")
@@ -248,6 +259,19 @@ def test_what_was_written_comes_back(tmp_path: Path) -> None:
     (first, second) = read(tmp_path / "f").last.samples
     assert first.written is second.written is None
     assert first.user_stack == (replace(line[0], line=None),)
+
+
+def test_what_a_fork_cost_comes_back(tmp_path: Path) -> None:
+    cost: dict[str, Any] = {name: 1 << 20 | number for number, name in enumerate(FORK_COST)}
+    early = fork(**cost | {"first_second_ns": 0})
+    made = (fork(**cost), fork(2))
+    first = replace(rich_snapshot(1, 2), generations=(early,))
+    write(tmp_path / "f", first, replace(rich_snapshot(2, 2), generations=made))
+    assert read(tmp_path / "f").last.generations == made
+    with sqlite3.connect(tmp_path / "f") as database:
+        without_fork_cost(database)
+        database.execute("PRAGMA user_version = 5")
+    assert read(tmp_path / "f").last.generations == (fork(), fork(2))
 
 
 def test_private_memory_comes_back(tmp_path: Path) -> None:

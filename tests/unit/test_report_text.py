@@ -74,6 +74,7 @@ pages of 4,096 bytes
     child, copied, in all                 5.00ns     132 faults  exact
     child, copied, p50                    8.19µs                 upper bound
     child, copied, p99                    8.19µs                 upper bound
+    forks, in all                              -                 not recorded
 
  9. Can it end in OOM: copied so far, and the most that may come?
     copied so far                       1.59 MiB                 exact

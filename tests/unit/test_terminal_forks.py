@@ -28,7 +28,17 @@ BEFORE = at(
 NOW = at(
     3,
     fork(1, 1, 23, at=0.5, by_parent=7, ended=1.5),
-    fork(2, 1, 4_194_304, at=1, shareable=25_600, by_parent=1009, by_child=23),
+    fork(
+        2,
+        1,
+        4_194_304,
+        at=1,
+        shareable=25_600,
+        by_parent=1009,
+        by_child=23,
+        fork_ns=6_707_950,
+        page_table_bytes=1_191_936,
+    ),
     fork(3, 4_194_304, 42, at=2.5, shareable=None),
 )
 
@@ -37,17 +47,23 @@ def test_a_tree() -> None:
     assert (
         text(view(NOW, fork_rows([BEFORE, NOW], BEFORE), 20, {}))
         == """\
-                             AT FORK  COPIED  COPIED                       WORST
-PROCESS                  AGE  SHARED  PARENT   CHILD  LOST      /S TREND TO COME
+                                      PAGE AT FORK  COPIED  COPIED         WORST
+PROCESS                 AGE   FORK  TABLES  SHARED  PARENT   CHILD TREND TO COME
 1 redis-server
-├─23 sh†                1.0s 3.91MiB 28.0KiB       0  0.7%       - ended       0
-└─4194304 redis-rdb-…   2.0s  100MiB 3.94MiB 92.0KiB  4.0% 1.98MiB grows 96.0MiB
-  └─42 ?                0.5s       -       0       0     -       0     -       -
+├─23 sh†               1.0s      -       - 3.91MiB 28.0KiB       0 ended       0
+└─4194304 redis-rdb…   2.0s 6.71ms 1.14MiB  100MiB 3.94MiB 92.0KiB grows 96.0MiB
+  └─42 ?               0.5s      -       -       -       0       0     -       -
 exact: AGE, COPIED (in the plan's limits); upper bounds: SHARED, LOST, TO COME
 plan kprobe, kernel 6.12.43+deb13-cloud-amd64, 3.0 s: 3 of 3 forks, 2 alive
 unclassified 0, lost 0; † exited
 """
     )
+
+
+def test_the_tracepoint_plans_time_of_a_fork_is_not_exact() -> None:
+    shown = text(view(replace(NOW, plan="tracepoint"), fork_rows([NOW], None), 20, {}))
+    assert "lower bound: FORK" in shown
+    assert "lower bound: FORK" not in text(view(NOW, fork_rows([NOW], None), 20, {}))
 
 
 def test_the_living_that_copied_most_are_shown_first() -> None:

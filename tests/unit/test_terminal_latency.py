@@ -94,6 +94,11 @@ reused       other         5  3.84µs   768ns <1.02µs <1.02µs █
  8.19µs  16.4µs       0       0       0       0
  16.4µs  32.8µs      13       0       0       0
 
+                                    IN     IN IN RE-    ALL OF THE  1ST S  1ST S
+    PID COMM              FORKS   FORK COPIES  MARKS STALLS   TIME    P50    P99
+      1 redis                 1      -      -      -      -      -      -      -
+      2 child                 1      -      -      -      -      -      -      -
+
 other: on neither side of a fork since the start whose child lives
 plan kprobe, kernel 6.12.43+deb13-cloud-amd64, 2.0 s: 538 faults timed
 unclassified 0, lost 0

@@ -19,6 +19,7 @@ from cowtrace.analysis.questions.answer import (
     quality,
     unrecorded,
 )
+from cowtrace.analysis.questions.stalls import fork_measures
 from cowtrace.analysis.stacks import NO_STACK, Node, functions, leaves, stack_tree
 from cowtrace.model import COPIES, FaultKind, Source
 from cowtrace.recording import Recording
@@ -108,11 +109,12 @@ def by_source(recording: Recording) -> Answer:
 
 
 def latency(recording: Recording) -> Answer:
-    """8: the time that copies and re-marks cost, by side: parent, child, other."""
+    """8: the time that forks, copies and re-marks cost, by side: parent, child, other."""
     question = "What latency does the parent's write path pay?"
+    forks = tuple(fork_measures(recording))
     if missing := unrecorded(recording, "latency", "time in faults", unit=Unit.NS):
-        return Answer(8, question, missing)
-    found = []
+        return Answer(8, question, (*missing, *forks))
+    found: list[Measure] = []
     for timing in sorted(timings(recording.last), key=lambda t: (SIDES.index(t.side), t.kind)):
         if timing.kind not in _TIMED or not timing.faults:
             continue
@@ -124,7 +126,7 @@ def latency(recording: Recording) -> Answer:
             bound = f"{name}, p{share * 100:.0f}"
             found.append(Measure(bound, below, Unit.NS, Quality.UPPER_BOUND))
     note = None if found else "No fault was timed."
-    return Answer(8, question, tuple(found), note)
+    return Answer(8, question, (*found, *forks), note)
 
 
 def _phases(root: Node) -> tuple[tuple[str, int], ...]:
