@@ -30,7 +30,7 @@ def run(say: Callable[[str], None]) -> report.Report:
     for kernel in KERNELS:
         say(f"booting {kernel}: emulated, a few minutes")
         command = vm_command(kernel)
-        rows = list(_rows(command, say))
+        rows = list(guest_rows(command, say))
         data[kernel] = {"command": " ".join(command[2:]), "rows": rows}
         lines += [*([""] if lines else []), f"### Kernel {kernel}", ""]
         lines += _kernel_lines(rows)
@@ -57,7 +57,7 @@ def vm_command(kernel: str) -> list[str]:
     ]
 
 
-def _rows(command: list[str], say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+def guest_rows(command: list[str], say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     """What the guest prints, as it comes; a row `missing` when the VM ends badly."""
     if not shutil.which("qemu-system-x86_64"):
         yield {"name": "the VM", "missing": "qemu-system-x86_64 is not installed"}
