@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import keyword
 import os
 import signal
 import sys
@@ -34,6 +35,7 @@ COMMANDS = {
     "snoop": "Show each copy-on-write fault as it happens.",
     "stacks": "Show which code copies pages: functions, or a flame graph.",
     "top": "Show who copies pages now, over the whole system, live.",
+    "try": "Run variants of a command in turn: does the remedy work, or is it noise?",
     "verify": "Check common claims about fork and copy-on-write on this kernel.",
     "vm": "Build and run the test VMs, one for each kernel.",
     "workload": "Run a workload whose counts are known; compare them with the trace.",
@@ -81,7 +83,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(_imported(f"cowtrace.cli.{cmd_name}"), cmd_name)
+        name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        command = getattr(_imported(f"cowtrace.cli.{name}"), name)
         assert isinstance(command, click.Command)
         return command
 

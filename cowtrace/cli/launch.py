@@ -54,7 +54,7 @@ def start(
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # SIG_IGN would reap the command
     redirect = [(os.POSIX_SPAWN_DUP2, 2, 1)] if stdout_to_stderr else []
-    variables = _given() | (environment(user) if user else {})  # before: /proc/self is root's then
+    variables = given() | (environment(user) if user else {})  # before: /proc/self is root's then
     try:
         with acting_as(user) if user else nullcontext():
             return os.posix_spawn(
@@ -137,7 +137,7 @@ def follow(
                 os.kill(pid, info.si_signo)
 
 
-def _given() -> dict[str, str]:
+def given() -> dict[str, str]:
     """The environment that cowtrace was started with: in a C locale Python adds LC_CTYPE."""
     began = Path("/proc/self/environ").read_bytes().split(b"\0")
     added = set() if any(each.startswith(b"LC_CTYPE=") for each in began) else {"LC_CTYPE"}

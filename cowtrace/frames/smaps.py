@@ -15,6 +15,7 @@ _SIZE = re.compile(rb"^(\w+): +(\d+) kB$", re.MULTILINE)
 class Rollup:
     """Sums over all mappings, in bytes."""
 
+    pss: int  # resident; of a page that N processes map, each has an Nth
     private: int  # that no other process maps, pages of files and hugetlb included
     anonymous: int
     swap: int  # shared by Pss: a place of two processes counts half
@@ -31,6 +32,7 @@ def rollup(pid: int, proc: Path = Path("/proc")) -> Rollup:
         raise Gone  # a zombie's is empty
     private = (b"Private_Clean", b"Private_Dirty", b"Private_Hugetlb")
     return Rollup(
+        sizes.get(b"Pss", 0),
         sum(sizes.get(name, 0) for name in private),
         sizes.get(b"Anonymous", 0),
         sizes.get(b"SwapPss", 0),
