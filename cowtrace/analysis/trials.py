@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from cowtrace.analysis import intervals
 from cowtrace.analysis.latency import timings
 from cowtrace.analysis.questions.answer import Quality, Unit, amount, copies
+from cowtrace.analysis.questions.compare import SAME
 from cowtrace.analysis.questions.sums import how_much
 from cowtrace.model import FaultKind
 from cowtrace.recording import Recording
@@ -61,8 +62,14 @@ class Difference:
 
     @property
     def is_shown(self) -> bool:
-        """True if the interval leaves out "no difference"."""
-        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+        """True if the interval leaves out "no difference", and shares up to SAME.
+
+        Counts can be exact: a page more, from a longer variable, would be a difference each time.
+        """
+        if self.low is None or self.high is None:
+            return False
+        least = SAME if self.relative else 0.0
+        return self.low > least or self.high < -least
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ _REMEDIES = "\n".join(f"  {name:<18}  {words}" for name, words in WORDS.items())
     Each block runs each variant once, in random order; blocks of warm-up are not counted. Each run
     is recorded, as by `cowtrace record`, in a process of its own. For each question the table has
     the means, and the difference with its confidence interval: 95 % for all rows together. If the
-    interval includes 0: "no difference shown".
+    interval includes 0, or less than 0.5 %: "no difference shown".
 
     -- A -- B compares two commands, or more. --with compares COMMAND with itself under a remedy;
     several, joined by a comma, are applied together. --file reads variants from TOML: a line NAME

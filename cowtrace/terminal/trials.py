@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from rich.text import Text
 
 from cowtrace.analysis.questions.answer import amount
+from cowtrace.analysis.questions.compare import SAME
 from cowtrace.analysis.trials import CONFIDENCE, Comparison, Difference
 from cowtrace.numbers import MISSING
 from cowtrace.text import COLUMNS, fit, padded, printable, wrap
@@ -15,7 +16,7 @@ _NAME, _VALUE = 20, 9
 NONE = "no difference shown"
 _HOW = (
     f"Means of all runs. In brackets: {CONFIDENCE:.0%} confidence for all rows together "
-    "(bootstrap, Bonferroni)."
+    f"(bootstrap, Bonferroni). Less than {SAME:.1%} counts as no difference."
 )
 
 
@@ -55,7 +56,8 @@ def words(row: Difference) -> str:
     if row.low is None or row.high is None:
         return f"{_signed(row, row.change)} (too few runs)"
     if row.low == row.high:
-        return f"{_signed(row, row.change)} in each run" if row.low else f"{NONE} (all the same)"
+        change = _signed(row, row.change) if row.low else "all the same"
+        return f"{change} in each run" if row.is_shown else f"{NONE} ({change})"
     low, high = _signed(row, row.low), _signed(row, row.high)
     if row.is_shown:
         return f"{_signed(row, row.change)} ({low.removesuffix('%')} to {high})"

@@ -12,7 +12,7 @@ from cowtrace.recording import Recording
 
 _ALIKE = 0.1  # of the longer time: the two are about the same
 _FEW_NAMELESS = 0.05  # of the copies: code without a name that casts no doubt
-_SAME = 0.005  # a smaller change counts as none
+SAME = 0.005  # a smaller change counts as none
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def _verdict(before: Recording, after: Recording, names: tuple[str, str]) -> str
     if not _differ_in_time(before, after):
         in_time = "in about the same time"
     sizes = f"{size(new, ' ')} against {size(old, ' ')}, {in_time}"
-    if old == new or (old and abs(new / old - 1) < _SAME):
+    if old == new or (old and abs(new / old - 1) < SAME):
         return f"{names[1]} copied as much as {names[0]}: {sizes}."
     if not old:
         return f"{names[1]} copied more than {names[0]}: {sizes}."
