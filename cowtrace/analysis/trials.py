@@ -15,14 +15,14 @@ from cowtrace.model import FaultKind
 from cowtrace.recording import Recording
 
 CONFIDENCE = 0.95  # of all intervals of a comparison together
-COPIED, WALL = "copied", "wall time"
+COPIED, WALL, _PEAK = "copied", "wall time", "peak memory"
 # What is compared, by its name in tables and in --json.
 UNITS: Mapping[str, Unit] = {
     COPIED: Unit.BYTES,
     "zero-filled": Unit.BYTES,
     "re-marked faults": Unit.FAULTS,
     "time in write faults": Unit.NS,
-    "peak memory": Unit.BYTES,
+    _PEAK: Unit.BYTES,
     "peak private memory": Unit.BYTES,
     WALL: Unit.NS,
 }
@@ -92,7 +92,7 @@ def run_of(recording: Recording, peak: Peak, block: int) -> Run:
     if "latency" in recording.header.details:
         took = (each.ns for each in timings(recording.last) if each.kind in _TIMED)
         values["time in write faults"] = sum(took)
-    values |= {"peak memory": peak.pss, "peak private memory": peak.private}
+    values |= {_PEAK: peak.pss, "peak private memory": peak.private}
     values[WALL] = recording.seconds * 1e9
     complete = copies(recording) not in (Quality.LOWER_BOUND, Quality.INCOMPLETE)
     return Run(block, values, complete)
@@ -124,6 +124,9 @@ def doubts(runs: Mapping[str, Sequence[Run]]) -> Iterator[str]:
     for name, each in runs.items():
         if lossy := sum(not run.complete for run in each):
             yield f"{lossy} of {len(each)} runs of {name} lost faults, or could not classify some."
+        unsampled = sum(run.values[_PEAK] is None for run in each)
+        if 0 < unsampled < len(each):
+            yield f"{unsampled} of {len(each)} runs of {name} ended before memory was sampled."
     if (fewest := min(map(len, runs.values()))) < intervals.LEAST:
         runs_each = f"{fewest} run{'s' * (fewest != 1)}"
         yield f"{runs_each} of a variant: an interval takes {intervals.LEAST} of each."

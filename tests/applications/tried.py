@@ -75,10 +75,10 @@ class Known:
 
 
 HELPS = (
-    Known("gc-freeze", "children call gc.collect()", COLLECTS, "copied", -0.8),
+    Known("gc-freeze", "children collect", COLLECTS, "copied", -0.8),
     Known("no-gc-in-child", "children make objects", ALLOCATES, "copied", -0.6),
-    Known("os-exit", "children call sys.exit()", EXITS, "copied", -0.6),
-    Known("malloc-arena-max=1", "8 threads allocate in turn", THREADS, "peak memory", -0.5),
+    Known("os-exit", "children exit", EXITS, "copied", -0.6),
+    Known("malloc-arena-max=1", "8 threads allocate", THREADS, "peak memory", -0.5),
     Known("thp=never", "a byte in each 2 MiB", HUGE, "peak memory", -0.5),
 )
 REMEDIES = tuple(each.remedy for each in HELPS)

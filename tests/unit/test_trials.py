@@ -124,6 +124,11 @@ def test_lost_faults_are_a_doubt() -> None:
     assert [*doubts(groups)] == ["5 of 5 runs of b lost faults, or could not classify some."]
 
 
+def test_a_run_that_was_too_short_for_a_sample_is_named() -> None:
+    groups = {"a": runs([1, None, 1, 1, 1], "peak memory"), "b": runs([None] * 5, "peak memory")}
+    assert [*doubts(groups)] == ["1 of 5 runs of a ended before memory was sampled."]
+
+
 def test_a_verdict_names_copies_and_time() -> None:
     made = [
         Run(block, {**dict.fromkeys(UNITS), "copied": 1000.0, "wall time": 5e9 + block}, True)
