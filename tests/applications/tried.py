@@ -50,7 +50,7 @@ for thread in threads:
     thread.start()
 for thread in threads:
     thread.join()
-time.sleep(0.7)
+time.sleep(1.5)
 """
 # One byte of each 2 MiB, in memory that asks for huge pages.
 HUGE = """
@@ -59,7 +59,7 @@ memory = mmap.mmap(-1, 64 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 memory.madvise(mmap.MADV_HUGEPAGE)
 for at in range(0, 64 << 20, 2 << 20):
     memory[at] = 1
-time.sleep(0.7)
+time.sleep(1.5)
 """
 
 
