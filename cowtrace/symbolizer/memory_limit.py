@@ -38,7 +38,8 @@ class MemoryLimit:
         self._set_limit()
 
     def _set_limit(self) -> None:
-        self._set_data_bytes(self._heap_bytes + self.mapped_bytes)
+        # Below 0 where more pages of files are resident than the heap may take.
+        self._set_data_bytes(max(0, self._heap_bytes + self.mapped_bytes))
 
 
 def set_data_bytes(wanted: int) -> None:
