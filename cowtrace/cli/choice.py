@@ -15,7 +15,7 @@ from cowtrace import proc
 from cowtrace.cli import cgroups
 from cowtrace.cli.options import Command, usage_error
 from cowtrace.model import Event, FaultKind, Process, Snapshot
-from cowtrace.tracer.filter import Filter
+from cowtrace.tracer.filter import Filter, is_called
 
 KINDS = tuple(kind.label for kind in FaultKind)
 _KIND = click.option(
@@ -130,7 +130,7 @@ class Choice:
 
     def is_called(self, comm: str) -> bool:
         """Whether --comm chooses a process of that name."""
-        return self.in_tracer().is_called(comm)
+        return is_called(comm, self.comm)
 
     def _with_kinds(self, process: Process) -> Process:
         """Kinds that are not chosen are missing, not 0. Unclassified faults stay."""

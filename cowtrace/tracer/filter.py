@@ -25,7 +25,7 @@ class Filter:
 
     def is_called(self, comm: str) -> bool:
         """Whether `comm` chooses a process of that name."""
-        return self.comm is None or fnmatchcase(comm, self.comm)
+        return is_called(comm, self.comm)
 
     def seed(self, maps: Mapping[str, int]) -> None:
         """Pass the filter to attached programs. Raises OSError when the cgroup does not exist."""
@@ -49,3 +49,8 @@ class Filter:
     def _add(fd: int, pids: Iterable[int]) -> None:
         for pid in pids:
             bpf_maps.write_element(fd, pid, abi.U64.pack(0))
+
+
+def is_called(comm: str, glob: str | None) -> bool:
+    """Whether a process of that name matches. None: any does."""
+    return glob is None or fnmatchcase(comm, glob)
