@@ -64,6 +64,14 @@ def started(pid: int) -> int | None:
         return None
 
 
+def parent(pid: int) -> int | None:
+    """The parent of a process, now; None: it has ended."""
+    try:
+        return int(stat(pid)[1])
+    except OSError:
+        return None
+
+
 def stat(pid: int, proc: Path = _PROC) -> list[bytes]:
     """The fields of its /proc/PID/stat, from the third one on. Raises OSError."""
     # The name is in parentheses and can hold any byte: fields count from the last one.
@@ -98,8 +106,9 @@ def descendants(roots: Iterable[int]) -> set[int]:
     children: dict[int, list[int]] = {}
     for entry in _PROC.iterdir():
         if entry.name.isdigit():
-            with suppress(OSError):
-                children.setdefault(int(stat(int(entry.name))[1]), []).append(int(entry.name))
+            pid = int(entry.name)
+            if (of := parent(pid)) is not None:
+                children.setdefault(of, []).append(pid)
     found: set[int] = set()
     rest = list(roots)
     while rest:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from cowtrace.model import Stack, StackFrame, WriteCause
-from cowtrace.proc import has_memory, stat
+from cowtrace.proc import has_memory, parent
 from cowtrace.symbolizer.messages import Identity
 from cowtrace.tracer import abi
 from cowtrace.tracer.symbolizer import Explained, Symbolizer
 
 _MOST_ANCESTORS = 16  # whose symbols name a child's frames
 _MOST_PARENTS = 1 << 14  # that are remembered
-_PARENT = 1  # of the fields of /proc/PID/stat from the third one on
 _MOST_FRAMES = 1 << 17  # of different stacks; a traced process can make stacks without end
 REST: Stack = (StackFrame("[rest]", "", 0),)
 
@@ -109,11 +107,11 @@ class Symbols:
         return self._stacks[stack]
 
     def _parent(self, pid: int) -> int | None:
-        """The parent of a process, as long as it lives and afterwards."""
-        with suppress(OSError):
-            self._parents[pid] = int(stat(pid)[_PARENT])
-        if len(self._parents) > _MOST_PARENTS:
-            self._parents.clear()
+        """The parent of a process, as first seen: it gets another when that ends."""
+        if pid not in self._parents and (found := parent(pid)) is not None:
+            if len(self._parents) >= _MOST_PARENTS:
+                self._parents.clear()
+            self._parents[pid] = found
         return self._parents.get(pid)
 
     def _family(
@@ -145,15 +143,16 @@ def _start_ns(pid: int, processes: Mapping[int, abi.Process]) -> int:
 def _forked_from(pid: int, processes: Mapping[int, abi.Process]) -> tuple[int, ...]:
     """The process, the one whose memory it was forked from, and so on."""
 
-    def parent(pid: int) -> int | None:
+    def forked_from(pid: int) -> int | None:
         info = processes.get(pid)
         return info.parent if info and info.created_by else None
 
-    return _chain(pid, parent)
+    return _chain(pid, forked_from)
 
 
-def _chain(pid: int, parent: Callable[[int], int | None]) -> tuple[int, ...]:
+def _chain(pid: int, before: Callable[[int], int | None]) -> tuple[int, ...]:
+    """A process, the one before it, the one before that..."""
     chain = [pid]
-    while len(chain) < _MOST_ANCESTORS and (following := parent(chain[-1])):
+    while len(chain) < _MOST_ANCESTORS and (following := before(chain[-1])):
         chain.append(following)
     return tuple(chain)

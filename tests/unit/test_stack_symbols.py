@@ -185,3 +185,13 @@ def test_parents_whose_fork_was_not_seen_may_know_it_too_also_later() -> None:
     assert first[0] == (me, 1)
     assert [pid for pid, _ in first] == [pid for pid, _ in second]
     assert noted.asked == [(((child.pid, 1),), 0), (((child.pid, 1),), None)]
+
+
+def test_a_process_whose_parent_has_ended_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    parents = {GONE: 41, 41: 1}
+    monkeypatch.setattr(stack_symbols, "parent", parents.get)
+    stacks, noted = explaining(KNOWN, KNOWN)
+    stacks.written([b""], GONE, {})
+    parents[GONE] = 1  # as the kernel has it then
+    stacks.written([b""], GONE, {})
+    assert noted.relatives == [[(41, 0), (1, 0)]] * 2
