@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -42,6 +44,17 @@ class Application:
                 end = self.log.read_text(errors="replace")[-2000:]
                 raise AssertionError(f"{what}: not within {PATIENCE} s, or it ended:\n{end}")
             time.sleep(0.05)
+
+
+def get(address: Path, path: str) -> dict[str, int]:
+    """The JSON that a web server at a UNIX socket answers."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(address))
+        connection.sendall(f"GET {path} HTTP/1.0\r\nHost: cowtrace\r\n\r\n".encode())
+        answer = connection.makefile("rb").read()
+    assert answer.partition(b"\r\n")[0].endswith(b" 200 OK"), answer
+    body: dict[str, int] = json.loads(answer.partition(b"\r\n\r\n")[2])
+    return body
 
 
 @contextmanager

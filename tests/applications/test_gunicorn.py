@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from applications import memory
-from applications.application import PYTHON, Application, children, running, scratch
+from applications.application import PYTHON, Application, children, get, running, scratch
 from applications.watched import Watched, fork_of, need, uncertain_bytes
 from cowtrace.model import Snapshot
 from cowtrace.workloads.region import PAGE_BYTES
@@ -54,13 +52,7 @@ class Gunicorn:
 
     def get(self, path: str) -> dict[str, int]:
         """The JSON of a page."""
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(str(self.socket))
-            connection.sendall(f"GET {path} HTTP/1.0\r\nHost: cowtrace\r\n\r\n".encode())
-            answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
-        assert answer.partition(b"\r\n")[0].endswith(b" 200 OK"), answer
-        body: dict[str, int] = json.loads(answer.partition(b"\r\n\r\n")[2])
-        return body
+        return get(self.socket, path)
 
 
 @contextmanager

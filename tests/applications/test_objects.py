@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ from dataclasses import dataclass
 import pytest
 from command import PATIENCE
 
-from applications.application import PYTHON, Application, children, running, scratch
+from applications.application import PYTHON, Application, children, get, running, scratch
 from applications.watched import OURS, Watched, need
 from cowtrace import guide, tracer
 from cowtrace.analysis.objects import known_bytes, object_rows, remedies
@@ -58,16 +56,6 @@ def service(*options: str) -> Iterator[Application]:
             yield app
 
 
-def answer(app: Application) -> dict[str, int]:
-    """Of a worker, to a request for one product."""
-    with socket.socket(socket.AF_UNIX) as client:
-        client.connect(str(app.folder / "shop.sock"))
-        client.sendall(b"GET /7 HTTP/1.0\r\n\r\n")
-        response = client.makefile("rb").read()
-    found: dict[str, int] = json.loads(response.partition(b"\r\n\r\n")[2])
-    return found
-
-
 def boot(app: Application) -> set[int]:
     app.wait_until(lambda: booted(app) == WORKERS, "no workers")
     workers = set(children(app.pid))
@@ -84,7 +72,7 @@ def serve(app: Application, workers: set[int], live: Tracer) -> None:
     left = set(workers)
 
     def all_served() -> bool:
-        left.discard(answer(app)["worker"])
+        left.discard(get(app.folder / "shop.sock", "/7")["worker"])
         live.snapshot()
         return not left
 
