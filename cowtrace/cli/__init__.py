@@ -38,6 +38,7 @@ COMMANDS = {
     "try": "Run variants of a command in turn: does the remedy work, or is it noise?",
     "verify": "Check common claims about fork and copy-on-write on this kernel.",
     "vm": "Build and run the test VMs, one for each kernel.",
+    "watch": "Wait until a fork threatens to need more memory than is left.",
     "workload": "Run a workload whose counts are known; compare them with the trace.",
 }
 
@@ -50,7 +51,7 @@ Exit codes:
   {errors.EXIT_MISMATCH}    a workload or a check did not count what was expected
   {errors.EXIT_NO_VM}    the test VM cannot be started: no QEMU, no image, no room
   {errors.EXIT_NO_ROOM}    record: the disk is full; the recording up to then is kept
-  {errors.EXIT_TIMEOUT}  the time limit ended the command
+  {errors.EXIT_TIMEOUT}  the time limit ended the command; watch: it did not happen by then
   {errors.EXIT_NOT_EXECUTABLE}  run: the command cannot be executed
   {errors.EXIT_NOT_FOUND}  run: the command was not found
   130  interrupted; top ends with its last table and 0

@@ -11,19 +11,29 @@ from cowtrace.analysis.forks import WINDOW, fork_rows
 from cowtrace.cli import cgroups
 from cowtrace.cli.attach import attach
 from cowtrace.cli.choice import Choice, process_options
+from cowtrace.cli.forecasts import Forecasts
 from cowtrace.cli.live import Refresh, watch
-from cowtrace.cli.options import Output, live_options, rows_option
-from cowtrace.machine import detail_objects
+from cowtrace.cli.options import Output, live_options, rows_option, usage_error
+from cowtrace.cli.progress import hook, progress_option
+from cowtrace.machine import detail_objects, forecast_objects
 from cowtrace.model import ForkGeneration, Snapshot
 from cowtrace.proc import Places
 from cowtrace.tracer.filter import Filter
 
 
-@click.command(epilog="\b\nExample:\n  sudo cowtrace forks -p $(pidof redis-server)")
+@click.command(
+    epilog="\b\nExamples:\n  sudo cowtrace forks -p $(pidof redis-server)\n"
+    "  sudo cowtrace forks --forecast --progress redis -p $(pidof redis-server)"
+)
+@click.option("--forecast", "forecasting", is_flag=True,
+              help="Forecast what each fork will copy, and whether that fits.")  # fmt: skip
+@progress_option
 @process_options
 @rows_option("Show at most N forks; --json has all.")
 @live_options
-def forks(choice: Choice, limit: int, plan: str, output: Output) -> None:
+def forks(
+    choice: Choice, limit: int, plan: str, output: Output, forecasting: bool, progress: str | None
+) -> None:
     """Show what each fork shared, how much is copied, and what may come.
 
     Every INTERVAL seconds (1 by default), COUNT times (until interrupted by default). Each fork
@@ -46,23 +56,51 @@ def forks(choice: Choice, limit: int, plan: str, output: Output) -> None:
     TREND    slows: levelling off, the last three intervals had less than half
              of the mean rate since the fork; grows; still: no copy in these
     TO COME  may still be copied: an upper bound, each page is copied only once
+
+    With --forecast, instead:
+
+    \b
+    TOTAL      copied when the child ends: EXPECTED, and 8 of 10 times between
+               LOW and HIGH; that is the peak, for it is freed then
+    ENDS IN    by the child's progress (--progress) and by earlier forks of the
+               same parent; -: unknown, and TOTAL is as if it never ended
+    LEVELS     until 95 % of EXPECTED is copied
+    FITS       HIGH into the memory that is left, of the machine and of the
+               cgroup: yes; slow: above memory.high; swap: with swap alone; no:
+               the kernel kills. no?: HIGH does not fit, EXPECTED does
     """
+    if progress and not forecasting:
+        raise usage_error("--progress is for --forecast", "add --forecast")
+    hooked = hook(progress, choice, output.interval)
+    forecasts = Forecasts(choice, hooked) if forecasting else None
     history: deque[Snapshot] = deque(maxlen=WINDOW + 1)
     members: set[int] = set()  # every pid seen in the cgroup so far
     places = Places()
 
     def refresh(now: Snapshot, before: Snapshot | None) -> Refresh:
+        from cowtrace.terminal.forecast import view as forecast_view
         from cowtrace.terminal.forks import view
 
         nonlocal members
         if choice.cgroup:
             members |= cgroups.processes(choice.cgroup)
-        chosen = _of(now, choice, members)
+        chosen = of_forks(now, choice, members)
         history.append(chosen)
         rows = fork_rows(history, before)
         places.look(now)
         shown = [row.generation for row in rows[:limit]]
         pids = [pid for fork in shown for pid in (fork.parent, fork.child)]
+        if forecasts:
+            outlooks = forecasts.of(chosen, rows, places.of)
+            parents = dict.fromkeys(fork.parent for fork in shown)
+            earlier = {pid: forecasts.earlier_totals(pid) for pid in parents}
+            return Refresh(
+                chosen,
+                lambda: forecast_view(
+                    chosen, rows, outlooks, earlier, limit, places.of_pids(now, pids)
+                ),
+                lambda: forecast_objects.generations(rows, outlooks, places.of),
+            )
         return Refresh(
             chosen,
             lambda: view(chosen, rows, limit, places.of_pids(now, pids)),
@@ -74,7 +112,7 @@ def forks(choice: Choice, limit: int, plan: str, output: Output) -> None:
     watch(live, refresh, "generations", output)
 
 
-def _of(now: Snapshot, choice: Choice, members: set[int]) -> Snapshot:
+def of_forks(now: Snapshot, choice: Choice, members: set[int]) -> Snapshot:
     """Keep only the forks whose parent or child is chosen."""
     pids = set(choice.pids)
     if choice.follow:

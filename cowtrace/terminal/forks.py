@@ -43,7 +43,7 @@ def view(now: Snapshot, rows: tuple[ForkRow, ...], limit: int, places: Mapping[i
     return View(min(limit, len(rows)), draw)
 
 
-def _process(line: TreeLine, cells: int) -> str:
+def process_cell(line: TreeLine, cells: int) -> str:
     """PID and name, with a mark if the process exited or the child called exec."""
     ended = line.row.generation.ended_by if line.row else None
     exited = line.process.exited if line.process else False
@@ -58,7 +58,7 @@ def _of_row(text: Callable[[ForkRow], str]) -> Callable[[TreeLine, int], str]:
 
 
 _COLUMNS: tuple[Column[TreeLine], ...] = (
-    Column("\nPROCESS", _process, 0, right=False),
+    Column("\nPROCESS", process_cell, 0, right=False),
     Column("\nAGE", _of_row(lambda row: age(row.seconds)), 7),
     Column("\nFORK", _of_row(lambda row: brief(row.generation.fork_ns)), 7),
     Column("PAGE\nTABLES", _of_row(lambda row: size(row.generation.page_table_bytes))),

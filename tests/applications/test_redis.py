@@ -15,6 +15,7 @@ import pytest
 from applications import memory
 from applications.application import Application, children, output, running, scratch
 from applications.watched import MIB, Watched, fork_of, need, no_mapping, uncertain_bytes
+from cowtrace.analysis.forecaster import Forecaster, Progress
 from cowtrace.model import (
     COPIES,
     DetailRow,
@@ -116,6 +117,34 @@ def test_copies_of_the_redis_parent_during_bgsave(watched: Watched, thp: str | N
         else:
             assert no_mapping(end)
         assert_latency(rows, took_ns if watched.supports(plan, "latency") else None)
+
+
+def test_the_forecast_of_a_save_ends_with_what_it_copied(watched: Watched) -> None:
+    """Between the fork and the end it stays between what is copied and what was shared."""
+    need("redis-server", "redis-server")
+    tellers = {plan: Forecaster() for plan in watched.tracers}
+    with server() as redis:
+        child = redis.save()
+        os.kill(child, signal.SIGSTOP)
+        for step in range(1, 4):
+            redis.write(KEYS // 8)
+            for plan, now in watched.look().items():
+                tellers[plan].note(now, {redis.app.pid: Progress(step / 8)})
+                made = tellers[plan].forecasts(now).get(fork_of(now, child).number)
+                if step > 1:
+                    assert made
+                    assert made.copied_bytes == fork_of(now, child).copied_bytes
+                    assert made.copied_bytes <= made.low_bytes <= made.expected_bytes
+                    assert made.expected_bytes <= made.high_bytes
+        os.kill(child, signal.SIGCONT)
+        redis.app.wait_until(lambda: redis.info("rdb_bgsave_in_progress") == "0", "BGSAVE")
+        done = watched.look()
+    for plan, now in done.items():
+        last = fork_of(now, child)
+        tellers[plan].note(now)
+        made = tellers[plan].forecasts(now)[last.number]
+        assert made.low_bytes == made.expected_bytes == made.high_bytes == last.copied_bytes
+        assert tellers[plan].earlier_totals(redis.app.pid) == (last.copied_bytes,)
 
 
 def assert_smaps_agrees(

@@ -146,10 +146,10 @@ def test_forks_of_a_cgroup_have_a_member_or_a_copy_in_it(
 ) -> None:
     """The kernel lets only faults pass that are in the group."""
     now = replace(NOW, generations=(fork(1, 1, 2, by_child=copied),))
-    assert bool(forks._of(now, IN_CGROUP, members).generations) is shown
+    assert bool(forks.of_forks(now, IN_CGROUP, members).generations) is shown
 
 
 def test_forks_must_meet_each_filter() -> None:
     for comm, shown in (("redis*", 1), ("no-such-name", 0)):
         choice = Choice(names=((1, "redis-server"),), comm=comm)
-        assert len(forks._of(NOW, choice, set()).generations) == shown
+        assert len(forks.of_forks(NOW, choice, set()).generations) == shown

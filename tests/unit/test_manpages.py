@@ -67,9 +67,9 @@ def test_it_says_what_help_says() -> None:
         if isinstance(parameter, click.Option):
             assert parameter.opts[-1] in page
             assert (parameter.help or "") in page
-    assert "\nSHARED   memory that parent and child shared at the fork" in page
-    assert "\n.nf\nFORK     how long the call took" in page
-    assert "sudo cowtrace forks -p $(pidof redis-server)\n.fi" in page
+    assert "SHARED   memory that parent and child shared at the fork" in page
+    assert "FORK     how long the call took" in page
+    assert "sudo cowtrace forks -p $(pidof redis-server)\n" in page
 
 
 def test_what_a_page_says_is_no_request() -> None:
