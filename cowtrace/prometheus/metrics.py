@@ -15,6 +15,7 @@ from cowtrace.model import COPIES, Account, Cause, FaultKind, ForkGeneration, Sn
 from cowtrace.proc import Places
 from cowtrace.prometheus.bounded_groups import BoundedGroups, Group
 from cowtrace.prometheus.changes import Changes, Kind
+from cowtrace.prometheus.forecasts import ForecastMetrics
 
 TREND_NS = 15_000_000_000  # between two samples of a fork's copies, for its trend
 _GROUP = ("comm", "cgroup")
@@ -39,6 +40,7 @@ class Metrics:
         self._live: list[tuple[ForkGeneration, Group]] = []
         self._last_fork = 0
         self._timed_forks = self._fork_ns = 0
+        self._forecasts = ForecastMetrics()
 
     def add(self, now: Snapshot) -> None:
         """Add the next snapshot of the trace."""
@@ -59,6 +61,7 @@ class Metrics:
                 self._timed_forks += 1
                 self._fork_ns += each.fork_ns
         self._last_fork = max((g.number for g in now.generations), default=self._last_fork)
+        self._forecasts.add(now, self._live)
         self._now = replace(now, processes=(), details=(), generations=())
 
     def collect(self) -> Iterator[Family]:
@@ -67,6 +70,7 @@ class Metrics:
         now = self._now
         if now is not None:
             yield from self._forks()
+            yield from self._forecasts.collect(self._live, self._groups.label)
             yield from self._completeness(now)
             if now.accounts:
                 yield from _private_memory(now.accounts)

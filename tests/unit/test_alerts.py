@@ -42,7 +42,7 @@ def test_promtool_takes_the_rules(tmp_path: Path) -> None:
     (tmp_path / "alerts.yml").write_text(printed("rules"))
     checked = promtool("check", "rules", "alerts.yml", folder=tmp_path)
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert "SUCCESS: 7 rules found" in checked.stdout
+    assert "SUCCESS: 8 rules found" in checked.stdout
 
 
 def test_they_fire_when_they_should(tmp_path: Path) -> None:
@@ -77,7 +77,9 @@ def names() -> set[str]:
     """Of all metrics that the exporter can give."""
     metrics = Metrics(Places(lambda pid: Place(None, "/")), 9)
     now = snapshot(process(1, "a", row(FaultKind.COPIED, 23)))
-    metrics.add(replace(now, generations=(fork(),)))
+    for pages, at_ns in ((503, now.at_ns), (600, 2 * now.at_ns)):
+        live = fork(by_parent=pages, shareable=20_011)
+        metrics.add(replace(now, at_ns=at_ns, generations=(live,)))
     found = {
         sample.name
         for family in (*metrics.collect(), *bpf_cost(1, 1), *own_state(1, 1), web_config(True))

@@ -381,3 +381,17 @@ def test_the_age_of_the_counts_is_on_the_page() -> None:
     assert found["cowtrace_snapshot_duration_seconds"] == [({}, 0.25)]
     assert found["cowtrace_web_config_current"] == [({}, 0)]
     assert "cowtrace_web_config_current" not in scraped(made(snapshot()))
+
+
+def test_what_live_forks_will_copy_and_what_is_left_for_it() -> None:
+    metrics = Metrics(Places(lambda pid: Place(None, "/gone")), 9)
+    for seconds in (1, 2, 3):
+        live = fork(1, 1, 2, at=0.5, by_parent=503 * seconds, shareable=20_011)
+        now = snapshot(process(1, "redis", row(FaultKind.COPIED, 503)), at=seconds)
+        metrics.add(replace(now, generations=(live,)))
+    found = scraped(metrics)
+    parts = {labels["quantile"]: value for labels, value in found["cowtrace_forks_forecast_bytes"]}
+    assert 0 <= parts["0.1"] <= parts["0.5"] <= parts["0.9"] <= (20_011 - 1509) * PAGE
+    ((labels, left),) = found["cowtrace_forks_memory_left_bytes"]
+    assert labels == {"comm": "redis", "cgroup": "/gone"}
+    assert left > 0  # of this machine
