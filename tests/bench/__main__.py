@@ -22,7 +22,7 @@ from cowtrace.errors import CowtraceError
 
 SECTIONS = (
     *("instructions", "native", "startup", "application"),
-    *("scale", "saturation", "recording", "shared", "fork", "try"),
+    *("scale", "saturation", "recording", "shared", "fork", "try", "forecast"),
 )
 
 
