@@ -31,6 +31,7 @@ GOAL = 0.9  # of the saves
 WORKERS = 5  # servers at a time
 _PARENT, _CHILD = 1, 2
 _KEPT = Path("build/redis-saves")  # what was measured
+_LEAST_LOOKS = 30  # at one save: on a machine that is too busy, a tenth of it has no curve
 _DAY_NS = 86_400 * 10**9
 
 
@@ -96,7 +97,8 @@ def report(saves: Iterable[dict[str, Any]]) -> Report:
     what += "the same server, which cowtrace saw. The end of a save comes from INFO's progress, "
     what += f"and from the first save. Goal: {GOAL:.0%} of the second saves."
     if len(whole) < len(everything):
-        what += f" {len(everything) - len(whole)} saves are left out: faults were lost in them."
+        what += f" {len(everything) - len(whole)} saves are left out: faults were lost in them, or "
+        what += f"they were seen less than {_LEAST_LOOKS} times."
     head = ("Saves of Redis", "Saves", "Forecast", "Linear", "Bound", "80 %", "Error")
     data = [asdict(each) for each in made]
     return Report("Forecast of a save's copies", [*table(head, rows), *prose(what)], data)
@@ -135,8 +137,10 @@ def replayed(save: dict[str, Any], forecaster: Forecaster, at: float = AT) -> Fo
 
 
 def _is_whole(save: dict[str, Any]) -> bool:
-    """Whether each of its copies was seen."""
-    return len(save["looks"]) > 10 and save["looks"][0]["lost"] == save["looks"][-1]["lost"]
+    """Whether each of its copies was seen, and often enough."""
+    return (
+        len(save["looks"]) >= _LEAST_LOOKS and save["looks"][0]["lost"] == save["looks"][-1]["lost"]
+    )
 
 
 def _snapshot(save: dict[str, Any], look: dict[str, Any], *, ended: bool) -> Snapshot:
