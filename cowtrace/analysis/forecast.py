@@ -87,7 +87,8 @@ def _totals(
     if clock.end_seconds is not None:
         left = max(0.0, clock.end_seconds - now) * clock.speed
         spread = ((-1.0, 0.2), (0.0, 0.6), (1.0, 0.2))
-        ends = [(now + left * (1 + 1.3 * clock.spread * by), weight) for by, weight in spread]
+        times = [(max(0.0, 1 + 1.3 * clock.spread * by), weight) for by, weight in spread]
+        ends = [(now + left * often, weight) for often, weight in times]
     most = max(float(shared), copied)
     return [
         (min(most, copied + to_come * (1 + error)), weight * likely * certain)

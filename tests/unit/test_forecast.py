@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from snapshots import PAGE, SECOND, fork, snapshot
 
 from cowtrace.analysis.copy_curves import Point, as_earlier, fitted
@@ -85,6 +87,28 @@ def test_more_than_was_shared_is_at_most_what_is_copied() -> None:
     """Copies of private file pages are not in what was shared."""
     made = forecast([(1.0, 2.0 * SHARED), (2.0, 3.0 * SHARED)], SHARED, Clock(20.0))
     assert made is None or made.high_bytes == 3 * SHARED
+
+
+@given(
+    seen=st.lists(st.tuples(st.floats(1e-3, 10), st.integers(0, 3001)), min_size=2, max_size=9),
+    end=st.floats(0, 1e4),
+    spread=st.floats(0, 1e3),
+    speed=st.floats(0, 10),
+)
+def test_any_forecast_is_between_what_is_copied_and_shared(
+    seen: list[tuple[float, int]], end: float, spread: float, speed: float
+) -> None:
+    """Whatever is known of the end: also that it may be any time, or should have come."""
+    grown, seconds, copied = list[Point](), 0.0, 0.0
+    for step, pages in seen:
+        seconds, copied = seconds + step, copied + pages * PAGE
+        grown.append((seconds, copied))
+    made = forecast(grown, SHARED, Clock(end, spread, speed))
+    if made:
+        most = max(SHARED, round(copied))
+        assert made.copied_bytes == round(copied)
+        assert made.copied_bytes <= made.low_bytes <= made.expected_bytes <= made.high_bytes <= most
+        assert made.levels_off_in_seconds is None or made.levels_off_in_seconds >= 0
 
 
 @pytest.mark.parametrize("seen", [[], [(1.0, 23.0 * PAGE)], [(0.01, 5.0), (1.0, 5.0)]])
