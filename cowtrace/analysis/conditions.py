@@ -4,7 +4,8 @@
     comparison = term ("<" | ">" | "<=" | ">=") term
     term = name | percentage ["%"] name | size
 
-A name stands for bytes of one fork, see NAMES; a size is a number with a unit: `512MiB`, `2G`.
+A name stands for bytes of one fork or of all, see NAMES; a size is a number with a unit: `512MiB`,
+`2G`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from cowtrace.text import printable
 NAMES = {
     "forecast": "still to come, expected",
     "high": "still to come, in nine of ten cases at most",
+    "forecasts": "forecast of all live forks together",
+    "highs": "high of all live forks together",
     "worst": "still to come at most: what was shared and is not copied yet",
     "total": "expected in all",
     "copied": "so far",

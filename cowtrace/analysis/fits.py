@@ -1,8 +1,9 @@
-"""Judge whether what a fork may still copy fits into the memory that is left."""
+"""Judge whether what forks may still copy fits into the memory that is left."""
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cowtrace.analysis.forecast import Forecast
@@ -37,24 +38,47 @@ class Outlook:
 
     forecast: Forecast | None  # None: it is too early
     left: MemoryLeft  # for the parent
-    fits: Verdict | None  # None: unknown, or it has ended
+    fits: Verdict | None  # with the other live forks; None: unknown, or it has ended
 
 
-def judged(forecast: Forecast, left: MemoryLeft) -> Verdict | None:
-    """None: it is not known how much memory is left."""
-    expected, high = (
-        _fit(size, left) for size in (forecast.to_come_bytes, forecast.most_to_come_bytes)
+def judged(
+    on_machine: Iterable[Forecast], in_cgroup: Iterable[Forecast], left: MemoryLeft
+) -> Verdict | None:
+    """Whether all of these fit together.
+
+    `on_machine`: of all live forks; `in_cgroup`: of those with the same nearest limit. None: it is
+    not known how much memory is left.
+    """
+    machine, cgroup = [*on_machine], [*in_cgroup]
+    expected = _fit(
+        sum(each.to_come_bytes for each in machine),
+        sum(each.to_come_bytes for each in cgroup),
+        left,
+    )
+    high = _fit(
+        sum(each.most_to_come_bytes for each in machine),
+        sum(each.most_to_come_bytes for each in cgroup),
+        left,
     )
     return Verdict(expected, high) if expected and high else None
 
 
-def _fit(size: int, left: MemoryLeft) -> Fit | None:
-    available, most = left.available_bytes, left.most_bytes
-    if available is None or most is None:
+def _fit(on_machine: int, in_cgroup: int, left: MemoryLeft) -> Fit | None:
+    machine, cgroup = left.machine, left.cgroup
+    if left.available_bytes is None or left.most_bytes is None:
         return None
-    if size <= available:
+    unthrottled = least(cgroup.available_bytes, cgroup.unthrottled_bytes)
+    if _within(on_machine, machine.available_bytes) and _within(in_cgroup, unthrottled):
         return Fit.FITS
-    if size > most:
-        return Fit.KILLS
-    hard = least(left.machine.available_bytes, left.cgroup.available_bytes)
-    return Fit.THROTTLES if hard is not None and size <= hard else Fit.SWAPS
+    if _within(on_machine, machine.available_bytes) and _within(in_cgroup, cgroup.available_bytes):
+        return Fit.THROTTLES
+    swap = least(machine.swap_bytes, cgroup.swap_bytes) or 0
+    if _within(on_machine - swap, machine.available_bytes) and _within(
+        in_cgroup - swap, cgroup.available_bytes
+    ):
+        return Fit.SWAPS
+    return Fit.KILLS
+
+
+def _within(size: int, limit: int | None) -> bool:
+    return limit is None or size <= limit

@@ -26,20 +26,32 @@ class Forecasts:
         answer = self._progress.latest() if self._progress else None
         self._forecaster.note(now, dict.fromkeys(self._pids, answer) if answer else {})
         found = self._forecaster.forecasts(now)
+        left = self._left(rows, place_of)
+        live = {row.generation.number for row in rows if row.generation.ended_ns is None}
+        on_machine = {number: made for number, made in found.items() if number in live}
+        outlooks = {}
+        for number, own in left.items():
+            beside = [
+                each
+                for other, each in on_machine.items()
+                if left[other].cgroup.place == own.cgroup.place
+            ]
+            fits = judged(on_machine.values(), beside, own) if number in on_machine else None
+            outlooks[number] = Outlook(found.get(number), own, fits)
+        return outlooks
+
+    def _left(self, rows: tuple[ForkRow, ...], place_of: PlaceOf) -> dict[int, MemoryLeft]:
+        """By number of the fork; of one that has ended, only the machine's."""
         machine = memory_left(None)
         by_cgroup: dict[str, MemoryLeft] = {}
-        outlooks = {}
+        left = {}
         for row in rows:
             owner = row.parent or row.child
             group = place_of(owner).cgroup if owner and row.generation.ended_ns is None else None
             if group and group not in by_cgroup and len(by_cgroup) < _MOST_CGROUPS:
                 by_cgroup[group] = memory_left(group)
-            left = by_cgroup.get(group, machine) if group else machine
-            forecast = found.get(row.generation.number)
-            live = forecast if row.generation.ended_ns is None else None
-            fits = judged(live, left) if live else None
-            outlooks[row.generation.number] = Outlook(forecast, left, fits)
-        return outlooks
+            left[row.generation.number] = by_cgroup.get(group, machine) if group else machine
+        return left
 
     def earlier_totals(self, parent: int) -> tuple[int, ...]:
         """Bytes that the last forks of a parent copied which have ended."""

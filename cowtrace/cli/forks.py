@@ -65,9 +65,10 @@ def forks(
     ENDS IN    by the child's progress (--progress) and by earlier forks of the
                same parent; -: unknown, and TOTAL is as if it never ended
     LEVELS     until 95 % of EXPECTED is copied
-    FITS       HIGH into the memory that is left, of the machine and of the
-               cgroup: yes; slow: above memory.high; swap: with swap alone; no:
-               the kernel kills. no?: HIGH does not fit, EXPECTED does
+    FITS       with the other live forks shown, HIGH into the memory that is
+               left, of the machine and of the cgroup: yes; slow: above
+               memory.high; swap: with swap alone; no: the kernel kills. no?:
+               HIGH does not fit, EXPECTED does
     """
     if progress and not forecasting:
         raise usage_error("--progress is for --forecast", "add --forecast")

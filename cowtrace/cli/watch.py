@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 
 import click
 
 from cowtrace import child
 from cowtrace.analysis.conditions import NAMES, parse
 from cowtrace.analysis.fits import Outlook
+from cowtrace.analysis.forecast import Forecast
 from cowtrace.analysis.forks import WINDOW, ForkRow, fork_rows
 from cowtrace.cli import cgroups
 from cowtrace.cli.attach import attach
@@ -73,6 +75,7 @@ def watch(
     \b
     forecast   still to come, expected; see cowtrace forks --forecast
     high       still to come, in 9 of 10 cases at most
+    forecasts  forecast of all chosen live forks together; highs: high of these
     worst      still to come at most: shared, and not copied yet
     total      copied when the child ends, expected
     copied     so far
@@ -105,8 +108,9 @@ def watch(
             rows = fork_rows(history, before)
             outlooks = forecasts.of(chosen, rows, places.of)
             before = now
+            together = _together(rows, outlooks)
             for row in rows:
-                values = _values(row, outlooks[row.generation.number])
+                values = _values(row, outlooks[row.generation.number], together)
                 if row.generation.ended_ns is None and wanted.holds(values):
                     (found,) = forecast_objects.generations([row], outlooks, places.of)[
                         "generations"
@@ -126,12 +130,20 @@ def watch(
     click.get_current_context().exit(code)
 
 
-def _values(row: ForkRow, outlook: Outlook) -> dict[str, int | None]:
+def _together(rows: Iterable[ForkRow], outlooks: Mapping[int, Outlook]) -> list[Forecast]:
+    """Of all live forks."""
+    live = (outlooks[row.generation.number] for row in rows if row.generation.ended_ns is None)
+    return [outlook.forecast for outlook in live if outlook.forecast]
+
+
+def _values(row: ForkRow, outlook: Outlook, together: Sequence[Forecast]) -> dict[str, int | None]:
     """By the names of a condition."""
     fork, forecast, left = row.generation, outlook.forecast, outlook.left
     values = {
         "forecast": forecast.to_come_bytes if forecast else None,
         "high": forecast.most_to_come_bytes if forecast else None,
+        "forecasts": sum(one.to_come_bytes for one in together) if together else None,
+        "highs": sum(one.most_to_come_bytes for one in together) if together else None,
         "worst": fork.worst_case_bytes,
         "total": forecast.expected_bytes if forecast else None,
         "copied": fork.copied_bytes,

@@ -50,13 +50,29 @@ PLENTY = MemoryLeft(Left(2 * GIB, None, 0))
 )
 def test_whether_it_fits(left: MemoryLeft, verdict: str) -> None:
     """71 MiB are expected to come, 90 at most."""
-    found = judged(MADE, left)
+    found = judged([MADE], [MADE], left)
+    assert found
+    assert found.text == verdict
+
+
+@pytest.mark.parametrize(
+    ("left", "verdict"),
+    [
+        (MemoryLeft(Left(250 * MIB, None, 0), Left(140 * MIB)), "yes"),
+        (MemoryLeft(Left(200 * MIB, None, 0)), "no"),
+        (MemoryLeft(Left(250 * MIB, None, 0), Left(75 * MIB)), "no?"),
+    ],
+)
+def test_forks_must_fit_together(left: MemoryLeft, verdict: str) -> None:
+    """One of three is in this cgroup: 213 and 71 MiB are expected, 240 and 80 at most."""
+    made = replace(MADE, high_bytes=180 * MIB)
+    found = judged([made] * 3, [made], left)
     assert found
     assert found.text == verdict
 
 
 def test_whether_it_fits_is_unknown_where_memory_is() -> None:
-    assert judged(MADE, MemoryLeft(Left())) is None
+    assert judged([MADE], [MADE], MemoryLeft(Left())) is None
 
 
 def mounted(folder: Path, **groups: dict[str, int | str]) -> Path:
@@ -172,7 +188,9 @@ def test_progress_is_for_one_process(cowtrace: Command) -> None:
 
 
 def test_watch_ends_when_the_condition_holds(cowtrace: Command) -> None:
-    ended = cowtrace("watch", "--when", "copied > 2000 KiB and forecast > 0", "0.05")
+    ended = cowtrace(
+        "watch", "--when", "copied > 2000 KiB and forecast > 0 and forecasts >= forecast", "0.05"
+    )
     assert ended.exit_code == 0, ended.output
     (line,) = map(json.loads, ended.stdout.splitlines())
     jsonschema.validate(line, schema.of("watch"))
