@@ -78,7 +78,7 @@ def names() -> set[str]:
     metrics = Metrics(Places(lambda pid: Place(None, "/")), 9)
     now = snapshot(process(1, "a", row(FaultKind.COPIED, 23)))
     for pages, at_ns in ((503, now.at_ns), (600, 2 * now.at_ns)):
-        live = fork(by_parent=pages, shareable=20_011)
+        live = fork(by_parent=pages, shareable=20_011, fork_ns=5003)
         metrics.add(replace(now, at_ns=at_ns, generations=(live,)))
     found = {
         sample.name
