@@ -1,4 +1,6 @@
-"""Forecasts of what a Redis save copies, made after 10 % of it, against what it copied.
+"""Forecasts of what a Redis save copies, made after a part of it, against what it copied.
+
+`python -m bench.forecast FOLDER` judges the saves again that `make bench SECTIONS=forecast` left there.
 
 Beside them, in the same runs: a straight line through what is copied so far, and the most that can
 be copied, which is all that was shared.
@@ -26,6 +28,7 @@ from cowtrace.analysis.forecaster import Forecaster, Progress
 from cowtrace.model import Completeness, Ending, ForkGeneration, Snapshot
 
 AT = 0.1  # of a save
+LATER = (0.2, 0.3, 0.5)  # for first saves
 NEAR = 0.15  # of what it copied
 GOAL = 0.9  # of the saves
 WORKERS = 5  # servers at a time
@@ -76,10 +79,11 @@ def report(saves: Iterable[dict[str, Any]]) -> Report:
     """Of these saves: `python -m bench.redis_saves` writes such objects."""
     everything = list(saves)
     whole = [save for save in everything if _is_whole(save)]
-    made = [*forecasts(whole)]
+    made = [*forecasts(whole), *(each for at in LATER for each in forecasts(whole, at))]
     kinds = {
         "second save, same traffic": "after",
         "first save": "first",
+        **{f"first save, after {at:.0%}": f"first {at}" for at in LATER},
         "traffic changes midway": "changes",
     }
     rows = []
@@ -87,11 +91,11 @@ def report(saves: Iterable[dict[str, Any]]) -> Report:
         of_kind = [each for each in made if each.kind == kind]
         if not of_kind:
             continue
-        for group, members in _groups(of_kind).items():
+        for group, members in _groups(of_kind, kind).items():
             name = f"{words}: all" if group == "all" else f"- {group}"
             rows.append((name, str(len(members)), *_hits(members)))
     what = f"Saves of which the final copied bytes were within {NEAR:.0%} of a forecast made after "
-    what += f"{AT:.0%} of the save. Linear: a straight line through what was copied so far, up to "
+    what += f"{AT:.0%} of the save, or the part named. Linear: a straight line through what was copied so far, up to "
     what += "the true end. Bound: all that was shared at the fork. 80 %: how often the truth lay "
     what += "between LOW and HIGH, which should be 8 of 10. A second save follows a first one of "
     what += "the same server, which cowtrace saw. The end of a save comes from INFO's progress, "
@@ -104,8 +108,8 @@ def report(saves: Iterable[dict[str, Any]]) -> Report:
     return Report("Forecast of a save's copies", [*table(head, rows), *prose(what)], data)
 
 
-def forecasts(saves: Iterable[dict[str, Any]]) -> Iterator[Made]:
-    """Each save by itself, and those that have a save before them after it."""
+def forecasts(saves: Iterable[dict[str, Any]], at: float = AT) -> Iterator[Made]:
+    """Each save by itself; and, `at` being AT, those that have a save before them after it."""
     by_setup: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for save in saves:
         by_setup[save["setup"]].append(save)
@@ -114,12 +118,12 @@ def forecasts(saves: Iterable[dict[str, Any]]) -> Iterator[Made]:
         learned = Forecaster()
         for save in ordered:
             changes = save["changes"]
-            alone = replayed(save, Forecaster())
+            alone = replayed(save, Forecaster(), at)
             after = replayed(save, learned)
             if not changes:
-                yield _compared(name, "first", save, alone)
-            if save is not ordered[0]:
-                yield _compared(name, "changes" if changes else "after", save, after)
+                yield _compared(name, "first" if at == AT else f"first {at}", save, alone, at)
+            if at == AT and save is not ordered[0]:
+                yield _compared(name, "changes" if changes else "after", save, after, at)
 
 
 def replayed(save: dict[str, Any], forecaster: Forecaster, at: float = AT) -> Forecast | None:
@@ -157,10 +161,10 @@ def _snapshot(save: dict[str, Any], look: dict[str, Any], *, ended: bool) -> Sna
     return replace(empty, generations=(generation,))
 
 
-def _compared(name: str, kind: str, save: dict[str, Any], made: Forecast | None) -> Made:
+def _compared(name: str, kind: str, save: dict[str, Any], made: Forecast | None, at: float) -> Made:
     last, seconds = save["looks"][-1], save["seconds"]
     truth = last["parent"] + last["child"]
-    then = next(look for look in save["looks"] if look["seconds"] >= AT * seconds)
+    then = next(look for look in save["looks"] if look["seconds"] >= at * seconds)
     linear = (then["parent"] + then["child"]) / then["seconds"] * seconds
     bound = save["shareable_bytes"]
     if made is None:
@@ -173,14 +177,14 @@ def _compared(name: str, kind: str, save: dict[str, Any], made: Forecast | None)
                 linear / truth, bound / truth, end)  # fmt: skip
 
 
-def _groups(made: Sequence[Made]) -> dict[str, list[Made]]:
+def _groups(made: Sequence[Made], kind: str) -> dict[str, list[Made]]:
     """All, then by the first word of the setup, and those with huge pages."""
     groups: dict[str, list[Made]] = {"all": list(made)}
     for each in made:
         groups.setdefault(each.setup.split()[1], []).append(each)
         if "thp" in each.setup:
             groups.setdefault("huge pages", []).append(each)
-    return groups if len(made) > 8 else {"all": list(made)}
+    return groups if kind in ("after", "first") and len(made) > 8 else {"all": list(made)}
 
 
 def _hits(made: Sequence[Made]) -> tuple[str, ...]:
@@ -195,3 +199,12 @@ def _hits(made: Sequence[Made]) -> tuple[str, ...]:
         str(sum(each.low <= 1 <= each.high for each in made)),
         f"{100 * errors[len(errors) // 2]:.0f} %",
     )
+
+
+if __name__ == "__main__":
+    _saves = (
+        json.loads(line)
+        for file in sorted(Path(sys.argv[1]).glob("*.jsonl"))
+        for line in file.read_text().splitlines()
+    )
+    print(*report(_saves).lines, sep="\n")
