@@ -12,8 +12,8 @@ _ENDLESS = 1e12  # seconds
 _LEVEL = 0.95  # of the expected total: the copies have levelled off
 _ALL = 0.99  # of what is shared: nothing is left to be forecast
 _STEPS = 60  # of a search by halving
-# How far a course that fits so far goes wrong, as a part of what is still to come: as wide as for 8 of
-# 10 saves of Redis, see the guide. Less wide where an earlier fork of the same parent went that way.
+# How far a course that fits so far goes wrong, as a part of what is still to come: as for 8 of 10
+# saves of Redis, see the guide. It is less where an earlier fork of the same parent went that way.
 _ERRORS = ((-0.4, 0.2), (0.0, 0.6), (0.4, 0.2))
 _EARLIER_ERRORS = ((-0.12, 0.2), (0.0, 0.6), (0.12, 0.2))
 _LOW, _HIGH = 0.1, 0.9

@@ -1,6 +1,7 @@
 """Forecasts of what a Redis save copies, made after a part of it, against what it copied.
 
-`python -m bench.forecast FOLDER` judges the saves again that `make bench SECTIONS=forecast` left there.
+`python -m bench.forecast FOLDER` judges again the saves that `make bench SECTIONS=forecast` left
+there.
 
 Beside them, in the same runs: a straight line through what is copied so far, and the most that can
 be copied, which is all that was shared.
@@ -94,12 +95,15 @@ def report(saves: Iterable[dict[str, Any]]) -> Report:
         for group, members in _groups(of_kind, kind).items():
             name = f"{words}: all" if group == "all" else f"- {group}"
             rows.append((name, str(len(members)), *_hits(members)))
-    what = f"Saves of which the final copied bytes were within {NEAR:.0%} of a forecast made after "
-    what += f"{AT:.0%} of the save, or the part named. Linear: a straight line through what was copied so far, up to "
-    what += "the true end. Bound: all that was shared at the fork. 80 %: how often the truth lay "
-    what += "between LOW and HIGH, which should be 8 of 10. A second save follows a first one of "
-    what += "the same server, which cowtrace saw. The end of a save comes from INFO's progress, "
-    what += f"and from the first save. Goal: {GOAL:.0%} of the second saves."
+    what = (
+        f"Saves of which the final copied bytes were within {NEAR:.0%} of a forecast made "
+        f"after {AT:.0%} of the save, or after the part named. Linear: a straight line "
+        "through what was copied so far, up to the true end. Bound: all that was shared "
+        "at the fork. 80 %: how often the truth lay between LOW and HIGH, which should be "
+        "8 of 10. A second save follows a first one of the same server, which cowtrace "
+        "saw. The end of a save comes from INFO's progress, and from the first save. "
+        f"Goal: {GOAL:.0%} of the second saves."
+    )
     if len(whole) < len(everything):
         what += f" {len(everything) - len(whole)} saves are left out: faults were lost in them, or "
         what += f"they were seen less than {_LEAST_LOOKS} times."
