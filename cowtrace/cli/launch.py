@@ -22,12 +22,14 @@ PASSED_ON = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
 HELD = (*PASSED_ON, signal.SIGCHLD, signal.SIGTSTP, signal.SIGWINCH)
 
 
-def resolve(command: str) -> str:
-    """Find the program's path as execvp(3) does.
+def resolve(command: str, user: User | None = None) -> str:
+    """Find the program's path as execvp(3) does for that user.
 
     Raises CowtraceError: exit code 127 if it does not exist, 126 if it is not executable.
     """
-    if path := shutil.which(command):
+    with acting_as(user) if user else nullcontext():  # a folder of PATH may be root's alone
+        path = shutil.which(command)
+    if path:
         return path
     folders = [""] if "/" in command else os.get_exec_path()
     if any((Path(folder) / command).exists() for folder in folders):

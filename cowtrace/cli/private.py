@@ -98,7 +98,7 @@ def private(
         )
     if user and not command:
         raise usage_error("--user names the user of COMMAND", "append the command: -- COMMAND")
-    program = launch.resolve(command[0]) if command else ""
+    program = launch.resolve(command[0], user) if command else ""
     chosen = None if command else Chosen(choice)
     if chosen:
         chosen.some()

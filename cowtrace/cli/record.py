@@ -98,7 +98,7 @@ def record(
         raise usage_error(
             "--private reads processes that are chosen", "choose some: -p PID, --comm, --cgroup"
         )
-    program = launch.resolve(command[0]) if command else ""
+    program = launch.resolve(command[0], user) if command else ""
     accounts = Accounts() if private else None
     details: set[Detail] = {"generation"}
     if not no_mappings:

@@ -66,7 +66,7 @@ def run(
     The exit code is the command's, 128 + N if signal N ended it; 127 if it was not found, 126 if
     it cannot be executed. SIGTERM, SIGHUP, SIGQUIT and SIGINT are forwarded to the command.
     """
-    program = launch.resolve(command[0])
+    program = launch.resolve(command[0], user)
     default = sys.stderr if form == "table" else sys.stdout
     places = Places()
     # Opened before the command starts: a bad path must not cost the command's work.

@@ -95,7 +95,7 @@ def try_(
 ) -> None:
     variants = _variants(chosen, file, command)
     for each in variants:
-        launch.resolve(each.command[0])
+        launch.resolve(each.command[0], user)
     seed = random.SystemRandom().randrange(1_000_000) if seed is None else seed
     settings = Settings(plan, user.name if user else None, show_output, ignore_failure)
     counted: dict[str, list[Run]] = {each.name: [] for each in variants}

@@ -13,6 +13,7 @@ from test_run import cowtrace
 
 from cowtrace.cli import main
 from cowtrace.cli.command_user import User, acting_as, environment, find
+from cowtrace.cli.launch import resolve
 from cowtrace.errors import EXIT_USAGE, CowtraceError
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
@@ -87,3 +88,21 @@ def test_where_root_may_not_become_another_user_nothing_is_left_changed(
     with pytest.raises(CowtraceError, match="Operation not permitted"), acting_as(find("nobody")):
         pass
     assert (os.getresuid(), os.getresgid(), os.getgroups()) == before
+
+
+@as_root
+def test_the_program_is_the_one_that_the_user_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of root's PATH may be closed to that user: the search goes on, as in a shell."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    (closed / "id").write_text("#!/bin/sh\necho wrong\n")
+    (closed / "id").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{closed}:{os.environ['PATH']}")
+    assert resolve("id") == str(closed / "id")
+    ids = os.getresuid(), os.getresgid(), os.getgroups()
+    assert resolve("id", find("nobody")) != str(closed / "id")
+    assert ids == (os.getresuid(), os.getresgid(), os.getgroups())
+    with pytest.raises(CowtraceError, match="no execute permission"):
+        resolve(str(closed / "id"), find("nobody"))
