@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import ExitStack
 from typing import Any
 
@@ -18,11 +19,21 @@ PRIME_PAGES = 23
 MANY_PAGES = 509
 # The VM has 2 GiB, and this takes two pages of 1 GiB each.
 CANNOT = {"hugetlb-gigantic"}
+# Debian builds no kernel with these options.
+CANNOT |= {"huge-zero-persistent", "no-page-mapcount"}
+_KERNEL = tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])
+if _KERNEL < (6, 18):
+    CANNOT.add("thp-except-advised")
+if _KERNEL < (6, 8):
+    CANNOT |= {name for name in paths.NAMES if name.startswith("mthp-")}
+if _KERNEL < (6, 4):
+    CANNOT |= {"ksm-process", "ksm-process-unmerge"}
 if os.uname().machine == "aarch64":
     CANNOT.add("soft-dirty")  # x86-64 and a few others have CONFIG_MEM_SOFT_DIRTY
 if "PREEMPT_RT" in os.uname().version:  # CONFIG_TRANSPARENT_HUGEPAGE depends on !PREEMPT_RT
     CANNOT |= {"huge-zero-page", "collapse-after-fork", "khugepaged-after-fork"}
-    CANNOT |= {name for name in paths.NAMES if name.startswith("thp-")}
+    CANNOT |= {"collapse-split-huge-page"}
+    CANNOT |= {name for name in paths.NAMES if name.startswith(("thp-", "mthp-"))}
 
 
 def plans() -> tuple[PlanName, ...]:

@@ -72,6 +72,8 @@ def limits(
         )
     if "FORK_COPIES" not in defines:
         spots.append("pages that fork itself copies, because they are pinned, are not seen")
+    else:
+        spots.append("hugetlb pages that fork itself copies, because they are pinned, are not seen")
     in_parts = "GENERATIONS" in defines and "PERCPU_COUNTER_BYTES" in defines
     if in_parts and not facts.symbols.get("__per_cpu_offset"):
         # percpu_counter_batch in lib/percpu_counter.c, for each CPU

@@ -121,10 +121,12 @@ def _wrong_data(outcome: Outcome) -> Iterator[str]:
 
 
 def _findings(workload: Workload, rows: Iterable[Row], trace: Snapshot) -> Iterator[str]:
-    """What this kernel did where the workload expects no particular kind."""
+    """What this kernel did where kernels differ, or where the workload expects no certain kind."""
     if workload.group == claim_c6.CLAIM:
         yield claim_c6.finding(rows)
-    elif any(row.expected is None and row.traced for row in rows):
+        return
+    differs = workload.varies and not workload.unseen(trace)
+    if differs or any(row.expected is None and row.traced for row in rows):
         yield f"{workload.name}: {observed_words(rows, trace)}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import mmap
 import os
 import struct
 from collections.abc import Sequence
@@ -11,10 +12,15 @@ from collections.abc import Sequence
 from cowtrace.libc import checked, libc
 
 MADV_MERGEABLE, MADV_UNMERGEABLE, MADV_HUGEPAGE, MADV_NOHUGEPAGE = 12, 13, 14, 15
-MADV_PAGEOUT, MADV_COLLAPSE = 21, 25
+MADV_DONTNEED, MADV_PAGEOUT, MADV_COLLAPSE = 4, 21, 25
 PROT_NONE, PROT_READ, PROT_WRITE = 0, 1, 2
 PTRACE_POKEDATA, PTRACE_ATTACH, PTRACE_DETACH = 5, 16, 17
 CLONE_VM, CLONE_VFORK, SIGCHLD = 0x100, 0x4000, 17
+
+# include/uapi/linux/prctl.h
+PR_SET_THP_DISABLE, PR_GET_THP_DISABLE = 41, 42
+PR_THP_DISABLE_EXCEPT_ADVISED = 2
+PR_SET_MEMORY_MERGE, PR_GET_MEMORY_MERGE = 67, 68
 
 _IO_URING_SETUP, _IO_URING_REGISTER = 425, 427  # the same on every architecture
 _IORING_REGISTER_BUFFERS = 0
@@ -24,6 +30,8 @@ _USERFAULTFD = {"x86_64": 323, "aarch64": 282}
 _UFFD_API, _UFFD_FEATURE_WP = 0xAA, 1
 _UFFDIO_API, _UFFDIO_REGISTER, _UFFDIO_WRITEPROTECT = 0xC018AA3F, 0xC020AA00, 0xC018AA06
 _UFFDIO_REGISTER_MODE_WP = 2
+
+_MAP_FIXED = 0x10  # not in Python's mmap module
 
 _libc = libc()
 _IOV_MAX = 1024
@@ -39,6 +47,21 @@ def madvise(start: int, size: int, advice: int) -> None:
 
 def mprotect(start: int, size: int, protection: int) -> None:
     checked(_libc.mprotect(start, size, protection))
+
+
+def prctl(option: int, *arguments: int) -> int:
+    """Its result; arguments that are left out are 0."""
+    padded = (*arguments, 0, 0, 0, 0)[:4]
+    return checked(_libc.prctl(option, *map(ctypes.c_ulong, padded)))
+
+
+def map_anew(start: int, size: int) -> None:
+    """Put untouched private memory, about which the kernel had no advice, in place of other."""
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED
+    protection = mmap.PROT_READ | mmap.PROT_WRITE
+    if _libc.mmap(start, size, protection, flags, -1, 0) != start:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def mlock(start: int, size: int) -> None:

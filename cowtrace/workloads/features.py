@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import gzip
+import os
 from pathlib import Path
 
 from cowtrace.errors import CowtraceError
@@ -25,6 +27,25 @@ def has_type(name: str) -> bool:
         return b"\0" + name.encode() + b"\0" in Path("/sys/kernel/btf/vmlinux").read_bytes()
     except OSError:
         return False
+
+
+_CONFIGS = ("/proc/config.gz", "/boot/config-{}", "/lib/modules/{}/config")
+
+
+@functools.cache
+def config(option: str) -> str | None:
+    """The value of CONFIG_<option> of the running kernel, "n" if it is off; None if hidden.
+
+    From /proc/config.gz (CONFIG_IKCONFIG_PROC), or from the file that distributions add to /boot.
+    """
+    for pattern in _CONFIGS:
+        path = Path(pattern.format(os.uname().release))
+        if path.is_file():
+            data = path.read_bytes()
+            text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
+            lines = (line for line in text.splitlines() if line.startswith("CONFIG_"))
+            return dict(line.split("=", 1) for line in lines).get(f"CONFIG_{option}", "n")
+    return None
 
 
 def has_function(name: str) -> bool:

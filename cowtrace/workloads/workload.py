@@ -48,6 +48,7 @@ class Workload:
     most: int | None = None  # and at most
     unseen_by: Mapping[str, str] = field(default_factory=dict)  # plan -> why it cannot see it
     unseen_without_table: str = ""  # why the tracepoint plan before 6.1 cannot see it; "": it can
+    varies: bool = False  # kernel versions differ: what this one does is a finding
     fork_copies: bool = False  # to be traced with tracer.attach(fork_copies=True)
 
     def unseen(self, snapshot: Snapshot) -> str | None:

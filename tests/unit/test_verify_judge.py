@@ -191,6 +191,14 @@ def test_what_is_not_expected_is_a_finding() -> None:
     assert made.findings == ("fork-both-write: parent: reused 23 (anon); child: copied 23 (anon)",)
 
 
+def test_what_kernels_do_differently_is_a_finding_where_it_is_seen() -> None:
+    words = "fork-both-write: parent: reused 23 (anon); child: copied 23 (anon)"
+    varies = workload("swap", varies=True)
+    assert judge(varies, outcome(), trace(), 0.5).findings == (words,)
+    hidden = replace(varies, unseen_by={trace().plan: "not here"})
+    assert judge(hidden, outcome(), trace(), 0.5).findings == ()
+
+
 REMOTE = ExpectedRow(
     FaultKind.COPIED, Source.ANON, Origin.REMOTE, PAGES, PAGES * 4096, actor="parent"
 )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, MutableSequence
+from collections.abc import Iterable, Iterator, MutableSequence, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from cowtrace.workloads.outcome import Evidence
 
-_KPF_ZERO_PAGE = 24  # include/uapi/linux/kernel-page-flags.h
+# include/uapi/linux/kernel-page-flags.h
+_KPF_COMPOUND_HEAD, _KPF_COMPOUND_TAIL, _KPF_ZERO_PAGE = 15, 16, 24
 
 _MAPPING = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) ")
 _SIZE = re.compile(rb"(\w+): +(\d+) kB")
@@ -18,9 +19,24 @@ _SIZE = re.compile(rb"(\w+): +(\d+) kB")
 
 def are_zero_pages(frames: Iterable[int]) -> list[bool]:
     """True for each of these frames that /proc/kpageflags flags as a zero page. For root."""
-    with Path("/proc/kpageflags").open("rb", buffering=0) as flags:
-        words = (os.pread(flags.fileno(), 8, 8 * frame) for frame in frames)
-        return [bool(int.from_bytes(word, "little") >> _KPF_ZERO_PAGE & 1) for word in words]
+    return [bool(flags >> _KPF_ZERO_PAGE & 1) for flags in _page_flags(frames)]
+
+
+def compound_pages(frames: Sequence[int]) -> int:
+    """How many of these frames, from the first on, are one large folio: 0 if none. For root."""
+    flags = list(_page_flags(frames))
+    if not flags or not flags[0] >> _KPF_COMPOUND_HEAD & 1:
+        return 0
+    for number, (frame, flag) in enumerate(zip(frames, flags, strict=True)):
+        if number and (frame != frames[0] + number or not flag >> _KPF_COMPOUND_TAIL & 1):
+            return number
+    return len(frames)
+
+
+def _page_flags(frames: Iterable[int]) -> Iterator[int]:
+    with Path("/proc/kpageflags").open("rb", buffering=0) as file:
+        for frame in frames:
+            yield int.from_bytes(os.pread(file.fileno(), 8, 8 * frame), "little")
 
 
 def smaps_sizes(start: int, size: int, path: Path = Path("/proc/self/smaps")) -> dict[str, int]:

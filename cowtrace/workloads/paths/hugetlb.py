@@ -17,21 +17,21 @@ from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, Writer
 
 # Huge pages at most, whatever --pages says: 46 MiB on x86-64; 160 MiB where they have 32 MiB.
-_MANY = 23 if HUGE_BYTES <= 2 << 20 else 5
+MANY = 23 if HUGE_BYTES <= 2 << 20 else 5
 _CLAIM = "a write to a shared hugetlb page of {} copies the whole huge page"
 _hugetlb = partial(
     workload,
     backing=Backing.HUGETLB,
-    most=_MANY,
+    most=MANY,
     group="hugetlb",
     unseen_by={"tracepoint": "it does not see pages of hugetlb's own pool"},
 )
 
 
 @contextmanager
-def _pool(pages_for_each: int, pages: int) -> Iterator[None]:
-    """A pool of `pages_for_each` free huge pages for each page of the region, and no more."""
-    wanted = pages * pages_for_each
+def pool(pages_for_each: int, pages: int, *, more: int = 0) -> Iterator[None]:
+    """A pool of `pages_for_each` free huge pages for each page of the region, and `more`."""
+    wanted = pages * pages_for_each + more
     reserved = _count(HUGE_BYTES, "resv_hugepages")
     used = _count(HUGE_BYTES, "nr_hugepages") - _count(HUGE_BYTES, "free_hugepages")
     values = {
@@ -65,13 +65,13 @@ def _file(page_bytes: int, name: str) -> str:
     return f"/sys/kernel/mm/hugepages/hugepages-{page_bytes >> 10}kB/{name}"
 
 
-def _copied(pages: int, page_bytes: int = HUGE_BYTES) -> ExpectedRow:
+def copied_whole(pages: int, page_bytes: int = HUGE_BYTES) -> ExpectedRow:
     return copied(pages, Source.HUGETLB, page_bytes=page_bytes)
 
 
 @_hugetlb(
-    lambda pages: (parent(reused(pages, Source.HUGETLB)), child(_copied(pages))),
-    needs=partial(_pool, 2),
+    lambda pages: (parent(reused(pages, Source.HUGETLB)), child(copied_whole(pages))),
+    needs=partial(pool, 2),
     claim=_CLAIM.format(f"{HUGE_BYTES >> 20} MiB"),
 )
 def hugetlb_both_write(me: Writer) -> None:
@@ -80,7 +80,7 @@ def hugetlb_both_write(me: Writer) -> None:
 
 
 @_hugetlb(
-    lambda pages: (parent(), child(_copied(pages, GIGANTIC_BYTES))),
+    lambda pages: (parent(), child(copied_whole(pages, GIGANTIC_BYTES))),
     backing=Backing.HUGETLB_1G,
     most=1,
     needs=_gigantic_pool,
@@ -97,7 +97,7 @@ def hugetlb_gigantic(me: Writer) -> None:
         child(ExpectedRow(FaultKind.FAILED, Source.HUGETLB, Origin.USER, 1, 0)),
     ),
     frames=1,
-    needs=partial(_pool, 1),
+    needs=partial(pool, 1),
     group="failed copy",
     claim="a child that must copy a hugetlb page from an empty pool is killed by SIGBUS",
 )

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from cowtrace.workloads import calls, features
+from cowtrace.model import Source
+from cowtrace.workloads import calls
 from cowtrace.workloads.oracles.proc_files import smaps_sizes
-from cowtrace.workloads.outcome import Expected, child, parent
+from cowtrace.workloads.outcome import Expected, child, copied, parent, reused
 from cowtrace.workloads.paths import thp
-from cowtrace.workloads.paths.stack_swap_shared import swap, swap_out, write_swapped
+from cowtrace.workloads.paths.stack_swap_shared import (
+    last_is_re_marked,
+    swap,
+    swap_out,
+    write_swapped,
+)
 from cowtrace.workloads.paths.write_protected import protect_and_back
 from cowtrace.workloads.region import HUGE_BYTES, PAGE_BYTES, Backing
 from cowtrace.workloads.workload import workload
@@ -71,6 +77,29 @@ def _collapse_after_fork(me: Writer, collapse: Callable[[Writer], int]) -> None:
         me.expect(BEFORE)
 
 
+@_collapsed(
+    lambda pages: (parent(reused(1, Source.THP)), child(copied(1, Source.THP))),
+    claim="a split huge page is collapsed by a copy, though all its small pages are shared",
+    unseen_without_table="it counts repeated faults of an entry that is still in the TLB",
+)
+def collapse_split_huge_page(me: Writer) -> None:
+    """the child splits a shared huge page, collapses it (a copy); the parent writes"""
+    thp.populate(me)
+    with me.fork() as other:
+        other.do(_write_first_page)
+        me.note("smaps", "child: bytes in huge pages, split", 0, other.do(thp.in_huge_pages))
+        huge, how = other.do(thp.collapse)
+        me.note("smaps", f"child: bytes in huge pages ({how})", HUGE_BYTES, huge)
+        me.note("smaps", "child: private bytes", HUGE_BYTES, other.do(_private_bytes))
+        _note_private(me, HUGE_BYTES)
+        other.do(_expect_own_first_page)
+        me.expect(BEFORE)
+        me.write(PARENT, protected=False)
+        me.note("smaps", "parent: bytes in huge pages", HUGE_BYTES, thp.in_huge_pages(me))
+        other.do(_expect_own_first_page)
+        me.expect(PARENT)
+
+
 def _write_first_page(me: Writer) -> None:
     with me.watch(every_page=False):
         me.region.view[0] = CHILD
@@ -91,16 +120,7 @@ def _wait_for_khugepaged(me: Writer) -> int:
 
 
 def _swapped(pages: int) -> tuple[Expected, ...]:
-    return (parent(reused=pages if _last_is_re_marked() else 0), child(copied=pages))
-
-
-def _last_is_re_marked() -> bool:
-    """Whether do_swap_page() maps the page of the last writer read-only, so that it is re-marked.
-
-    7.2 does, 6.18 maps it writable. "mm, swap: cleanup swap entry management workflow" (7.0), which
-    frees a place in swap later, is its sign.
-    """
-    return features.has_type("folio_put_swap")
+    return (parent(reused=pages if last_is_re_marked() else 0), child(copied=pages))
 
 
 @_private(
@@ -108,6 +128,7 @@ def _last_is_re_marked() -> bool:
     frames=3,
     needs=swap,
     claim="of pages that both sides have in swap, the first writer copies, the last does not",
+    varies=True,
     unseen_by={"tracepoint": "the page is not present as the fault begins"},
 )
 def swap_both_then_write(me: Writer) -> None:
@@ -117,7 +138,7 @@ def swap_both_then_write(me: Writer) -> None:
     with me.fork() as other:
         other.do(write_swapped)
         me.note("smaps", "child: private bytes", me.region.size_bytes, other.do(_private_bytes))
-        if _last_is_re_marked():
+        if last_is_re_marked():
             me.write(PARENT)
             me.frames_cannot_show("reused")  # the page had no frame before
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from contextlib import AbstractContextManager
 
-from cowtrace.workloads import calls, pagemap, settings
+from cowtrace.workloads import calls, features, pagemap, settings
 from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.mappings import shared_writes
 from cowtrace.workloads.outcome import child, parent
@@ -80,10 +80,15 @@ def swap(pages: int) -> AbstractContextManager[None]:
 def swap_out(me: Writer) -> None:
     """Swap the region out. Raises Unsupported if some of it stays."""
     calls.madvise(me.region.start, me.region.size_bytes, calls.MADV_PAGEOUT)
-    swapped = sum(bool(entry & _SWAPPED) for entry in pagemap.region_entries(me.region))
+    swapped = swapped_pages(me)
     if swapped != me.region.pages:
         raise Unsupported(f"the kernel swapped out {swapped} of {me.region.pages} pages")
     me.note("pagemap", "pages swapped out", me.region.pages, swapped)
+
+
+def swapped_pages(me: Writer) -> int:
+    """Pages of the region that are swapped out in this process."""
+    return sum(bool(entry & _SWAPPED) for entry in pagemap.region_entries(me.region))
 
 
 @workload(
@@ -112,3 +117,12 @@ def write_swapped(me: Writer) -> None:
     """Write the region, which is swapped out."""
     me.write(CHILD)
     me.frames_cannot_show("copied")  # the page had no frame before
+
+
+def last_is_re_marked() -> bool:
+    """Whether do_swap_page() maps the page of the last writer read-only, so that it is re-marked.
+
+    7.2 does, 6.18 maps it writable. "mm, swap: cleanup swap entry management workflow" (7.0), which
+    frees a place in swap later, is its sign.
+    """
+    return features.has_type("folio_put_swap")

@@ -19,7 +19,7 @@ from cowtrace.workloads.region import HUGE_BYTES, PAGE_BYTES, Backing
 from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, CHILD, PARENT, Writer
 
-_SYSFS = "/sys/kernel/mm/transparent_hugepage"
+SYSFS = "/sys/kernel/mm/transparent_hugepage"
 _SMALL = HUGE_BYTES // PAGE_BYTES
 _PATIENCE = 20  # seconds for khugepaged
 
@@ -29,7 +29,7 @@ def _huge_pages(pages: int) -> int:
 
 
 def enabled(pages: int) -> AbstractContextManager[None]:
-    path = f"{_SYSFS}/enabled"
+    path = f"{SYSFS}/enabled"
     off = settings.read(path) == "never"
     return settings.changed({path: "madvise"}) if off else nullcontext()
 
@@ -39,19 +39,19 @@ _huge = partial(
 )
 
 
-def _populate(me: Writer) -> None:
+def populate(me: Writer) -> None:
     """Touch the region; raises Unsupported when the kernel had no huge pages for it."""
     me.populate(BEFORE)
-    if in_huge_pages(me) < _whole(me):
+    if in_huge_pages(me) < whole(me):
         raise Unsupported("the kernel allocated no transparent huge page")
 
 
 def in_huge_pages(me: Writer) -> int:
     """Bytes of the region that huge entries map in this process."""
-    return smaps_sizes(me.region.start, _whole(me)).get("AnonHugePages", 0)
+    return smaps_sizes(me.region.start, whole(me)).get("AnonHugePages", 0)
 
 
-def _whole(me: Writer) -> int:
+def whole(me: Writer) -> int:
     """Bytes of the huge pages that hold the region."""
     return _huge_pages(me.region.pages) * HUGE_BYTES
 
@@ -62,14 +62,14 @@ def _whole(me: Writer) -> int:
 )
 def thp_child_writes(me: Writer) -> None:
     """the child writes small pages of shared huge ones: split, then copied one by one"""
-    _populate(me)
+    populate(me)
     with me.fork() as other:
         with vmstat_grows(me.evidence, "thp_split_pmd", _huge_pages(me.region.pages)):
             other.do(Writer.write, CHILD)
         other.do(Writer.expect, CHILD)
         me.expect(BEFORE)
         me.note("smaps", "child: bytes in huge pages", 0, other.do(in_huge_pages))
-        me.note("smaps", "parent: bytes in huge pages", _whole(me), in_huge_pages(me))
+        me.note("smaps", "parent: bytes in huge pages", whole(me), in_huge_pages(me))
 
 
 @_huge(
@@ -79,12 +79,12 @@ def thp_child_writes(me: Writer) -> None:
 )
 def thp_parent_after_child_exit(me: Writer) -> None:
     """the child exits without a write, the parent writes: one fault for a huge page"""
-    _populate(me)
+    populate(me)
     with me.fork() as other:
         other.do(Writer.expect, BEFORE)
     me.write(PARENT, protected=False)
     me.expect(PARENT)
-    me.note("smaps", "bytes in huge pages", _whole(me), in_huge_pages(me))
+    me.note("smaps", "bytes in huge pages", whole(me), in_huge_pages(me))
 
 
 @_huge(
@@ -94,17 +94,21 @@ def thp_parent_after_child_exit(me: Writer) -> None:
 )
 def thp_both_write(me: Writer) -> None:
     """the child writes small pages, then the parent the same: copied in both"""
-    _populate(me)
+    populate(me)
     fork_both_write(me)
 
 
-def _remainder(pages: int) -> tuple[Expected, ...]:
+def pages_become_exclusive() -> bool:
     """Whether single pages of a large folio can become exclusive again.
 
     They can since "mm: Copy-on-Write (COW) reuse support for PTE-mapped THP" (6.15), which counts
     a folio's mappings by mm: the member that holds this is its sign.
     """
-    if features.has_type("_mm_id_mapcount"):
+    return features.has_type("_mm_id_mapcount")
+
+
+def _remainder(pages: int) -> tuple[Expected, ...]:
+    if pages_become_exclusive():
         return (parent(reused(pages)), child())
     return (parent(copied(pages, Source.THP)), child())
 
@@ -113,10 +117,11 @@ def _remainder(pages: int) -> tuple[Expected, ...]:
     _remainder,
     most=_SMALL - 1,  # all but the page that is protected
     claim="pages of a split huge page with one holder: re-marked or copied, by kernel version",
+    varies=True,
 )
 def thp_split_then_alone(me: Writer) -> None:
     """the huge entry is split by the parent, the child exits, the parent writes"""
-    _populate(me)
+    populate(me)
     with me.fork() as other:
         other.do(Writer.expect, BEFORE)
         # Protecting one page of it splits the entry, and copies nothing.
@@ -126,7 +131,7 @@ def thp_split_then_alone(me: Writer) -> None:
     me.expect(PARENT)
 
 
-def _huge_zero(pages: int) -> tuple[Expected, ...]:
+def huge_zero(pages: int) -> tuple[Expected, ...]:
     zero = (FaultKind.ZERO_FILLED, Source.ZERO, Origin.USER)
     if not _zero_page_is_replaced_whole():
         return (parent(ExpectedRow(*zero, pages, pages * PAGE_BYTES)),)
@@ -136,19 +141,25 @@ def _huge_zero(pages: int) -> tuple[Expected, ...]:
 
 
 @contextmanager
-def _huge_zero_enabled(pages: int) -> Iterator[None]:
-    with enabled(pages), settings.changed({f"{_SYSFS}/use_zero_page": "1"}):
+def huge_zero_enabled(pages: int) -> Iterator[None]:
+    with enabled(pages), settings.changed({f"{SYSFS}/use_zero_page": "1"}):
         yield
 
 
 @_huge(
-    _huge_zero,
-    needs=_huge_zero_enabled,
+    huge_zero,
+    needs=huge_zero_enabled,
     claim="a write to the huge zero page gives fresh zeroes: it is not copied",
+    varies=True,
     unseen_without_table="it does not see huge pages allocated in a fault",
 )
 def huge_zero_page(me: Writer) -> None:
     """reads untouched huge memory, then writes it: zeroes, in small or huge pages"""
+    write_huge_zero(me)
+
+
+def write_huge_zero(me: Writer) -> None:
+    """Read the region, which is untouched, then write it."""
     me.read()
     me.expect(0)
     if _zero_page_is_replaced_whole():
@@ -181,7 +192,7 @@ def _zero_page_is_replaced_whole() -> bool:
 )
 def thp_collapse(me: Writer) -> None:
     """the child writes (copied), its pages are made huge again, it writes: no fault"""
-    _populate(me)
+    populate(me)
     with me.fork() as other:
         other.do(Writer.write, CHILD)
         huge, how = other.do(collapse)
@@ -195,15 +206,20 @@ def thp_collapse(me: Writer) -> None:
 def collapse(me: Writer) -> tuple[int, str]:
     """Collapse the region: bytes in huge pages afterwards, and what collapsed them."""
     try:
-        calls.madvise(me.region.start, HUGE_BYTES, calls.MADV_COLLAPSE)
-        return in_huge_pages(me), "MADV_COLLAPSE"
+        return collapse_by_advice(me), "MADV_COLLAPSE"
     except OSError:  # before 6.1
         return wait_for_khugepaged(me), "khugepaged"
 
 
+def collapse_by_advice(me: Writer) -> int:
+    """Bytes of the region in huge pages after MADV_COLLAPSE. Raises OSError if it is refused."""
+    calls.madvise(me.region.start, HUGE_BYTES, calls.MADV_COLLAPSE)
+    return in_huge_pages(me)
+
+
 def wait_for_khugepaged(me: Writer) -> int:
     """Bytes of the region in huge pages, once khugepaged has collapsed it."""
-    khugepaged = f"{_SYSFS}/khugepaged"
+    khugepaged = f"{SYSFS}/khugepaged"
     wanted = {
         f"{khugepaged}/max_ptes_shared": str(_SMALL - 1),
         f"{khugepaged}/pages_to_scan": "4096",

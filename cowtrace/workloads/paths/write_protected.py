@@ -15,7 +15,7 @@ from cowtrace.workloads.oracles.writes import Writes
 from cowtrace.workloads.outcome import Expected, child, parent
 from cowtrace.workloads.region import PAGE_BYTES, scratch_region
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import BEFORE, PARENT, Writer
+from cowtrace.workloads.writer import BEFORE, CHILD, PARENT, Writer
 
 _PROBED_PAGES = 64
 
@@ -52,6 +52,25 @@ def protect_and_back(start: int, size: int) -> None:
     """Make memory read-only, and writable again."""
     calls.mprotect(start, size, calls.PROT_READ)
     calls.mprotect(start, size, calls.PROT_READ | calls.PROT_WRITE)
+
+
+@workload(
+    lambda pages: (parent(), child(copied=pages)),
+    group="C4",
+    claim="shared memory that nobody could access for a while is copied when it is written",
+)
+def prot_none_round_trip(me: Writer) -> None:
+    """the child makes its pages PROT_NONE and writable again, and writes them: copied"""
+    me.child_writes(_forbid_allow_write)
+
+
+def _forbid_allow_write(me: Writer) -> None:
+    mine = me.frames()
+    start, size = me.region.start, me.region.size_bytes
+    calls.mprotect(start, size, calls.PROT_NONE)
+    calls.mprotect(start, size, calls.PROT_READ | calls.PROT_WRITE)
+    me.expect_that(me.frames() == mine)
+    me.write(CHILD)
 
 
 @workload(

@@ -1,0 +1,182 @@
+"""Write pages that were swapped out: before or after fork, by advice or by a cgroup's limit."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+from cowtrace.workloads import settings
+from cowtrace.workloads.features import Unsupported
+from cowtrace.workloads.oracles.writes import Writes
+from cowtrace.workloads.outcome import Evidence, child, expected, parent
+from cowtrace.workloads.paths.stack_swap_shared import (
+    last_is_re_marked,
+    swap,
+    swap_out,
+    swapped_pages,
+    write_swapped,
+)
+from cowtrace.workloads.region import PAGE_BYTES
+from cowtrace.workloads.workload import workload
+from cowtrace.workloads.writer import BEFORE, CHILD, GRANDCHILD, PARENT, Writer
+
+_swap = partial(workload, frames=3, needs=swap, group="swapped-out page")
+_ABSENT = {"tracepoint": "the page is not present as the fault begins"}
+
+
+@_swap(
+    lambda pages: (parent(reused=pages), child(copied=pages)),
+    claim="pages that both sides read back from swap are one frame: the first writer copies it",
+)
+def swap_read_then_write(me: Writer) -> None:
+    """both read their pages back from swap; the child writes (copied), then the parent"""
+    me.populate(BEFORE)
+    swap_out(me)
+    with me.fork() as other:
+        other.do(Writer.expect, BEFORE)
+        me.expect(BEFORE)
+        me.note_frames("frames that both read", me.frames(), other.do(Writer.frames))
+        other.do(Writer.write, CHILD)
+        me.write(PARENT)
+        other.do(Writer.expect, CHILD)
+        me.expect(PARENT)
+
+
+@_swap(
+    lambda pages: (parent(reused=_re_marked(pages)), child()),
+    claim="pages in swap that only their writer still refers to are read back, not copied",
+    varies=True,
+    unseen_by=_ABSENT,
+)
+def swap_then_alone(me: Writer) -> None:
+    """pages are swapped out, a child comes and goes; the parent writes: no copy"""
+    me.populate(BEFORE)
+    swap_out(me)
+    with me.fork() as other:
+        me.note("pagemap", "child: pages swapped out", me.region.pages, other.do(swapped_pages))
+    _write_as_last(me, PARENT)
+    me.expect(PARENT)
+
+
+def _re_marked(pages: int) -> int:
+    """Of pages that are read back for a write by their last holder, those that are re-marked."""
+    return pages if last_is_re_marked() else 0
+
+
+def _write_as_last(me: Writer, value: int) -> None:
+    """Write pages that are in swap, and that no other process refers to."""
+    if last_is_re_marked():
+        me.write(value)
+    else:  # each write faults, and is none of the kinds that are counted
+        writes = Writes()
+        writes.count(lambda region: region.store(value), me.region)
+        me.note_of_thread("taskstats", f"{me.role}: wpcopy", 0, writes.wp_copies)
+    me.frames_cannot_show("reused")  # the page had no frame before
+
+
+@_swap(
+    lambda pages: (parent(copied=pages), child(reused=_re_marked(pages))),
+    claim="of pages that both sides have in swap, the parent copies when it writes first",
+    varies=True,
+    unseen_by=_ABSENT,
+)
+def swap_parent_first(me: Writer) -> None:
+    """both sides' pages are in swap; the parent writes them (copied), then the child"""
+    me.populate(BEFORE)
+    swap_out(me)
+    with me.fork() as other:
+        me.write(PARENT)
+        me.frames_cannot_show("copied")  # the page had no frame before
+        other.do(_write_as_last, CHILD)
+        theirs = other.do(Writer.frames)
+        me.note_frames("child: frames that are not the parent's", me.frames(), theirs, differ=True)
+        other.do(Writer.expect, CHILD)
+        me.expect(PARENT)
+
+
+# Pages that the child writes, and that its cgroup may hold: more than its interpreter's own.
+_PAGES, _LIMIT_PAGES = 2053, 1024
+_cgroup = partial(_swap, group="memory cgroup")
+
+
+@_cgroup(
+    lambda pages: (parent(), child(copied=pages)),
+    least=_PAGES,
+    claim="copies that a memory cgroup reclaims meanwhile are counted once, and keep their data",
+)
+def memcg_reclaim(me: Writer) -> None:
+    """the child copies more than its cgroup may hold: the first copies are swapped out"""
+    with settings.memory_cgroup() as (folder, limit):
+        me.populate(BEFORE)
+        with me.fork() as other:
+            other.do(_enter, folder)
+            settings.write(str(folder / limit), str(_LIMIT_PAGES * PAGE_BYTES))
+            other.do(_write_under_limit)
+            swapped = other.do(swapped_pages)
+            least = me.region.pages - _LIMIT_PAGES
+            what = "child: copies that were swapped out, at least"
+            me.evidence.append(Evidence("pagemap", what, least, swapped, swapped >= least))
+            other.do(Writer.expect, CHILD)  # reads them back
+            me.note("pagemap", "parent: pages swapped out", 0, swapped_pages(me))
+            me.expect(BEFORE)
+
+
+def _enter(me: Writer, folder: Path) -> None:
+    """Join a memory cgroup, which is charged for what this process takes from now on."""
+    settings.write(str(folder / "cgroup.procs"), str(os.getpid()))
+
+
+def _write_under_limit(me: Writer) -> None:
+    with me.watch():  # rehearsals would be reclaimed, too, and would fault each time
+        me.region.store(CHILD)
+
+
+@_cgroup(
+    lambda pages: (
+        parent(),
+        child(reused=_re_marked(pages)),
+        expected("grandchild", copied=pages),
+    ),
+    frames=4,
+    claim="shared pages that a memory cgroup reclaims leave both sides: the first writer copies",
+    varies=True,
+    unseen_by=_ABSENT,
+)
+def memcg_reclaim_shared(me: Writer) -> None:
+    """a cgroup swaps out what child and grandchild share; the grandchild writes first"""
+    with settings.memory_cgroup() as (folder, limit), me.fork() as other:
+        other.do(_enter, folder)
+        other.do(Writer.populate, BEFORE)
+        found = other.do(_share_and_reclaim, folder, limit)
+        for role, swapped in zip(("child", "grandchild"), found, strict=True):
+            me.note("pagemap", f"{role}: pages swapped out", me.region.pages, swapped)
+
+
+def _share_and_reclaim(me: Writer, folder: Path, limit: str) -> tuple[int, int]:
+    """The pages that the cgroup swapped out, of each process."""
+    with me.fork("grandchild") as other:
+        _reclaim(folder, limit)
+        found = swapped_pages(me), other.do(swapped_pages)
+        if min(found) != me.region.pages:
+            raise Unsupported(f"the kernel swapped out {min(found)} of {me.region.pages} pages")
+        other.do(write_swapped)
+        _write_as_last(me, GRANDCHILD)
+        other.do(Writer.expect, CHILD)
+        me.expect(GRANDCHILD)
+    return found
+
+
+def _reclaim(folder: Path, limit: str) -> None:
+    """Have the kernel reclaim what a cgroup holds, and allow it to grow again.
+
+    cgroup v2: memory.high, which kills nobody. v1: a limit that is below what cannot be reclaimed
+    is refused, when the rest has been.
+    """
+    high = folder / ("memory.high" if limit == "memory.max" else limit)
+    try:
+        high.write_text("0", encoding="ascii")
+    except OSError as error:
+        if limit == "memory.max":
+            raise Unsupported(f"cannot write {high}: {error.strerror}") from error
+    settings.write(str(high), "max" if limit == "memory.max" else "-1")

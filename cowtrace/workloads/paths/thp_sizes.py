@@ -1,0 +1,259 @@
+"""Write multi-size THP: a folio of each size that the kernel offers, mapped page by page.
+
+The region is one huge page's worth of addresses. The folio of a size begins as many bytes after
+the region's start: 64 KiB at 64 KiB, 128 KiB at 128 KiB. So each is aligned, and all follow one
+another. Multi-size THP came with "mm: thp: introduce multi-size THP sysfs interface" (6.8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
+
+from cowtrace.model import Source
+from cowtrace.workloads import calls, settings
+from cowtrace.workloads.features import Unsupported
+from cowtrace.workloads.oracles.proc_files import compound_pages
+from cowtrace.workloads.outcome import Expected, child, copied, expected, parent, reused
+from cowtrace.workloads.paths.thp import SYSFS, pages_become_exclusive
+from cowtrace.workloads.region import HUGE_BYTES, PAGE_BYTES, Backing, Region
+from cowtrace.workloads.workload import workload
+from cowtrace.workloads.writer import BEFORE, CHILD, PARENT, Writer
+
+_SMALLEST_PAGES = 4  # of anonymous memory: order 2
+_ALL = HUGE_BYTES // PAGE_BYTES
+SIZES = tuple(1 << order for order in range(2, _ALL.bit_length() - 1))  # pages of each folio
+FOLIO_PAGES = sum(SIZES)
+
+
+def most_prime(below: int) -> int:
+    """The largest prime below a number."""
+    return next(n for n in range(below - 1, 1, -1) if all(n % d for d in range(2, n)))
+
+
+_SOME = tuple(map(most_prime, SIZES))  # pages that are written of each folio
+
+
+def _enabled(pages: int) -> str:
+    return f"{SYSFS}/hugepages-{pages * PAGE_BYTES >> 10}kB/enabled"
+
+
+@contextmanager
+def _one_size_at_a_time(pages: int) -> Iterator[None]:
+    """No fault gets a large folio, until _populate() allows one size; khugepaged finds none."""
+    with settings.changed({_enabled(size): "never" for size in (*SIZES, _ALL)}):
+        yield
+
+
+_mthp = partial(
+    workload,
+    backing=Backing.HUGE,
+    frames=4,
+    least=_ALL,
+    most=_ALL,
+    needs=_one_size_at_a_time,
+    group="multi-size THP",
+)
+
+
+def _populate(me: Writer) -> None:
+    """Put a folio of each size into the region, which becomes what they map.
+
+    Raises Unsupported when the kernel had none of some size.
+    """
+    for size in SIZES:
+        settings.write(_enabled(size), "madvise")
+        me.region.view[size * PAGE_BYTES] = BEFORE  # this fault maps the whole folio
+        settings.write(_enabled(size), "never")
+    at = _SMALLEST_PAGES * PAGE_BYTES
+    view, start = me.region.view[at:], me.region.start + at
+    me.region = replace(me.region, pages=FOLIO_PAGES, view=view, start=start)
+    me.populate(BEFORE)
+    frames = me.frames()
+    if not all(frames):
+        raise Unsupported("frame numbers are hidden: they would show how large a folio is")
+    found = tuple(compound_pages(frames[size - _SMALLEST_PAGES :]) for size in SIZES)
+    missing = [size for size, pages in zip(SIZES, found, strict=True) if size != pages]
+    if missing:
+        raise Unsupported(f"the kernel allocated no folio of {missing[0]} pages")
+    me.note("kpageflags", "pages of each folio", _listed(SIZES), _listed(found))
+
+
+def _listed(counts: tuple[int, ...]) -> str:
+    return " ".join(map(str, counts))
+
+
+def _note_changed(
+    me: Writer, what: str, wanted: tuple[int, ...], before: list[int], after: list[int]
+) -> None:
+    """Evidence of how many pages of each folio have another frame now."""
+    changed = list(map(int.__ne__, before, after))
+    firsts = [size - _SMALLEST_PAGES for size in SIZES]
+    found = tuple(sum(changed[at : at + size]) for at, size in zip(firsts, SIZES, strict=True))
+    me.note("pagemap", f"{what}, of each folio", _listed(wanted), _listed(found))
+
+
+def _offsets(counts: tuple[int, ...]) -> Iterator[int]:
+    """Where in the region the first pages of each folio begin, as many as its count."""
+    for size, count in zip(SIZES, counts, strict=True):
+        for page in range(size - _SMALLEST_PAGES, size - _SMALLEST_PAGES + count):
+            yield page * PAGE_BYTES
+
+
+def _write_some(me: Writer, value: int, counts: tuple[int, ...]) -> None:
+    offsets = tuple(_offsets(counts))
+
+    def write(region: Region) -> None:
+        for offset in offsets:
+            region.view[offset] = value
+
+    me.act(write, every_page=False)
+
+
+def _of_some(value: int, counts: tuple[int, ...]) -> bytes:
+    """What the first byte of each page must be when those of `counts` have been written."""
+    data = bytearray([BEFORE]) * FOLIO_PAGES
+    for offset in _offsets(counts):
+        data[offset // PAGE_BYTES] = value
+    return bytes(data)
+
+
+def _expect_some(me: Writer, value: int, counts: tuple[int, ...]) -> None:
+    me.expect_that(me.region.load() == _of_some(value, counts))
+
+
+_PARTLY = copied(sum(_SOME), Source.THP)
+
+
+@_mthp(
+    lambda pages: (parent(_PARTLY), child(_PARTLY)),
+    claim="pages of a large folio of any size that is still shared in part are copied by both",
+)
+def mthp_partly_shared(me: Writer) -> None:
+    """child and parent write a prime number of each large folio's pages: both copy"""
+    _populate(me)
+    mine = me.frames()
+    with me.fork() as other:
+        other.do(_write_some, CHILD, _SOME)
+        _note_changed(me, "child: copied", _SOME, mine, other.do(Writer.frames))
+        _write_some(me, PARENT, _SOME)
+        _note_changed(me, "parent: copied", _SOME, mine, me.frames())
+        other.do(_expect_some, CHILD, _SOME)
+        _expect_some(me, PARENT, _SOME)
+
+
+def last_holder(pages: int) -> Expected:
+    """What a parent counts that writes all pages when it is the only one to map the folios."""
+    if pages_become_exclusive():
+        return parent(reused(pages))
+    return parent(copied(pages, Source.THP))
+
+
+@_mthp(
+    lambda pages: (last_holder(FOLIO_PAGES), child()),
+    claim="large folios with one holder: their pages are re-marked or copied, by kernel version",
+    varies=True,
+)
+def mthp_then_alone(me: Writer) -> None:
+    """the child exits without a write, then the parent writes all pages"""
+    _populate(me)
+    mine = me.frames()
+    with me.fork() as other:
+        other.do(Writer.expect, BEFORE)
+    _write_as_last(me, mine)
+
+
+def _write_as_last(me: Writer, mine: list[int]) -> None:
+    me.write(PARENT)
+    copies = (0,) * len(SIZES) if pages_become_exclusive() else SIZES
+    _note_changed(me, "parent: copied", copies, mine, me.frames())
+    me.expect(PARENT)
+
+
+@_mthp(
+    lambda pages: (last_holder(FOLIO_PAGES), child(copied(FOLIO_PAGES, Source.THP))),
+    claim="what the child has copied whole is the parent's alone: re-marked or copied, by version",
+    varies=True,
+)
+def mthp_child_copies_all(me: Writer) -> None:
+    """the child copies all pages and goes on; then the parent writes them"""
+    _populate(me)
+    mine = me.frames()
+    with me.fork() as other:
+        other.do(Writer.write, CHILD)
+        _note_changed(me, "child: copied", SIZES, mine, other.do(Writer.frames))
+        _write_as_last(me, mine)
+        other.do(Writer.expect, CHILD)
+
+
+_ONE_EACH = (1,) * len(SIZES)
+
+
+@_mthp(
+    lambda pages: (parent(copied(len(SIZES), Source.THP)), child()),
+    claim="the last mapped page of a large folio is copied, so that the folio can be freed",
+)
+def mthp_one_page_left(me: Writer) -> None:
+    """the child exits, the parent drops all but one page of each folio, writes these"""
+    _populate(me)
+    mine = me.frames()
+    with me.fork() as other:
+        other.do(Writer.expect, BEFORE)
+    for size in SIZES:
+        start = me.region.start + (size - _SMALLEST_PAGES) * PAGE_BYTES
+        calls.madvise(start + PAGE_BYTES, (size - 1) * PAGE_BYTES, calls.MADV_DONTNEED)
+    left = me.frames()
+    _note_changed(me, "parent: dropped", tuple(size - 1 for size in SIZES), mine, left)
+    _write_some(me, PARENT, _ONE_EACH)
+    _note_changed(me, "parent: copied", _ONE_EACH, left, me.frames())
+    me.expect_that(all(me.region.view[at] == PARENT for at in _offsets(_ONE_EACH)))
+
+
+@_mthp(
+    lambda pages: (
+        last_holder(FOLIO_PAGES),
+        child(copied(FOLIO_PAGES, Source.THP)),
+        expected("sibling", copied(FOLIO_PAGES, Source.THP)),
+    ),
+    frames=6,
+    claim="of three holders of large folios two copy; the last re-marks or copies, by version",
+    varies=True,
+)
+def mthp_three_sharers(me: Writer) -> None:
+    """two children copy all pages one after the other, then the parent writes them"""
+    _populate(me)
+    mine = me.frames()
+    with me.fork() as other, me.fork("sibling") as third:
+        other.do(Writer.write, CHILD)
+        third.do(Writer.write, CHILD + 1)
+        _note_changed(me, "sibling: copied", SIZES, mine, third.do(Writer.frames))
+        _write_as_last(me, mine)
+        other.do(Writer.expect, CHILD)
+        third.do(Writer.expect, CHILD + 1)
+
+
+@_mthp(
+    # A folio counts the mappings of two mms by mm. The third one's are in the sum alone, so it
+    # is taken for shared even when no other is left: folio_maybe_mapped_shared(). Kernels that
+    # count by page copy, too.
+    lambda pages: (
+        parent(),
+        child(),
+        expected("sibling", copied(FOLIO_PAGES, Source.THP)),
+    ),
+    claim="the third holder of a large folio copies its pages, even when it is the last one",
+)
+def mthp_third_sharer_left(me: Writer) -> None:
+    """of three holders the first drops the pages, the second exits; the third writes"""
+    _populate(me)
+    mine = me.frames()
+    with ExitStack() as stack:
+        with me.fork() as second:
+            third = stack.enter_context(me.fork("sibling"))
+            second.do(Writer.expect, BEFORE)
+        calls.madvise(me.region.start, me.region.size_bytes, calls.MADV_DONTNEED)
+        third.do(Writer.write, CHILD)
+        _note_changed(me, "sibling: copied", SIZES, mine, third.do(Writer.frames))
+        third.do(Writer.expect, CHILD)
