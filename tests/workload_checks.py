@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from cowtrace import tracer
@@ -29,7 +30,21 @@ if _KERNEL < (6, 8):
 if _KERNEL < (6, 4):
     CANNOT |= {"ksm-process", "ksm-process-unmerge"}
 if os.uname().machine == "aarch64":
-    CANNOT.add("soft-dirty")  # x86-64 and a few others have CONFIG_MEM_SOFT_DIRTY
+    CANNOT |= {"soft-dirty", "soft-dirty-after-fork"}  # no CONFIG_MEM_SOFT_DIRTY
+RELEASE = tuple(int(part) for part in os.uname().release.split(".")[:2])
+SINCE = {
+    "populate-after-fork": (5, 14),
+    "memfd-secret-writes": (6, 5),  # or since 5.14, if enabled at boot
+    "userfaultfd-async": (6, 7),
+    "userfaultfd-async-after-fork": (6, 7),
+    "pagemap-scan": (6, 7),
+    "map-droppable": (6, 11),
+    "droppable-reclaimed": (6, 11),
+    "guard-region": (6, 13),
+}
+CANNOT |= {name for name, release in SINCE.items() if release > RELEASE}
+if "user_shstk" not in Path("/proc/cpuinfo").read_text().split():
+    CANNOT.add("shadow-stack-writes")
 if "PREEMPT_RT" in os.uname().version:  # CONFIG_TRANSPARENT_HUGEPAGE depends on !PREEMPT_RT
     CANNOT |= {"huge-zero-page", "collapse-after-fork", "khugepaged-after-fork"}
     CANNOT |= {"collapse-split-huge-page"}

@@ -58,7 +58,7 @@ def judge(workload: Workload, outcome: Outcome, trace: Snapshot, seconds: float)
         expected=expected_words(rows),
         observed=observed_words(rows, trace),
         evidence=evidence,
-        findings=tuple(_findings(workload, rows, trace)),
+        findings=(*_findings(workload, rows, trace), *_stated(outcome)),
     )
 
 
@@ -128,6 +128,11 @@ def _findings(workload: Workload, rows: Iterable[Row], trace: Snapshot) -> Itera
     differs = workload.varies and not workload.unseen(trace)
     if differs or any(row.expected is None and row.traced for row in rows):
         yield f"{workload.name}: {observed_words(rows, trace)}"
+
+
+def _stated(outcome: Outcome) -> Iterator[str]:
+    """What the workload found this kernel to do where kernels differ."""
+    return (f"{outcome.name}: {finding}" for finding in outcome.findings)
 
 
 def _impossible(outcome: Outcome, trace: Snapshot) -> Iterator[str]:

@@ -11,8 +11,11 @@ from collections.abc import Sequence
 
 from cowtrace.libc import checked, libc
 
+MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK = 10, 11, 18
 MADV_MERGEABLE, MADV_UNMERGEABLE, MADV_HUGEPAGE, MADV_NOHUGEPAGE = 12, 13, 14, 15
 MADV_DONTNEED, MADV_PAGEOUT, MADV_COLLAPSE = 4, 21, 25
+MADV_POPULATE_READ, MADV_POPULATE_WRITE = 22, 23
+MADV_GUARD_INSTALL, MADV_GUARD_REMOVE = 102, 103
 PROT_NONE, PROT_READ, PROT_WRITE = 0, 1, 2
 PTRACE_POKEDATA, PTRACE_ATTACH, PTRACE_DETACH = 5, 16, 17
 CLONE_VM, CLONE_VFORK, SIGCHLD = 0x100, 0x4000, 17
@@ -26,8 +29,12 @@ _IO_URING_SETUP, _IO_URING_REGISTER = 425, 427  # the same on every architecture
 _IORING_REGISTER_BUFFERS = 0
 _IO_URING_PARAMS_BYTES = 120
 
+_MEMFD_SECRET = 447
+_MLOCK_ONFAULT = 1
+SPLICE_F_GIFT = 8
+
 _USERFAULTFD = {"x86_64": 323, "aarch64": 282}
-_UFFD_API, _UFFD_FEATURE_WP = 0xAA, 1
+_UFFD_API, _UFFD_FEATURE_WP, UFFD_FEATURE_WP_ASYNC = 0xAA, 1, 1 << 15
 _UFFDIO_API, _UFFDIO_REGISTER, _UFFDIO_WRITEPROTECT = 0xC018AA3F, 0xC020AA00, 0xC018AA06
 _UFFDIO_REGISTER_MODE_WP = 2
 
@@ -66,6 +73,15 @@ def map_anew(start: int, size: int) -> None:
 
 def mlock(start: int, size: int) -> None:
     checked(_libc.mlock(start, size))
+
+
+def mlock_on_fault(start: int, size: int) -> None:
+    """mlock2(2): lock what is mapped now, and the rest when it is touched."""
+    checked(_libc.mlock2(ctypes.c_void_p(start), ctypes.c_size_t(size), _MLOCK_ONFAULT))
+
+
+def munmap(start: int, size: int) -> None:
+    checked(_libc.munmap(ctypes.c_void_p(start), ctypes.c_size_t(size)))
 
 
 def msync(start: int, size: int) -> None:
@@ -113,13 +129,32 @@ def pin_for_io_uring(start: int, size: int) -> int:
     return ring
 
 
-def userfaultfd_wp(start: int, size: int) -> int:
-    """A userfaultfd that receives writes to protected pages of this memory (Linux 5.7)."""
+def memfd_secret() -> int:
+    """A file whose pages are not in the kernel's map of memory (Linux 5.14, if enabled)."""
+    file: int = checked(_libc.syscall(_MEMFD_SECRET, 0))
+    return file
+
+
+def vmsplice(pipe: int, start: int, size: int, flags: int) -> None:
+    """Put the pages of this memory themselves into a pipe that has room for them."""
+    pages = _Iovec(start, size)
+    spliced = _libc.vmsplice(pipe, ctypes.byref(pages), ctypes.c_size_t(1), flags)
+    checked(spliced, wanted=size)
+
+
+def userfaultfd_wp(start: int, size: int, features: int = _UFFD_FEATURE_WP) -> int:
+    """A userfaultfd that receives writes to protected pages of this memory (Linux 5.7).
+
+    With UFFD_FEATURE_WP_ASYNC (6.7), the kernel lets the writes pass, and notes the pages.
+    """
     uffd: int = checked(_libc.syscall(_USERFAULTFD[os.uname().machine], os.O_CLOEXEC))
-    api = struct.pack("=QQQ", _UFFD_API, _UFFD_FEATURE_WP, 0)
-    fcntl.ioctl(uffd, _UFFDIO_API, api)
-    register = struct.pack("=QQQQ", start, size, _UFFDIO_REGISTER_MODE_WP, 0)
-    fcntl.ioctl(uffd, _UFFDIO_REGISTER, register)
+    try:
+        fcntl.ioctl(uffd, _UFFDIO_API, struct.pack("=QQQ", _UFFD_API, features, 0))
+        register = struct.pack("=QQQQ", start, size, _UFFDIO_REGISTER_MODE_WP, 0)
+        fcntl.ioctl(uffd, _UFFDIO_REGISTER, register)
+    except OSError:
+        os.close(uffd)
+        raise
     return uffd
 
 

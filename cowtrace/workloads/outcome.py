@@ -165,6 +165,7 @@ class Outcome:
     page_bytes: int
     processes: tuple[Observed, ...]
     evidence: tuple[Evidence, ...] = ()
+    findings: tuple[str, ...] = ()  # what this kernel did where kernels differ
 
     @property
     def data_right(self) -> bool:
@@ -181,7 +182,8 @@ def outcome_from_json(text: str) -> Outcome:
     fields: dict[str, Any] = json.loads(text)
     processes = tuple(map(_observed, fields["processes"]))
     evidence = tuple(Evidence(**one) for one in fields["evidence"])
-    return Outcome(**fields | {"processes": processes, "evidence": evidence})
+    findings = tuple(fields["findings"])
+    return Outcome(**fields | {"processes": processes, "evidence": evidence, "findings": findings})
 
 
 def _observed(fields: dict[str, Any]) -> Observed:

@@ -9,11 +9,11 @@ import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO
 
 from cowtrace.errors import CowtraceError
-from cowtrace.libc import libc
+from cowtrace.libc import checked, libc
 
 PAGE_BYTES = mmap.PAGESIZE
 
@@ -29,6 +29,7 @@ _STACK_ROOM_BYTES = 4096 * PAGE_BYTES
 
 FILE_BYTE = 0x66  # what every byte of a region's file is
 
+_MAP_FIXED = 0x10
 _MAP_FIXED_NOREPLACE = 0x100000  # Linux 4.17; not in Python's mmap module
 _MAP_GROWSDOWN = 0x100
 _MAP_HUGETLB = 0x40000
@@ -146,6 +147,24 @@ def map_region(pages: int, backing: Backing) -> Region:
     _libc.madvise(start, mapped, mmap.MADV_HUGEPAGE if huge else mmap.MADV_NOHUGEPAGE)
     buffer = (ctypes.c_ubyte * size).from_address(start)
     return Region(pages, backing, memoryview(buffer).cast("B"), file, start)
+
+
+def map_over(
+    region: Region,
+    backing: Backing,
+    *,
+    flags: int = mmap.MAP_PRIVATE,
+    protection: int = mmap.PROT_READ | mmap.PROT_WRITE,
+    file: IO[bytes] | None = None,
+) -> Region:
+    """Map something else, untouched, in place of a region; raises OSError when refused.
+
+    `file` must be as large as the region; without one, `flags` include MAP_ANONYMOUS.
+    """
+    descriptor = file.fileno() if file else -1
+    at = _libc.mmap(region.start, region.size_bytes, protection, flags | _MAP_FIXED, descriptor, 0)
+    checked(-1 if at == _MAP_FAILED else 0)
+    return replace(region, backing=backing, file=file)
 
 
 @contextmanager

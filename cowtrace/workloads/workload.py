@@ -74,7 +74,8 @@ class Workload:
             self.act(parent)
             processes = parent.observed()
         seen = (*evidence.evidence(processes, races=self.races), *parent.evidence)
-        return Outcome(self.name, pages, self.backing.page_bytes, processes, seen)
+        findings = tuple(parent.findings)
+        return Outcome(self.name, pages, self.backing.page_bytes, processes, seen, findings)
 
     def clamp(self, pages: int) -> int:
         """The pages that it takes when `pages` were requested."""

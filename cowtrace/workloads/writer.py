@@ -32,6 +32,7 @@ class Writer:
         self._zero_frame = zero_frame  # None: frame numbers are hidden, nothing is noted
         self._expected = expected  # by role
         self.evidence: list[Evidence] = []  # of the parent: of this path's own oracles
+        self.findings: list[str] = []  # of the parent: what kernels do differently, in words
         self._noted = Counts()
         self._writes = Writes()
         self._data_right = True

@@ -292,3 +292,11 @@ def test_losses_excuse_nothing_that_pagemap_contradicts() -> None:
     )
     lossy = trace(child=(copies(PAGES - 1),), completeness=LOST)
     assert judge(workload(), outcome(processes=processes), lossy, 0.5).verdict is Verdict.FAILS
+
+
+def test_what_a_workload_found_is_a_finding() -> None:
+    made = judge(workload(), outcome(findings=("the page stays private",)), trace(), 0.5)
+    assert (made.verdict, made.findings) == (
+        Verdict.HOLDS,
+        ("fork-both-write: the page stays private",),
+    )

@@ -93,7 +93,8 @@ def test_of_names_the_fields_in_the_order_of_kinds() -> None:
 @given(pagemap=st.none() | counts, right=st.booleans(), copied=st.integers(0, 99))
 def test_an_outcome_survives_json(pagemap: Counts | None, right: bool, copied: int) -> None:
     process = Observed("child", 7, Expected(role="child", copied=copied), pagemap, 1, 2, right)
-    outcome = Outcome("fork-child-writes", 23, 4096, (process, process))
+    found = ("what this kernel does",)
+    outcome = Outcome("fork-child-writes", 23, 4096, (process, process), findings=found)
     assert outcome_from_json(outcome.to_json()) == outcome
     assert outcome.data_right is right
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import mmap
+import os
 from contextlib import AbstractContextManager
+from typing import IO
 
 from cowtrace.workloads import calls, features, pagemap, settings
 from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.mappings import shared_writes
 from cowtrace.workloads.outcome import child, parent
-from cowtrace.workloads.region import PAGE_BYTES, Backing
+from cowtrace.workloads.region import PAGE_BYTES, Backing, map_over
 from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, CHILD, PARENT, Writer
 
@@ -27,6 +31,36 @@ _LEAST_SWAP_BYTES = 16 << 20
 def shmem_writes(me: Writer) -> None:
     """parent and child write a memfd's MAP_SHARED pages: nothing is copied"""
     shared_writes(me)
+
+
+@workload(
+    lambda pages: (parent(shared=pages), child(shared=pages)),
+    frames=1,
+    group="shared mapping",
+    claim="memory of memfd_secret stays shared after fork, and no one can read it but its holders",
+)
+def memfd_secret_writes(me: Writer) -> None:
+    """parent and child write memfd_secret's pages: no copy; no call can read them"""
+    file = _secret_file(me.region.size_bytes)
+    me.region = map_over(me.region, Backing.SHMEM, flags=mmap.MAP_SHARED, file=file)
+    shared_writes(me)
+    try:
+        calls.vm_read(os.getpid(), me.region.addresses)
+        refused = "read"
+    except OSError as error:
+        refused = errno.errorcode[error.errno or 0]
+    me.note("process_vm_readv", "its pages:", "EFAULT", refused)
+
+
+def _secret_file(size: int) -> IO[bytes]:
+    """Enabled unless the boot says otherwise since "mm/secretmem: make it on by default" (6.5)."""
+    try:
+        file = os.fdopen(calls.memfd_secret(), "r+b", buffering=0)  # it cannot seek
+    except OSError as error:
+        why = "CONFIG_SECRETMEM, and before 6.5 secretmem.enable=1 at boot"
+        raise Unsupported(f"there is no memfd_secret: it needs {why}") from error
+    file.truncate(size)
+    return file
 
 
 @workload(

@@ -153,14 +153,14 @@ def userfaultfd_protect(me: Writer) -> None:
 def soft_dirty(me: Writer) -> None:
     """soft-dirty bits are cleared (/proc/self/clear_refs), then every page is written"""
     me.populate(BEFORE)
-    if not _dirty(me):
+    if not soft_dirty_pages(me):
         raise Unsupported("kernel built without CONFIG_MEM_SOFT_DIRTY")
     Path("/proc/self/clear_refs").write_text("4", encoding="ascii")
-    me.note("pagemap", "soft-dirty pages after clearing", 0, _dirty(me))
+    me.note("pagemap", "soft-dirty pages after clearing", 0, soft_dirty_pages(me))
     me.write(PARENT)
-    me.note("pagemap", "soft-dirty pages after the write", me.region.pages, _dirty(me))
+    me.note("pagemap", "soft-dirty pages after the write", me.region.pages, soft_dirty_pages(me))
     me.expect(PARENT)
 
 
-def _dirty(me: Writer) -> int:
+def soft_dirty_pages(me: Writer) -> int:
     return sum(bool(entry & _SOFT_DIRTY) for entry in pagemap.region_entries(me.region))

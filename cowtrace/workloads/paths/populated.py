@@ -1,0 +1,84 @@
+"""Populate or lock memory in one system call, around a fork."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from cowtrace.model import Origin
+from cowtrace.workloads import calls
+from cowtrace.workloads.features import Unsupported
+from cowtrace.workloads.oracles.proc_files import smaps_sizes
+from cowtrace.workloads.outcome import child, copied, parent
+from cowtrace.workloads.region import Region
+from cowtrace.workloads.workload import workload
+from cowtrace.workloads.writer import BEFORE, CHILD, PARENT, Writer
+
+_populated = partial(workload, group="populate and lock")
+
+
+@_populated(
+    lambda pages: (parent(), child(copied(pages, origin=Origin.KERNEL))),
+    claim="MADV_POPULATE_WRITE copies shared pages in one system call, MADV_POPULATE_READ none",
+    unseen_by={"tracepoint": "no exception is raised when the kernel makes the fault"},
+)
+def populate_after_fork(me: Writer) -> None:
+    """the child populates to read (no copy), to write (copied), then writes: no fault"""
+    me.populate(BEFORE)
+    with me.fork() as other:
+        other.do(_populate, calls.MADV_POPULATE_READ)
+        me.note_frames("frames that are the child's too", me.frames(), other.do(Writer.frames))
+        other.do(_populate, calls.MADV_POPULATE_WRITE)
+        other.do(Writer.expect, BEFORE)
+        faults = other.do(Writer.faults_of_write, CHILD)
+        me.note_of_thread("rusage", "child: page faults of the write after it", 0, faults)
+        other.do(Writer.expect, CHILD)
+        me.expect(BEFORE)
+
+
+def _populate(me: Writer, advice: int) -> None:
+    def populate(region: Region) -> None:
+        try:
+            calls.madvise(region.start, region.size_bytes, advice)
+        except OSError as error:  # "mm/madvise: introduce MADV_POPULATE_(READ|WRITE) ..."
+            raise Unsupported("no MADV_POPULATE_WRITE, which came with 5.14") from error
+
+    me.act(populate, every_page=advice == calls.MADV_POPULATE_WRITE)
+
+
+@_populated(
+    lambda pages: (parent(copied=pages), child()),
+    claim="mlock before fork does not avoid copies: the parent's locked pages are copied",
+)
+def mlock_before_fork(me: Writer) -> None:
+    """the parent locks its pages and forks, then writes them: copied, in the parent"""
+    me.populate(BEFORE)
+    calls.mlock(me.region.start, me.region.size_bytes)
+    me.note("smaps", "parent: locked bytes", me.region.size_bytes, _locked_bytes(me))
+    with me.fork() as other:
+        me.note("smaps", "child: locked bytes", 0, other.do(_locked_bytes))
+        me.write(PARENT)
+        me.expect(PARENT)
+        other.do(Writer.expect, BEFORE)
+
+
+@_populated(
+    lambda pages: (parent(), child(copied=pages)),
+    claim="mlock2(MLOCK_ONFAULT) of shared pages copies none of them: each write copies its page",
+)
+def mlock_on_fault(me: Writer) -> None:
+    """the child locks its pages on fault: no copy; then it writes them: copied"""
+    me.populate(BEFORE)
+    with me.fork() as other:
+        other.do(_lock_on_fault)
+        me.note_frames("frames that are the child's too", me.frames(), other.do(Writer.frames))
+        other.do(Writer.write, CHILD)
+        other.do(Writer.expect, CHILD)
+        me.expect(BEFORE)
+
+
+def _lock_on_fault(me: Writer) -> None:
+    calls.mlock_on_fault(me.region.start, me.region.size_bytes)
+
+
+def _locked_bytes(me: Writer) -> int:
+    return smaps_sizes(me.region.start, me.region.size_bytes).get("Locked", 0)
