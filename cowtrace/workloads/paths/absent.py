@@ -85,9 +85,9 @@ def _table_bytes() -> int:
 )
 def mshare(me: Writer) -> None:
     """the file system msharefs is asked for; shared memory faults in each process"""
-    me.note("fsopen", f"file system {_MSHARE}:", "unknown", _is_known(_MSHARE))
+    me.note("fsopen", f"file system {_MSHARE}", "unknown", _is_known(_MSHARE))
     listed = Path("/proc/filesystems").read_text(encoding="ascii").split()
-    me.note("/proc/filesystems", f"lines with {_MSHARE}:", 0, listed.count(_MSHARE))
+    me.note("/proc/filesystems", f"lines with {_MSHARE}", 0, listed.count(_MSHARE))
     shared_writes(me)
 
 

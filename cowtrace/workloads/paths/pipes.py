@@ -104,9 +104,11 @@ def _into_pipe(me: Writer, flags: int) -> tuple[int, int]:
 def _from_pipe(me: Writer, pipe: tuple[int, int]) -> list[int]:
     """The values that pages in the pipe begin with; closes the pipe."""
     reading, writing = pipe
+    os.set_blocking(reading, False)  # the other process may hold the end for writing, too
+    values = {*os.read(reading, me.region.size_bytes)[::PAGE_BYTES]}
+    os.close(reading)
     os.close(writing)
-    with os.fdopen(reading, "rb") as stream:
-        return sorted({*stream.read(me.region.size_bytes)[::PAGE_BYTES]})
+    return sorted(values)
 
 
 def _note_in_pipe(me: Writer, expected: int, seen: list[int]) -> None:

@@ -49,7 +49,7 @@ def memfd_secret_writes(me: Writer) -> None:
         refused = "read"
     except OSError as error:
         refused = errno.errorcode[error.errno or 0]
-    me.note("process_vm_readv", "its pages:", "EFAULT", refused)
+    me.note("process_vm_readv", "of its pages", "EFAULT", refused)
 
 
 def _secret_file(size: int) -> IO[bytes]:

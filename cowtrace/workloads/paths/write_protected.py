@@ -7,6 +7,8 @@ import mmap
 import os
 import struct
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cowtrace.workloads import calls, features, pagemap
@@ -117,14 +119,31 @@ def _userfaultfd(pages: int) -> tuple[Expected, ...]:
 def userfaultfd_protect(me: Writer) -> None:
     """userfaultfd protects pages, a thread allows each write: nothing is copied"""
     me.populate(BEFORE)
-    region = me.region
+    with protected_by_userfaultfd(me) as uffd:
+        seen = write_when_allowed(me, uffd, protected=False)
+    me.note("userfaultfd", "pages that it reported", me.region.pages, seen)
+    me.expect(PARENT)
+
+
+@contextmanager
+def protected_by_userfaultfd(me: Writer) -> Iterator[int]:
+    """A userfaultfd that receives the first write to each page of the region."""
+    start, size = me.region.start, me.region.size_bytes
     try:
-        uffd = calls.userfaultfd_wp(region.start, region.size_bytes)
+        uffd = calls.userfaultfd_wp(start, size)
     except (OSError, KeyError) as error:
         reason = "not allowed" if isinstance(error, PermissionError) else "no write protection"
         raise Unsupported(f"userfaultfd: {reason}") from error
-    calls.write_protect(uffd, region.start, region.size_bytes, on=True)
-    seen: set[int] = set()
+    calls.write_protect(uffd, start, size, on=True)
+    try:
+        yield uffd
+    finally:
+        os.close(uffd)
+
+
+def write_when_allowed(me: Writer, uffd: int, *, protected: bool = True) -> int:
+    """Write PARENT to each page, which a thread allows when it is reported; how many were."""
+    region, seen = me.region, set[int]()
 
     def let_pass() -> None:
         while len(seen) < region.pages:
@@ -135,13 +154,11 @@ def userfaultfd_protect(me: Writer) -> None:
 
     watcher = threading.Thread(target=let_pass, daemon=True)
     watcher.start()
-    with me.watch(protected=False):
+    with me.watch(protected=protected):
         for page in range(region.pages):
             ctypes.memset(region.addresses[page], PARENT, 1)  # lets the other thread run
         watcher.join()
-    os.close(uffd)
-    me.note("userfaultfd", "pages that it reported", region.pages, len(seen))
-    me.expect(PARENT)
+    return len(seen)
 
 
 @workload(

@@ -12,7 +12,11 @@ from cowtrace.workloads import calls
 from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.oracles.pagemap_scan import written_pages
 from cowtrace.workloads.outcome import child, parent, reused
-from cowtrace.workloads.paths.write_protected import soft_dirty_pages
+from cowtrace.workloads.paths.write_protected import (
+    protected_by_userfaultfd,
+    soft_dirty_pages,
+    write_when_allowed,
+)
 from cowtrace.workloads.region import PAGE_BYTES, Region
 from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, CHILD, PARENT, Writer
@@ -50,6 +54,20 @@ def userfaultfd_async_after_fork(me: Writer) -> None:
             other.do(Writer.write, CHILD)
             other.do(Writer.expect, CHILD)
             me.expect(PARENT)
+
+
+@_tracking(
+    lambda pages: (parent(copied=pages), child()),
+    claim="a shared page's write that userfaultfd stopped and that is retried is one copy",
+)
+def userfaultfd_protect_after_fork(me: Writer) -> None:
+    """userfaultfd protects shared pages, a thread allows each write: copied, once each"""
+    me.populate(BEFORE)
+    with me.fork() as other, protected_by_userfaultfd(me) as uffd:
+        seen = write_when_allowed(me, uffd)
+        me.note("userfaultfd", "pages that it reported", me.region.pages, seen)
+        other.do(Writer.expect, BEFORE)
+        me.expect(PARENT)
 
 
 def _every_third(region: Region) -> range:
