@@ -19,6 +19,24 @@ class Verdict(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """Faults of one kind in all processes of one role. None: unknown, never 0."""
+
+    role: str  # parent, child
+    kind: str  # FaultKind.label
+    expected: int | None  # None: this kernel may do either
+    traced: int | None  # None: the plan cannot see it
+    pagemap: int | None = None  # None: frame numbers are hidden, or do not show the kind
+    upper_bound: bool = False  # the plan counts lost races, too
+    ways: tuple[str, ...] = ()  # source and origin of what was traced: `anon, by unshare`
+
+    @property
+    def seen(self) -> int | None:
+        """What the trace counted; where it cannot, or not exactly, what pagemap did."""
+        return self.pagemap if self.traced is None or self.upper_bound else self.traced
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """One check on one kernel."""
 
@@ -28,6 +46,8 @@ class Check:
     did: str
     expected: str = ""  # each process with the kinds of fault it must have
     observed: str = ""  # each process with the kinds traced; `-` if the plan cannot see one
+    pages: int | None = None  # of the workload; None: it did not run to its end
+    counts: tuple[Count, ...] = ()  # those that `expected` and `observed` describe
     evidence: tuple[Evidence, ...] = ()  # of oracles that do not read the tracer's maps
     verdict: Verdict
     why: str  # each difference, or why nothing can be seen; empty if the claim holds
@@ -35,6 +55,21 @@ class Check:
     kernel: str  # uname -r
     plan: str  # fentry, kprobe or tracepoint
     seconds: float
+
+    @property
+    def blind(self) -> bool:
+        """True if the plan, by its design, can see nothing of what the check is about."""
+        told = [count for count in self.counts if count.expected != 0]
+        return (
+            self.verdict is Verdict.UNSEEN
+            and bool(told)
+            and not any(count.traced is not None for count in told)
+        )
+
+    @property
+    def silent(self) -> bool:
+        """True if it says nothing about this kernel: the plan is blind, or it could not run."""
+        return self.blind or (self.verdict is Verdict.UNSEEN and self.pages is None)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -46,6 +81,9 @@ def from_dict(fields: dict[str, Any]) -> Check:
     names = {field.name for field in dataclasses.fields(Check)}
     known = {name: value for name, value in fields.items() if name in names}
     known["evidence"] = tuple(Evidence(**one) for one in fields["evidence"])
+    known["counts"] = tuple(
+        Count(**{**one, "ways": tuple(one["ways"])}) for one in fields["counts"]
+    )
     known["findings"] = tuple(fields["findings"])
     known["verdict"] = Verdict(fields["verdict"])
     return Check(**known)

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cowtrace.text import printable
 from cowtrace.verify.check import Check, Verdict
+from cowtrace.verify.differences import Difference
 from cowtrace.verify.groups import title
-from cowtrace.verify.matrix import KernelChecks, group_names, remarks, verdict_word
+from cowtrace.verify.matrix import (
+    KernelChecks,
+    group_names,
+    plan_lines,
+    plans_words,
+    remarks,
+    verdict_word,
+)
 from cowtrace.verify.text_report import SHORT, details
 
 _STYLE = """
@@ -24,8 +32,13 @@ summary { cursor: pointer } pre { white-space: pre-wrap }
 """
 
 
-def page(kernels: Sequence[KernelChecks]) -> str:
-    """The document. All text is escaped by the library that writes it."""
+def page(
+    kernels: Sequence[KernelChecks], changes: Mapping[str, Sequence[Difference]] | None = None
+) -> str:
+    """The document. All text is escaped by the library that writes it.
+
+    changes: by heading, such as `6.1 and 7.2`.
+    """
     html = ET.Element("html", lang="en")
     head = ET.SubElement(html, "head")
     ET.SubElement(head, "meta", charset="utf-8")
@@ -36,6 +49,16 @@ def page(kernels: Sequence[KernelChecks]) -> str:
     subject = "this kernel copies" if len(kernels) == 1 else "these kernels copy"
     _text(body, "h1", f"What {subject} on write")
     _matrix(body, kernels)
+    for line in plan_lines(kernels):
+        _text(body, "p", f"Seen by {line}")
+    for heading, found in (changes or {}).items():
+        _text(body, "h2", f"Differences, {heading}")
+        listing = ET.SubElement(body, "ul")
+        for each in found:
+            words = f"{each.change.value}: {title(each.group)}, {each.name}: {each.words}"
+            _text(listing, "li", words)
+        if not found:
+            _text(listing, "li", "none")
     if noted := remarks(kernels):
         _text(body, "h2", "Findings")
         listing = ET.SubElement(body, "ul")
@@ -43,7 +66,9 @@ def page(kernels: Sequence[KernelChecks]) -> str:
             on = ", ".join(remark.kernels)
             _text(listing, "li", f"{remark.group} on {on}: {remark.words}")
     for one in kernels:
-        _text(body, "h2", f"Kernel {one.kernel}")
+        _text(body, "h2", f"Kernel {one.kernel}, {plans_words(one)}")
+        if one.error:
+            _text(body, "p", f"Not all checks were made: {one.error}")
         if one.versions:
             ET.SubElement(body, "pre").text = "\n".join(map(printable, one.versions))
         for check in one.checks:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from cowtrace.model import COPIES, FaultKind, Snapshot, Source
 from cowtrace.verify import claim_c6
 from cowtrace.verify.check import Check, Verdict
+from cowtrace.verify.counts import counts
 from cowtrace.verify.prose import expected_words, observed_words
 from cowtrace.workloads.comparison import Detail, Row, comparison
 from cowtrace.workloads.outcome import Outcome
@@ -57,6 +58,8 @@ def judge(workload: Workload, outcome: Outcome, trace: Snapshot, seconds: float)
         did=f"{workload.summary} ({outcome.pages:,} pages)",
         expected=expected_words(rows),
         observed=observed_words(rows, trace),
+        pages=outcome.pages,
+        counts=counts(rows, trace),
         evidence=evidence,
         findings=(*_findings(workload, rows, trace), *_stated(outcome)),
     )
@@ -102,8 +105,8 @@ def _missing(row: Row) -> int:
 
 def _difference(row: Row) -> str:
     numbers = {"expected": row.expected, "traced": row.traced, "by pagemap": row.pagemap}
-    counts = (f"{n:,} {what}" for what, n in numbers.items() if n is not None)
-    return f"{row.role} {row.kind.label}: {', '.join(counts)}"
+    shown = (f"{n:,} {what}" for what, n in numbers.items() if n is not None)
+    return f"{row.role} {row.kind.label}: {', '.join(shown)}"
 
 
 def _detail(one: Detail) -> str:

@@ -39,7 +39,8 @@ def entry(check: Check, *, verbose: bool) -> RenderableType:
 
 
 def details(check: Check) -> Iterator[tuple[str, str]]:
-    """A name and words for each: done, expected, traced, each oracle's evidence, why, findings."""
+    """A name and words for each: plan, done, expected, traced, oracles' evidence, why, findings."""
+    yield "plan", check.plan
     yield "did", check.did
     if check.expected:
         yield "expected", check.expected

@@ -15,6 +15,7 @@ from cowtrace.vm import VmError, build, host_programs
 from cowtrace.vm.definition import Definition
 
 _LIMIT_SECONDS = 1200  # for a boot and all checks: software emulation takes about 150
+_LIMIT_OF_PLANS_SECONDS = 3600  # by each of the plans; the first time, it compiles each
 _DIGITS = 16  # of a SHA-256, shown
 
 
@@ -23,7 +24,8 @@ def checks_on(kernel: str, arguments: Sequence[str]) -> Iterator[Check]:
 
     The images must be built. Raises CowtraceError when the VM or the command in it fails.
     """
-    command = child.command("cowtrace", "vm", "run", "--timeout", str(_LIMIT_SECONDS), kernel)
+    limit = _LIMIT_OF_PLANS_SECONDS if "--plans" in arguments else _LIMIT_SECONDS
+    command = child.command("cowtrace", "vm", "run", "--timeout", str(limit), kernel)
     command += ["--", "cowtrace", "verify", "--json", *arguments]
     made = 0
     with (
@@ -41,8 +43,9 @@ def checks_on(kernel: str, arguments: Sequence[str]) -> Iterator[Check]:
         try:
             assert process.stdout
             for line in process.stdout:
-                yield _check(line, kernel)
-                made += 1
+                if check := _check(line, kernel):
+                    yield check
+                    made += 1
         except BaseException:
             # The VM holds nothing to restore, so the second signal ends it at once.
             process.send_signal(signal.SIGTERM)
@@ -71,9 +74,11 @@ def versions(definition: Definition, kernel: str) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _check(line: str, kernel: str) -> Check:
+def _check(line: str, kernel: str) -> Check | None:
+    """None for a line that says how plans differ: it follows from the checks."""
     try:
-        return from_dict(json.loads(line))
+        fields = json.loads(line)
+        return None if "change" in fields else from_dict(fields)
     except (KeyError, TypeError, ValueError) as error:
         raise VmError(
             f"kernel {kernel}: not a check: {line.strip()[:60]!r}",

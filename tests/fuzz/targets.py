@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import os
 import socket
 import struct
 import tempfile
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
@@ -32,8 +34,14 @@ from cowtrace.symbolizer.mapped_file import MappedFile
 from cowtrace.symbolizer.memory_limit import MemoryLimit
 from cowtrace.symbolizer.memory_map import MemoryMap
 from cowtrace.symbolizer.perf_map import PerfMap
+from cowtrace.terminal import plain
 from cowtrace.tracer.bytecode import Bytecode, with_kfuncs, with_maps
 from cowtrace.tracer.symbolizer import Symbolizer
+from cowtrace.verify import change_report, saved
+from cowtrace.verify.baseline import since
+from cowtrace.verify.junit import junit
+from cowtrace.verify.ktap import ktap
+from cowtrace.verify.matrix import matrix as show_matrix
 from cowtrace.workloads.oracles.proc_files import smaps_sizes
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -156,6 +164,19 @@ def proc(data: bytes) -> None:
     put(data, "meminfo")
     with mock.patch.object(procfs, "_PROC", scratch()):
         assert (procfs.available_bytes() or 0) >= 0
+
+
+@target
+def matrix(data: bytes) -> None:
+    """The file of `verify --baseline`: what is read can be compared, shown and written again."""
+    with suppress(KeyError, TypeError, ValueError, RecursionError):  # refused
+        kernels = saved.parse(data)
+        for each in since(kernels, kernels[::-1]):
+            plain.write(io.StringIO(), change_report.changes(each, "FILE"))
+        plain.write(io.StringIO(), show_matrix(kernels))
+        ET.fromstring(junit(kernels))
+        ktap(kernels).encode()
+        assert saved.parse(saved.text_of(kernels).encode()) == kernels
 
 
 def inputs(name: str) -> Iterator[tuple[str, bytes]]:

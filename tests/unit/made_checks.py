@@ -8,7 +8,7 @@ from typing import Any
 from snapshots import process, row, snapshot
 
 from cowtrace.model import FaultKind, FaultRow, Snapshot
-from cowtrace.verify.check import Check, Verdict
+from cowtrace.verify.check import Check, Count, Verdict
 from cowtrace.workloads import outcome as outcomes
 from cowtrace.workloads.outcome import Counts, Evidence, Observed, Outcome
 from cowtrace.workloads.workload import WORKLOADS, Workload
@@ -61,6 +61,14 @@ def workload(group: str = "C4", name: str = "fork-both-write", **changes: Any) -
     return replace(WORKLOADS[name], group=group, **changes)
 
 
+def count(kind: str = "copied", traced: int | None = PAGES, **changes: Any) -> Count:
+    """Of a child; what was traced is what was expected, and what pagemap shows."""
+    made = Count(
+        role="child", kind=kind, expected=traced, traced=traced, pagemap=traced, ways=("anon",)
+    )
+    return replace(made, **changes)
+
+
 def check(group: str = "C1", verdict: Verdict = Verdict.HOLDS, **changes: Any) -> Check:
     made = Check(
         group=group,
@@ -69,6 +77,7 @@ def check(group: str = "C1", verdict: Verdict = Verdict.HOLDS, **changes: Any) -
         did="both sides only read (23 pages)",
         expected="parent: no copy-on-write",
         observed="parent: no copy-on-write",
+        pages=PAGES,
         evidence=(Evidence("pagemap", "parent: copied", 0, 0, True),),
         verdict=verdict,
         why="" if verdict is Verdict.HOLDS else "the reason",

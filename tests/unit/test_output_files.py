@@ -68,6 +68,8 @@ def commands(tmp_path: Path, patch: pytest.MonkeyPatch) -> dict[str, Command]:
         "stacks --json": cowtrace_with("stacks", "--json", "--format", "top", "-o", after=stacks),
         "verify --html": lambda name: run_verify(patch, "--html", name),
         "verify --junit": lambda name: run_verify(patch, "--junit", name),
+        "verify --ktap": lambda name: run_verify(patch, "--ktap", name),
+        "verify --baseline": lambda name: run_verify(patch, "--baseline", name),
     }
 
 
@@ -75,6 +77,7 @@ NAMES = (
     *("record", "report --html", "report --trace", "run", "run --json", "run --csv"),
     *("stacks top", "stacks folded", "stacks speedscope", "stacks flamegraph", "stacks pprof"),
     *("stacks --json", "verify --html", "verify --junit"),
+    *("verify --ktap", "verify --baseline"),
 )
 
 

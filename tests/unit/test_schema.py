@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from made_checks import check as made_check
+from made_checks import count as made_count
 from made_recordings import EVIL, write
 from snapshots import FakeTracer, calls, detail, event, fork, mapping, process, row, snapshot
 
@@ -44,7 +45,10 @@ from cowtrace.model import (
     Written,
 )
 from cowtrace.text import printable
-from cowtrace.verify import session
+from cowtrace.verify import change_report, session
+from cowtrace.verify.check import Verdict
+from cowtrace.verify.differences import differences
+from cowtrace.verify.matrix import KernelChecks
 
 ME = os.getpid()
 COST = Cost("top, run", "kprobe", (), 23, 23, 31, 9300, 40, 1000.0, 1100.0, 0.5)
@@ -152,6 +156,17 @@ def test_verify(cowtrace: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "checks", lambda groups, live: iter([made_check()]))
     line = cowtrace("verify", "--json").stdout
     assert check("verify", [line, {**json.loads(line), "vm": "6.12"}]) == 2
+    counted = made_check(counts=(made_count(), made_count("reused", None, expected=None)))
+    assert check("verify", [json.dumps(counted.as_dict())]) == 1
+
+
+def test_differences_of_verify() -> None:
+    worse = made_check(verdict=Verdict.FAILS)
+    found = differences([made_check(), made_check("C2")], [worse], ("6.1", "7.2"))
+    rows = [*change_report.objects(found, "7.2", ("6.1", "7.2"))]
+    other = replace(worse, plan="fentry")
+    rows += change_report.plan_objects(KernelChecks("7.2", (made_check(), other), ()))
+    assert check("verify-change", [json.dumps(row) for row in rows]) == 3
 
 
 def test_costs() -> None:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import io
 import json
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from made_checks import HOSTILE, check
+from made_checks import HOSTILE, check, count
 from rich.console import RenderableType
 
+from cowtrace import __version__
 from cowtrace.terminal import plain
-from cowtrace.verify import html_page
+from cowtrace.verify import change_report, html_page
 from cowtrace.verify import text_report as report
+from cowtrace.verify.agreement import disagreements
+from cowtrace.verify.baseline import since
 from cowtrace.verify.check import Check, Verdict, from_dict
+from cowtrace.verify.differences import differences
 from cowtrace.verify.junit import junit
 from cowtrace.verify.matrix import KernelChecks, matrix, remarks, verdict_word
 from cowtrace.workloads.outcome import Evidence
@@ -62,6 +67,7 @@ def test_an_entry_says_the_verdict_and_the_claim() -> None:
 def test_an_entry_that_fails_says_all_of_it() -> None:
     assert rendered(report.entry(FAILING, verbose=False)) == (
         "    FAILS  whole-page: fork copies no data\n"
+        "     plan  kprobe\n"
         "      did  both sides only read (23 pages)\n"
         " expected  parent: no copy-on-write\n"
         "   traced  parent: no copy-on-write\n"
@@ -175,10 +181,23 @@ def test_junit_is_xml_with_every_verdict() -> None:
     assert suite.get("time") == "1.000"
     (failure,) = root.iter("failure")
     assert failure.get("message") == "child copied: 23 expected, 22 traced"
+    assert failure.text  # what GitLab shows
+    assert "pagemap: parent: copied 0, as expected" in failure.text
     (skipped,) = root.iter("skipped")
     assert skipped.get("message") == "kernel built without CONFIG_KSM"
     assert next(root.iter("testcase")).get("classname") == "6.12.C1 fork copies no data"
-    assert [one.get("value") for one in root.iter("property")] == ["6.12: exactly that one"]
+    assert [(one.get("name"), one.get("value")) for one in root.iter("property")] == [
+        ("cowtrace", __version__),
+        ("kernel", "6.12.43+deb13-cloud-amd64"),
+        ("plan", "kprobe"),
+        ("version", "6.12: exactly that one"),
+    ]
+    assert {key: root.get(key) for key in ("tests", "failures", "errors", "time")} == {
+        "tests": "4",
+        "failures": "1",
+        "errors": "0",
+        "time": "1.000",
+    }
     assert "finding: copied once more: 23 of 23" in "".join(root.itertext())
 
 
@@ -241,3 +260,109 @@ def test_the_page_with_hostile_words_shows_them() -> None:
 def test_junit_counts_failures_and_skips_apart() -> None:
     (suite,) = ET.fromstring(junit(kernels(FAILING, UNSEEN, UNSEEN))).iter("testsuite")
     assert (suite.get("failures"), suite.get("skipped")) == ("1", "2")
+
+
+COPIES = check("C4", name="both", counts=(count(),))
+PLANS = tuple(replace(COPIES, plan=plan) for plan in ("fentry", "kprobe"))
+BLIND = replace(
+    COPIES,
+    plan="tracepoint",
+    verdict=Verdict.UNSEEN,
+    why="by the tracepoint plan: no exception is raised",
+    counts=(count(traced=None, expected=23),),
+)
+DIFFERS = replace(COPIES, plan="tracepoint", counts=(count("reused"),))
+
+
+def test_the_matrix_says_by_which_plans() -> None:
+    old, new = kernels(check(), names=("5.10",)), kernels(*PLANS, BLIND, names=("6.12",))
+    text = rendered(matrix((*old, *new)))
+    assert "plan kprobe on 5.10\n" in text
+    assert "plans fentry, kprobe, tracepoint (cannot see 1 check) on 6.12\n" in text
+    assert text.splitlines()[2].split()[-2:] == ["-", "holds"]
+    assert "no exception is raised" not in text  # another plan sees it
+    assert "plan kprobe on every kernel\n" in rendered(matrix(kernels(check(), names=FOUR)))
+
+
+def test_plans_that_differ_are_a_failure_in_each_view() -> None:
+    made = kernels(*PLANS, DIFFERS)
+    text = rendered(matrix(made))
+    assert text.splitlines()[1].split()[-1] == "differ"
+    words = "child: fentry copies 23 of 23 pages, tracepoint re-marks them"
+    assert f"C4 on 6.12: both, the plans differ: {words}" in text.replace("\n", " ")
+    (failure,) = ET.fromstring(junit(made)).iter("failure")
+    assert (failure.get("type"), failure.text) == ("plans differ", words)
+    assert words in Page().parse(html_page.page(made)).words
+    assert words in rendered(change_report.disagreement(disagreements(made[0].checks))).replace(
+        "\n              ", " "
+    )
+    (row,) = change_report.plan_objects(made[0])
+    assert (row["change"], row["words"], row["worse"]) == ("plans differ", words, True)
+
+
+def test_junit_names_no_case_twice() -> None:
+    (suite,) = ET.fromstring(junit(kernels(*PLANS, BLIND, check()))).iter("testsuite")
+    cases = [(case.get("classname"), case.get("name")) for case in suite.iter("testcase")]
+    assert len(cases) == len(set(cases)) == int(suite.get("tests", "0")) == 5
+    assert suite.get("failures") == "0"
+    assert (cases[0][1], cases[3][1]) == (
+        "both by fentry: fork copies no data", "both: plans agree"
+    )  # fmt: skip
+
+
+def test_junit_of_a_kernel_that_stopped_has_an_error() -> None:
+    stopped = KernelChecks("6.12", (check(),), (), error=HOSTILE)
+    (suite,) = ET.fromstring(junit([stopped])).iter("testsuite")
+    assert (suite.get("tests"), suite.get("errors")) == ("2", "1")
+    (error,) = suite.iter("error")
+    assert error.get("message") == SHOWN
+
+
+def test_two_kernels_compared_in_80_columns() -> None:
+    one = KernelChecks("6.1", (check(), COPIES, FOUND), ())
+    other = KernelChecks("7.2", (check(), replace(DIFFERS, plan="kprobe"), UNSEEN), ())
+    found = differences(one.checks, other.checks, ("6.1", "7.2"))
+    assert rendered(change_report.comparison(one, other, found)) == (
+        "C4 either side's write faults\n"
+        "  changed  both: child: 6.1 copies 23 of 23 pages, 7.2 re-marks them\n"
+        "C6 the last writer's page is only re-marked\n"
+        "     gone  fork-both-write: only 6.1 has it: holds\n"
+        "KSM\n"
+        "      new  ksm-write: only 7.2 has it: cannot be seen here: kernel built without\n"
+        "           CONFIG_KSM\n"
+        "6.1 and 7.2 differ in 3 of 4 checks\n"
+        "6.1: kernel 6.12.43+deb13-cloud-amd64, plan kprobe\n"
+        "7.2: kernel 6.12.43+deb13-cloud-amd64, plan kprobe\n"
+    )
+    same = rendered(change_report.comparison(one, one, ()))
+    assert same.startswith("6.1 and 6.1 differ in none of 3 checks\n")
+
+
+def test_what_changed_since_a_baseline() -> None:
+    before = KernelChecks("7.2", (check(), COPIES), ())
+    (same,) = since([before], [before])
+    assert rendered(change_report.changes(same, "a.json")) == (
+        "since a.json, 7.2: no change, of 2 checks\n"
+    )
+    now = KernelChecks("7.3", (check(verdict=Verdict.FAILS), replace(DIFFERS, plan="kprobe")), ())
+    (new,) = since([before], [now])
+    text = rendered(change_report.changes(new, "a.json"))
+    assert text.endswith("7.3 is new in a.json; since 7.2 there: 1 worse, 1 changed, of 2 checks\n")
+    assert "    worse  fork-read-only: before holds, now does not hold: the reason\n" in text
+    assert "worse: C1 fork copies no data" in Page().parse(
+        html_page.page([now], changes={"7.3 since 7.2": new.differences})
+    ).words  # fmt: skip
+
+
+def test_nothing_hostile_in_differences_reaches_the_terminal() -> None:
+    odd = KernelChecks(HOSTILE, (ODD,), ())
+    other = KernelChecks(f"{HOSTILE}2", (replace(ODD, verdict=Verdict.HOLDS, why=HOSTILE),), ())
+    found = differences(odd.checks, other.checks, (HOSTILE, f"{HOSTILE}2"))
+    (changed,) = since([odd], [other])
+    text = rendered(
+        change_report.comparison(odd, other, found), change_report.changes(changed, HOSTILE)
+    )
+    assert found
+    assert changed.differences
+    assert not set(text) & {"\x1b", "\x00", "\u202e"}
+    assert max(map(len, text.splitlines())) <= 80

@@ -1,0 +1,202 @@
+"""Keep the checks of kernels in a file, and read one that anybody may have written.
+
+JSON; its schema: `cowtrace export schema verify-matrix`. What differs from run to run (times, what
+oracles count of whole threads) is not in it, so that a version control system shows changes alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn, TypeVar
+
+from cowtrace import __version__
+from cowtrace.errors import CowtraceError
+from cowtrace.text import printable
+from cowtrace.verify.check import Check, Count, Verdict
+from cowtrace.verify.differences import compared_evidence
+from cowtrace.verify.matrix import KernelChecks
+from cowtrace.workloads.outcome import Evidence
+
+FORMAT, VERSION = "cowtrace verify matrix", 1
+_MOST_BYTES = 8 << 20  # of a file: some 5,000 checks
+_MOST = 1 << 62  # of any number
+_KEPT = ("group", "name", "claim", "kernel", "plan", "why", "pages", "findings")
+
+_Item = TypeVar("_Item")
+
+
+def text_of(kernels: Iterable[KernelChecks]) -> str:
+    """The file."""
+    matrix = {
+        "format": FORMAT,
+        "version": VERSION,
+        "cowtrace": __version__,
+        "kernels": [
+            {
+                "name": one.kernel,
+                "versions": list(one.versions),
+                "checks": [_fields(check) for check in one.checks],
+            }
+            for one in kernels
+        ],
+    }
+    return json.dumps(matrix, indent=1) + "\n"
+
+
+def read(name: str) -> tuple[KernelChecks, ...] | None:
+    """The matrix in a file; None if there is no file.
+
+    Raises CowtraceError: it cannot be read, is larger than cowtrace reads, or is no such matrix.
+    """
+    shown = printable(name)
+    try:
+        data = _bytes(name)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CowtraceError(
+            f"cannot read {shown}: {error.strerror}", hint="name a file that you may read"
+        ) from None
+    except ValueError as error:
+        raise _wrong(shown, str(error)) from None
+    try:
+        return parse(data)
+    except KeyError as error:
+        raise _wrong(shown, f"a field is missing: {printable(str(error))[:60]}") from None
+    except RecursionError:
+        raise _wrong(shown, "it is nested too deep") from None
+    except (TypeError, ValueError) as error:
+        raise _wrong(shown, printable(str(error))[:100]) from None
+
+
+def parse(data: bytes) -> tuple[KernelChecks, ...]:
+    """The matrix. Raises KeyError, TypeError, ValueError or RecursionError on anything else."""
+    whole = _object(json.loads(data, parse_constant=_no_number))
+    if whole.get("format") != FORMAT:
+        raise ValueError("it does not say that it is one")
+    version = _number(whole["version"])
+    if version != VERSION:
+        raise ValueError(f"it has version {version}, this cowtrace reads {VERSION}")
+    kernels = _list(whole["kernels"], _kernel)
+    if len({one.kernel for one in kernels}) < len(kernels):
+        raise ValueError("it has a kernel twice")
+    return kernels
+
+
+def _bytes(name: str) -> bytes:
+    # Not waiting for a writer: it could be a FIFO.
+    fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    with os.fdopen(fd, "rb") as file:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("it is not a regular file")
+        data = file.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise ValueError(f"it has more than {_MOST_BYTES >> 20} MiB")
+    return data
+
+
+def _wrong(shown: str, detail: str) -> CowtraceError:
+    return CowtraceError(
+        f"{shown} is not a matrix of cowtrace verify: {detail}",
+        hint="name another file; a missing one is created: cowtrace verify --baseline FILE",
+    )
+
+
+def _fields(check: Check) -> dict[str, Any]:
+    whole = check.as_dict()
+    return {
+        **{name: whole[name] for name in _KEPT},
+        "verdict": whole["verdict"],
+        "counts": whole["counts"],
+        "evidence": [
+            {"oracle": one.oracle, "what": one.what, "observed": one.observed}
+            for one in compared_evidence(check)
+        ],
+    }
+
+
+def _kernel(value: object) -> KernelChecks:
+    fields = _object(value)
+    return KernelChecks(
+        _text(fields["name"]),
+        _list(fields["checks"], _check),
+        _list(fields["versions"], _text),
+    )
+
+
+def _check(value: object) -> Check:
+    fields = _object(value)
+    return Check(
+        **{name: _text(fields[name]) for name in ("group", "name", "claim", "kernel", "plan")},
+        did="",
+        verdict=Verdict(fields["verdict"]),
+        why=_text(fields["why"]),
+        pages=_or_none(fields["pages"], _number),
+        counts=_list(fields["counts"], _count),
+        evidence=_list(fields["evidence"], _evidence),
+        findings=_list(fields["findings"], _text),
+        seconds=0,
+    )
+
+
+def _count(value: object) -> Count:
+    fields = _object(value)
+    numbers = ("expected", "traced", "pagemap")
+    if not isinstance(fields["upper_bound"], bool):
+        raise TypeError("upper_bound is neither true nor false")
+    return Count(
+        role=_text(fields["role"]),
+        kind=_text(fields["kind"]),
+        **{name: _or_none(fields[name], _number) for name in numbers},
+        upper_bound=fields["upper_bound"],
+        ways=_list(fields["ways"], _text),
+    )
+
+
+def _evidence(value: object) -> Evidence:
+    fields = _object(value)
+    observed: object = fields["observed"]
+    seen = observed if isinstance(observed, str) else _or_none(observed, _signed)
+    return Evidence(_text(fields["oracle"]), _text(fields["what"]), None, seen, True)
+
+
+def _object(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError("a list or value stands where an object should")
+    return value
+
+
+def _list(value: object, item: Callable[[object], _Item]) -> tuple[_Item, ...]:
+    if not isinstance(value, list):
+        raise TypeError("something else stands where a list should")
+    return tuple(map(item, value))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("something else stands where text should")
+    return value
+
+
+def _number(value: object) -> int:
+    if type(value) is not int or not 0 <= value <= _MOST:
+        raise ValueError("something else stands where a count should")
+    return value
+
+
+def _signed(value: object) -> int:
+    if type(value) is not int or not -_MOST <= value <= _MOST:
+        raise ValueError("something else stands where a number should")
+    return value
+
+
+def _or_none(value: object, of: Callable[[object], _Item]) -> _Item | None:
+    return None if value is None else of(value)
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number")
