@@ -12,6 +12,7 @@ EXIT_MISMATCH = 4  # a workload, or a check, counted something else than expecte
 EXIT_NO_VM = 5  # the test VM cannot be started: no QEMU, no image or no room
 EXIT_NO_ROOM = 6  # the disk is full; the recording up to then is kept
 EXIT_TIMEOUT = 124  # `cowtrace vm run --timeout` ended the command
+EXIT_UNTESTABLE = 125  # `cowtrace verify --kernel PATH`: nothing is known of this kernel
 EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_FOUND = 127
 

@@ -52,6 +52,7 @@ Exit codes:
   {errors.EXIT_NO_VM}    the test VM cannot be started: no QEMU, no image, no room
   {errors.EXIT_NO_ROOM}    record: the disk is full; the recording up to then is kept
   {errors.EXIT_TIMEOUT}  the time limit ended the command; watch: it did not happen by then
+  {errors.EXIT_UNTESTABLE}  verify --kernel PATH: this kernel cannot be tested
   {errors.EXIT_NOT_EXECUTABLE}  run: the command cannot be executed
   {errors.EXIT_NOT_FOUND}  run: the command was not found
   130  interrupted; top ends with its last table and 0

@@ -11,6 +11,7 @@ import click
 
 from cowtrace.analysis.processes import Frame, rows
 from cowtrace.cli.attach import attach
+from cowtrace.cli.kernels import run_in_vm
 from cowtrace.cli.live import NOTHING_MORE
 from cowtrace.cli.options import attach_option
 from cowtrace.demo import presenter
@@ -30,8 +31,10 @@ _REFRESH = 0.3
               help="Fill N pages in the parent; takes three times their memory.")  # fmt: skip
 @click.option("--pause", type=click.FloatRange(min=0), metavar="SECONDS", show_default=False,
               help=f"Wait after each act; {_TERMINAL_PAUSE} by default, 0 on a pipe.")  # fmt: skip
+@click.option("--kernel", metavar="K",
+              help="Show it in the test VM on this kernel, a name or a path.")  # fmt: skip
 @attach_option
-def demo(pages: int, pause: float | None, plan: str) -> None:
+def demo(pages: int, pause: float | None, kernel: str | None, plan: str) -> None:
     """Show live what fork shares and what a write copies.
 
     A parent fills memory and forks; child and parent then write it in turn, and once more with
@@ -40,6 +43,10 @@ def demo(pages: int, pause: float | None, plan: str) -> None:
     disagree. Times include the tracer's own cost.
     """
     check_pages(pages)
+    if kernel:
+        wait = [] if pause is None else [f"--pause={pause}"]
+        command = ["cowtrace", "demo", f"--pages={pages}", f"--attach={plan}", *wait]
+        click.get_current_context().exit(run_in_vm(kernel, command))
     on_terminal = can_redraw(sys.stdout)
     if pause is None:
         pause = _TERMINAL_PAUSE if on_terminal else 0.0

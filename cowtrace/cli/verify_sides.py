@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TextIO
 
 from cowtrace.cli.options import Form, Lines, usage_error
+from cowtrace.cli.verify_runs import HERE
 from cowtrace.errors import EXIT_USAGE, CowtraceError
 from cowtrace.terminal.screen import show
 from cowtrace.text import printable
 from cowtrace.verify import change_report, matrix, saved
 from cowtrace.verify.differences import Difference, differences
 
-HERE = "here"  # this machine's own kernel
 _SAVED = ".json"
 
 
@@ -63,10 +62,12 @@ def to_run(both: Iterable[Side]) -> tuple[str, ...]:
 
 
 def all_checks(
-    both: Iterable[Side], made: Sequence[matrix.KernelChecks]
+    both: Iterable[Side], made: Mapping[str, matrix.KernelChecks]
 ) -> tuple[matrix.KernelChecks, ...]:
     """The checks of both sides, each under its label. made: of those that were run."""
-    return tuple(replace(_checks(each, made), kernel=each.label) for each in both)
+    return tuple(
+        replace(each.saved or made[each.kernel or HERE], kernel=each.label) for each in both
+    )
 
 
 def compare(
@@ -102,11 +103,6 @@ def require_together(
         raise usage_error("--update needs --baseline FILE", "it says which results to replace")
     if ktap == "-" and form != "table":
         raise usage_error(f"--ktap - and --{form} cannot be combined", "write KTAP to a file")
-
-
-def _checks(each: Side, made: Sequence[matrix.KernelChecks]) -> matrix.KernelChecks:
-    name = os.uname().release if each.kernel == HERE else each.kernel
-    return each.saved or next(one for one in made if one.kernel == name)
 
 
 def _chosen(file: str, kernel: str) -> matrix.KernelChecks:

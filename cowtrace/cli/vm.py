@@ -5,14 +5,32 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 from rich.table import Table
 from rich.text import Text
 
+from cowtrace.cli.kernels import (
+    Machine,
+    build_missing,
+    is_own,
+    machine_options,
+    prepare,
+    run_in_vm,
+)
 from cowtrace.cli.options import Form, form_options, lines_of, notice
-from cowtrace.terminal.screen import show, spinner
-from cowtrace.vm import box, build, definition, guest_arch, progress, qemu, run
+from cowtrace.errors import EXIT_MISMATCH
+from cowtrace.terminal.screen import show
+from cowtrace.vm import (
+    box,
+    build,
+    definition,
+    guest_arch,
+    kconfig,
+    own_config,
+    qemu,
+)
 
 
 @click.group()
@@ -40,7 +58,10 @@ def build_command(kernels: Sequence[str], force: bool, with_box: bool) -> None:
     names = kernels or known.usual
     if with_box:
         box.require(known, names)
-    build_missing(known, names, force=force)
+    own = [name for name in dict.fromkeys(names) if is_own(known, name)]
+    build_missing(known, [name for name in names if name not in own], force=force)
+    for name in own:
+        prepare(known, name, Machine())
     if with_box:
         box.publish(known, names, notice, force=force)
     for name in dict.fromkeys(names):
@@ -106,46 +127,49 @@ def _built(artifact: build.Artifact) -> tuple[str, str, str]:
     return version, made.built[:10], f"{artifact.bytes / (1 << 20):.0f}"
 
 
+@vm.command("config", epilog="\b\nExample:\n  cowtrace vm config >vm.config")
+@click.argument("kernel", required=False, metavar="[PATH]")
+@click.option("--arch", type=click.Choice(tuple(guest_arch.ARCHES)), default="amd64",
+              show_default=True, help="Print the options of this architecture.")  # fmt: skip
+def config_command(kernel: str | None, arch: str) -> None:
+    """Print the options that a kernel needs to run in the VM, each with its reason.
+
+    In a kernel tree: cowtrace vm config >vm.config, scripts/kconfig/merge_config.sh .config
+    vm.config, make. With PATH, an image or a tree, print only the options that it lacks; exit
+    code 4 if there are some.
+    """
+    if kernel is None:
+        click.echo("\n".join(kconfig.fragment(guest_arch.of(arch))))
+        return
+    lacking = own_config.lacking(Path(kernel))
+    for option in lacking:
+        click.echo(option.line)
+    if lacking:
+        click.get_current_context().exit(EXIT_MISMATCH)
+
+
 @vm.command("run", epilog="\b\nExample:\n  sudo cowtrace vm run 6.12 -- cowtrace demo")
 @click.argument("kernel")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
               help="End the VM after this time, boot included, with exit code 124.")  # fmt: skip
-@click.option("--memory", type=click.IntRange(min=256), default=2048, metavar="MIB",
-              show_default=True, help="Give the VM this much memory.")  # fmt: skip
-@click.option("--cpus", type=click.IntRange(min=1), default=2, metavar="N", show_default=True,
-              help="Give the VM N CPUs.")  # fmt: skip
+@machine_options
 @click.option("--icount", is_flag=True,
               help="Make the clock count instructions, 2 ns each; emulated, one CPU.")  # fmt: skip
 def run_command(
-    kernel: str, command: Sequence[str], timeout: float | None, memory: int, cpus: int, icount: bool
+    kernel: str, command: Sequence[str], timeout: float | None, machine: Machine, icount: bool
 ) -> None:
     """Run a command on that kernel, as root, in a copy of this project.
+
+    KERNEL is one of `cowtrace vm list`, or a path: a bzImage, vmlinuz or arm64 Image, or a tree
+    in which one was built. `cowtrace vm config` prints the options that such a kernel needs.
 
     Passes on the command's output and exit code. What it writes to the VM's disk is lost. On a
     terminal, the command has a terminal, too: Ctrl-] ends the VM, Ctrl-C goes to the command.
     Elsewhere its stdin is empty.
     """
-    known = definition.load()
-    item = known.kernel(kernel)
-    if build.missing(known, [kernel]):
-        click.echo(f"cowtrace: kernel {kernel} is not built yet: building it", err=True)
-        build_missing(known, [kernel])
-    chosen = qemu.choose_accel(guest=guest_arch.of(item.arch).machine)
     if icount:
-        chosen, cpus = qemu.Accel(False, "--icount"), 1
-    # Elsewhere than on a terminal, stderr holds exactly the bytes that the command writes.
-    with spinner(f"booting {kernel} in QEMU, {chosen}") as status:
-        booted = status.stop if status else lambda: None
-        code = run.run(known, kernel, command, chosen, booted, timeout_seconds=timeout,
-                       memory_mib=memory, cpus=cpus, icount=icount)  # fmt: skip
-    click.get_current_context().exit(code)
-
-
-def build_missing(
-    known: definition.Definition, names: Sequence[str], *, force: bool = False
-) -> None:
-    """Build what these kernels need and lack; show the progress on stderr."""
-    artifacts = build.missing(known, names, force=force)
-    with progress.shown(len(artifacts)) as watcher:
-        build.build(known, artifacts, watcher, force=force)
+        hardware = dataclasses.replace(machine.hardware, cpus=1, icount=True)
+        machine = dataclasses.replace(machine, hardware=hardware)
+    machine = dataclasses.replace(machine, timeout_seconds=timeout)
+    click.get_current_context().exit(run_in_vm(kernel, command, machine))

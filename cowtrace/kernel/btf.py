@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import json
+import os
 import struct
 from collections.abc import Callable, Iterator
 from functools import cached_property, wraps
@@ -15,7 +16,8 @@ from cowtrace import cache
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.libbpf import libbpf
 
-VMLINUX = Path("/sys/kernel/btf/vmlinux")
+# COWTRACE_BTF: for a kernel without type information of its own, a file made by pahole.
+VMLINUX = Path(os.environ.get("COWTRACE_BTF") or "/sys/kernel/btf/vmlinux")
 
 # include/uapi/linux/btf.h
 _STRUCT, _UNION, _ENUM, _TYPEDEF, _FUNC = 4, 5, 6, 8, 12
@@ -190,4 +192,4 @@ def save_answers() -> None:
 
 
 def _key() -> str:
-    return cache.key("btf", cache.boot_id())
+    return cache.key("btf", cache.boot_id(), str(VMLINUX))

@@ -19,13 +19,16 @@ _LIMIT_OF_PLANS_SECONDS = 3600  # by each of the plans; the first time, it compi
 _DIGITS = 16  # of a SHA-256, shown
 
 
-def checks_on(kernel: str, arguments: Sequence[str]) -> Iterator[Check]:
+def checks_on(
+    kernel: str, arguments: Sequence[str], options: Sequence[str] = ()
+) -> Iterator[Check]:
     """Boot this kernel, verify in it with these arguments, and end the VM; yield each check.
 
-    The images must be built. Raises CowtraceError when the VM or the command in it fails.
+    options: of `cowtrace vm run`. The images must be built. Raises CowtraceError when the VM or
+    the command in it fails.
     """
     limit = _LIMIT_OF_PLANS_SECONDS if "--plans" in arguments else _LIMIT_SECONDS
-    command = child.command("cowtrace", "vm", "run", "--timeout", str(limit), kernel)
+    command = child.command("cowtrace", "vm", "run", "--timeout", str(limit), *options, kernel)
     command += ["--", "cowtrace", "verify", "--json", *arguments]
     made = 0
     with (

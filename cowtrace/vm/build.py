@@ -14,9 +14,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
-from cowtrace.vm import GUEST, VmError, foreign, host_programs, image_store, kernel, manifest, root
+from cowtrace.vm import (
+    GUEST,
+    VmError,
+    busybox,
+    foreign,
+    host_programs,
+    image_store,
+    kernel,
+    manifest,
+    root,
+)
 from cowtrace.vm.debian import mirror
-from cowtrace.vm.definition import AMD64, Definition, Kernel, Userspace
+from cowtrace.vm.definition import AMD64, Busybox, Definition, Kernel, Userspace
 from cowtrace.vm.progress import Watcher
 
 _FORMAT = "2"  # increment when a change of the build code changes the result
@@ -24,10 +34,10 @@ _FORMAT = "2"  # increment when a change of the build code changes the result
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A kernel or a root image, and the folder that holds it once it is built."""
+    """A kernel, a root image or a busybox, and the folder that holds it once it is built."""
 
     name: str  # `kernel 6.12`, `root image`: for users
-    what: Kernel | Userspace
+    what: Kernel | Userspace | Busybox
     place: Path
 
     @property
@@ -57,12 +67,19 @@ def root_artifact(user: Userspace) -> Artifact:
     return Artifact(name, user, image_store.folder() / f"root-{user.arch}-{key}")
 
 
+def busybox_artifact(user: Userspace) -> Artifact:
+    """The folder with a static busybox for the initrd of kernels that a path names."""
+    what = Busybox(user.suite, user.arch)
+    key = image_store.key(_FORMAT, _content(what))
+    return Artifact(f"busybox of {user.arch}", what, image_store.folder() / f"busybox-{key}")
+
+
 def artifacts_of(definition: Definition, item: Kernel) -> tuple[Artifact, Artifact]:
     """A kernel and the root image that it boots."""
     return kernel_artifact(item), root_artifact(definition.userspace_of(item))
 
 
-def _content(part: Kernel | Userspace) -> str:
+def _content(part: Kernel | Userspace | Busybox) -> str:
     """The settings that decide the files, without those of running it.
 
     amd64 is left out, so that images built before there were architectures keep their key.
@@ -81,6 +98,12 @@ def missing(definition: Definition, names: Sequence[str], *, force: bool = False
     users = dict.fromkeys(map(definition.userspace_of, kernels))
     wanted = [*map(root_artifact, users), *map(kernel_artifact, kernels)]
     return [artifact for artifact in wanted if force or not artifact.manifest]
+
+
+def base(definition: Definition, arch: str) -> tuple[Artifact, Artifact]:
+    """What a kernel of this architecture needs that a path names: busybox, the root image."""
+    user = dataclasses.replace(definition.userspace, arch=arch)
+    return busybox_artifact(user), root_artifact(user)
 
 
 def build(
@@ -107,8 +130,12 @@ def build(
     with image_store.locked(folder, watcher.detail) as lock, contextlib.ExitStack() as stack:
         # SIGTERM becomes an exception, so that a half-made artifact is removed.
         stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _leave))
-        current = (artifacts_of(definition, item) for item in definition.kernels)
-        image_store.clean(folder, frozenset(one.place.name for pair in current for one in pair))
+        current = (
+            one
+            for item in definition.kernels
+            for one in (*artifacts_of(definition, item), *base(definition, item.arch))
+        )
+        image_store.clean(folder, frozenset(one.place.name for one in current))
         for artifact in artifacts:
             if not force and artifact.manifest:
                 continue  # the build that held the lock made it
@@ -121,7 +148,7 @@ def _build_one(artifact: Artifact, source: str, lock: int, watcher: Watcher) -> 
     log.write_text("")
     run = functools.partial(host_programs.run, log=log, keep_open=(lock,), on_line=watcher.detail)
     what = artifact.what
-    need_mib = kernel.NEED_MIB if isinstance(what, Kernel) else root.NEED_MIB
+    need_mib = root.NEED_MIB if isinstance(what, Userspace) else kernel.NEED_MIB
     image_store.require_space(artifact.place.parent, need_mib, f"the {artifact.name}")
     with image_store.staged(artifact.place) as place:
         unpacked = place.parent / "unpacked"
@@ -129,6 +156,8 @@ def _build_one(artifact: Artifact, source: str, lock: int, watcher: Watcher) -> 
         packages: tuple[str, ...]
         if isinstance(what, Kernel):
             release, packages = kernel.build(what, source, place, unpacked, run)
+        elif isinstance(what, Busybox):
+            release, packages = busybox.build(what, source, place, unpacked, run)
         else:
             release = what.suite
             with foreign.runnable(what.arch):

@@ -46,6 +46,14 @@ class Userspace:
 
 
 @dataclass(frozen=True, slots=True)
+class Busybox:
+    """The shell of the initrd of a kernel that the user names by its path."""
+
+    suite: str
+    arch: str = AMD64
+
+
+@dataclass(frozen=True, slots=True)
 class Definition:
     """Everything that decides what is built."""
 

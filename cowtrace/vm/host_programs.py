@@ -22,6 +22,9 @@ PACKAGES = {
     "cpio": "cpio",
     "depmod": "kmod",
     "qemu-img": "qemu-utils",
+    "zstd": "zstd",
+    "lz4": "lz4",
+    "make": "make",
     "vagrant": "vagrant-libvirt libvirt-daemon-system",
 }
 _PATH = child.search_path()

@@ -24,7 +24,7 @@ from cowtrace.files import own_folder
 from cowtrace.vm import VmError
 
 _STAGING = ".building-"
-_ENTRY = re.compile(r"(kernel|root|box-root)-([\w.+~-]+-)?[0-9a-f]{16}")
+_ENTRY = re.compile(r"(kernel|root|box-root|busybox)-([\w.+~-]+-)?[0-9a-f]{16}")
 _STALE_SECONDS = 14 * 24 * 3600  # an entry of an older definition is removed when unused for longer
 
 

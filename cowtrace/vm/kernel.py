@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import lzma
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from cowtrace.vm import GUEST, VmError, host_programs, manifest, stable
+from cowtrace.vm.compressed import decompress
 from cowtrace.vm.debian import mmdebstrap
 from cowtrace.vm.definition import Kernel
+from cowtrace.vm.kernel_image import MOST_FILE_BYTES, bounded
 
 NEED_MIB = 500  # during the build: the unpacked package and its dependencies
 
@@ -30,14 +31,15 @@ def build(
     what = f"unpacking {kernel.package} of {kernel.suite}"
     extract = ["--variant=extract"]
     mmdebstrap(mirror, suites, kernel.arch, packages, unpacked, extract, run, what)
-    vmlinuz = _only(unpacked, "boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz")
+    vmlinuz = only(unpacked, "boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz")
     shutil.copyfile(vmlinuz, place / "vmlinuz")
-    config = _only(unpacked, "boot/config-*", "usr/lib/modules/*/config")
+    config = only(unpacked, "boot/config-*", "usr/lib/modules/*/config")
     shutil.copyfile(config, place / "config")
 
     release, version = parse_banner(manifest.banner(vmlinuz.read_bytes()))
     tree = unpacked / "initrd"
-    _initrd_tree(kernel, release, unpacked, tree, run)
+    packed = only(unpacked, "usr/bin/busybox", "bin/busybox")
+    initrd_tree(tree, kernel, release, packed, unpacked, run)
     # The kernel's own time: when its package was built.
     built = int(vmlinuz.stat().st_mtime)
     stable.cpio(tree, place / "initrd", built, run, what=f"packing the initrd of {kernel.name}")
@@ -56,24 +58,33 @@ def parse_banner(banner: str) -> tuple[str, str]:
     return banner.split(" ", 1)[0], version[1] if version else "unknown"
 
 
-def _initrd_tree(
-    kernel: Kernel, release: str, unpacked: Path, tree: Path, run: Callable[..., None]
+def initrd_tree(
+    tree: Path,
+    kernel: Kernel,
+    release: str,
+    busybox: Path,
+    unpacked: Path,
+    run: Callable[..., None],
 ) -> None:
-    """Fill the initrd: busybox, /init, the modules, and lists of the order to load them in."""
+    """Fill the initrd: busybox, /init, the modules, and lists of the order to load them in.
+
+    unpacked: has the modules in lib/modules/RELEASE.
+    """
     for folder in ("bin", "dev", "etc", "modules", "newroot", "proc", "sys", "usr/lib/modules"):
         (tree / folder).mkdir(parents=True)
     (tree / "lib").symlink_to("usr/lib")
-    shutil.copy(_only(unpacked, "usr/bin/busybox", "bin/busybox"), tree / "bin")
+    shutil.copy(busybox, tree / "bin/busybox")
     shutil.copy(GUEST / "init", tree / "init")
     (tree / "init").chmod(0o755)
 
-    source = _only(unpacked, f"lib/modules/{release}", f"usr/lib/modules/{release}")
+    source = only(unpacked, f"lib/modules/{release}", f"usr/lib/modules/{release}")
     if not (unpacked / "lib").exists():  # depmod looks there, newer packages are in usr/lib
         (unpacked / "lib").symlink_to("usr/lib")
     depmod = host_programs.find("depmod")
     run([depmod, "-b", str(unpacked), release], what=f"depmod of {kernel.name}")
     depends = parse_depends((source / "modules.dep").read_text())
     target = tree / "usr/lib/modules" / release
+    target.mkdir()
     for phase, names in (
         ("boot", kernel.boot_modules),
         ("disk", kernel.disk_modules),
@@ -84,8 +95,8 @@ def _initrd_tree(
             copy = target / plain_name(module)
             copy.parent.mkdir(parents=True, exist_ok=True)
             # Not compressed: busybox's insmod cannot decompress, and the boot is faster.
-            data = (source / module).read_bytes()
-            copy.write_bytes(lzma.decompress(data) if module.endswith(".xz") else data)
+            data = bounded(source / module)
+            copy.write_bytes(decompress(data, MOST_FILE_BYTES, module))
         listing = "".join(f"{plain_name(module)}\n" for module in order)
         (tree / f"etc/modules-{phase}").write_text(listing)
     for index in ("modules.builtin", "modules.builtin.modinfo", "modules.order"):
@@ -115,10 +126,10 @@ def load_order(names: tuple[str, ...], depends: dict[str, tuple[str, ...]]) -> l
 
 def plain_name(module: str) -> str:
     """A module's file name without the suffix of its compression."""
-    return module.removesuffix(".xz")
+    return re.sub(r"\.(xz|gz|zst)$", "", module)
 
 
-def _only(root: Path, *patterns: str) -> Path:
+def only(root: Path, *patterns: str) -> Path:
     """The first match of the patterns below root. Raises CowtraceError if nothing matches."""
     for pattern in patterns:
         for found in sorted(root.glob(pattern)):

@@ -87,21 +87,23 @@ class Machine:
     state_fd: int | None = None  # a file from saved.save: restore it instead of booting
     icount: bool = False  # guest time is 2 ns an instruction; needs emulation and one CPU
     arch: Arch = ARCHES["amd64"]
-    cpu: str = ""  # -cpu without KVM; empty: the architecture's usual one
+    cpu: str = ""  # -cpu; empty: the host's with KVM, else the architecture's usual one
+    append: str = ""  # more kernel parameters
 
 
 def command_line(qemu: str, machine: Machine) -> list[str]:
     """The arguments to start the machine."""
     guest = machine.arch
-    accel = ("kvm", "host") if machine.accel.kvm else (guest.emulation, machine.cpu or guest.cpu)
+    accel, cpu = ("kvm", "host") if machine.accel.kvm else (guest.emulation, guest.cpu)
     if machine.icount:
-        accel = ("tcg", accel[1])  # QEMU counts instructions with one thread only
+        accel = "tcg"  # QEMU counts instructions with one thread only
+    append = f"console={guest.console} {guest.append} {APPEND}"
     argv = [
         *(qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
-        *(*guest.board, "-accel", accel[0], "-cpu", accel[1]),
+        *(*guest.board, "-accel", accel, "-cpu", machine.cpu or cpu),
         *("-smp", str(machine.cpus), "-m", f"{machine.memory_mib}M"),
         *("-kernel", str(machine.kernel / "vmlinuz"), "-initrd", str(machine.kernel / "initrd")),
-        *("-append", f"console={guest.console} {guest.append} {APPEND}"),
+        *("-append", f"{append} {machine.append}" if machine.append else append),
         *("-drive", f"file={_escaped(machine.root)},if=virtio,format=raw,cache=unsafe,snapshot=on"),
         *("-drive", f"file={_escaped(machine.disk)},if=virtio,format=raw,readonly=on"),
         *("-drive", f"file={_escaped(machine.programs)},if=virtio,format=raw,cache=unsafe"),

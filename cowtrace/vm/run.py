@@ -18,8 +18,7 @@ from cowtrace import files
 from cowtrace.errors import EXIT_NO_VM, CowtraceError
 from cowtrace.text import printable
 from cowtrace.vm import (
-    build,
-    guest_arch,
+    boot_log,
     host_programs,
     image_store,
     programs_disk,
@@ -27,7 +26,7 @@ from cowtrace.vm import (
     saved,
     tree,
 )
-from cowtrace.vm.definition import Definition
+from cowtrace.vm.bootable import Bootable, Hardware
 from cowtrace.vm.relay import BOOT_SECONDS, Session
 from cowtrace.vm.root import IMAGE
 
@@ -35,16 +34,13 @@ _CONSOLE_LINES = 8  # shown when the kernel stopped
 
 
 def run(
-    definition: Definition,
-    kernel: str,
+    kernel: Bootable,
     command: Sequence[str],
     accel: qemu.Accel,
     on_ready: Callable[[], None],
+    hardware: Hardware,
     *,
     timeout_seconds: float | None,
-    memory_mib: int,
-    cpus: int,
-    icount: bool,
 ) -> int:
     """Run the command in the VM, on this process's own stdout and stderr; returns its exit code.
 
@@ -52,46 +48,42 @@ def run(
     too; otherwise its stdin is empty. The command receives the first SIGINT, SIGTERM or SIGHUP; a
     second one ends the VM. Returns EXIT_TIMEOUT after the time limit, which includes the boot.
     Raises CowtraceError if the kernel does not boot, or stops before the command ends.
-
-    icount: see qemu.Machine.
     """
-    item = definition.kernel(kernel)
-    guest = guest_arch.of(item.arch)
-    program = host_programs.find(guest.qemu)
-    place, root = (artifact.place for artifact in build.artifacts_of(definition, item))
-    image_store.used(root)
-    image_store.used(place)
+    program = host_programs.find(kernel.arch.qemu)
+    image_store.used(kernel.root)
+    image_store.used(kernel.kernel)
     terminal = all(os.isatty(number) for number in (0, 1, 2))
     size = os.get_terminal_size(1) if os.isatty(1) else None
     with files.scratch() as scratch:
         disk, console = Path(scratch, "disk.tar"), Path(scratch, "console.log")
         compiled = Path(scratch, "programs.tar")
-        env = tree.environment(kernel, os.environ, size)
-        tree.pack(disk, command, env, size if terminal else None)
-        programs_disk.load(place, compiled)
+        env = tree.environment(kernel.name, os.environ, size)
+        tree.pack(disk, command, env, size if terminal else None, kernel.btf)
+        programs_disk.load(kernel.kernel, compiled)
         console.touch()
         machine = qemu.Machine(
             accel=accel,
-            kernel=place,
-            root=root / IMAGE,
+            kernel=kernel.kernel,
+            root=kernel.root / IMAGE,
             disk=disk,
             programs=compiled,
             console=console,
-            memory_mib=memory_mib,
-            cpus=cpus,
-            icount=icount,
-            arch=guest,
-            cpu=item.emulated_cpu,
+            memory_mib=hardware.memory_mib,
+            cpus=hardware.cpus,
+            icount=hardware.icount,
+            arch=kernel.arch,
+            cpu=hardware.cpu or ("host" if accel.kvm else kernel.cpu),
+            append=hardware.append,
         )
-        state = saved.state_path(program, machine)
+        state = None if kernel.own else saved.state_path(program, machine)
         can_restore = state is not None and state.exists()
         ended = _boot(program, machine, state, terminal, timeout_seconds, on_ready)
         if state and can_restore and not ended.ready and ended.code is None:
             state.unlink(missing_ok=True)  # QEMU cannot restore it: boot
             ended = _boot(program, machine, state, terminal, timeout_seconds, on_ready)
         if ended.code is None:
-            raise stopped(kernel, console, ended, accel)
-        programs_disk.save(compiled, place)
+            raise stopped(kernel.name, console, ended, accel)
+        programs_disk.save(compiled, kernel.kernel)
         return ended.code
 
 
@@ -162,6 +154,9 @@ def stopped(kernel: str, console: Path, ended: Ended, accel: qemu.Accel) -> Cowt
     if ended.said and not lines:
         message = f"QEMU cannot run kernel {kernel}: {ended.said.splitlines()[-1]}"
         hint = "look at --memory and --cpus" + (", or set COWTRACE_ACCEL=tcg" if accel.kvm else "")
+    elif lacking := boot_log.lacking(lines):
+        message = f"kernel {kernel} does not boot in the VM: {lacking.sign}"
+        hint = f"its .config needs: {', '.join(f'{name}=y' for name in lacking.options)}; {hint}"
     elif panic := next((line for line in lines if "Kernel panic" in line), None):
         message = f"kernel {kernel} stopped: {re.sub(r'^.*?Kernel panic', 'Kernel panic', panic)}"
     elif ended.ready:

@@ -12,6 +12,7 @@ from pathlib import Path
 import cowtrace
 from cowtrace.vm import GUEST, host_programs
 
+BTF = ".cowtrace/btf"
 _PACKAGE = Path(cowtrace.__file__).resolve().parent
 
 
@@ -20,16 +21,21 @@ def pack(
     command: Sequence[str],
     env: Mapping[str, str],
     terminal: os.terminal_size | None = None,
+    btf: Path | None = None,
 ) -> None:
     """Write the disk: the project under cowtrace/, what the guest's PID 1 runs under .cowtrace/.
 
-    terminal: its size, if the command has one.
+    terminal: its size, if the command has one. btf: type information for the kernel, if it shows
+    none itself.
     """
     # GNU's format: busybox and GNU tar agree on it, for any length and encoding of a name.
     with tarfile.open(disk, "w", format=tarfile.GNU_FORMAT) as tar:
         for path, name in project_files():
             tar.add(path, f"cowtrace/{name}", recursive=False, filter=_as_root)
         add(tar, ".cowtrace/run", (GUEST / "run").read_bytes(), 0o755)
+        if btf:
+            add(tar, BTF, btf.read_bytes())
+            env = {**env, "COWTRACE_BTF": f"/{BTF}"}
         add(tar, ".cowtrace/command", script(command, env))
         if terminal:
             size = f"cols {terminal.columns} rows {terminal.lines}\n"

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from cowtrace.errors import CowtraceError
+from cowtrace.kernel.btf import VMLINUX
 from cowtrace.kernel.kallsyms import read_kallsyms
 
 EXIT_UNSUPPORTED = 77  # what test programs exit with when they cannot run (automake)
@@ -24,7 +25,7 @@ class Unsupported(CowtraceError):
 def has_type(name: str) -> bool:
     """True if the kernel's BTF has a type, member or enumerator of that name."""
     try:
-        return b"\0" + name.encode() + b"\0" in Path("/sys/kernel/btf/vmlinux").read_bytes()
+        return b"\0" + name.encode() + b"\0" in VMLINUX.read_bytes()
     except OSError:
         return False
 

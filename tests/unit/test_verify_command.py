@@ -115,7 +115,7 @@ def in_vms(monkeypatch: pytest.MonkeyPatch, checks_on: Any) -> None:
 def test_kernels_make_a_matrix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     booted: list[Any] = []
 
-    def checks_on(kernel: str, arguments: Any) -> Iterator[Check]:
+    def checks_on(kernel: str, arguments: Any, options: Any) -> Iterator[Check]:
         booted.append((kernel, tuple(arguments)))
         yield from FAILING
 
@@ -138,7 +138,7 @@ def test_kernels_make_a_matrix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 
 def test_a_kernel_that_stops_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    def checks_on(kernel: str, arguments: Any) -> Iterator[Check]:
+    def checks_on(kernel: str, arguments: Any, options: Any) -> Iterator[Check]:
         yield HOLDING[0]
         if kernel == "5.10":
             raise CowtraceError("kernel 5.10 stopped", hint="look", exit_code=EXIT_NO_VM)
@@ -242,7 +242,7 @@ def test_options_that_do_not_go_together(arguments: list[str], message: str) -> 
 
 def of_kernels(monkeypatch: pytest.MonkeyPatch, **checks: tuple[Check, ...]) -> None:
     """VMs whose kernels, named k61 for 6.1, make these checks."""
-    in_vms(monkeypatch, lambda kernel, _: iter(checks["k" + kernel.replace(".", "")]))
+    in_vms(monkeypatch, lambda kernel, *_: iter(checks["k" + kernel.replace(".", "")]))
 
 
 COPIES = (check("C4", counts=(count(),)), check("C1", name="same"))
@@ -332,7 +332,7 @@ def test_a_baseline_is_created_compared_and_replaced_when_asked(
 def test_a_kernel_that_stops_is_kept_in_no_baseline(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def checks_on(kernel: str, arguments: Any) -> Iterator[Check]:
+    def checks_on(kernel: str, arguments: Any, options: Any) -> Iterator[Check]:
         yield HOLDING[0]
         raise CowtraceError("kernel 5.10 stopped", hint="look", exit_code=EXIT_NO_VM)
 
