@@ -14,7 +14,7 @@ from cowtrace.workloads import features
 from cowtrace.workloads.oracles import proc_files
 from cowtrace.workloads.oracles.proc_files import compound_pages
 from cowtrace.workloads.outcome import expected
-from cowtrace.workloads.paths import pins, thp_sizes
+from cowtrace.workloads.paths import pins_hugetlb, thp_sizes
 from cowtrace.workloads.region import HUGE_BYTES, PAGE_BYTES
 from cowtrace.workloads.workload import WORKLOADS
 
@@ -80,7 +80,7 @@ def test_expected_by_what_the_kernel_has(
 def test_a_pinned_hugetlb_page_is_copied_by_fork_or_by_the_next_write(
     by_fork: bool, parent: dict[str, int], child: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pins, "_fork_copies_pinned_hugetlb", lambda: by_fork)
+    monkeypatch.setattr(pins_hugetlb, "_fork_copies", lambda: by_fork)
     made = WORKLOADS["hugetlb-pinned-fork"].expected(PAGES)
     wanted = expected("parent", **parent), expected("child", **child)
     for one, other in zip(made, wanted, strict=True):

@@ -147,7 +147,6 @@ def memcg_reclaim_shared(me: Writer) -> None:
     """a cgroup swaps out what child and grandchild share; the grandchild writes first"""
     with settings.memory_cgroup() as (folder, limit), me.fork() as other:
         other.do(_enter, folder)
-        other.do(Writer.populate, BEFORE)
         found = other.do(_share_and_reclaim, folder, limit)
         for role, swapped in zip(("child", "grandchild"), found, strict=True):
             me.note("pagemap", f"{role}: pages swapped out", me.region.pages, swapped)
@@ -155,6 +154,7 @@ def memcg_reclaim_shared(me: Writer) -> None:
 
 def _share_and_reclaim(me: Writer, folder: Path, limit: str) -> tuple[int, int]:
     """The pages that the cgroup swapped out, of each process."""
+    me.populate(BEFORE)
     with me.fork("grandchild") as other:
         _reclaim(folder, limit)
         found = swapped_pages(me), other.do(swapped_pages)

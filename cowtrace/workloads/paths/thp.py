@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
@@ -217,8 +217,8 @@ def collapse_by_advice(me: Writer) -> int:
     return in_huge_pages(me)
 
 
-def wait_for_khugepaged(me: Writer) -> int:
-    """Bytes of the region in huge pages, once khugepaged has collapsed it."""
+def wait_for_khugepaged(me: Writer, found: Callable[[Writer], int] = in_huge_pages) -> int:
+    """Bytes of the region in huge pages, or what else `found` returns, once it is not 0."""
     khugepaged = f"{SYSFS}/khugepaged"
     wanted = {
         f"{khugepaged}/max_ptes_shared": str(_SMALL - 1),
@@ -228,7 +228,7 @@ def wait_for_khugepaged(me: Writer) -> int:
     }
     end = time.monotonic() + _PATIENCE
     with settings.changed(wanted):
-        while not (huge := in_huge_pages(me)) and time.monotonic() < end:
+        while not (huge := found(me)) and time.monotonic() < end:
             time.sleep(0.05)
     if not huge:
         raise Unsupported(f"khugepaged collapsed nothing in {_PATIENCE} s")

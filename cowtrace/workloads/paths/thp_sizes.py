@@ -23,8 +23,8 @@ from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, CHILD, PARENT, Writer
 
 _SMALLEST_PAGES = 4  # of anonymous memory: order 2
-_ALL = HUGE_BYTES // PAGE_BYTES
-SIZES = tuple(1 << order for order in range(2, _ALL.bit_length() - 1))  # pages of each folio
+ALL = HUGE_BYTES // PAGE_BYTES
+SIZES = tuple(1 << order for order in range(2, ALL.bit_length() - 1))  # pages of each folio
 FOLIO_PAGES = sum(SIZES)
 
 
@@ -36,23 +36,23 @@ def most_prime(below: int) -> int:
 _SOME = tuple(map(most_prime, SIZES))  # pages that are written of each folio
 
 
-def _enabled(pages: int) -> str:
+def enabled(pages: int) -> str:
     return f"{SYSFS}/hugepages-{pages * PAGE_BYTES >> 10}kB/enabled"
 
 
 @contextmanager
 def _one_size_at_a_time(pages: int) -> Iterator[None]:
     """No fault gets a large folio, until _populate() allows one size; khugepaged finds none."""
-    with settings.changed({_enabled(size): "never" for size in (*SIZES, _ALL)}):
+    with settings.changed({enabled(size): "never" for size in (*SIZES, ALL)}):
         yield
 
 
-_mthp = partial(
+mthp = partial(
     workload,
     backing=Backing.HUGE,
     frames=4,
-    least=_ALL,
-    most=_ALL,
+    least=ALL,
+    most=ALL,
     needs=_one_size_at_a_time,
     group="multi-size THP",
 )
@@ -64,9 +64,9 @@ def _populate(me: Writer) -> None:
     Raises Unsupported when the kernel had none of some size.
     """
     for size in SIZES:
-        settings.write(_enabled(size), "madvise")
+        settings.write(enabled(size), "madvise")
         me.region.view[size * PAGE_BYTES] = BEFORE  # this fault maps the whole folio
-        settings.write(_enabled(size), "never")
+        settings.write(enabled(size), "never")
     at = _SMALLEST_PAGES * PAGE_BYTES
     view, start = me.region.view[at:], me.region.start + at
     me.region = replace(me.region, pages=FOLIO_PAGES, view=view, start=start)
@@ -127,7 +127,7 @@ def _expect_some(me: Writer, value: int, counts: tuple[int, ...]) -> None:
 _PARTLY = copied(sum(_SOME), Source.THP)
 
 
-@_mthp(
+@mthp(
     lambda pages: (parent(_PARTLY), child(_PARTLY)),
     claim="pages of a large folio of any size that is still shared in part are copied by both",
 )
@@ -151,7 +151,7 @@ def last_holder(pages: int) -> Expected:
     return parent(copied(pages, Source.THP))
 
 
-@_mthp(
+@mthp(
     lambda pages: (last_holder(FOLIO_PAGES), child()),
     claim="large folios with one holder: their pages are re-marked or copied, by kernel version",
     varies=True,
@@ -172,7 +172,7 @@ def _write_as_last(me: Writer, mine: list[int]) -> None:
     me.expect(PARENT)
 
 
-@_mthp(
+@mthp(
     lambda pages: (last_holder(FOLIO_PAGES), child(copied(FOLIO_PAGES, Source.THP))),
     claim="what the child has copied whole is the parent's alone: re-marked or copied, by version",
     varies=True,
@@ -191,7 +191,7 @@ def mthp_child_copies_all(me: Writer) -> None:
 _ONE_EACH = (1,) * len(SIZES)
 
 
-@_mthp(
+@mthp(
     lambda pages: (parent(copied(len(SIZES), Source.THP)), child()),
     claim="the last mapped page of a large folio is copied, so that the folio can be freed",
 )
@@ -211,7 +211,7 @@ def mthp_one_page_left(me: Writer) -> None:
     me.expect_that(all(me.region.view[at] == PARENT for at in _offsets(_ONE_EACH)))
 
 
-@_mthp(
+@mthp(
     lambda pages: (
         last_holder(FOLIO_PAGES),
         child(copied(FOLIO_PAGES, Source.THP)),
@@ -234,7 +234,7 @@ def mthp_three_sharers(me: Writer) -> None:
         third.do(Writer.expect, CHILD + 1)
 
 
-@_mthp(
+@mthp(
     # A folio counts the mappings of two mms by mm. The third one's are in the sum alone, so it
     # is taken for shared even when no other is left: folio_maybe_mapped_shared(). Kernels that
     # count by page copy, too.
