@@ -28,7 +28,8 @@ class Count:
     traced: int | None  # None: the plan cannot see it
     pagemap: int | None = None  # None: frame numbers are hidden, or do not show the kind
     upper_bound: bool = False  # the plan counts lost races, too
-    ways: tuple[str, ...] = ()  # source and origin of what was traced: `anon, by unshare`
+    sources: tuple[str, ...] = ()  # whose bytes the traced pages held; empty: unknown
+    origins: tuple[str, ...] = ()  # what made the traced faults: user, kernel, fork
 
     @property
     def seen(self) -> int | None:
@@ -50,21 +51,12 @@ class Check:
     counts: tuple[Count, ...] = ()  # those that `expected` and `observed` describe
     evidence: tuple[Evidence, ...] = ()  # of oracles that do not read the tracer's maps
     verdict: Verdict
+    blind: bool = False  # the plan, by its design, sees nothing of what the check is about
     why: str  # each difference, or why nothing can be seen; empty if the claim holds
     findings: tuple[str, ...] = ()  # what this kernel did where the claim allows either outcome
     kernel: str  # uname -r
     plan: str  # fentry, kprobe or tracepoint
     seconds: float
-
-    @property
-    def blind(self) -> bool:
-        """True if the plan, by its design, can see nothing of what the check is about."""
-        told = [count for count in self.counts if count.expected != 0]
-        return (
-            self.verdict is Verdict.UNSEEN
-            and bool(told)
-            and not any(count.traced is not None for count in told)
-        )
 
     @property
     def silent(self) -> bool:
@@ -81,9 +73,12 @@ def from_dict(fields: dict[str, Any]) -> Check:
     names = {field.name for field in dataclasses.fields(Check)}
     known = {name: value for name, value in fields.items() if name in names}
     known["evidence"] = tuple(Evidence(**one) for one in fields["evidence"])
-    known["counts"] = tuple(
-        Count(**{**one, "ways": tuple(one["ways"])}) for one in fields["counts"]
-    )
+    known["counts"] = tuple(map(_count, fields["counts"]))
     known["findings"] = tuple(fields["findings"])
     known["verdict"] = Verdict(fields["verdict"])
     return Check(**known)
+
+
+def _count(fields: dict[str, Any]) -> Count:
+    lists = {name: tuple(fields[name]) for name in ("sources", "origins")}
+    return Count(**fields | lists)

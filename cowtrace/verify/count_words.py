@@ -68,7 +68,7 @@ def _differ(count: Count | None, other: Count | None, pages: int | None) -> bool
         return True
     if count is None or other is None:
         return False
-    if count.ways and other.ways and count.ways != other.ways:
+    if _sources_differ(count, other) or _origins_differ(count, other):
         return True
     if pages is None:
         return False
@@ -94,14 +94,25 @@ def _phrase(side: Side, counts: _Counts, others: _Counts, pages: str = "") -> st
         phrase = _PHRASES.get(kind, kind + " {}").format(
             pages or _pages(number, count, side.check.pages)
         )
-        if other and other.ways and count.ways and count.ways != other.ways:
-            phrase += f" ({'; '.join(count.ways)})"
+        if other and _sources_differ(count, other):
+            phrase += f" ({', '.join(count.sources)})"
+        if other and _origins_differ(count, other):
+            phrase += f" by {' and '.join(count.origins)}"
         words.append(phrase)
     return " and ".join(words) or _NOTHING
 
 
+def _sources_differ(count: Count, other: Count) -> bool:
+    """A plan may know none."""
+    return bool(count.sources and other.sources) and count.sources != other.sources
+
+
+def _origins_differ(count: Count, other: Count) -> bool:
+    return bool(count.origins and other.origins) and count.origins != other.origins
+
+
 def _pages(number: int, count: Count, of: int | None) -> str:
-    large = any(way.partition(",")[0] in _LARGE for way in count.ways)
+    large = not _LARGE.isdisjoint(count.sources)
     if of is not None and number <= of and not large:
         return f"{number:,} of {of:,} pages"
     return f"{number:,} page" if number == 1 else f"{number:,} pages"

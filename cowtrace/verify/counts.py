@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from cowtrace.model import FaultKind, Snapshot
 from cowtrace.verify.check import Count
-from cowtrace.verify.prose import way
 from cowtrace.workloads.comparison import Row
 from cowtrace.workloads.outcome import total
 
@@ -24,19 +23,23 @@ def counts(rows: Iterable[Row], trace: Snapshot) -> tuple[Count, ...]:
             traced=total(row.traced for row in those),
             pagemap=total(row.pagemap for row in those),
             upper_bound=any(row.upper_bound for row in those),
-            ways=_ways({row.pid for row in those if row.traced is not None}, kind, trace),
+            **_of_traced({row.pid for row in those if row.traced is not None}, kind, trace),
         )
         for (role, kind), those in alike.items()
         if not all(row.empty and row.expected is not None for row in those)
     )
 
 
-def _ways(pids: set[int], kind: FaultKind, trace: Snapshot) -> tuple[str, ...]:
-    found = {
-        way(row.source, row.origin)
+def _of_traced(pids: set[int], kind: FaultKind, trace: Snapshot) -> dict[str, tuple[str, ...]]:
+    """The sources and origins of what was traced."""
+    rows = [
+        row
         for pid in pids
         if (process := trace.process(pid))
         for row in process.rows
         if row.kind is kind
+    ]
+    return {
+        "sources": tuple(sorted({row.source.label for row in rows if row.source.label})),
+        "origins": tuple(sorted({row.origin.name.lower() for row in rows})),
     }
-    return tuple(sorted(found - {""}))

@@ -31,6 +31,7 @@ def judge(workload: Workload, outcome: Outcome, trace: Snapshot, seconds: float)
         rows = claim_c6.with_either_outcome(rows)
         evidence = claim_c6.without_contradiction(evidence, rows)
     reason = workload.unseen(trace)
+    blind = False
     differing = [] if reason else [row for row in rows if not row.ok]
     wrong = [
         f"{one.oracle}, {one.what}: expected {one.expected}, found {one.observed}"
@@ -43,13 +44,13 @@ def judge(workload: Workload, outcome: Outcome, trace: Snapshot, seconds: float)
         wrong += _impossible(outcome, trace)
         wrong += claim_c6.wrong_sums(compared.rows) if either_outcome else ()
     if reason and not wrong:
-        verdict, why = Verdict.UNSEEN, f"by the {trace.plan} plan: {reason}"
+        verdict, blind, why = Verdict.UNSEEN, True, f"by the {trace.plan} plan: {reason}"
     elif differing and not wrong and _lost(differing, trace):
         verdict, why = Verdict.UNSEEN, f"the trace lost {trace.completeness.lost:,} faults"
     elif differing or wrong:
         verdict, why = Verdict.FAILS, "; ".join([*map(_difference, differing), *wrong])
     elif unseen := _invisible(rows):
-        verdict = Verdict.UNSEEN
+        verdict, blind = Verdict.UNSEEN, True
         why = f"neither the {trace.plan} plan nor pagemap can see: {unseen}"
     else:
         verdict, why = Verdict.HOLDS, ""
@@ -60,6 +61,7 @@ def judge(workload: Workload, outcome: Outcome, trace: Snapshot, seconds: float)
         observed=observed_words(rows, trace),
         pages=outcome.pages,
         counts=counts(rows, trace),
+        blind=blind,
         evidence=evidence,
         findings=(*_findings(workload, rows, trace), *_stated(outcome)),
     )

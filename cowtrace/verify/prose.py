@@ -42,7 +42,7 @@ def observed_words(rows: Iterable[Row], trace: Snapshot) -> str:
 def _traced(pid: int, rows: list[Row], trace: Snapshot) -> str:
     process = trace.process(pid)
     words = [
-        f"{row.kind.label} {row.faults:,}{_in_brackets(way(row.source, row.origin))}"
+        f"{row.kind.label} {row.faults:,}{_how(row.source, row.origin)}"
         for row in (process.rows if process else ())
     ]
     unseen = [row.kind.label for row in rows if row.traced is None and row.expected != 0]
@@ -50,16 +50,11 @@ def _traced(pid: int, rows: list[Row], trace: Snapshot) -> str:
     return ", ".join(words) or NONE
 
 
-def way(source: Source, origin: Origin) -> str:
-    """`anon, by unshare`: where the bytes came from, and what made the fault; empty if unknown."""
+def _how(source: Source, origin: Origin) -> str:
     parts = [source.label] if source.label else []
     if origin is not Origin.USER:
         parts.append(f"by {origin.name.lower()}")
-    return ", ".join(parts)
-
-
-def _in_brackets(words: str) -> str:
-    return f" ({words})" if words else ""
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _by_process(rows: Iterable[Row], describe: Callable[[int, list[Row]], str]) -> str:

@@ -23,7 +23,7 @@ from cowtrace.workloads.outcome import Evidence
 FORMAT, VERSION = "cowtrace verify matrix", 1
 _MOST_BYTES = 8 << 20  # of a file: some 5,000 checks
 _MOST = 1 << 62  # of any number
-_KEPT = ("group", "name", "claim", "kernel", "plan", "why", "pages", "findings")
+_KEPT = ("group", "name", "claim", "kernel", "plan", "blind", "why", "pages", "findings")
 
 _Item = TypeVar("_Item")
 
@@ -134,6 +134,7 @@ def _check(value: object) -> Check:
         **{name: _text(fields[name]) for name in ("group", "name", "claim", "kernel", "plan")},
         did="",
         verdict=Verdict(fields["verdict"]),
+        blind=_flag(fields["blind"]),
         why=_text(fields["why"]),
         pages=_or_none(fields["pages"], _number),
         counts=_list(fields["counts"], _count),
@@ -146,14 +147,13 @@ def _check(value: object) -> Check:
 def _count(value: object) -> Count:
     fields = _object(value)
     numbers = ("expected", "traced", "pagemap")
-    if not isinstance(fields["upper_bound"], bool):
-        raise TypeError("upper_bound is neither true nor false")
     return Count(
         role=_text(fields["role"]),
         kind=_text(fields["kind"]),
         **{name: _or_none(fields[name], _number) for name in numbers},
-        upper_bound=fields["upper_bound"],
-        ways=_list(fields["ways"], _text),
+        upper_bound=_flag(fields["upper_bound"]),
+        sources=_list(fields["sources"], _text),
+        origins=_list(fields["origins"], _text),
     )
 
 
@@ -179,6 +179,12 @@ def _list(value: object, item: Callable[[object], _Item]) -> tuple[_Item, ...]:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError("something else stands where text should")
+    return value
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("something else stands where true or false should")
     return value
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from command import COWTRACE, PATIENCE
+from workload_checks import IN_VM, plans
 
+from cowtrace.verify import saved
 from cowtrace.verify.check import Verdict, from_dict
 
 pytestmark = [pytest.mark.host, pytest.mark.vm, pytest.mark.usefixtures("can_trace")]
@@ -48,3 +50,20 @@ def test_an_interrupted_verify_ends_at_once_without_a_traceback() -> None:
         _, errors = verify.communicate(timeout=PATIENCE)
     assert verify.returncode == 130, errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.spread("6.12")
+def test_every_plan_that_runs_here_sees_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "matrix.json"
+    command = [*COWTRACE, "verify", "C4", "zero page", "--plans", "all", "--json"]
+    command += ["--baseline", str(file)]
+    for _ in range(2):  # the second run compares with the first
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        checks = [from_dict(json.loads(line)) for line in ended.stdout.splitlines()]
+        assert {check.verdict for check in checks} == {Verdict.HOLDS}
+        ran = {check.plan for check in checks}
+        assert len(checks) == len(ran) * len({check.name for check in checks}) > 0
+        assert not IN_VM or ran == {*plans()}
+    (kernel,) = saved.read(str(file)) or ()
+    assert {check.plan for check in kernel.checks} == ran

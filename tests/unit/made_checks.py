@@ -64,7 +64,13 @@ def workload(group: str = "C4", name: str = "fork-both-write", **changes: Any) -
 def count(kind: str = "copied", traced: int | None = PAGES, **changes: Any) -> Count:
     """Of a child; what was traced is what was expected, and what pagemap shows."""
     made = Count(
-        role="child", kind=kind, expected=traced, traced=traced, pagemap=traced, ways=("anon",)
+        role="child",
+        kind=kind,
+        expected=traced,
+        traced=traced,
+        pagemap=traced,
+        sources=("anon",),
+        origins=("user",),
     )
     return replace(made, **changes)
 

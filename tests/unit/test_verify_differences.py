@@ -42,13 +42,13 @@ def words(one: Check, other: Check) -> str:
         ),
         (
             (count(),),
-            (count(ways=("anon, by unshare",)), count("reused")),
-            "6.1 copies 23 of 23 pages (anon), 7.2 copies 23 of 23 pages (anon, by unshare) "
+            (count(origins=("unshare",)), count("reused")),
+            "6.1 copies 23 of 23 pages by user, 7.2 copies 23 of 23 pages by unshare "
             "and re-marks 23 of 23 pages",
         ),
         (
-            (count("zero-filled", ways=("zero",)),),
-            (count("zero-filled", 1, ways=("thp",)),),
+            (count("zero-filled", sources=("zero",)),),
+            (count("zero-filled", 1, sources=("thp",)),),
             "6.1 zero-fills 23 of 23 pages (zero), 7.2 zero-fills 1 page (thp)",
         ),
         ((count(traced=46),), (), "6.1 copies 46 pages, 7.2 has no such fault"),
@@ -66,7 +66,7 @@ def test_counts_that_differ(one: tuple[Count, ...], other: tuple[Count, ...], sa
         {"expected": 22},  # what was counted is the same
         {"traced": None},  # this plan cannot see it, pagemap can
         {"traced": None, "pagemap": None},  # nothing is known
-        {"ways": ()},  # this plan knows no sources
+        {"sources": ()},  # this plan knows none
         {"traced": 46, "upper_bound": True, "pagemap": PAGES},  # which is exact
         {"traced": 46, "upper_bound": True, "pagemap": None},
     ],
@@ -108,10 +108,7 @@ def test_verdicts(before: Verdict, now: Verdict, change: Change) -> None:
 
 
 def test_a_plan_that_is_blind_says_nothing_about_the_kernel() -> None:
-    blind = check(
-        verdict=Verdict.UNSEEN, plan="tracepoint", counts=(count(traced=None, expected=PAGES),)
-    )
-    assert blind.blind
+    blind = check(verdict=Verdict.UNSEEN, plan="tracepoint", blind=True)
     found = differ(check(counts=(count(),)), blind)
     assert found
     assert (found.change, found.worse) == (Change.CHANGED, False)
@@ -168,7 +165,7 @@ def by(plan: str, *counts: Count, verdict: Verdict = Verdict.HOLDS, **changes: A
 
 
 def test_plans_that_agree() -> None:
-    blind = by("tracepoint", count(traced=None, expected=PAGES), verdict=Verdict.UNSEEN)
+    blind = by("tracepoint", verdict=Verdict.UNSEEN, blind=True)
     bound = by("tracepoint", count(traced=PAGES + 1, upper_bound=True, pagemap=PAGES))
     no_room = by("tracepoint", verdict=Verdict.UNSEEN, pages=None)
     for other in (by("kprobe", count()), blind, bound, no_room):

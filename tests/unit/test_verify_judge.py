@@ -300,3 +300,37 @@ def test_what_a_workload_found_is_a_finding() -> None:
         Verdict.HOLDS,
         ("fork-both-write: the page stays private",),
     )
+
+
+def test_what_is_counted_is_told_as_numbers() -> None:
+    made = judged()
+    assert made.pages == PAGES
+    assert [(each.role, each.kind, each.expected, each.traced, each.pagemap, each.sources)
+            for each in made.counts] == [
+        ("parent", "reused", PAGES, PAGES, PAGES, ("anon",)),
+        ("child", "copied", PAGES, PAGES, PAGES, ("anon",)),
+    ]  # fmt: skip
+    assert {each.origins for each in made.counts} == {("user",)}
+    assert not made.blind
+
+
+def test_counts_of_a_role_are_summed_up() -> None:
+    children = [observed("child", pid, Counts(copied=2), {"copied": 2}) for pid in (101, 102)]
+    (parent, _) = outcome().processes
+    made = judge(workload(), outcome(processes=(parent, *children)), trace(), 0.5)
+    (copied,) = [each for each in made.counts if each.kind == "copied"]
+    assert (copied.expected, copied.traced, copied.pagemap) == (4, PAGES, 4)
+
+
+def test_a_plan_that_cannot_see_the_path_is_blind() -> None:
+    path = workload("remote", unseen_by={"kprobe": "it looks elsewhere"})
+    made = judge(path, outcome(), trace(child=()), 0.5)
+    assert made.blind
+    lossy = trace(child=(copies(PAGES - 3),), completeness=LOST)
+    assert not judge(workload(), outcome(), lossy, 0.5).blind
+
+
+def test_a_kind_that_the_kernel_may_choose_is_kept_even_if_there_is_none() -> None:
+    made = judge(workload("C6"), outcome(), trace(), 0.5)
+    chosen = {(each.kind, each.expected, each.traced) for each in made.counts}
+    assert {("copied", None, 0), ("reused", None, PAGES)} <= chosen
