@@ -23,7 +23,7 @@ CANNOT = {"hugetlb-gigantic"}
 # Debian builds no kernel with these options.
 CANNOT |= {"huge-zero-persistent", "no-page-mapcount"}
 _KERNEL = tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])
-if _KERNEL < (7, 3):
+if _KERNEL < (7, 2):
     CANNOT.add("mthp-khugepaged")
 if _KERNEL < (6, 18):
     CANNOT.add("thp-except-advised")

@@ -39,6 +39,12 @@ TABLE: list[Row] = [
     ("thp-split-then-alone", set(), {"parent": {"copied": PAGES}, "child": {}}),
     ("thp-split-then-alone", MM_IDS, {"parent": {"reused": PAGES}, "child": {}}),
     ("thp-except-advised", set(), {"parent": {}, "child": {"copied": 251 + 257}}),
+    ("swap-read-then-write", set(), {"parent": {"reused": PAGES}, "child": {"copied": PAGES}}),
+    (
+        "swap-read-then-write",
+        {"reuse_swap_page"},
+        {"parent": {"copied": PAGES}, "child": {"copied": PAGES}},
+    ),
     ("swap-then-alone", set(), {"parent": {}, "child": {}}),
     ("swap-then-alone", SWAP_TABLES, {"parent": {"reused": PAGES}, "child": {}}),
     ("swap-parent-first", set(), {"parent": {"copied": PAGES}, "child": {}}),

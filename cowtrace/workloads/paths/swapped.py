@@ -6,10 +6,10 @@ import os
 from functools import partial
 from pathlib import Path
 
-from cowtrace.workloads import settings
+from cowtrace.workloads import features, settings
 from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.oracles.writes import Writes
-from cowtrace.workloads.outcome import Evidence, child, expected, parent
+from cowtrace.workloads.outcome import Evidence, Expected, child, expected, parent
 from cowtrace.workloads.paths.stack_swap_shared import (
     last_is_re_marked,
     swap,
@@ -25,9 +25,21 @@ _swap = partial(workload, frames=3, needs=swap, group="swapped-out page")
 _ABSENT = {"tracepoint": "the page is not present as the fault begins"}
 
 
+def _read_back(pages: int) -> tuple[Expected, ...]:
+    """Whether the last holder's write finds that only the swap cache refers to its page as well.
+
+    Kernels with this function copy: "mm: do_wp_page() simplification" (5.9). "mm: optimize
+    do_wp_page() for exclusive pages in the swapcache" (5.18) frees the place in swap first.
+    """
+    if features.has_function("reuse_swap_page"):
+        return (parent(copied=pages), child(copied=pages))
+    return (parent(reused=pages), child(copied=pages))
+
+
 @_swap(
-    lambda pages: (parent(reused=pages), child(copied=pages)),
+    _read_back,
     claim="pages that both sides read back from swap are one frame: the first writer copies it",
+    varies=True,
 )
 def swap_read_then_write(me: Writer) -> None:
     """both read their pages back from swap; the child writes (copied), then the parent"""

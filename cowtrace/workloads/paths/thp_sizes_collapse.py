@@ -22,7 +22,8 @@ _OWN = tuple(block * _PAGES + page for block in _BLOCKS for page in range(_PAGES
 )
 def mthp_khugepaged(me: Writer) -> None:
     """the child copies some pages, khugepaged collapses these; the child writes all"""
-    # "mm/khugepaged: introduce mTHP collapse support": this member is its sign.
+    # "mm/khugepaged: introduce mTHP collapse support" (7.2): this member is its sign. For sizes
+    # below a huge page, max_ptes_shared is 0: collapse_max_ptes_shared().
     if not features.has_type("mthp_present_ptes"):
         raise Unsupported("khugepaged of this kernel makes no multi-size THP")
     calls.madvise(me.region.start, HUGE_BYTES, calls.MADV_NOHUGEPAGE)
@@ -38,8 +39,7 @@ def mthp_khugepaged(me: Writer) -> None:
         me.note("pagemap", "child: frames of its copies that it kept", 0, kept)
         shared = sum(map(int.__eq__, mine, after))
         me.note("pagemap", "child: pages that it still shares", ALL - len(_OWN), shared)
-        faults = other.do(_write_all)
-        me.note_of_thread("rusage", "child: page faults of its last write", shared, faults)
+        other.do(Writer.write, CHILD, protected=False)  # its large folios do not fault
         other.do(Writer.expect, CHILD)
         me.expect(BEFORE)
 
@@ -67,11 +67,3 @@ def _in_folios(me: Writer) -> int:
     starts = (block * _PAGES for block in _BLOCKS)
     whole = (compound_pages(frames[at : at + _PAGES]) == _PAGES for at in starts)
     return _PAGES * sum(whole)
-
-
-def _write_all(me: Writer) -> int | None:
-    """Page faults of a write of every page: those in large folios are writable."""
-    before = me.entries()
-    faults = me.faults_of_write(CHILD)
-    me.note_changes(before, protected=False)
-    return faults
