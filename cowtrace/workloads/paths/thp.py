@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import mmap
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from functools import partial
 
 from cowtrace.frames.words import address_of
@@ -16,6 +17,7 @@ from cowtrace.workloads.forks import fork_both_write
 from cowtrace.workloads.oracles.proc_files import smaps_sizes, vmstat_grows
 from cowtrace.workloads.outcome import Expected, ExpectedRow, child, copied, parent, reused
 from cowtrace.workloads.region import HUGE_BYTES, PAGE_BYTES, Backing
+from cowtrace.workloads.stepped_child import Child
 from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, CHILD, PARENT, Writer
 
@@ -168,12 +170,19 @@ def write_huge_zero(me: Writer) -> None:
     me.expect(PARENT)
 
 
+@functools.cache
 def _zero_page_is_replaced_whole() -> bool:
     """Whether a write to the huge zero page gives a huge page of zeroes, not a small one.
 
     It does since "mm: huge_memory: handle huge zero page write faults by allocating a huge page"
-    or so (6.13). Found by trying it on other huge memory.
+    or so (6.13). Found by trying it on other huge memory, in another process: one that has mapped
+    the huge zero page keeps it from being freed.
     """
+    with closing(Child(lambda: None)) as other:
+        return other.do(_replaces_whole)
+
+
+def _replaces_whole(nothing: None) -> bool:
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     with mmap.mmap(-1, 2 * HUGE_BYTES, flags=flags) as memory:
         first = -(-address_of(memory) // HUGE_BYTES) * HUGE_BYTES
