@@ -48,7 +48,7 @@ Exit codes:
   {errors.EXIT_FAILURE}    stderr says what failed
   {errors.EXIT_USAGE}    an option or argument is wrong
   {errors.EXIT_NO_PLAN}    no probe plan can run on this kernel or with these privileges
-  {errors.EXIT_MISMATCH}    a workload or a check did not count what was expected
+  {errors.EXIT_MISMATCH}    a workload or check is not as expected; verify --compare: they differ
   {errors.EXIT_NO_VM}    the test VM cannot be started: no QEMU, no image, no room
   {errors.EXIT_NO_ROOM}    record: the disk is full; the recording up to then is kept
   {errors.EXIT_TIMEOUT}  the time limit ended the command; watch: it did not happen by then

@@ -21,7 +21,7 @@ _SAVED = ".json"
 class Side:
     """One of the two that are compared."""
 
-    label: str  # as the user named it
+    label: str  # the kernel's name; as the user named it, where both have the same
     kernel: str | None = None  # to be run: a kernel of the VM, or HERE
     saved: matrix.KernelChecks | None = None
 
@@ -39,7 +39,7 @@ def side(name: str, require: Callable[[str], Any], groups: Collection[str] | Non
     one = _chosen(file + suffix, kernel.removeprefix(":"))
     if groups is not None:
         one = replace(one, checks=tuple(each for each in one.checks if each.group in groups))
-    return Side(name, saved=one)
+    return Side(one.kernel, saved=one)
 
 
 def sides(
@@ -53,6 +53,8 @@ def sides(
             exit_code=EXIT_USAGE,
         )
     one, other = (side(name, require, groups) for name in names)
+    if one.label == other.label:
+        return replace(one, label=names[0]), replace(other, label=names[1])
     return one, other
 
 

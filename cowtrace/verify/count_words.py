@@ -113,6 +113,6 @@ def _origins_differ(count: Count, other: Count) -> bool:
 
 def _pages(number: int, count: Count, of: int | None) -> str:
     large = not _LARGE.isdisjoint(count.sources)
-    if of is not None and number <= of and not large:
+    if of is not None and (number == of or (number < of and not large)):
         return f"{number:,} of {of:,} pages"
     return f"{number:,} page" if number == 1 else f"{number:,} pages"

@@ -43,28 +43,28 @@ def differences(
     one: Sequence[Check], other: Sequence[Check], labels: tuple[str, str]
 ) -> tuple[Difference, ...]:
     """What differs, in the order of the checks. labels: of the two sides, as users read them."""
-    found: dict[tuple[str, str, str], Difference] = {}
-    for before, now in pairs(one, other):
-        each = _difference(before, now, labels)
-        if each:  # several plans may see the same: once
-            found.setdefault((each.group, each.name, each.words), each)
-    return tuple(found.values())
-
-
-def pairs(
-    one: Iterable[Check], other: Iterable[Check]
-) -> Iterator[tuple[Check, Check] | tuple[Check, None] | tuple[None, Check]]:
-    """Checks of the same workload; by the same plan, or else by any plan, one that sees first."""
     these, those = by_workload(one), by_workload(other)
-    for name in dict.fromkeys((*these, *those)):
-        if name not in those:
-            yield these[name][0], None
-        elif name not in these:
-            yield None, those[name][0]
-        else:
-            by_plan = {check.plan: check for check in those[name]}
-            same = [(check, by_plan[check.plan]) for check in these[name] if check.plan in by_plan]
-            yield from same or [(_seeing(these[name]), _seeing(those[name]))]
+    found: list[Difference | None] = []
+    for workload in dict.fromkeys((*these, *those)):
+        if workload not in these or workload not in those:
+            found.append(_only(these.get(workload), those.get(workload), labels))
+            continue
+        first, *others = pairs(these[workload], those[workload])
+        found.append(_difference(*first, labels))
+        # Other plans see the same: of interest is what only one of them no longer sees.
+        for pair in others:
+            if pair[0].verdict is not pair[1].verdict:
+                found.append(_difference(*pair, labels))
+    # What two plans say alike, once.
+    return tuple(dict.fromkeys(each for each in found if each))
+
+
+def pairs(one: Sequence[Check], other: Sequence[Check]) -> list[tuple[Check, Check]]:
+    """Checks of one workload by the same plan that sees it; else by any plan, one that sees."""
+    by_plan = {check.plan: check for check in other}
+    same = [(check, by_plan[check.plan]) for check in one if check.plan in by_plan]
+    seen = [pair for pair in same if not any(check.blind for check in pair)]
+    return seen or same or [(_seeing(one), _seeing(other))]
 
 
 def by_workload(checks: Iterable[Check]) -> dict[tuple[str, str], list[Check]]:
@@ -84,21 +84,23 @@ def compared_evidence(check: Check) -> tuple[Evidence, ...]:
 
 def verdict_words(check: Check) -> str:
     """`does not hold: the reason`."""
-    return f"{check.verdict.value}: {check.why}" if check.why else check.verdict.value
+    word = "cannot be seen" if check.verdict is Verdict.UNSEEN else check.verdict.value
+    return f"{word}: {check.why}" if check.why else word
 
 
-def _difference(
-    before: Check | None, now: Check | None, labels: tuple[str, str]
-) -> Difference | None:
-    if before is None or now is None:
-        check = before or now
-        assert check
-        words = f"only {labels[before is None]} has it: {verdict_words(check)}"
-        change = Change.NEW if before is None else Change.GONE
-        worse = before is not None or check.verdict is Verdict.FAILS
-        return Difference(change, check.group, check.name, words, worse)
-    one, other = Side(labels[0], before), Side(labels[1], now)
-    words = "; ".join(_words(one, other))
+def _only(
+    before: Sequence[Check] | None, now: Sequence[Check] | None, labels: tuple[str, str]
+) -> Difference:
+    """A workload that one side alone has."""
+    check = _seeing(before or now or ())
+    words = f"only {labels[before is None]} has it: {verdict_words(check)}"
+    change = Change.NEW if before is None else Change.GONE
+    worse = change is Change.GONE or check.verdict is Verdict.FAILS
+    return Difference(change, check.group, check.name, words, worse)
+
+
+def _difference(before: Check, now: Check, labels: tuple[str, str]) -> Difference | None:
+    words = "; ".join(_words(Side(labels[0], before), Side(labels[1], now)))
     if not words:
         return None
     change = _change(before, now)

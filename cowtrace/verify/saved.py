@@ -10,6 +10,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from cowtrace import __version__
@@ -87,13 +88,14 @@ def parse(data: bytes) -> tuple[KernelChecks, ...]:
 
 
 def _bytes(name: str) -> bytes:
-    # Not waiting for a writer: it could be a FIFO.
-    fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    with os.fdopen(fd, "rb") as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
+    handle = os.open(name, os.O_PATH | os.O_CLOEXEC)  # a device or a FIFO is not opened at all
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise ValueError("it is not a regular file")
-        data = file.read(_MOST_BYTES + 1)
+        with Path(f"/proc/self/fd/{handle}").open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+    finally:
+        os.close(handle)
     if len(data) > _MOST_BYTES:
         raise ValueError(f"it has more than {_MOST_BYTES >> 20} MiB")
     return data

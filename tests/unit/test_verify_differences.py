@@ -154,10 +154,25 @@ def test_findings(one: str, other: str, differs: bool) -> None:
     assert said == (f"6.1: {one}; 7.2: {other}" if differs else "")
 
 
-def test_several_plans_that_see_the_same_difference_say_it_once() -> None:
-    one = [check(plan=plan, counts=(count(),)) for plan in ("fentry", "kprobe")]
-    other = [check(plan=plan, counts=(count("reused"),)) for plan in ("fentry", "kprobe")]
-    assert len(differences(one, other, ("6.1", "7.2"))) == 1
+PLANS = ("fentry", "kprobe", "tracepoint")
+
+
+def by_plans(*counts: Count, **changes: Check) -> list[Check]:
+    return [changes.get(plan, check(plan=plan, counts=counts)) for plan in PLANS]
+
+
+def test_of_several_plans_each_difference_is_told_once() -> None:
+    blind = check(verdict=Verdict.UNSEEN, plan="tracepoint", blind=True)
+    fails = check(verdict=Verdict.FAILS, plan="kprobe", counts=(count("reused"),))
+    re_marks = by_plans(count("reused"), tracepoint=blind)
+    (found,) = differences(by_plans(count()), re_marks, ("6.1", "7.2"))
+    assert found.change is Change.CHANGED
+    found, other = differences(
+        by_plans(count()), by_plans(count("reused"), kprobe=fails), ("6.1", "7.2")
+    )
+    assert (found.change, other.change) == (Change.CHANGED, Change.WORSE)
+    assert other.words.startswith("6.1 holds, 7.2 does not hold: the reason; child: ")
+    assert differences(by_plans(count()), by_plans(count(), tracepoint=blind), ("", "")) == ()
 
 
 def by(plan: str, *counts: Count, verdict: Verdict = Verdict.HOLDS, **changes: Any) -> Check:
@@ -187,7 +202,7 @@ def test_plans_that_agree() -> None:
         ),
         (
             by("tracepoint", count(), verdict=Verdict.UNSEEN),  # faults were lost: not by design
-            "fentry holds, tracepoint cannot be seen here: the reason",
+            "fentry holds, tracepoint cannot be seen: the reason",
         ),
     ],
 )  # fmt: skip

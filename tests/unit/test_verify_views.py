@@ -328,7 +328,7 @@ def test_two_kernels_compared_in_80_columns() -> None:
         "C6 the last writer's page is only re-marked\n"
         "     gone  fork-both-write: only 6.1 has it: holds\n"
         "KSM\n"
-        "      new  ksm-write: only 7.2 has it: cannot be seen here: kernel built without\n"
+        "      new  ksm-write: only 7.2 has it: cannot be seen: kernel built without\n"
         "           CONFIG_KSM\n"
         "6.1 and 7.2 differ in 3 of 4 checks\n"
         "6.1: kernel 6.12.43+deb13-cloud-amd64, plan kprobe\n"
