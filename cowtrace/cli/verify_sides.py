@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TextIO
@@ -31,12 +32,12 @@ def side(name: str, require: Callable[[str], Any], groups: Collection[str] | Non
 
     require: raises CowtraceError unless the VM has that kernel. groups: those to compare.
     """
-    file, suffix, kernel = name.partition(_SAVED)
-    if not suffix or (kernel and not kernel.startswith(":")):
+    file = re.fullmatch(r"(.*\.json)(?::(.+))?", name)
+    if not file:
         if name != HERE:
             require(name)
         return Side(name, kernel=name)
-    one = _chosen(file + suffix, kernel.removeprefix(":"))
+    one = _chosen(file[1], file[2] or "")
     if groups is not None:
         one = replace(one, checks=tuple(each for each in one.checks if each.group in groups))
     return Side(one.kernel, saved=one)
