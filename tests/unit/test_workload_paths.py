@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from cowtrace.frames.words import address_of
 from cowtrace.model import Origin, Source
-from cowtrace.workloads import features
+from cowtrace.workloads import calls, features
 from cowtrace.workloads.oracles import proc_files
 from cowtrace.workloads.oracles.proc_files import compound_pages
 from cowtrace.workloads.outcome import expected
@@ -109,6 +111,14 @@ def test_a_prime_number_of_each_folios_pages_is_written() -> None:
     for size, some in zip(thp_sizes.SIZES, thp_sizes._SOME, strict=True):
         assert size // 2 < some < size
         assert all(some % divisor for divisor in range(2, some))
+
+
+def test_memory_that_is_mapped_anew_is_untouched() -> None:
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    with mmap.mmap(-1, 3 * PAGE_BYTES, flags=flags) as memory:
+        memory[::PAGE_BYTES] = b"abc"
+        calls.map_anew(address_of(memory) + PAGE_BYTES, PAGE_BYTES)
+        assert memory[::PAGE_BYTES] == b"a\0c"
 
 
 HEAD, TAIL = 1 << 15, 1 << 16
