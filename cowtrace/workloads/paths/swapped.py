@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -109,6 +110,7 @@ def swap_parent_first(me: Writer) -> None:
 
 # Pages that the child writes, and that its cgroup may hold: more than its interpreter's own.
 _PAGES, _LIMIT_PAGES = 2053, 1024
+_MOST_RECLAIMS = 32  # of as much as the region, which is not all that the cgroup holds
 _cgroup = partial(_swap, group="memory cgroup")
 
 
@@ -168,9 +170,15 @@ def _share_and_reclaim(me: Writer, folder: Path, limit: str) -> tuple[int, int]:
     """The pages that the cgroup swapped out, of each process."""
     me.populate(BEFORE)
     with me.fork("grandchild") as other:
-        _reclaim(folder, limit)
-        found = swapped_pages(me), other.do(swapped_pages)
-        if min(found) != me.region.pages:
+
+        def swapped() -> tuple[int, int]:
+            return swapped_pages(me), other.do(swapped_pages)
+
+        for _ in range(_MOST_RECLAIMS):
+            if min(found := swapped()) == me.region.pages:
+                break
+            _reclaim(folder, limit, me.region.size_bytes)
+        else:
             raise Unsupported(f"the kernel swapped out {min(found)} of {me.region.pages} pages")
         other.do(write_swapped)
         _write_as_last(me, GRANDCHILD)
@@ -179,16 +187,14 @@ def _share_and_reclaim(me: Writer, folder: Path, limit: str) -> tuple[int, int]:
     return found
 
 
-def _reclaim(folder: Path, limit: str) -> None:
-    """Have the kernel reclaim what a cgroup holds, and allow it to grow again.
+def _reclaim(folder: Path, limit: str, size_bytes: int) -> None:
+    """Have the kernel reclaim so much of what a cgroup holds, and allow it to grow again.
 
-    cgroup v2: memory.high, which kills nobody. v1: a limit that is below what cannot be reclaimed
-    is refused, when the rest has been.
+    cgroup v2: by memory.high, which kills nobody. v1: a limit that it cannot reach is refused.
     """
-    high = folder / ("memory.high" if limit == "memory.max" else limit)
-    try:
-        high.write_text("0", encoding="ascii")
-    except OSError as error:
-        if limit == "memory.max":
-            raise Unsupported(f"cannot write {high}: {error.strerror}") from error
-    settings.write(str(high), "max" if limit == "memory.max" else "-1")
+    v2 = limit == "memory.max"
+    high = folder / ("memory.high" if v2 else limit)
+    used = int(settings.read(str(folder / ("memory.current" if v2 else "memory.usage_in_bytes"))))
+    with suppress(OSError):
+        high.write_text(str(max(0, used - size_bytes)), encoding="ascii")
+    settings.write(str(high), "max" if v2 else "-1")
