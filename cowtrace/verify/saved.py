@@ -9,24 +9,31 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
 from cowtrace import __version__
 from cowtrace.errors import CowtraceError
 from cowtrace.text import printable
 from cowtrace.verify.check import Check, Count, Verdict
 from cowtrace.verify.differences import compared_evidence
+from cowtrace.verify.json_values import (
+    flag,
+    items,
+    mapping,
+    no_number,
+    number,
+    or_none,
+    signed,
+    text,
+)
 from cowtrace.verify.matrix import KernelChecks
 from cowtrace.workloads.outcome import Evidence
 
 FORMAT, VERSION = "cowtrace verify matrix", 1
 _MOST_BYTES = 8 << 20  # of a file: some 5,000 checks
-_MOST = 1 << 62  # of any number
 _KEPT = ("group", "name", "claim", "kernel", "plan", "blind", "why", "pages", "findings")
-
-_Item = TypeVar("_Item")
 
 
 def text_of(kernels: Iterable[KernelChecks]) -> str:
@@ -75,13 +82,13 @@ def read(name: str) -> tuple[KernelChecks, ...] | None:
 
 def parse(data: bytes) -> tuple[KernelChecks, ...]:
     """The matrix. Raises KeyError, TypeError, ValueError or RecursionError on anything else."""
-    whole = _object(json.loads(data, parse_constant=_no_number))
+    whole = mapping(json.loads(data, parse_constant=no_number))
     if whole.get("format") != FORMAT:
         raise ValueError("it does not say that it is one")
-    version = _number(whole["version"])
+    version = number(whole["version"])
     if version != VERSION:
         raise ValueError(f"it has version {version}, this cowtrace reads {VERSION}")
-    kernels = _list(whole["kernels"], _kernel)
+    kernels = items(whole["kernels"], _kernel)
     if len({one.kernel for one in kernels}) < len(kernels):
         raise ValueError("it has a kernel twice")
     return kernels
@@ -122,89 +129,45 @@ def _fields(check: Check) -> dict[str, Any]:
 
 
 def _kernel(value: object) -> KernelChecks:
-    fields = _object(value)
+    fields = mapping(value)
     return KernelChecks(
-        _text(fields["name"]),
-        _list(fields["checks"], _check),
-        _list(fields["versions"], _text),
+        text(fields["name"]),
+        items(fields["checks"], _check),
+        items(fields["versions"], text),
     )
 
 
 def _check(value: object) -> Check:
-    fields = _object(value)
+    fields = mapping(value)
     return Check(
-        **{name: _text(fields[name]) for name in ("group", "name", "claim", "kernel", "plan")},
+        **{name: text(fields[name]) for name in ("group", "name", "claim", "kernel", "plan")},
         did="",
         verdict=Verdict(fields["verdict"]),
-        blind=_flag(fields["blind"]),
-        why=_text(fields["why"]),
-        pages=_or_none(fields["pages"], _number),
-        counts=_list(fields["counts"], _count),
-        evidence=_list(fields["evidence"], _evidence),
-        findings=_list(fields["findings"], _text),
+        blind=flag(fields["blind"]),
+        why=text(fields["why"]),
+        pages=or_none(fields["pages"], number),
+        counts=items(fields["counts"], _count),
+        evidence=items(fields["evidence"], _evidence),
+        findings=items(fields["findings"], text),
         seconds=0,
     )
 
 
 def _count(value: object) -> Count:
-    fields = _object(value)
+    fields = mapping(value)
     numbers = ("expected", "traced", "pagemap")
     return Count(
-        role=_text(fields["role"]),
-        kind=_text(fields["kind"]),
-        **{name: _or_none(fields[name], _number) for name in numbers},
-        upper_bound=_flag(fields["upper_bound"]),
-        sources=_list(fields["sources"], _text),
-        origins=_list(fields["origins"], _text),
+        role=text(fields["role"]),
+        kind=text(fields["kind"]),
+        **{name: or_none(fields[name], number) for name in numbers},
+        upper_bound=flag(fields["upper_bound"]),
+        sources=items(fields["sources"], text),
+        origins=items(fields["origins"], text),
     )
 
 
 def _evidence(value: object) -> Evidence:
-    fields = _object(value)
+    fields = mapping(value)
     observed: object = fields["observed"]
-    seen = observed if isinstance(observed, str) else _or_none(observed, _signed)
-    return Evidence(_text(fields["oracle"]), _text(fields["what"]), None, seen, True)
-
-
-def _object(value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise TypeError("a list or value stands where an object should")
-    return value
-
-
-def _list(value: object, item: Callable[[object], _Item]) -> tuple[_Item, ...]:
-    if not isinstance(value, list):
-        raise TypeError("something else stands where a list should")
-    return tuple(map(item, value))
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError("something else stands where text should")
-    return value
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError("something else stands where true or false should")
-    return value
-
-
-def _number(value: object) -> int:
-    if type(value) is not int or not 0 <= value <= _MOST:
-        raise ValueError("something else stands where a count should")
-    return value
-
-
-def _signed(value: object) -> int:
-    if type(value) is not int or not -_MOST <= value <= _MOST:
-        raise ValueError("something else stands where a number should")
-    return value
-
-
-def _or_none(value: object, of: Callable[[object], _Item]) -> _Item | None:
-    return None if value is None else of(value)
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number")
+    seen = observed if isinstance(observed, str) else or_none(observed, signed)
+    return Evidence(text(fields["oracle"]), text(fields["what"]), None, seen, True)
