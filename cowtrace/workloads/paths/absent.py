@@ -23,6 +23,7 @@ from cowtrace.workloads.region import HUGE_BYTES, Backing, Region, map_over
 from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, CHILD, Writer
 
+_MAP_NORESERVE = 0x4000
 _FSOPEN = 430  # the same on every architecture
 _MSHARE = "msharefs"  # as the patches "Add support for shared PTEs across processes" name it
 _TABLES = re.compile(r"^VmPTE:\s+(\d+) kB$", re.MULTILINE)
@@ -58,7 +59,8 @@ def _map_beside(region: Region) -> Region:
     wide = Region(
         region.pages * (HUGE_BYTES // mmap.PAGESIZE), region.backing, region.view, None, start
     )
-    return map_over(wide, Backing.ANONYMOUS, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE  # it may be more than memory
+    return map_over(wide, Backing.ANONYMOUS, flags=flags)
 
 
 def _unmap(me: Writer, start: int, size: int) -> int:

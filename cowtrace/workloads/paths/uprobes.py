@@ -44,7 +44,7 @@ def _is_fault() -> bool:
     most=23,  # a perf event for each
     group="uprobe",
     claim="a uprobe in shared text gives each process a private page, without a write of its own",
-    unseen_by={"tracepoint": "no exception is raised when the kernel makes the fault"},
+    unseen_by={"tracepoint": "no exception is raised when the kernel copies the page"},
 )
 def uprobe_in_shared_text(me: Writer) -> None:
     """two processes map a text; a uprobe is set on each page, and removed again"""

@@ -96,6 +96,7 @@ def remark_then_populate(me: Writer) -> None:
     me.expect(PARENT)
 
 
+_PATIENCE = 10  # seconds
 _EVENT_BYTES = 32  # struct uffd_msg; the address is at 16
 _SOFT_DIRTY = 1 << 55  # of a pagemap entry
 
@@ -157,7 +158,7 @@ def write_when_allowed(me: Writer, uffd: int, *, protected: bool = True) -> int:
     with me.watch(protected=protected):
         for page in range(region.pages):
             ctypes.memset(region.addresses[page], PARENT, 1)  # lets the other thread run
-        watcher.join()
+        watcher.join(_PATIENCE)  # it has ended, unless writes passed unreported
     return len(seen)
 
 

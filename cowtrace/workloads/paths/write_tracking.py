@@ -61,7 +61,7 @@ def userfaultfd_async_after_fork(me: Writer) -> None:
     claim="a shared page's write that userfaultfd stopped and that is retried is one copy",
 )
 def userfaultfd_protect_after_fork(me: Writer) -> None:
-    """userfaultfd protects shared pages, a thread allows each write: copied, once each"""
+    """userfaultfd protects shared pages, a thread allows each write: copied once"""
     me.populate(BEFORE)
     with me.fork() as other, protected_by_userfaultfd(me) as uffd:
         seen = write_when_allowed(me, uffd)
