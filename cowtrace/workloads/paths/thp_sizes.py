@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from cowtrace.model import Source
 from cowtrace.workloads import calls, settings
@@ -43,6 +44,8 @@ def enabled(pages: int) -> str:
 @contextmanager
 def _one_size_at_a_time(pages: int) -> Iterator[None]:
     """No fault gets a large folio, until _populate() allows one size; khugepaged finds none."""
+    if not Path(enabled(ALL)).exists():
+        raise Unsupported("this kernel has no multi-size THP, which came with Linux 6.8")
     with settings.changed({enabled(size): "never" for size in (*SIZES, ALL)}):
         yield
 
