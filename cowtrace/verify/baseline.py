@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from cowtrace.verify.differences import Difference, differences
 from cowtrace.verify.matrix import KernelChecks
 
-LABELS = ("before", "now")
+LABELS = ("before", "now")  # of one kernel
 _RELEASED = 1 << 30  # sorts a release behind its candidates
 
 
@@ -42,7 +42,9 @@ def since(
         if earlier is None:
             continue
         known = [check for check in earlier.checks if groups is None or check.group in groups]
-        found.append(Since(one, earlier, differences(known, one.checks, LABELS)))
+        names = (earlier.kernel, one.kernel)
+        labels = LABELS if names[0] == names[1] else names
+        found.append(Since(one, earlier, differences(known, one.checks, labels)))
     return tuple(found)
 
 

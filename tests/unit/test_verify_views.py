@@ -348,7 +348,7 @@ def test_what_changed_since_a_baseline() -> None:
     (new,) = since([before], [now])
     text = rendered(change_report.changes(new, "a.json"))
     assert text.endswith("7.3 is new in a.json; since 7.2 there: 1 worse, 1 changed, of 2 checks\n")
-    assert "    worse  fork-read-only: before holds, now does not hold: the reason\n" in text
+    assert "    worse  fork-read-only: 7.2 holds, 7.3 does not hold: the reason\n" in text
     assert "worse: C1 fork copies no data" in Page().parse(
         html_page.page([now], changes={"7.3 since 7.2": new.differences})
     ).words  # fmt: skip
