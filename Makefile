@@ -60,7 +60,7 @@ container-test: install ## Build that on a fresh Debian and run it with podman
 	@.ci/container-test
 
 bench: install ## What tracing costs, next to bpftrace; SECTIONS="native startup"
-	@.ci/bench $(SECTIONS)
+	@COWTRACE_BENCH_KERNEL="$(KERNEL)" .ci/bench $(SECTIONS)
 
 soak: install ## Processes without end for MINUTES=30; KERNEL=6.12: in the VM
 	@.ci/soak $(or $(MINUTES),30) $(KERNEL)

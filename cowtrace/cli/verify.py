@@ -13,8 +13,8 @@ from rich.text import Text
 
 from cowtrace.cli import verify_baseline, verify_plans, verify_runs, verify_sides
 from cowtrace.cli.kernels import Machine, machine_options
-from cowtrace.cli.options import Form, Lines, attach_option, form_options, lines_of
-from cowtrace.errors import CowtraceError
+from cowtrace.cli.options import Form, Lines, attach_option, form_options, lines_of, notice
+from cowtrace.errors import EXIT_UNTESTABLE, CowtraceError
 from cowtrace.files import private_file
 from cowtrace.terminal.screen import show
 from cowtrace.verify import exit_codes, html_page, junit, ktap
@@ -161,6 +161,8 @@ def verify(
             raise failures[0]
         if kept:
             kept.keep(made)
+        if code == EXIT_UNTESTABLE:
+            notice("none of the checks could be seen on this kernel")
     click.get_current_context().exit(code)
 
 

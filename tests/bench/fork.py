@@ -22,7 +22,8 @@ from bench.instructions import guest_rows
 from cowtrace import tracer
 
 MIB = (64, 256, 1024, 4096)
-VM_KERNEL, VM_MIB = "6.12", (64, 256, 1024)  # it has 2 GiB
+VM_KERNEL = os.environ.get("COWTRACE_BENCH_KERNEL") or "6.12"
+VM_MIB = (64, 256, 1024)  # it has 2 GiB
 FORKS = 11  # of each. The fastest is shown: other work on the machine only holds up
 _PAGES = {"small": mmap.MADV_NOHUGEPAGE, "huge": mmap.MADV_HUGEPAGE}
 # What others measured, each on a stock kernel: per GB of touched memory.

@@ -7,6 +7,7 @@ them. One boot for each kernel, all variants in it one after another.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,9 @@ from typing import Any
 
 from bench import report, variants
 
-KERNELS = ("6.12", "7.2")
+# `make bench KERNEL=K`: a name or a path.
+_CHOSEN = os.environ.get("COWTRACE_BENCH_KERNEL")
+KERNELS = (_CHOSEN,) if _CHOSEN else ("6.12", "7.2")
 NS_PER_INSTRUCTION = 2  # -icount shift=1: cowtrace.vm.qemu
 PAGES, REPETITIONS = 2000, 5
 COUNT, PAIR = "bpftrace kprobe count", "bpftrace kprobe pair"  # what the ratios are to

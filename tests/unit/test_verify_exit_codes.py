@@ -85,6 +85,9 @@ def test_a_tree_is_good_bad_or_untestable(monkeypatch: pytest.MonkeyPatch, tmp_p
     stopped = verify(monkeypatch, "--kernel", path, checks=(GOOD, STOPPED))
     assert stopped.exit_code == EXIT_UNTESTABLE
     assert stopped.stderr.endswith("cowtrace: the kernel stopped\nHint: look\n")
+    unseen = verify(monkeypatch, "--kernel", path, checks=(UNSEEN,))
+    assert unseen.exit_code == EXIT_UNTESTABLE
+    assert "none of the checks could be seen" in unseen.stderr
     no_plan = CowtraceError("no plan", hint="h", exit_code=EXIT_NO_PLAN)
     assert verify(monkeypatch, "--kernel", path, checks=(no_plan,)).exit_code == EXIT_UNTESTABLE
 
