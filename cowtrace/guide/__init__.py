@@ -10,7 +10,7 @@ from markdown_it import MarkdownIt
 from markdown_it.tree import SyntaxTreeNode
 
 FOLDER = Path(__file__).parent
-_LINK = re.compile(r"\[([^]]*)\]\(([a-z]+)\.md(?:#[\w-]+)?\)")
+_LINK = re.compile(r"\[([^]]*)\]\(([a-z-]+)\.md(?:#[\w-]+)?\)")
 
 
 @dataclass(frozen=True, slots=True)
