@@ -36,8 +36,14 @@ def lockdown(path: Path = _LOCKDOWN) -> str | None:
 
 
 def in_initial_pid_namespace(own: Path = _PID_NAMESPACE) -> bool:
-    """True if PIDs here are host PIDs; in most containers they are not."""
-    return own.stat().st_ino == _INITIAL
+    """True if PIDs here are host PIDs; in most containers they are not.
+
+    A kernel without CONFIG_PID_NS has host PIDs only, and no such file.
+    """
+    try:
+        return own.stat().st_ino == _INITIAL
+    except FileNotFoundError:
+        return True
 
 
 def require_privileges() -> None:

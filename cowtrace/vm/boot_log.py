@@ -12,12 +12,8 @@ _SIGNS = (
     (r"failed to execute /init \(error -8\)", ("CONFIG_64BIT", "CONFIG_BINFMT_SCRIPT")),
     (r"mounting dev on /dev failed: No such device", ("CONFIG_DEVTMPFS",)),
     (
-        r"/dev/vport0p1: (?:nonexistent directory|No such (?:file|device))",
-        ("CONFIG_PCI", "CONFIG_VIRTIO_PCI", "CONFIG_VIRTIO_CONSOLE"),
-    ),
-    (
         r"mounting /dev/vda on /newroot failed: No such file",
-        ("CONFIG_BLOCK", "CONFIG_BLK_DEV", "CONFIG_VIRTIO_BLK"),
+        ("CONFIG_PCI", "CONFIG_VIRTIO_PCI", "CONFIG_BLOCK", "CONFIG_BLK_DEV", "CONFIG_VIRTIO_BLK"),
     ),
     (r"mounting /dev/vda on /newroot failed: No such device", ("CONFIG_EXT4_FS",)),
 )

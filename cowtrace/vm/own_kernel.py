@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cowtrace.errors import EXIT_USAGE, CowtraceError
@@ -66,6 +66,8 @@ def find(path: Path, modules: Path | None = None, btf: Path | None = None) -> Pa
         )
     if path.is_dir():
         return _tree(path, modules, btf)
+    if (tree := _tree_of(path)) and (tree / ".config").is_file():
+        return replace(_tree(tree, modules, btf), path=path, image=path)
     config = path.with_name(path.name.replace("vmlinuz", "config", 1))
     there = config != path and config.is_file()
     found = _modules_below(modules) if modules else ((), ())
@@ -93,10 +95,15 @@ def _tree(tree: Path, modules: Path | None, btf: Path | None) -> Parts:
 
 
 def _beside(path: Path) -> Path | None:
-    """The vmlinux in the folder of an image; for an image in arch/*/boot/, of its tree."""
-    inside = path.parent.name == "boot" and path.parent.parent.parent.name == "arch"
-    vmlinux = (path.parents[3] if inside else path.parent) / "vmlinux"
+    """The vmlinux in the folder of an image, or in its tree."""
+    vmlinux = (_tree_of(path) or path.parent) / "vmlinux"
     return vmlinux if vmlinux.is_file() else None
+
+
+def _tree_of(image: Path) -> Path | None:
+    """The tree of an image in arch/*/boot/."""
+    inside = image.parent.name == "boot" and image.parent.parent.parent.name == "arch"
+    return image.parents[3] if inside else None
 
 
 def modules_of_tree(tree: Path) -> tuple[tuple[Path, ...], tuple[Path, ...]]:

@@ -13,6 +13,7 @@ from snapshots import PAGE, FakeTracer, process, row, snapshot
 
 from cowtrace import tracer
 from cowtrace.analysis.processes import Frame, rows
+from cowtrace.cli import demo as cli_demo
 from cowtrace.cli import main
 from cowtrace.demo import narration, presenter
 from cowtrace.demo.acts import KINDS, Act, Played, Stage, check_pages
@@ -236,3 +237,17 @@ def test_file_copies_count_as_copies() -> None:
     with Stage(lambda: snapshot(both), 40) as stage:
         stage.pids.add(23)
         assert stage._counts()[COPIED] == 5
+
+
+def test_another_kernel_shows_the_same_in_the_vm(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[object] = []
+
+    def run_in_vm(kernel: str, command: list[str]) -> int:
+        ran.append((kernel, command))
+        return 4
+
+    monkeypatch.setattr(cli_demo, "run_in_vm", run_in_vm)
+    arguments = ["demo", "--kernel", "../linux", "--pages", "500", "--pause", "0"]
+    assert CliRunner().invoke(main, arguments).exit_code == 4
+    command = ["cowtrace", "demo", "--pages=500", "--attach=auto", "--pause=0.0"]
+    assert ran == [("../linux", command)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
@@ -38,3 +40,9 @@ def test_each_lack_is_refused(
         privileges.require_privileges()
     assert refused.value.exit_code == EXIT_NO_PLAN
     assert refused.value.hint
+
+
+def test_a_kernel_without_pid_namespaces_has_host_pids(tmp_path: Path) -> None:
+    assert privileges.in_initial_pid_namespace(tmp_path / "pid")
+    (tmp_path / "pid").touch()  # another namespace's inode
+    assert not privileges.in_initial_pid_namespace(tmp_path / "pid")
