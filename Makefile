@@ -12,7 +12,7 @@ BIN     := .venv/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo check test test-host test-vm test-all box vagrant-test reproducible deb deb-test container container-test bench soak attack selftests fuzz pictures unit lint clean
+.PHONY: help install demo check test test-host test-vm test-all own-kernel box vagrant-test reproducible deb deb-test container container-test bench soak attack selftests fuzz pictures unit lint clean
 
 help: ## List these targets
 	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -36,6 +36,9 @@ test-vm: install ## The same in the VM: KERNEL=6.12 FILE=tests/system/test_x.py
 
 test-all: install ## The same on every kernel: real-time, arm64, 16 KiB pages...
 	@.ci/test all
+
+own-kernel: install ## Build a kernel from Debian's source and verify on it; bisect
+	@.ci/own-kernel
 
 box: install ## The Vagrant box of KERNEL=6.12, and what it takes to boot it
 	@.ci/box $(KERNEL)
