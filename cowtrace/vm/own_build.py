@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from cowtrace.errors import CowtraceError
 from cowtrace.vm import GUEST, host_programs, image_store, kconfig, kernel_image, manifest, stable
-from cowtrace.vm.compressed import damaged
+from cowtrace.vm.compressed import damaged, decompress
 from cowtrace.vm.definition import Definition, Kernel
 from cowtrace.vm.guest_arch import Arch
 from cowtrace.vm.kernel import initrd_tree
@@ -74,6 +75,7 @@ def prepare(known: Definition, parts: Parts, busybox: Path, say: Callable[[str],
             + (f", and {len(fatal) - 1} more" if fatal[1:] else ""),
             hint=f"add to its .config: {kconfig.lines_to_add(fatal)}",
         )
+    _require_same_release(parts, image.release)
     place = image_store.folder() / f"kernel-own-{image_store.key(str(parts.path))}"
     types = _types(parts, config)
     item = _kernel(known, parts.name, image.arch)
@@ -87,6 +89,20 @@ def prepare(known: Definition, parts: Parts, busybox: Path, say: Callable[[str],
             image_store.require_space(image_store.folder(), _NEED_MIB, f"kernel {parts.name}")
             _make(place, item, image, parts, types, busybox, key, run)
     return Prepared(parts.name, place, image.arch, image.release, config, absent)
+
+
+def _require_same_release(parts: Parts, release: str) -> None:
+    """Raises CowtraceError if the modules were built for another kernel: it would load none."""
+    if not parts.modules:
+        return
+    path = parts.modules[0]
+    module = decompress(kernel_image.bounded(path), kernel_image.MOST_FILE_BYTES, str(path))
+    found = re.search(rb"\0vermagic=([!-~]{1,64}) ", module)
+    if found and found[1].decode() != release:
+        raise CowtraceError(
+            f"the modules of {parts.name} are of {found[1].decode()}, its image of {release}",
+            hint="build both: make; or name the image's own with --modules",
+        )
 
 
 def _kernel(known: Definition, name: str, arch: Arch) -> Kernel:

@@ -248,6 +248,16 @@ def test_a_kernel_is_made_again_when_it_changed(bootable: Path) -> None:
     assert [path.name for path in first.place.parent.glob(".building-*")] == []
 
 
+def test_modules_of_another_release_are_refused(bootable: Path) -> None:
+    (bootable / "modules.order").write_text("a.o\n")
+    module = bootable / "a.ko"
+    module.write_bytes(b"\x7fELF\0vermagic=6.12.1-mine SMP mod_unload \0")
+    own_build._require_same_release(own_kernel.find(bootable), "6.12.1-mine")
+    module.write_bytes(b"\x7fELF\0vermagic=6.12.0-old SMP mod_unload \0")
+    with pytest.raises(CowtraceError, match=r"are of 6\.12\.0-old, its image of 6\.12\.1-mine"):
+        prepared(bootable)
+
+
 def test_type_information_comes_from_where_it_is(bootable: Path, tmp_path: Path) -> None:
     (bootable / "vmlinux").write_bytes(vmlinux())
     assert prepared(bootable).btf is None  # the kernel shows it itself
