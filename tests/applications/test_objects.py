@@ -103,6 +103,7 @@ def served(plan: str, *options: str) -> Copies:
     return Copies.of(found, workers)
 
 
+@pytest.mark.timeout(1500)  # four services, one after the other: minutes in an emulated VM
 def test_what_avoids_copies_is_predicted(watched: Watched) -> None:
     need("gunicorn", "gunicorn")
     plan = next(iter(watched.tracers))
