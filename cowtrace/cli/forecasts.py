@@ -31,12 +31,13 @@ class Forecasts:
         on_machine = {number: made for number, made in found.items() if number in live}
         outlooks = {}
         for number, own in left.items():
-            beside = [
-                each
-                for other, each in on_machine.items()
-                if left[other].cgroup.place == own.cgroup.place
-            ]
-            fits = judged(on_machine.values(), beside, own) if number in on_machine else None
+            fits = None
+            if number in on_machine:
+                limit = own.cgroup.place
+                beside = [
+                    each for other, each in on_machine.items() if left[other].cgroup.place == limit
+                ]
+                fits = judged(on_machine.values(), beside, own)
             outlooks[number] = Outlook(found.get(number), own, fits)
         return outlooks
 

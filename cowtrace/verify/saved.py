@@ -84,7 +84,7 @@ def parse(data: bytes) -> tuple[KernelChecks, ...]:
     """The matrix. Raises KeyError, TypeError, ValueError or RecursionError on anything else."""
     whole = mapping(json.loads(data, parse_constant=no_number))
     if whole.get("format") != FORMAT:
-        raise ValueError("it does not say that it is one")
+        raise ValueError(f"its field format is not {FORMAT}")
     version = number(whole["version"])
     if version != VERSION:
         raise ValueError(f"it has version {version}, this cowtrace reads {VERSION}")

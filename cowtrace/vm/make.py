@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cowtrace.errors import EXIT_USAGE, CowtraceError
 from cowtrace.text import printable
-from cowtrace.vm import VmError, host_programs, kconfig, kernel_image
+from cowtrace.vm import VmError, host_programs, kconfig, own_config
 from cowtrace.vm.guest_arch import native
 
 _ERROR = re.compile(r"\berror\b[: ]|undefined reference|No rule to make target")
@@ -41,7 +41,7 @@ def build(tree: Path, more: Sequence[str], log: Path, on_line: Callable[[str], N
             first.append(line)
 
     try:
-        for command in commands(tree, _text(config), more):
+        for command in commands(tree, own_config.text_of(config), more):
             host_programs.run(
                 command, log, what="make", env=_environment(tree), on_line=note, cwd=tree
             )
@@ -82,7 +82,3 @@ def _environment(tree: Path) -> dict[str, str]:
         return {"HOME": pwd.getpwuid(tree.stat().st_uid).pw_dir}
     except KeyError:  # the owner is in no user database
         return {"HOME": "/nonexistent"}
-
-
-def _text(config: Path) -> str:
-    return kernel_image.bounded(config, 4 << 20).decode(errors="replace")

@@ -14,9 +14,12 @@ _MOST_BYTES = 4 << 20
 
 def config_of(parts: Parts, image: kernel_image.KernelImage) -> str | None:
     """The text of its .config; None if it is not known."""
-    if parts.config:
-        return kernel_image.bounded(parts.config, _MOST_BYTES).decode(errors="replace")
-    return image.config()
+    return text_of(parts.config) if parts.config else image.config()
+
+
+def text_of(config: Path) -> str:
+    """A .config, bounded. Raises CowtraceError if it cannot be read."""
+    return kernel_image.bounded(config, _MOST_BYTES).decode(errors="replace")
 
 
 def lacking(path: Path) -> tuple[kconfig.Option, ...]:
@@ -25,7 +28,7 @@ def lacking(path: Path) -> tuple[kconfig.Option, ...]:
     Raises CowtraceError if there is no kernel, or its configuration is unknown.
     """
     if (path / ".config").is_file():
-        config = kernel_image.bounded(path / ".config", _MOST_BYTES).decode(errors="replace")
+        config = text_of(path / ".config")
         arm64 = "CONFIG_ARM64" in kconfig.set_options(config)
         arch, modules = ARCHES["arm64" if arm64 else "amd64"], modules_of_tree(path)[0]
         return kconfig.missing(config, arch, frozenset(map(module_name, modules)))

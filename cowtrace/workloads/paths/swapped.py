@@ -81,7 +81,7 @@ def _write_as_last(me: Writer, value: int) -> None:
     """Write pages that are in swap, and that no other process refers to."""
     if last_is_re_marked():
         me.write(value)
-    else:  # each write faults, and is none of the kinds that are counted
+    else:  # the fault that reads a page back maps it writable: cowtrace counts no such fault
         writes = Writes()
         writes.count(lambda region: region.store(value), me.region)
         me.note_of_thread("taskstats", f"{me.role}: wpcopy", 0, writes.wp_copies)
