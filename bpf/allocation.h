@@ -59,7 +59,7 @@ INLINE void count_outside_faults(u64 page, u64 gfp)
 		return;
 	count_loss(gfp & GFP_ZERO ? COUNT_ZEROED_OUTSIDE_FAULTS : COUNT_OUTSIDE_FAULTS);
 	if (!(gfp & GFP_ZERO))
-		note_fork_copy();	/* inside a fork, nothing else takes one */
+		note_fork_copy(1);	/* inside a fork, nothing else takes one */
 }
 
 #ifdef NEEDS_PLACE

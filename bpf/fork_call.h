@@ -98,12 +98,12 @@ int uprobe_end_dup_mmap_enter(struct pt_regs *ctx)
 #endif
 
 /* Fork copies a page at once. */
-INLINE void note_fork_copy(void)
+INLINE void note_fork_copy(u64 pages)
 {
 	struct fork_call *call = current_fork_call();
 
 	if (call)
-		call->copied_pages++;
+		call->copied_pages += pages;
 }
 
 /* In sched_process_fork, of each new thread as well: no later fork must find this call. */
@@ -121,7 +121,7 @@ INLINE void take_fork_cost(struct fork_cost *cost)
 	call->at_ns = 0;
 }
 #else
-INLINE void note_fork_copy(void) {}
+INLINE void note_fork_copy(u64 pages) {}
 INLINE void take_fork_cost(struct fork_cost *cost) {}
 #endif /* FORK_TIMES */
 #endif /* FORK_CALL_H */

@@ -47,6 +47,8 @@ FUNCTIONS = (
     "copy_page_range",
     "folio_add_new_anon_rmap",
     "page_add_new_anon_rmap",
+    "hugetlb_add_new_anon_rmap",
+    "hugepage_add_new_anon_rmap",
     "handle_mm_fault",
     "ptep_clear_flush",
     "ptep_set_access_flags",

@@ -198,11 +198,19 @@ def fork_times(name: str, facts: KernelFacts) -> Part:
 
 def fork_copies(facts: KernelFacts) -> Part:
     """Count pages that fork itself copies, because they are pinned."""
-    rmap = next(
-        (f for f in ("folio_add_new_anon_rmap", "page_add_new_anon_rmap") if f in facts.symbols),
-        None,
-    )
+    rmap = _first(facts, "folio_add_new_anon_rmap", "page_add_new_anon_rmap")
     if facts.kprobes_refused or rmap is None or "copy_page_range" not in facts.symbols:
         return NOTHING
-    hooks = (*pair("copy_page_range"), Hook("kprobe", rmap, "add_new_anon_rmap_enter"))
-    return Part(hooks, {"FORK_COPIES": 1})
+    hooks: tuple[Hook, ...] = (*pair("copy_page_range"),)
+    hooks += (Hook("kprobe", rmap, "add_new_anon_rmap_enter"),)
+    # bpf/huge.h reads the size of hugetlb pages.
+    of_hugetlb = _first(facts, "hugetlb_add_new_anon_rmap", "hugepage_add_new_anon_rmap")
+    if of_hugetlb is None or not _hugetlb(facts):
+        return Part(hooks, {"FORK_COPIES": 1})
+    hooks += (Hook("kprobe", of_hugetlb, "hugetlb_add_new_anon_rmap_enter"),)
+    return Part(hooks, {"FORK_COPIES": 1, "HUGETLB_FORK_COPIES": 1})
+
+
+def _first(facts: KernelFacts, *functions: str) -> str | None:
+    """The first of these that the kernel has."""
+    return next((function for function in functions if function in facts.symbols), None)

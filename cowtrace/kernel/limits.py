@@ -72,7 +72,7 @@ def limits(
         )
     if "FORK_COPIES" not in defines:
         spots.append("pages that fork itself copies, because they are pinned, are not seen")
-    else:
+    elif "HUGETLB_FORK_COPIES" not in defines:
         spots.append("hugetlb pages that fork itself copies, because they are pinned, are not seen")
     in_parts = "GENERATIONS" in defines and "PERCPU_COUNTER_BYTES" in defines
     if in_parts and not facts.symbols.get("__per_cpu_offset"):

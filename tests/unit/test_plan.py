@@ -317,6 +317,26 @@ def test_what_fork_copies_is_counted_on_request() -> None:
     assert "FORK_COPIES" not in plan("tracepoint", COMPLETE, Options(fork_copies=True)).defines
 
 
+@pytest.mark.parametrize(
+    ("has", "missing", "seen"),
+    [
+        ("hugetlb_add_new_anon_rmap", (), True),
+        ("hugepage_add_new_anon_rmap", ("hugetlb_add_new_anon_rmap",), True),  # before 6.8
+        ("", ("hugetlb_add_new_anon_rmap", "hugepage_add_new_anon_rmap"), False),
+        # Their size is not known:
+        ("hugetlb_add_new_anon_rmap", ("hugetlb_wp", "hugetlb_cow"), False),
+    ],
+)
+def test_hugetlb_pages_that_fork_copies_are_counted_too(
+    has: str, missing: tuple[str, ...], seen: bool
+) -> None:
+    symbols = {name: at for name, at in COMPLETE.symbols.items() if name not in missing}
+    found = plan("kprobe", replace(COMPLETE, symbols=symbols), Options(fork_copies=True))
+    assert (Hook("kprobe", has, "hugetlb_add_new_anon_rmap_enter") in found.hooks) is seen
+    assert ("HUGETLB_FORK_COPIES" in found.defines) is seen
+    assert any("hugetlb pages that fork" in spot for spot in found.blind_spots) is not seen
+
+
 def test_without_kprobes_the_fentry_plan_has_no_hooks_but_its_own() -> None:
     found = plan("fentry", replace(COMPLETE, kprobes_refused=REFUSED), Options(fork_copies=True))
     assert found.hooks == ()

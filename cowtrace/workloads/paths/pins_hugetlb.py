@@ -52,9 +52,6 @@ def _pinned_hugetlb(pages: int) -> tuple[Expected, ...]:
     return (parent(hugetlb.copied_whole(pages)), child(reused(pages, Source.HUGETLB)))
 
 
-_BY_FORK = "fork maps its copy by a function of hugetlb's that no probe sees"
-
-
 @workload(
     _pinned_hugetlb,
     backing=Backing.HUGETLB,
@@ -63,7 +60,7 @@ _BY_FORK = "fork maps its copy by a function of hugetlb's that no probe sees"
     group="hugetlb",
     claim="fork copies hugetlb pages that are pinned whole, or shares them, by kernel version",
     varies=True,
-    unseen_by=dict.fromkeys(("fentry", "kprobe", "tracepoint"), _BY_FORK),
+    unseen_by=hugetlb.UNSEEN,
     fork_copies=True,
 )
 def hugetlb_pinned_fork(me: Writer) -> None:
