@@ -138,8 +138,9 @@ class Tracer:
         """Leave what had ended by the last snapshot out of the next ones.
 
         For tracers that run for long, and write down what a snapshot shows: without it, memory
-        grows with each process and fork. Of details that are many, those that did not change are
-        left out, too: their sums begin anew.
+        grows with each process and fork, and beyond 16,384 details, those of live processes lose
+        their mapping, too. Of details that are many, those that did not change are left out, too:
+        their sums begin anew.
         """
         self._ledger.forget_ended()
         self._details.forget_ended()

@@ -15,8 +15,19 @@ from cowtrace.kernel.plan import PLAN_NAMES
 from cowtrace.kernel.preemption import preemptible
 
 
+@pytest.fixture
+def watched(attached: Watched) -> Iterator[Watched]:
+    """The tracers of all applications, which then forget this test's: else a later test's details
+    are folded, since those of ended processes count towards the most that a tracer keeps.
+    """
+    yield attached
+    attached.look()
+    for live in attached.tracers.values():
+        live.forget_ended()
+
+
 @pytest.fixture(scope="package")
-def watched() -> Iterator[Watched]:
+def attached() -> Iterator[Watched]:
     """Attach every plan that runs here; skip, with the reason, where none does.
 
     On a preemptible kernel only kprobes lose nothing. Another plan is taken where they are

@@ -78,7 +78,6 @@ def restored() -> Iterator[Restored]:
             yield Restored(app, memory.mapped(app.pid, folder / "memory.snapshot"))
 
 
-@pytest.mark.alone  # after all other applications, details of it were missing twice: not understood
 def test_snapshot_pages_diverge(watched: Watched) -> None:
     with restored() as guest:
         mapped = {page for page, frame in enumerate(guest.frames()) if frame is not None}
