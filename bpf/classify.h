@@ -153,7 +153,7 @@ INLINE int is_zero_entry(u64 entry)
 {
 	u64 zero = address_of(ZERO_PFN);
 
-	return !zero || (entry & address_of(PHYSICAL_MASK)) >> PAGE_SHIFT == zero;
+	return !zero || (entry & address_of(PHYSICAL_MASK)) >> FRAME_SHIFT == zero;
 }
 
 /*

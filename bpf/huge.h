@@ -166,7 +166,7 @@ INLINE int is_huge_zero(u64 pmd)
 	 * since "thp: change CoW semantics for anon-THP" (5.8).
 	 */
 	return !huge_zero_pfn ||
-	       (pmd & HUGE_FRAME_MASK) >> PAGE_SHIFT == read_kernel_u64(huge_zero_pfn, 0);
+	       (pmd & HUGE_FRAME_MASK) >> FRAME_SHIFT == read_kernel_u64(huge_zero_pfn, 0);
 }
 
 #ifdef HUGE_PMD_FENTRY	/* the number of the function's arguments */

@@ -113,7 +113,7 @@ OF_PATHS = (
     ),
     Mutation(
         "an entry without access rights is taken for one of a swapped page",
-        "arch.h",
+        "arch_x86_64.h",
         "((pte) >> 8 & ~(pte) & 1)",
         "0ULL",
         "remote-prot-none",

@@ -52,6 +52,18 @@ ARCHES: Mapping[str, Arch] = {
         # Linux maps no higher unless a program requests it; pointer authentication uses the rest.
         address_bits=48,
     ),
+    "riscv64": Arch(
+        "riscv64",
+        regs_words=33,
+        # x0, which is always 0 and which no table asks for, has no word: that of the IP stands
+        # for it. Then x1...x31, and the IP, whose word is the first.
+        dwarf_order=(*range(32), 0),
+        stack_pointer=2,
+        callee_saved=(8, 9, *range(18, 28)),  # s0 (the frame pointer), s1, s2...s11
+        frame_pointer=None,
+        pc_is_numbered=False,
+        address_bits=None,
+    ),
 }
 
 

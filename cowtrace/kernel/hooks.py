@@ -82,7 +82,7 @@ def pte_changes(name: str, facts: KernelFacts) -> Part:
 
 def pte_changes_refused(name: str, facts: KernelFacts) -> str | None:
     """Why the fentry or kprobe plan cannot do that here, as a clause; None if it can."""
-    if facts.machine != "x86_64":  # arm64 has other functions, of which none was measured
+    if facts.machine != "x86_64":  # others have other functions, of which none was measured
         return f"on {facts.machine}, where the entry changes is not known to cowtrace"
     if not facts.symbols.get("do_wp_page"):  # by addresses, a copy is told from other changes
         return "the kernel hides its functions' addresses (kernel.kptr_restrict, CAP_SYSLOG)"
@@ -173,6 +173,8 @@ def latency(name: str, facts: KernelFacts) -> Part:
 def tlb_flushes(name: str, facts: KernelFacts) -> Part:
     """Time the flushes of the TLB in faults: by fentry and fexit programs, attached by name."""
     function = "flush_tlb_mm_range"
+    if facts.machine != "x86_64":  # a copy's flush of riscv64 is another function
+        return NOTHING
     if name != "fentry" or not _takes(facts, function, _PTE_CHANGE_ARGUMENTS[function]):
         return NOTHING
     return Part((), {"TLB_FLUSHES": 1})

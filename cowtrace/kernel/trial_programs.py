@@ -21,7 +21,7 @@ from cowtrace.libc import libc
 
 _MOVE, _CALL, _EXIT = 0xB7, 0x85, 0x95
 _RETURN_0 = instruction(_MOVE, to=0) + instruction(_EXIT)
-_NR_PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}
+_NR_PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241, "riscv64": 241}
 _PERF_ATTR_BYTES, _PERF_FLAG_FD_CLOEXEC = 72, 8  # PERF_ATTR_SIZE_VER1
 _KFUNC = 2  # BPF_PSEUDO_KFUNC_CALL, as source register of _CALL
 

@@ -18,7 +18,7 @@ from cowtrace.tracer.brief import BriefProcesses
 from cowtrace.tracer.losses import COUNTERS
 from cowtrace.tracer.packed import Packed
 
-_NR_MEMBARRIER = {"x86_64": 324, "aarch64": 283}
+_NR_MEMBARRIER = {"x86_64": 324, "aarch64": 283, "riscv64": 283}
 _MEMBARRIER_CMD_GLOBAL = 1  # returns after an RCU grace period
 _GRACE_SECONDS = 0.1  # where membarrier is refused (nohz_full): longer than any program runs
 

@@ -18,9 +18,13 @@ from cowtrace.libc import checked, libc
 PAGE_BYTES = mmap.PAGESIZE
 
 # Far below where position-independent programs, the heap, libraries and the stack are put on
-# x86-64 and on arm64, however they are randomised; 16 TiB, so that any memory fits.
-REGION_START = 0x2000_0000_0000
-REGION_END = 0x3000_0000_0000
+# x86-64 and on arm64, however they are randomised; 16 TiB, so that any memory fits. On riscv64,
+# page tables of three levels (Sv39) end at 256 GiB: there it is the 64 GiB below the programs.
+REGION_START, REGION_END = (
+    (0x10_0000_0000, 0x20_0000_0000)
+    if os.uname().machine == "riscv64"
+    else (0x2000_0000_0000, 0x3000_0000_0000)
+)
 
 HUGE_BYTES = PAGE_BYTES * (PAGE_BYTES // 8)  # what one table of 8-byte entries maps
 GIGANTIC_BYTES = HUGE_BYTES * (PAGE_BYTES // 8)

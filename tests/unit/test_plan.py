@@ -244,7 +244,7 @@ def test_wp_page_copy_is_checked_only_on_request_and_where_it_exists() -> None:
         ("fentry", {"tracepoints": frozenset()}, "no tracepoint sched_process_fork"),
         ("tracepoint", {"tracepoints": frozenset()}, "no tracepoint page_fault_user"),
         ("tracepoint", {"tracepoints": frozenset()}, "no tracepoint mm_page_alloc"),
-        ("tracepoint", {"machine": "riscv64"}, "riscv64"),
+        ("tracepoint", {"machine": "ppc64le"}, "ppc64le"),
         ("kprobe", {"offsets": {}}, "BTF has no member for VMF_PTE"),
         ("kprobe", {"parameters": {"do_wp_page": ("mm", "vmf")}}, "does not take vmf first"),
     ],
@@ -286,6 +286,14 @@ def test_without_a_maple_tree_file_copies_are_unseen() -> None:
     found = plan("tracepoint", replace(COMPLETE, offsets=offsets))
     assert FaultKind.FILE_COPIED in found.unseen
     assert "MM_MT" not in found.defines
+
+
+def test_flushes_of_the_tlb_are_timed_where_a_copy_makes_them_by_that_function() -> None:
+    """riscv64 has a function of the same name and arguments; a copy calls flush_tlb_page()."""
+    timed = Options(details=frozenset({"latency", "tlb-flush"}))
+    assert "tlb-flush" in plan("fentry", WITH_TRAMPOLINES, timed).details
+    riscv64 = replace(WITH_TRAMPOLINES, machine="riscv64")
+    assert plan("fentry", riscv64, timed).details == {"latency"}
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,13 @@ def test_arm64s_registers_come_in_dwarfs_order(monkeypatch: pytest.MonkeyPatch) 
     assert found == tuple(range(100, 133))  # x0...x30, sp, pc
 
 
+def test_riscv64s_registers_come_in_dwarfs_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unwind, "_ARCH", ARCHES["riscv64"])
+    found = Dump.of(tuple(range(100, 133)), b"").regs  # epc, x1...x31, status
+    assert found[1:32] == tuple(range(101, 132))
+    assert found[ARCHES["riscv64"].instruction_pointer] == 100
+
+
 def test_a_return_address_loses_its_signature(
     sleeper: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cowtrace.libc import checked, libc
 
-_PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}
+_PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241, "riscv64": 241}
 # struct perf_event_attr up to config2: type, size, config, sample_period, sample_type,
 # read_format, flags, wakeup_events, bp_type, config1, config2.
 _ATTR = struct.Struct("=IIQQQQQIIQQ")

@@ -18,7 +18,7 @@ from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import Writer
 
 # An instruction of each architecture that does nothing.
-_NOP = {"x86_64": b"\x90", "aarch64": b"\x1f\x20\x03\xd5"}
+_NOP = {"x86_64": b"\x90", "aarch64": b"\x1f\x20\x03\xd5", "riscv64": b"\x13\0\0\0"}
 
 
 def _probed(pages: int) -> tuple[Expected, ...]:
@@ -50,7 +50,7 @@ def uprobe_in_shared_text(me: Writer) -> None:
     """two processes map a text; a uprobe is set on each page, and removed again"""
     nop = _NOP.get(os.uname().machine)
     if not nop:
-        raise Unsupported("uprobes are tried on x86-64 and arm64 alone")
+        raise Unsupported("uprobes are tried on x86-64, arm64 and riscv64 alone")
     with tempfile.TemporaryFile(dir="/var/tmp") as text:
         text.write(nop * (me.region.size_bytes // len(nop)))
         text.flush()
