@@ -41,7 +41,7 @@ def shared_writes(me: Writer) -> None:
         other.do(Writer.expect, PARENT)
 
 
-def _write_backwards(me: Writer, value: int) -> None:
+def write_backwards(me: Writer, value: int) -> None:
     me.act(lambda region: region.store_backwards(value))
 
 
@@ -54,7 +54,7 @@ def _write_backwards(me: Writer, value: int) -> None:
 def private_file_first_write(me: Writer) -> None:
     """writes a private file mapping that was never read: copied from the file"""
     with me.fork() as other:
-        other.do(_write_backwards, CHILD)
+        other.do(write_backwards, CHILD)
         other.do(Writer.expect, CHILD)
         me.expect_that(me.region.load_from_file() == {FILE_BYTE})
 

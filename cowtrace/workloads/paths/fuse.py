@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from cowtrace.model import Source
 from cowtrace.workloads import fuse_file
+from cowtrace.workloads.mappings import write_backwards
 from cowtrace.workloads.outcome import child, copied, parent
-from cowtrace.workloads.region import FILE_BYTE, Backing, Region, map_over
+from cowtrace.workloads.region import FILE_BYTE, Backing, map_over
 from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, CHILD, Writer
 
 _fuse = partial(workload, group="FUSE")
+
+
+@contextmanager
+def mapped(me: Writer) -> Iterator[Callable[[], None]]:
+    """Map a FUSE file privately in place of the region; at the end, check that it is unchanged.
+
+    The block gets a function that notes whether the server read each page once.
+    """
+    pages = me.region.pages
+    with fuse_file.mounted(pages) as served:
+        me.region = map_over(me.region, Backing.PRIVATE_FILE, file=served.file)
+        yield lambda: me.note("FUSE", "pages that its server was asked for", pages, served.reads())
+        me.expect_that(me.region.load_from_file() == {FILE_BYTE})
 
 
 @_fuse(
@@ -20,13 +36,10 @@ _fuse = partial(workload, group="FUSE")
 )
 def fuse_first_write(me: Writer) -> None:
     """a child writes a private FUSE mapping that was not read: copied, each read once"""
-    with fuse_file.mounted(me.region.pages) as served:
-        me.region = map_over(me.region, Backing.PRIVATE_FILE, file=served.file)
-        with me.fork() as other:
-            other.do(write_backwards, CHILD)
-            me.note("FUSE", "pages that its server was asked for", me.region.pages, served.reads())
-            other.do(Writer.expect, CHILD)
-        me.expect_that(me.region.load_from_file() == {FILE_BYTE})
+    with mapped(me) as note_reads, me.fork() as other:
+        other.do(write_backwards, CHILD)
+        note_reads()
+        other.do(Writer.expect, CHILD)
 
 
 @_fuse(
@@ -35,15 +48,12 @@ def fuse_first_write(me: Writer) -> None:
 )
 def fuse_read_then_write(me: Writer) -> None:
     """a child reads a private FUSE mapping, then writes it: copied, each read once"""
-    with fuse_file.mounted(me.region.pages) as served:
-        me.region = map_over(me.region, Backing.PRIVATE_FILE, file=served.file)
-        with me.fork() as other:
-            other.do(Writer.read)
-            other.do(Writer.expect, FILE_BYTE)
-            other.do(Writer.write, CHILD)
-            me.note("FUSE", "pages that its server was asked for", me.region.pages, served.reads())
-            other.do(Writer.expect, CHILD)
-        me.expect_that(me.region.load_from_file() == {FILE_BYTE})
+    with mapped(me) as note_reads, me.fork() as other:
+        other.do(Writer.read)
+        other.do(Writer.expect, FILE_BYTE)
+        other.do(Writer.write, CHILD)
+        note_reads()
+        other.do(Writer.expect, CHILD)
 
 
 @_fuse(
@@ -53,21 +63,10 @@ def fuse_read_then_write(me: Writer) -> None:
 )
 def fuse_written_before_fork(me: Writer) -> None:
     """writes a private FUSE mapping (copied), forks; the child writes it: copied again"""
-    with fuse_file.mounted(me.region.pages) as served:
-        me.region = map_over(me.region, Backing.PRIVATE_FILE, file=served.file)
+    with mapped(me) as note_reads:
         write_backwards(me, BEFORE)
         with me.fork() as other:
             other.do(Writer.write, CHILD)
-            me.note("FUSE", "pages that its server was asked for", me.region.pages, served.reads())
+            note_reads()
             other.do(Writer.expect, CHILD)
             me.expect(BEFORE)
-        me.expect_that(me.region.load_from_file() == {FILE_BYTE})
-
-
-def write_backwards(me: Writer, value: int) -> None:
-    """The last page first: that fault finds no page table yet."""
-
-    def write(region: Region) -> None:
-        region.store_backwards(value)
-
-    me.act(write)

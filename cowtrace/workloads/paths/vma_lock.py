@@ -12,10 +12,11 @@ from collections.abc import Callable
 from functools import partial
 
 from cowtrace.model import Origin
-from cowtrace.workloads import features, fuse_file
+from cowtrace.workloads import features
 from cowtrace.workloads.oracles.perf_events import mmap_locks
 from cowtrace.workloads.outcome import Evidence, child, copied, of_thread, parent
-from cowtrace.workloads.region import FILE_BYTE, Backing, Region, map_over
+from cowtrace.workloads.paths.fuse import mapped
+from cowtrace.workloads.region import Region
 from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, CHILD, Writer
 
@@ -73,16 +74,13 @@ def _read_file(me: Writer) -> int | None:
 )
 def retried_fault(me: Writer) -> None:
     """a child writes private file pages that FUSE must read: each fault is retried"""
-    with fuse_file.mounted(me.region.pages) as served:
-        me.region = map_over(me.region, Backing.PRIVATE_FILE, file=served.file)
-        with me.fork() as other:
-            # When the page has been read; before, unless mappings have locks, or for the first
-            # page, which makes the mapping's anon_vma.
-            tries = me.region.pages + (1 if _per_vma() else me.region.pages)
-            _note_locks(me, tries, other.do(_store))
-            me.note("FUSE", "pages that its server was asked for", me.region.pages, served.reads())
-            other.do(Writer.expect, CHILD)
-        me.expect_that(me.region.load_from_file() == {FILE_BYTE})
+    with mapped(me) as note_reads, me.fork() as other:
+        # Each fault takes the lock as it is retried. Its first try takes it where mappings have no
+        # locks; where they have, only for the first page, which makes the mapping's anon_vma.
+        tries = me.region.pages + (1 if _per_vma() else me.region.pages)
+        _note_locks(me, tries, other.do(_store))
+        note_reads()
+        other.do(Writer.expect, CHILD)
 
 
 def _count_locks(me: Writer, write: Callable[[Region], object]) -> int | None:
