@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import click
 
-from cowtrace.analysis.forks import WINDOW, fork_rows
+from cowtrace.analysis.forks import WINDOW, ForkRow, fork_rows
 from cowtrace.cli import cgroups
 from cowtrace.cli.attach import attach
 from cowtrace.cli.choice import Choice, process_options
@@ -74,21 +74,14 @@ def forks(
         raise usage_error("--progress is for --forecast", "add --forecast")
     hooked = hook(progress, choice, output.interval)
     forecasts = Forecasts(choice, hooked) if forecasting else None
-    history: deque[Snapshot] = deque(maxlen=WINDOW + 1)
-    members: set[int] = set()  # every pid seen in the cgroup so far
-    places = Places()
+    found = ChosenForks(choice)
+    places = found.places
 
     def refresh(now: Snapshot, before: Snapshot | None) -> Refresh:
         from cowtrace.terminal.forecast import view as forecast_view
         from cowtrace.terminal.forks import view
 
-        nonlocal members
-        if choice.cgroup:
-            members |= cgroups.processes(choice.cgroup)
-        chosen = of_forks(now, choice, members)
-        history.append(chosen)
-        rows = fork_rows(history, before)
-        places.look(now)
+        chosen, rows = found.look(now, before)
         shown = [row.generation for row in rows[:limit]]
         pids = [pid for fork in shown for pid in (fork.parent, fork.child)]
         if forecasts:
@@ -111,6 +104,25 @@ def forks(
     # No PID filter in the kernel: both sides of a fork count, and -p may name either.
     live = attach(plan, details=frozenset({"generation"}), only=Filter(cgroup=choice.cgroup))
     watch(live, refresh, "generations", output)
+
+
+class ChosenForks:
+    """The chosen forks of each snapshot."""
+
+    def __init__(self, choice: Choice) -> None:
+        self.places = Places()
+        self._choice = choice
+        self._history: deque[Snapshot] = deque(maxlen=WINDOW + 1)
+        self._members: set[int] = set()  # every pid seen in the cgroup so far
+
+    def look(self, now: Snapshot, before: Snapshot | None) -> tuple[Snapshot, tuple[ForkRow, ...]]:
+        """The next snapshot, with the chosen forks alone; their rows, with rates since `before`."""
+        if self._choice.cgroup:
+            self._members |= cgroups.processes(self._choice.cgroup)
+        chosen = of_forks(now, self._choice, self._members)
+        self._history.append(chosen)
+        self.places.look(now)
+        return chosen, fork_rows(self._history, before)
 
 
 def of_forks(now: Snapshot, choice: Choice, members: set[int]) -> Snapshot:

@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
-import sys
 import time
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from cowtrace import child
-from cowtrace.analysis.conditions import NAMES, parse
+from cowtrace.analysis.conditions import NAMES, Condition, parse
 from cowtrace.analysis.fits import Outlook
 from cowtrace.analysis.forecast import Forecast
-from cowtrace.analysis.forks import WINDOW, ForkRow, fork_rows
-from cowtrace.cli import cgroups
+from cowtrace.analysis.forks import ForkRow
 from cowtrace.cli.attach import attach
 from cowtrace.cli.choice import Choice, process_options
 from cowtrace.cli.forecasts import Forecasts
-from cowtrace.cli.forks import of_forks
+from cowtrace.cli.forks import ChosenForks
 from cowtrace.cli.live import ENDING, ticks
 from cowtrace.cli.options import attach_option
-from cowtrace.cli.progress import hook, progress_option
+from cowtrace.cli.progress import ProgressHook, hook, progress_option
 from cowtrace.cli.signals import held
 from cowtrace.errors import EXIT_TIMEOUT
 from cowtrace.libc import end_with
 from cowtrace.machine import forecast_objects
 from cowtrace.model import Snapshot
-from cowtrace.proc import Places
 from cowtrace.tracer import Needs
 from cowtrace.tracer.filter import Filter
 
+_INTERRUPTED = 130
 _MOST_FORKS = 2048  # that have ended, and are kept
 # Waits for a line, and hands it on: a tracer that has given up its privileges executes nothing.
 _HANDLER = 'IFS= read -r found && printf "%s\\n" "$found" | sh -c "$1"'
@@ -86,54 +85,48 @@ def watch(
 
     A comparison with a value that is not known yet does not hold.
     """
-    wanted = parse(condition)
-    hooked = hook(progress, choice, interval)
+    search = _Search(parse(condition), choice, hook(progress, choice, interval))
     handler = _handler(command) if command else None
-    forecasts, places = Forecasts(choice, hooked), Places()
-    history: deque[Snapshot] = deque(maxlen=WINDOW + 1)
-    members: set[int] = set()
     live = attach(plan, details=frozenset({"generation"}), only=Filter(cgroup=choice.cgroup))
-    code = EXIT_TIMEOUT
-    end = None if seconds is None else time.monotonic() + seconds
+    end = math.inf if seconds is None else time.monotonic() + seconds
+    code = _INTERRUPTED
     with live, held(*ENDING) as signals:
         live.confine(Needs())
-        before: Snapshot | None = None
         for _ in ticks(signals, min(interval, seconds or interval), None):
-            now = live.snapshot()
-            if choice.cgroup:
-                members |= cgroups.processes(choice.cgroup)
-            chosen = of_forks(now, choice, members)
-            history.append(chosen)
-            places.look(now)
-            rows = fork_rows(history, before)
-            outlooks = forecasts.of(chosen, rows, places.of)
-            before = now
-            together = _together(rows, outlooks)
-            for row in rows:
-                values = _values(row, outlooks[row.generation.number], together)
-                if row.generation.ended_ns is None and wanted.holds(values):
-                    (found,) = forecast_objects.generations([row], outlooks, places.of)[
-                        "generations"
-                    ]
-                    line = {"at_ns": now.at_ns, "when": condition, "values": values}
-                    _report(json.dumps(line | {"generation": found}), handler)
-                    code = handler.wait() if handler else 0
-                    break
-            else:
-                live.fold_ended(_MOST_FORKS)
-                if end is not None and time.monotonic() >= end:
-                    break
-                continue
-            break
-        else:
-            code = 130  # interrupted
+            if found := search.look(live.snapshot()):
+                code = _report(json.dumps(found), handler)
+                break
+            live.fold_ended(_MOST_FORKS)
+            if time.monotonic() >= end:
+                code = EXIT_TIMEOUT
+                break
     click.get_current_context().exit(code)
 
 
-def _together(rows: Iterable[ForkRow], outlooks: Mapping[int, Outlook]) -> list[Forecast]:
-    """Of all live forks."""
-    live = (outlooks[row.generation.number] for row in rows if row.generation.ended_ns is None)
-    return [outlook.forecast for outlook in live if outlook.forecast]
+class _Search:
+    """Looks in each snapshot for a fork for which the condition holds."""
+
+    def __init__(self, condition: Condition, choice: Choice, progress: ProgressHook | None) -> None:
+        self._condition = condition
+        self._forks, self._forecasts = ChosenForks(choice), Forecasts(choice, progress)
+        self._before: Snapshot | None = None
+
+    def look(self, now: Snapshot) -> dict[str, Any] | None:
+        """The object of the first one; None: there is none."""
+        place_of = self._forks.places.of
+        chosen, rows = self._forks.look(now, self._before)
+        self._before = now
+        outlooks = self._forecasts.of(chosen, rows, place_of)
+        live = [row for row in rows if row.generation.ended_ns is None]
+        made = (outlooks[row.generation.number].forecast for row in live)
+        together = [forecast for forecast in made if forecast]
+        for row in live:
+            values = _values(row, outlooks[row.generation.number], together)
+            if self._condition.holds(values):
+                (fork,) = forecast_objects.generations([row], outlooks, place_of)["generations"]
+                when = self._condition.text
+                return {"at_ns": now.at_ns, "when": when, "values": values, "generation": fork}
+        return None
 
 
 def _values(row: ForkRow, outlook: Outlook, together: Sequence[Forecast]) -> dict[str, int | None]:
@@ -166,9 +159,10 @@ def _handler(command: str) -> subprocess.Popen[bytes]:
     )
 
 
-def _report(line: str, handler: subprocess.Popen[bytes] | None) -> None:
+def _report(line: str, handler: subprocess.Popen[bytes] | None) -> int:
+    """Print the line, give it to the command; the command's exit code."""
     print(line, flush=True)
-    if handler and handler.stdin:
-        handler.stdin.write(line.encode() + b"\n")
-        handler.stdin.close()
-    sys.stdout.flush()
+    if not handler:
+        return 0
+    handler.communicate(line.encode() + b"\n")
+    return handler.returncode
