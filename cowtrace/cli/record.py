@@ -56,6 +56,7 @@ from cowtrace.tracer.filter import Filter
 )
 @click.option("--objects", is_flag=True,
               help="Also record what was written in CPython: see cowtrace objects.")  # fmt: skip
+@click.option("--no-hint", is_flag=True, hidden=True)  # for `cowtrace try`, which removes FILE
 @process_options
 @attach_option
 @notices_option
@@ -71,6 +72,7 @@ def record(
     no_latency: bool,
     private: bool,
     objects: bool,
+    no_hint: bool,
     choice: Choice,
     plan: str,
     verbose: bool,
@@ -187,7 +189,8 @@ def record(
         if recorder.full:
             click.get_current_context().exit(EXIT_NO_ROOM)
         notice(f"recorded {recorder.sums()}")
-        click.echo(f"Read it: cowtrace report {printable(output)}", err=True)
+        if not no_hint:
+            click.echo(f"Read it: cowtrace report {printable(output)}", err=True)
     click.get_current_context().exit(code)
 
 

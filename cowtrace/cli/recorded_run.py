@@ -49,7 +49,7 @@ def record_run(
     """Record one run into `file`. Raises Interrupted; CowtraceError if it failed."""
     as_user = ("--user", settings.user) if settings.user else ()
     arguments = child.command(
-        "cowtrace", "record", "-o", str(file), "--no-stacks", "--no-mappings",
+        "cowtrace", "record", "-o", str(file), "--no-stacks", "--no-mappings", "--no-hint",
         "--attach", settings.plan, *as_user, "--", *command,
     )  # fmt: skip
     said = file.with_suffix(".stderr")
@@ -128,6 +128,5 @@ def _end_of(file: Path) -> str:
             lines = stream.read().decode(errors="replace").splitlines()
     except FileNotFoundError:
         return ""
-    ours = ("cowtrace: recorded ", "Read it: cowtrace report ")
-    own = [printable(line) for line in lines if not line.startswith(ours)]
+    own = [printable(line) for line in lines if not line.startswith("cowtrace: recorded ")]
     return "\n".join(own[-_LAST:])

@@ -94,6 +94,17 @@ def test_a_command_that_ends_within_an_interval_is_recorded(tmp_path: Path) -> N
     assert len(read(tmp_path / "f").times) == 1
 
 
+def test_how_to_read_the_file_is_said_unless_the_caller_removes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soon = ("--interval", "0.1", "--for", "0.1")
+    for name, more, hinted in (("f", (), True), ("g", ("--no-hint",), False)):
+        live = FakeTracer(snapshot())
+        _, said = record(monkeypatch, live, "-o", tmp_path / name, *soon, *more)
+        assert "cowtrace: recorded " in said
+        assert ("Read it: cowtrace report" in said) is hinted
+
+
 def test_a_full_disk_has_an_exit_code_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -230,9 +230,9 @@ def test_a_run_is_recorded_with_its_peak_and_its_variables(
     assert found.header.command == "./job"
     assert (peak.pss or 0) > (peak.private or 0) > 0
     (arguments,) = recorder
-    assert arguments[:5] == ["record", "-o", str(tmp_path / "001-B.cow"), "--no-stacks",
-                             "--no-mappings"]  # fmt: skip
-    assert arguments[5:10] == ["--attach", "kprobe", "--user", "nobody", "--"]
+    assert arguments[:6] == ["record", "-o", str(tmp_path / "001-B.cow"), "--no-stacks",
+                             "--no-mappings", "--no-hint"]  # fmt: skip
+    assert arguments[6:11] == ["--attach", "kprobe", "--user", "nobody", "--"]
 
 
 @pytest.mark.usefixtures("recorder")
