@@ -34,7 +34,7 @@ _MLOCK_ONFAULT = 1
 SPLICE_F_GIFT = 8
 
 _USERFAULTFD = {"x86_64": 323, "aarch64": 282, "riscv64": 282}
-_UFFD_API, _UFFD_FEATURE_WP, UFFD_FEATURE_WP_ASYNC = 0xAA, 1, 1 << 15
+_UFFD_API, UFFD_FEATURE_WP, UFFD_FEATURE_WP_ASYNC = 0xAA, 1, 1 << 15
 _UFFDIO_API, _UFFDIO_REGISTER, _UFFDIO_WRITEPROTECT = 0xC018AA3F, 0xC020AA00, 0xC018AA06
 _UFFDIO_REGISTER_MODE_WP = 2
 
@@ -62,13 +62,16 @@ def prctl(option: int, *arguments: int) -> int:
     return checked(_libc.prctl(option, *map(ctypes.c_ulong, padded)))
 
 
-def map_anew(start: int, size: int) -> None:
-    """Put untouched private memory, about which the kernel had no advice, in place of other."""
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_FIXED
-    protection = mmap.PROT_READ | mmap.PROT_WRITE
-    if _libc.mmap(start, size, protection, flags, -1, 0) != start:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+def map_anew(
+    start: int,
+    size: int,
+    flags: int = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS,
+    protection: int = mmap.PROT_READ | mmap.PROT_WRITE,
+    file: int = -1,
+) -> None:
+    """Map something untouched, about which the kernel had no advice, in place of other memory."""
+    at = _libc.mmap(start, size, protection, flags | _MAP_FIXED, file, 0)
+    checked(0 if at == start else -1)
 
 
 def mlock(start: int, size: int) -> None:
@@ -142,7 +145,7 @@ def vmsplice(pipe: int, start: int, size: int, flags: int) -> None:
     checked(spliced, wanted=size)
 
 
-def userfaultfd_wp(start: int, size: int, features: int = _UFFD_FEATURE_WP) -> int:
+def userfaultfd_wp(start: int, size: int, features: int = UFFD_FEATURE_WP) -> int:
     """A userfaultfd that receives writes to protected pages of this memory (Linux 5.7).
 
     With UFFD_FEATURE_WP_ASYNC (6.7), the kernel lets the writes pass, and notes the pages.

@@ -46,7 +46,7 @@ def one_page_of_many(me: Writer) -> None:
     me.populate(BEFORE)
     me.region.fill(BEFORE)
     with me.fork() as other:
-        other.do(_write_first_byte, CHILD)
+        other.do(Writer.write_pages, CHILD, range(1))
         kept = other.do(_count_in_first_page, BEFORE)
         me.note("data", "child: bytes kept of that page:", PAGE_BYTES - 1, kept)
         me.expect(BEFORE)
@@ -125,10 +125,6 @@ def reuse_then_allocate(me: Writer) -> None:
     me.act(write)
     os.close(file)
     me.expect(PARENT)
-
-
-def _write_first_byte(me: Writer, value: int) -> None:
-    me.act(lambda region: region.view.__setitem__(0, value), every_page=False)
 
 
 def _count_in_first_page(me: Writer, value: int) -> int:

@@ -42,7 +42,8 @@ def shared_writes(me: Writer) -> None:
 
 
 def write_backwards(me: Writer, value: int) -> None:
-    me.act(lambda region: region.store_backwards(value))
+    """Write every page, the last one first: that fault finds no page table yet."""
+    me.act(lambda region: region.store_pages(value, reversed(range(region.pages))))
 
 
 @workload(

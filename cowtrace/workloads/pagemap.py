@@ -16,7 +16,8 @@ from cowtrace.workloads.outcome import Counts
 from cowtrace.workloads.region import PAGE_BYTES, Backing, Region
 
 _ENTRY_BYTES = 8
-_PRESENT = 1 << 63
+PRESENT = 1 << 63
+SWAPPED = 1 << 62
 _FILE_OR_SHARED = 1 << 61
 _FRAME_MASK = (1 << 55) - 1
 
@@ -42,6 +43,11 @@ def region_entries(region: Region) -> Entries:
     return array("Q", (read_entries(address, 1)[0] for address in region.addresses))
 
 
+def pages_with(region: Region, bits: int) -> int:
+    """Pages of the region whose entries in this process have one of these bits."""
+    return sum(bool(entry & bits) for entry in region_entries(region))
+
+
 def frame(entry: int) -> int:
     """The frame number in an entry; 0 where it is hidden, or where no page is mapped."""
     return entry & _FRAME_MASK
@@ -53,7 +59,7 @@ def huge_zero_as(zero: int, entries: Entries) -> Entries:
     return array(
         "Q",
         (
-            entry & ~_FRAME_MASK | zero if is_zero and entry & _PRESENT else entry
+            entry & ~_FRAME_MASK | zero if is_zero and entry & PRESENT else entry
             for entry, is_zero in zip(entries, are_zero, strict=True)
         ),
     )
@@ -71,13 +77,13 @@ def changes(
     copied = file_copied = zero_filled = reused = shared = 0
     shared_kept = False
     for old, new in zip(before, after, strict=True):
-        if not old & _PRESENT:
-            if written and new & _PRESENT:
+        if not old & PRESENT:
+            if written and new & PRESENT:
                 if backing.shared:
                     shared += 1
                 elif backing.of_file and not new & _FILE_OR_SHARED:
                     file_copied += 1
-        elif (old ^ new) & (_FRAME_MASK | _PRESENT):
+        elif (old ^ new) & (_FRAME_MASK | PRESENT):
             if old & _FRAME_MASK == zero:
                 zero_filled += 1
             else:

@@ -7,13 +7,14 @@ import enum
 import itertools
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import IO
 
 from cowtrace.errors import CowtraceError
-from cowtrace.libc import checked, libc
+from cowtrace.libc import libc
+from cowtrace.workloads import calls
 
 PAGE_BYTES = mmap.PAGESIZE
 
@@ -28,12 +29,12 @@ REGION_START, REGION_END = (
 
 HUGE_BYTES = PAGE_BYTES * (PAGE_BYTES // 8)  # what one table of 8-byte entries maps
 GIGANTIC_BYTES = HUGE_BYTES * (PAGE_BYTES // 8)
+HUGE_PAGES = HUGE_BYTES // PAGE_BYTES  # small pages in a huge one
 
 _STACK_ROOM_BYTES = 4096 * PAGE_BYTES
 
 FILE_BYTE = 0x66  # what every byte of a region's file is
 
-_MAP_FIXED = 0x10
 _MAP_FIXED_NOREPLACE = 0x100000  # Linux 4.17; not in Python's mmap module
 _MAP_GROWSDOWN = 0x100
 _MAP_HUGETLB = 0x40000
@@ -99,9 +100,9 @@ class Region:
         """Write the first byte of each page, in order, once."""
         self.view[:: self.page_bytes] = bytes([value]) * self.pages
 
-    def store_backwards(self, value: int) -> None:
-        """Like store(), the last page first: that fault finds no page table yet."""
-        for page in reversed(range(self.pages)):
+    def store_pages(self, value: int, pages: Iterable[int]) -> None:
+        """Write the first byte of these pages, by number, in this order."""
+        for page in pages:
             self.view[page * self.page_bytes] = value
 
     def fill(self, value: int) -> None:
@@ -166,8 +167,7 @@ def map_over(
     `file` must be as large as the region; without one, `flags` include MAP_ANONYMOUS.
     """
     descriptor = file.fileno() if file else -1
-    at = _libc.mmap(region.start, region.size_bytes, protection, flags | _MAP_FIXED, descriptor, 0)
-    checked(-1 if at == _MAP_FAILED else 0)
+    calls.map_anew(region.start, region.size_bytes, flags, protection, descriptor)
     return replace(region, backing=backing, file=file)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Concatenate, ParamSpec
 
@@ -49,6 +49,10 @@ class Writer:
             lambda region: region.fill(value) if whole else region.store(value), protected=protected
         )
 
+    def write_pages(self, value: int, pages: Sequence[int]) -> None:
+        """Write the first byte of these pages, by number, and of no others."""
+        self.act(lambda region: region.store_pages(value, pages), every_page=False)
+
     def act(
         self, write: Callable[[Region], object], *, every_page: bool = True, protected: bool = True
     ) -> None:
@@ -68,6 +72,13 @@ class Writer:
     def expect(self, value: int) -> None:
         """Read back: every page must begin with `value`. For pages that are already mapped."""
         self.expect_that(set(self.region.load()) == {value})
+
+    def expect_pages(self, value: int, pages: Iterable[int], *, others: int = BEFORE) -> None:
+        """Read back: these pages must begin with `value`, all others with `others`."""
+        wanted = bytearray([others]) * self.region.pages
+        for page in pages:
+            wanted[page] = value
+        self.expect_that(self.region.load() == wanted)
 
     def expect_that(self, right: bool) -> None:
         """Note whether data was as expected."""

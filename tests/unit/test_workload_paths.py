@@ -103,8 +103,7 @@ def test_each_folio_is_aligned_and_all_follow_one_another() -> None:
     ends = {2 * size for size in thp_sizes.SIZES}
     assert thp_sizes.SIZES == (4, 8, 16, 32, 64, 128, 256)
     assert ends ^ set(thp_sizes.SIZES) == {4, HUGE_BYTES // PAGE_BYTES}
-    whole = [*thp_sizes._offsets(thp_sizes.SIZES)]
-    assert whole == [*range(0, FOLIOS * PAGE_BYTES, PAGE_BYTES)]
+    assert thp_sizes._first_pages(thp_sizes.SIZES) == tuple(range(FOLIOS))
 
 
 def test_a_prime_number_of_each_folios_pages_is_written() -> None:

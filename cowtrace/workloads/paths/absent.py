@@ -19,11 +19,11 @@ from cowtrace.workloads import calls
 from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.mappings import shared_writes
 from cowtrace.workloads.outcome import child, parent
-from cowtrace.workloads.region import HUGE_BYTES, Backing, Region, map_over
+from cowtrace.workloads.region import HUGE_BYTES, Backing
 from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, CHILD, Writer
 
-_MAP_NORESERVE = 0x4000
+_MAP_NORESERVE = 0x4000  # for a mapping that may be larger than memory
 _FSOPEN = 430  # the same on every architecture
 _MSHARE = "msharefs"  # as the patches "Add support for shared PTEs across processes" name it
 _TABLES = re.compile(r"^VmPTE:\s+(\d+) kB$", re.MULTILINE)
@@ -39,28 +39,20 @@ _absent = partial(workload, group="absent")
 def page_table_copies(me: Writer) -> None:
     """a page in each of many page tables, then fork: the child has as many of its own"""
     me.populate(BEFORE)
-    wide = _map_beside(me.region)
+    size = me.region.pages * HUGE_BYTES  # behind the region: as many page tables as it has pages
+    start = me.region.start + -(-me.region.size_bytes // HUGE_BYTES) * HUGE_BYTES
+    calls.map_anew(start, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
     before = _table_bytes()
-    for table in range(me.region.pages):
-        ctypes.memset(wide.start + table * HUGE_BYTES, BEFORE, 1)
+    for address in range(start, start + size, HUGE_BYTES):
+        ctypes.memset(address, BEFORE, 1)
     wanted = me.region.pages * mmap.PAGESIZE  # a table is one page
     me.note("VmPTE", "parent: bytes of these page tables", wanted, _table_bytes() - before)
     with me.fork() as other:
-        freed = other.do(_unmap, wide.start, me.region.pages * HUGE_BYTES)
+        freed = other.do(_unmap, start, size)
         me.note("VmPTE", "child: bytes of these page tables, before it writes", wanted, freed)
         other.do(Writer.write, CHILD)
         other.do(Writer.expect, CHILD)
         me.expect(BEFORE)
-
-
-def _map_beside(region: Region) -> Region:
-    """Private memory behind the region, of as many page tables as the region has pages."""
-    start = region.start + -(-region.size_bytes // HUGE_BYTES) * HUGE_BYTES
-    wide = Region(
-        region.pages * (HUGE_BYTES // mmap.PAGESIZE), region.backing, region.view, None, start
-    )
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE  # it may be more than memory
-    return map_over(wide, Backing.ANONYMOUS, flags=flags)
 
 
 def _unmap(me: Writer, start: int, size: int) -> int:

@@ -9,7 +9,8 @@ from cowtrace.workloads import calls
 from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.outcome import child, copied, parent
 from cowtrace.workloads.paths.ksm import ksm, merge
-from cowtrace.workloads.paths.ksm_unmerge import UNSEEN, unmerged_then_written, write_unmerged
+from cowtrace.workloads.paths.ksm_unmerge import unmerged_then_written, write_unmerged
+from cowtrace.workloads.paths.remote import KERNEL_FAULT
 from cowtrace.workloads.writer import BEFORE, CHILD, PARENT, Writer
 
 _process = partial(ksm, group="KSM for a process")
@@ -36,7 +37,7 @@ def ksm_process(me: Writer) -> None:
 @_process(
     unmerged_then_written,
     claim="PR_SET_MEMORY_MERGE switched off copies all merged pages of the process at once",
-    unseen_by=UNSEEN,
+    unseen_by=KERNEL_FAULT,
 )
 def ksm_process_unmerge(me: Writer) -> None:
     """prctl lets KSM merge a whole process, then forbids it: merged pages are copied"""

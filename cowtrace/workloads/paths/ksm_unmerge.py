@@ -10,9 +10,9 @@ from cowtrace.workloads import calls, features, settings
 from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.outcome import Expected, ExpectedRow, child, copied, parent, reused
 from cowtrace.workloads.paths.ksm import SYSFS, ksm, merge
+from cowtrace.workloads.paths.remote import KERNEL_FAULT
 from cowtrace.workloads.writer import BEFORE, PARENT, Writer
 
-UNSEEN = {"tracepoint": "no exception is raised when the kernel makes the fault"}
 _NUMA_BALANCING = Path("/proc/sys/kernel/numa_balancing")
 _PATIENCE_FOR_ENDED = 10  # seconds for ksmd to forget processes that have ended
 
@@ -45,7 +45,7 @@ def _unmerged_prot_none(pages: int) -> tuple[Expected, ...]:
 @ksm(
     _unmerged_prot_none,
     claim="the kernel copies merged pages that are unmerged, also where nobody may access them",
-    unseen_by=UNSEEN,
+    unseen_by=KERNEL_FAULT,
 )
 def ksm_unmerge_prot_none(me: Writer) -> None:
     """merged pages become PROT_NONE, then MADV_UNMERGEABLE: the kernel copies each"""
@@ -67,7 +67,7 @@ def unmerged_then_written(pages: int) -> tuple[Expected, ...]:
     unmerged_then_written,
     claim="MADV_UNMERGEABLE gives each merged page a copy of its own, without a write",
     varies=True,
-    unseen_by=UNSEEN,
+    unseen_by=KERNEL_FAULT,
 )
 def ksm_unmerge(me: Writer) -> None:
     """MADV_UNMERGEABLE on merged pages: the kernel copies each; then they are written"""
@@ -90,7 +90,7 @@ def write_unmerged(me: Writer) -> None:
     ),
     frames=3,
     claim="unmerging all of the system's pages copies those of each process",
-    unseen_by=UNSEEN,
+    unseen_by=KERNEL_FAULT,
 )
 def ksm_unmerge_all(me: Writer) -> None:
     """the child of a process with merged pages writes 2 to KSM's `run`: all are copied"""

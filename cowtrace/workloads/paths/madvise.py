@@ -16,7 +16,6 @@ from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, CHILD, PARENT, Writer
 
 _MAP_DROPPABLE = 0x08  # in place of MAP_PRIVATE
-_PRESENT_OR_SWAPPED = 3 << 62  # of a pagemap entry
 
 _advice = partial(workload, group="madvise")
 
@@ -112,7 +111,7 @@ def droppable_reclaimed(me: Writer) -> None:
     _map_droppable(me)
     me.populate(BEFORE)
     _advise(me, calls.MADV_PAGEOUT)
-    kept = sum(bool(entry & _PRESENT_OR_SWAPPED) for entry in pagemap.region_entries(me.region))
+    kept = pagemap.pages_with(me.region, pagemap.PRESENT | pagemap.SWAPPED)
     me.note("pagemap", "pages kept or swapped out", 0, kept)
     me.read()
     me.expect(0)
@@ -150,28 +149,19 @@ def guard_region(me: Writer) -> None:
         pid, killed_by = run_victim(partial(_write_first_page, me.region), lambda pid: None)
         me.add_process("victim", pid)
         me.note("data", "victim: killed by signal", int(signal.SIGSEGV), killed_by)
-        other.do(_write_behind, guards)
-        calls.madvise(me.region.start, guards * PAGE_BYTES, calls.MADV_GUARD_REMOVE)
-        other.do(_remove_guards_and_write, guards)
+        other.do(Writer.write_pages, CHILD, range(guards, me.region.pages))
+        _remove_guards(me, guards)
+        other.do(_remove_guards, guards)
+        other.do(Writer.write_pages, CHILD, range(guards))
         other.do(Writer.expect, CHILD)
-        # What was behind the guards is gone; the rest is as before.
-        me.expect_that([*me.region.load()] == [0] * guards + [BEFORE] * (me.region.pages - guards))
+        me.expect_pages(0, range(guards))
 
 
 def _write_first_page(region: Region) -> None:
     region.view[0] = CHILD
 
 
-def _write_behind(me: Writer, guards: int) -> None:
-    me.act(partial(_store, pages=range(guards, me.region.pages)), every_page=False)
-
-
-def _remove_guards_and_write(me: Writer, guards: int) -> None:
+def _remove_guards(me: Writer, guards: int) -> None:
+    """What was behind them is gone: zeroes are read there."""
     calls.madvise(me.region.start, guards * PAGE_BYTES, calls.MADV_GUARD_REMOVE)
     me.expect_that(set(me.region.load()[:guards]) == {0})
-    me.act(partial(_store, pages=range(guards)), every_page=False)
-
-
-def _store(region: Region, pages: range) -> None:
-    for page in pages:
-        region.view[page * PAGE_BYTES] = CHILD

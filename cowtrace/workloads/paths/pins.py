@@ -109,13 +109,13 @@ def io_uring_buffers(me: Writer) -> None:
 
 def _pin_and_write(me: Writer) -> None:
     rings: list[int] = []
-    me.act(lambda region: rings.append(pin(region)), every_page=False)
+    me.act(lambda region: rings.append(_pin(region)), every_page=False)
     me.act(lambda region: region.store(CHILD), every_page=False)
     for ring in rings:
         os.close(ring)
 
 
-def pin(region: Region) -> int:
+def _pin(region: Region) -> int:
     try:
         return calls.pin_for_io_uring(region.start, region.size_bytes)
     except OSError as error:
@@ -133,16 +133,25 @@ def pin(region: Region) -> int:
 )
 def pinned_fork(me: Writer) -> None:
     """the parent's pages are pinned by io_uring when it forks: fork copies them"""
+    fork_pinned(me, copies=True)
+
+
+def fork_pinned(me: Writer, *, copies: bool) -> None:
+    """Fork while the region is pinned, then write on both sides. copies: fork itself copies it."""
     me.populate(BEFORE)
-    ring = pin(me.region)
+    ring = _pin(me.region)
     mine = me.frames()
     with me.fork() as other:
         theirs = other.do(Writer.frames)
-        me.note_frames("child: frames that are not the parent's", mine, theirs, differ=True)
-        me.note_frames("parent: frames kept", mine, me.frames())
-        me.frames_cannot_show("copied")  # no frame of the parent's changes
-        me.write(PARENT, protected=False)
+        if copies:
+            me.note_frames("child: frames that are not the parent's", mine, theirs, differ=True)
+            me.frames_cannot_show("copied")  # no frame of the parent's changes
+        else:
+            me.note_frames("child: frames that are the parent's, too", mine, theirs)
+        me.write(PARENT, protected=not copies)
+        me.note_frames("parent: frames of its write", mine, me.frames(), differ=not copies)
         other.do(Writer.expect, BEFORE)
-        other.do(Writer.write, CHILD, protected=False)
+        other.do(Writer.write, CHILD, protected=not copies)
+        other.do(Writer.expect, CHILD)
         me.expect(PARENT)
     os.close(ring)

@@ -14,11 +14,11 @@ from cowtrace.model import Origin, Source
 from cowtrace.workloads import calls, pagemap
 from cowtrace.workloads.outcome import Expected, child, copied, parent, reused
 from cowtrace.workloads.paths import hugetlb
-from cowtrace.workloads.paths.pins import pin
+from cowtrace.workloads.paths.pins import fork_pinned
 from cowtrace.workloads.region import HUGE_BYTES, Backing
 from cowtrace.workloads.stepped_child import Child
 from cowtrace.workloads.workload import workload
-from cowtrace.workloads.writer import BEFORE, CHILD, PARENT, Writer
+from cowtrace.workloads.writer import BEFORE, Writer
 
 _MAP_HUGETLB = 0x40000  # include/uapi/asm-generic/mman-common.h; not in Python's mmap module
 
@@ -65,21 +65,4 @@ def _pinned_hugetlb(pages: int) -> tuple[Expected, ...]:
 )
 def hugetlb_pinned_fork(me: Writer) -> None:
     """the parent's hugetlb pages are pinned by io_uring as it forks: fork copies them"""
-    me.populate(BEFORE)
-    ring = pin(me.region)
-    by_fork = _fork_copies()
-    mine = me.frames()
-    with me.fork() as other:
-        theirs = other.do(Writer.frames)
-        if by_fork:
-            me.note_frames("child: frames that are not the parent's", mine, theirs, differ=True)
-            me.frames_cannot_show("copied")  # no frame of the parent's changes
-        else:
-            me.note_frames("child: frames that are the parent's, too", mine, theirs)
-        me.write(PARENT, protected=not by_fork)
-        me.note_frames("parent: frames of its write", mine, me.frames(), differ=not by_fork)
-        other.do(Writer.expect, BEFORE)
-        other.do(Writer.write, CHILD, protected=not by_fork)
-        other.do(Writer.expect, CHILD)
-        me.expect(PARENT)
-    os.close(ring)
+    fork_pinned(me, copies=_fork_copies())

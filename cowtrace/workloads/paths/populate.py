@@ -9,18 +9,18 @@ from cowtrace.workloads import calls
 from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.oracles.proc_files import smaps_sizes
 from cowtrace.workloads.outcome import Expected, ExpectedRow, child, copied, parent
+from cowtrace.workloads.paths.remote import KERNEL_FAULT, lock
 from cowtrace.workloads.region import FILE_BYTE, PAGE_BYTES, Backing, Region
 from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, CHILD, PARENT, Writer
 
-_UNSEEN = {"tracepoint": "no exception is raised when the kernel makes the fault"}
 _populated = partial(workload, group="populate and lock")
 
 
 @_populated(
     lambda pages: (parent(), child(copied(pages, origin=Origin.KERNEL))),
     claim="MADV_POPULATE_WRITE copies shared pages in one system call, MADV_POPULATE_READ none",
-    unseen_by=_UNSEEN,
+    unseen_by=KERNEL_FAULT,
 )
 def populate_after_fork(me: Writer) -> None:
     """the child populates to read (no copy), to write (copied), then writes: no fault"""
@@ -71,19 +71,15 @@ def _file_copied(pages: int) -> tuple[Expected, ...]:
     _file_copied,
     backing=Backing.PRIVATE_FILE,
     claim="mlock of a private file mapping that may be written copies all its pages, unwritten",
-    unseen_by=_UNSEEN,
+    unseen_by=KERNEL_FAULT,
 )
 def mlock_private_file(me: Writer) -> None:
     """the child locks a private file mapping that it never touched: all is copied"""
     with me.fork() as other:
-        other.do(_lock)
+        other.do(lock)
         other.do(Writer.expect, FILE_BYTE)
         other.do(Writer.write, CHILD, protected=False)
         me.expect_that(me.region.load_from_file() == {FILE_BYTE})
-
-
-def _lock(me: Writer) -> None:
-    me.act(lambda region: calls.mlock(region.start, region.size_bytes))
 
 
 @_populated(

@@ -8,28 +8,25 @@ from functools import partial
 from cowtrace.model import Source
 from cowtrace.workloads import calls
 from cowtrace.workloads.oracles.proc_files import smaps_sizes
-from cowtrace.workloads.outcome import Expected, child, copied, parent, reused
-from cowtrace.workloads.paths import thp
-from cowtrace.workloads.paths.stack_swap_shared import (
-    last_is_re_marked,
-    swap,
-    swap_out,
-    write_swapped,
-)
+from cowtrace.workloads.outcome import child, copied, parent, reused
+from cowtrace.workloads.paths import swapped, thp
 from cowtrace.workloads.paths.write_protected import protect_and_back
-from cowtrace.workloads.region import HUGE_BYTES, PAGE_BYTES, Backing
+from cowtrace.workloads.region import HUGE_BYTES, HUGE_PAGES, Backing
 from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, CHILD, PARENT, Writer
 
 _private = partial(workload, group="private memory")
-# khugepaged leaves alone what is shared as a whole.
-_MOST_PAGES = HUGE_BYTES // PAGE_BYTES - 1
-_collapsed = partial(_private, backing=Backing.HUGE, frames=6, most=_MOST_PAGES, needs=thp.enabled)
-_NOTHING = lambda pages: (parent(), child())  # noqa: E731
+_collapsed = partial(
+    _private,
+    backing=Backing.HUGE,
+    frames=6,
+    most=HUGE_PAGES - 1,  # khugepaged leaves alone what is shared as a whole
+    needs=thp.enabled,
+)
 
 
 @_private(
-    _NOTHING,
+    lambda pages: (parent(), child()),
     frames=1,
     claim="shared pages become the parent's own when the child exits, without a fault",
 )
@@ -73,7 +70,7 @@ def _collapse_after_fork(me: Writer, collapse: Callable[[Writer], int]) -> None:
         me.note("smaps", "child: bytes in huge pages", HUGE_BYTES, other.do(collapse))
         me.note("smaps", "child: private bytes", HUGE_BYTES, other.do(_private_bytes))
         _note_private(me, me.region.size_bytes)
-        other.do(_expect_own_first_page)
+        other.do(Writer.expect_pages, CHILD, range(1))
         me.expect(BEFORE)
 
 
@@ -92,21 +89,17 @@ def collapse_split_huge_page(me: Writer) -> None:
         me.note("smaps", f"child: bytes in huge pages ({how})", HUGE_BYTES, huge)
         me.note("smaps", "child: private bytes", HUGE_BYTES, other.do(_private_bytes))
         _note_private(me, HUGE_BYTES)
-        other.do(_expect_own_first_page)
+        other.do(Writer.expect_pages, CHILD, range(1))
         me.expect(BEFORE)
         me.write(PARENT, protected=False)
         me.note("smaps", "parent: bytes in huge pages", HUGE_BYTES, thp.in_huge_pages(me))
-        other.do(_expect_own_first_page)
+        other.do(Writer.expect_pages, CHILD, range(1))
         me.expect(PARENT)
 
 
 def _write_first_page(me: Writer) -> None:
     with me.watch(every_page=False):
         me.region.view[0] = CHILD
-
-
-def _expect_own_first_page(me: Writer) -> None:
-    me.expect_that([*me.region.load()] == [CHILD, *[BEFORE] * (me.region.pages - 1)])
 
 
 def _collapse(me: Writer) -> int:
@@ -119,30 +112,21 @@ def _wait_for_khugepaged(me: Writer) -> int:
     return thp.wait_for_khugepaged(me)
 
 
-def _swapped(pages: int) -> tuple[Expected, ...]:
-    return (parent(reused=pages if last_is_re_marked() else 0), child(copied=pages))
-
-
 @_private(
-    _swapped,
+    lambda pages: (parent(reused=swapped.re_marked(pages)), child(copied=pages)),
     frames=3,
-    needs=swap,
+    needs=swapped.swap,
     claim="of pages that both sides have in swap, the first writer copies, the last does not",
     varies=True,
-    unseen_by={"tracepoint": "the page is not present as the fault begins"},
+    unseen_by=swapped.ABSENT,
 )
 def swap_both_then_write(me: Writer) -> None:
     """both sides' pages are in swap; the child writes them (copied), then the parent"""
-    me.populate(BEFORE)
-    swap_out(me)
+    swapped.swap_out(me)
     with me.fork() as other:
-        other.do(write_swapped)
+        other.do(swapped.write_swapped)
         me.note("smaps", "child: private bytes", me.region.size_bytes, other.do(_private_bytes))
-        if last_is_re_marked():
-            me.write(PARENT)
-            me.frames_cannot_show("reused")  # the page had no frame before
-        else:
-            me.region.store(PARENT)
+        swapped.write_as_last(me, PARENT)
         _note_private(me, me.region.size_bytes)
         other.do(Writer.expect, CHILD)
     me.expect(PARENT)

@@ -15,6 +15,9 @@ from cowtrace.workloads.region import Region
 from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, CHILD, Writer
 
+# Why the tracepoint plan does not see a fault that a system call makes on memory.
+KERNEL_FAULT = {"tracepoint": "no exception is raised when the kernel makes the fault"}
+
 _by_parent = partial(
     workload,
     lambda pages: (parent(), child(copied(pages, origin=Origin.REMOTE, actor="parent"))),
@@ -132,23 +135,32 @@ def kernel_read(me: Writer) -> None:
     lambda pages: (parent(), child(copied(pages, origin=Origin.KERNEL))),
     group="kernel mode",
     claim="mlock(2) of pages that fork made shared copies them, in one system call",
-    unseen_by={"tracepoint": "no exception is raised when the kernel makes the fault"},
+    unseen_by=KERNEL_FAULT,
 )
 def kernel_mlock(me: Writer) -> None:
     """the child locks its pages in memory by one system call: each is copied"""
     me.populate(BEFORE)
     with me.fork() as other:
-        other.do(_lock)
+        other.do(lock)
         other.do(Writer.expect, BEFORE)
         me.expect(BEFORE)
 
 
-def _lock(me: Writer) -> None:
+def lock(me: Writer) -> None:
     me.act(lambda region: calls.mlock(region.start, region.size_bytes))
 
 
 def _read_file(me: Writer) -> None:
+    with file_reader(me) as read:
+        me.act(read)
+
+
+@contextmanager
+def file_reader(me: Writer) -> Iterator[Callable[[Region], object]]:
+    """A function that reads a file of CHILD bytes into a region by one system call."""
     file = os.memfd_create("cowtrace")
     os.write(file, bytes([CHILD]) * me.region.size_bytes)
-    me.act(lambda region: os.preadv(file, [region.view], 0))
-    os.close(file)
+    try:
+        yield lambda region: os.preadv(file, [region.view], 0)
+    finally:
+        os.close(file)

@@ -3,27 +3,92 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
 
-from cowtrace.workloads import features, settings
+from cowtrace.workloads import calls, features, pagemap, settings
 from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.oracles.writes import Writes
 from cowtrace.workloads.outcome import Evidence, Expected, child, expected, parent
-from cowtrace.workloads.paths.stack_swap_shared import (
-    last_is_re_marked,
-    swap,
-    swap_out,
-    swapped_pages,
-    write_swapped,
-)
 from cowtrace.workloads.region import PAGE_BYTES
 from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, CHILD, GRANDCHILD, PARENT, Writer
 
+_LEAST_SWAP_BYTES = 16 << 20
+ABSENT = {"tracepoint": "the page is not present as the fault begins"}
+
+
+def swap(pages: int) -> AbstractContextManager[None]:
+    """A swap file with room for them."""
+    return settings.swap(max(_LEAST_SWAP_BYTES, 4 * pages * PAGE_BYTES))
+
+
+def swap_out(me: Writer) -> None:
+    """Populate the region, and swap it out. Raises Unsupported if some of it stays."""
+    me.populate(BEFORE)
+    calls.madvise(me.region.start, me.region.size_bytes, calls.MADV_PAGEOUT)
+    swapped = swapped_pages(me)
+    if swapped != me.region.pages:
+        raise Unsupported(f"the kernel swapped out {swapped} of {me.region.pages} pages")
+    me.note("pagemap", "pages swapped out", me.region.pages, swapped)
+
+
+def swapped_pages(me: Writer) -> int:
+    """Pages of the region that are swapped out in this process."""
+    return pagemap.pages_with(me.region, pagemap.SWAPPED)
+
+
+def write_swapped(me: Writer) -> None:
+    """Write the region, which is swapped out."""
+    me.write(CHILD)
+    me.frames_cannot_show("copied")  # the page had no frame before
+
+
+def _last_is_re_marked() -> bool:
+    """Whether do_swap_page() maps the page of the last writer read-only, so that it is re-marked.
+
+    7.2 does, 6.18 maps it writable. "mm, swap: cleanup swap entry management workflow" (7.0), which
+    frees a place in swap later, is its sign.
+    """
+    return features.has_type("folio_put_swap")
+
+
+def re_marked(pages: int) -> int:
+    """Of pages that are read back for a write by their last holder, those that are re-marked."""
+    return pages if _last_is_re_marked() else 0
+
+
+def write_as_last(me: Writer, value: int) -> None:
+    """Write pages that are in swap, and that no other process refers to."""
+    if _last_is_re_marked():
+        me.write(value)
+    else:  # the fault that reads a page back maps it writable: cowtrace counts no such fault
+        writes = Writes()
+        writes.count(lambda region: region.store(value), me.region)
+        me.note_of_thread("taskstats", f"{me.role}: wpcopy", 0, writes.wp_copies)
+    me.frames_cannot_show("reused")  # the page had no frame before
+
+
 _swap = partial(workload, frames=3, needs=swap, group="swapped-out page")
-_ABSENT = {"tracepoint": "the page is not present as the fault begins"}
+
+
+@_swap(
+    # do_swap_page() reads the page in; another process still refers to its swap slot, so it calls
+    # do_wp_page(). On every kernel so far.
+    lambda pages: (parent(), child(copied=pages)),
+    claim="a shared page that is swapped out is read back and copied when it is written",
+    unseen_by=ABSENT,
+)
+def swapped_out(me: Writer) -> None:
+    """pages are swapped out, then fork; the child writes them: read back, then copied"""
+    swap_out(me)
+    with me.fork() as other:
+        other.do(write_swapped)
+        other.do(Writer.expect, CHILD)
+        me.expect(BEFORE)  # reads them in for the parent
+        theirs = other.do(Writer.frames)
+        me.note_frames("child: frames that are not the parent's", me.frames(), theirs, differ=True)
 
 
 def _read_back(pages: int) -> tuple[Expected, ...]:
@@ -44,7 +109,6 @@ def _read_back(pages: int) -> tuple[Expected, ...]:
 )
 def swap_read_then_write(me: Writer) -> None:
     """both read their pages back from swap; the child writes (copied), then the parent"""
-    me.populate(BEFORE)
     swap_out(me)
     with me.fork() as other:
         other.do(Writer.expect, BEFORE)
@@ -57,51 +121,33 @@ def swap_read_then_write(me: Writer) -> None:
 
 
 @_swap(
-    lambda pages: (parent(reused=_re_marked(pages)), child()),
+    lambda pages: (parent(reused=re_marked(pages)), child()),
     claim="pages in swap that only their writer still refers to are read back, not copied",
     varies=True,
-    unseen_by=_ABSENT,
+    unseen_by=ABSENT,
 )
 def swap_then_alone(me: Writer) -> None:
     """pages are swapped out, a child comes and goes; the parent writes: no copy"""
-    me.populate(BEFORE)
     swap_out(me)
     with me.fork() as other:
         me.note("pagemap", "child: pages swapped out", me.region.pages, other.do(swapped_pages))
-    _write_as_last(me, PARENT)
+    write_as_last(me, PARENT)
     me.expect(PARENT)
 
 
-def _re_marked(pages: int) -> int:
-    """Of pages that are read back for a write by their last holder, those that are re-marked."""
-    return pages if last_is_re_marked() else 0
-
-
-def _write_as_last(me: Writer, value: int) -> None:
-    """Write pages that are in swap, and that no other process refers to."""
-    if last_is_re_marked():
-        me.write(value)
-    else:  # the fault that reads a page back maps it writable: cowtrace counts no such fault
-        writes = Writes()
-        writes.count(lambda region: region.store(value), me.region)
-        me.note_of_thread("taskstats", f"{me.role}: wpcopy", 0, writes.wp_copies)
-    me.frames_cannot_show("reused")  # the page had no frame before
-
-
 @_swap(
-    lambda pages: (parent(copied=pages), child(reused=_re_marked(pages))),
+    lambda pages: (parent(copied=pages), child(reused=re_marked(pages))),
     claim="of pages that both sides have in swap, the parent copies when it writes first",
     varies=True,
-    unseen_by=_ABSENT,
+    unseen_by=ABSENT,
 )
 def swap_parent_first(me: Writer) -> None:
     """both sides' pages are in swap; the parent writes them (copied), then the child"""
-    me.populate(BEFORE)
     swap_out(me)
     with me.fork() as other:
         me.write(PARENT)
         me.frames_cannot_show("copied")  # the page had no frame before
-        other.do(_write_as_last, CHILD)
+        other.do(write_as_last, CHILD)
         theirs = other.do(Writer.frames)
         me.note_frames("child: frames that are not the parent's", me.frames(), theirs, differ=True)
         other.do(Writer.expect, CHILD)
@@ -149,13 +195,13 @@ def _write_under_limit(me: Writer) -> None:
 @_cgroup(
     lambda pages: (
         parent(),
-        child(reused=_re_marked(pages)),
+        child(reused=re_marked(pages)),
         expected("grandchild", copied=pages),
     ),
     frames=4,
     claim="shared pages that a memory cgroup reclaims leave both sides: the first writer copies",
     varies=True,
-    unseen_by=_ABSENT,
+    unseen_by=ABSENT,
 )
 def memcg_reclaim_shared(me: Writer) -> None:
     """a cgroup swaps out what child and grandchild share; the grandchild writes first"""
@@ -181,7 +227,7 @@ def _share_and_reclaim(me: Writer, folder: Path, limit: str) -> tuple[int, int]:
         else:
             raise Unsupported(f"the kernel swapped out {min(found)} of {me.region.pages} pages")
         other.do(write_swapped)
-        _write_as_last(me, GRANDCHILD)
+        write_as_last(me, GRANDCHILD)
         other.do(Writer.expect, CHILD)
         me.expect(GRANDCHILD)
     return found

@@ -16,18 +16,17 @@ from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.forks import fork_both_write
 from cowtrace.workloads.oracles.proc_files import smaps_sizes, vmstat_grows
 from cowtrace.workloads.outcome import Expected, ExpectedRow, child, copied, parent, reused
-from cowtrace.workloads.region import HUGE_BYTES, PAGE_BYTES, Backing
+from cowtrace.workloads.region import HUGE_BYTES, HUGE_PAGES, PAGE_BYTES, Backing
 from cowtrace.workloads.stepped_child import Child
 from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, CHILD, PARENT, Writer
 
 SYSFS = "/sys/kernel/mm/transparent_hugepage"
-_SMALL = HUGE_BYTES // PAGE_BYTES
 _PATIENCE = 20  # seconds for khugepaged
 
 
 def _huge_pages(pages: int) -> int:
-    return -(-pages // _SMALL)
+    return -(-pages // HUGE_PAGES)
 
 
 def enabled(pages: int) -> AbstractContextManager[None]:
@@ -91,7 +90,7 @@ def thp_parent_after_child_exit(me: Writer) -> None:
 
 @_huge(
     lambda pages: (parent(copied(pages, Source.THP)), child(copied(pages, Source.THP))),
-    most=_SMALL - 1,  # the child leaves a part of the huge page shared
+    most=HUGE_PAGES - 1,  # the child leaves a part of the huge page shared
     claim="each small page of a huge page that the child still shares in part is copied again",
 )
 def thp_both_write(me: Writer) -> None:
@@ -117,7 +116,7 @@ def _remainder(pages: int) -> tuple[Expected, ...]:
 
 @_huge(
     _remainder,
-    most=_SMALL - 1,  # all but the page that is protected
+    most=HUGE_PAGES - 1,  # all but the page that is protected
     claim="pages of a split huge page with one holder: re-marked or copied, by kernel version",
     varies=True,
 )
@@ -196,7 +195,7 @@ def _replaces_whole(nothing: None) -> bool:
 @_huge(
     lambda pages: (parent(), child(copied(pages, Source.THP))),
     frames=6,
-    most=_SMALL,
+    most=HUGE_PAGES,
     claim="khugepaged's copies of small pages into a huge one are not copies on write",
 )
 def thp_collapse(me: Writer) -> None:
@@ -230,7 +229,7 @@ def wait_for_khugepaged(me: Writer, found: Callable[[Writer], int] = in_huge_pag
     """Bytes of the region in huge pages, or what else `found` returns, once it is not 0."""
     khugepaged = f"{SYSFS}/khugepaged"
     wanted = {
-        f"{khugepaged}/max_ptes_shared": str(_SMALL - 1),
+        f"{khugepaged}/max_ptes_shared": str(HUGE_PAGES - 1),
         f"{khugepaged}/pages_to_scan": "4096",
         f"{khugepaged}/alloc_sleep_millisecs": "10",
         f"{khugepaged}/scan_sleep_millisecs": "10",

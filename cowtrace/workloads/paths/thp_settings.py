@@ -13,11 +13,10 @@ from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.oracles.proc_files import smaps_sizes, vmstat, vmstat_grows
 from cowtrace.workloads.outcome import child, copied, parent
 from cowtrace.workloads.paths import thp
-from cowtrace.workloads.region import HUGE_BYTES, PAGE_BYTES, Backing, Region
+from cowtrace.workloads.region import HUGE_BYTES, HUGE_PAGES, Backing
 from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, CHILD, PARENT, Writer
 
-_SMALL = HUGE_BYTES // PAGE_BYTES
 _disabled = partial(
     workload, backing=Backing.HUGE, frames=4, needs=thp.enabled, group="THP disabled"
 )
@@ -75,7 +74,7 @@ def _collapse(me: Writer) -> str:
 _ADVISED, _UNADVISED = 251, 257
 
 
-def _for_all(pages: int) -> AbstractContextManager[None]:
+def _enabled_for_all(pages: int) -> AbstractContextManager[None]:
     return settings.changed({f"{thp.SYSFS}/enabled": "always"})
 
 
@@ -84,9 +83,9 @@ def _for_all(pages: int) -> AbstractContextManager[None]:
         parent(),
         child(copied(_ADVISED, Source.THP), copied(_UNADVISED)),
     ),
-    least=2 * _SMALL,
-    most=2 * _SMALL,
-    needs=_for_all,
+    least=2 * HUGE_PAGES,
+    most=2 * HUGE_PAGES,
+    needs=_enabled_for_all,
     claim="PR_THP_DISABLE_EXCEPT_ADVISED: huge pages with MADV_HUGEPAGE, else small ones",
 )
 def thp_except_advised(me: Writer) -> None:
@@ -105,30 +104,13 @@ def thp_except_advised(me: Writer) -> None:
     me.note("smaps", "with advice: bytes in huge pages", HUGE_BYTES, huge)
     me.note("smaps", "without advice: bytes in huge pages", 0, small)
     with me.fork() as other:
-        other.do(_write_both_halves)
-        other.do(_expect_both_halves)
+        written = (*range(_ADVISED), *range(HUGE_PAGES, HUGE_PAGES + _UNADVISED))
+        other.do(Writer.write_pages, CHILD, written)
+        other.do(Writer.expect_pages, CHILD, written)
         me.expect(BEFORE)
 
 
-def _write_both_halves(me: Writer) -> None:
-    def write(region: Region) -> None:
-        ones = bytes([CHILD])
-        region.view[: _ADVISED * PAGE_BYTES : PAGE_BYTES] = ones * _ADVISED
-        end = HUGE_BYTES + _UNADVISED * PAGE_BYTES
-        region.view[HUGE_BYTES:end:PAGE_BYTES] = ones * _UNADVISED
-
-    me.act(write, every_page=False)
-
-
-def _expect_both_halves(me: Writer) -> None:
-    first = [CHILD] * _ADVISED + [BEFORE] * (_SMALL - _ADVISED)
-    second = [CHILD] * _UNADVISED + [BEFORE] * (_SMALL - _UNADVISED)
-    me.expect_that([*me.region.load()] == first + second)
-
-
 _built = partial(workload, backing=Backing.HUGE, frames=4, group="THP build options")
-
-
 _DROP_CACHES = "/proc/sys/vm/drop_caches"
 # Compiled in unless CONFIG_PERSISTENT_HUGE_ZERO_FOLIO leaves nothing to free.
 _ZERO_SHRINKERS = ("shrink_huge_zero_folio_scan", "shrink_huge_zero_page_scan")
@@ -163,7 +145,7 @@ def huge_zero_persistent(me: Writer) -> None:
         parent(copied(pages, Source.THP)),
         child(copied(pages, Source.THP)),
     ),
-    most=_SMALL - 1,
+    most=HUGE_PAGES - 1,
     needs=thp.enabled,
     claim="without mapcounts of pages, both sides still copy pages of a partly shared huge page",
 )
@@ -180,7 +162,7 @@ def no_page_mapcount(me: Writer) -> None:
     with me.fork() as other:
         other.do(Writer.write, CHILD)
         # "fs/proc/page: remove per-page mapcount dependency for /proc/kpagecount": a mean.
-        counts = {mapped_times(frame) for frame in (*mine, mine[0] + _SMALL - 1)}
+        counts = {mapped_times(frame) for frame in (*mine, mine[0] + HUGE_PAGES - 1)}
         if known is None and len(counts) > 1:
             raise Unsupported(f"{off}: each page has a count of its own in /proc/kpagecount")
         me.note("kpagecount", "different counts of the pages of the huge page", 1, len(counts))

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from cowtrace.model import Source
@@ -19,22 +20,21 @@ from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.oracles.proc_files import compound_pages
 from cowtrace.workloads.outcome import Expected, child, copied, expected, parent, reused
 from cowtrace.workloads.paths.thp import SYSFS, pages_become_exclusive
-from cowtrace.workloads.region import HUGE_BYTES, PAGE_BYTES, Backing, Region
+from cowtrace.workloads.region import HUGE_PAGES, PAGE_BYTES, Backing
 from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, CHILD, PARENT, Writer
 
 _SMALLEST_PAGES = 4  # of anonymous memory: order 2
-ALL = HUGE_BYTES // PAGE_BYTES
-SIZES = tuple(1 << order for order in range(2, ALL.bit_length() - 1))  # pages of each folio
+SIZES = tuple(1 << order for order in range(2, HUGE_PAGES.bit_length() - 1))  # pages of each folio
 FOLIO_PAGES = sum(SIZES)
 
 
-def most_prime(below: int) -> int:
+def _most_prime(below: int) -> int:
     """The largest prime below a number."""
     return next(n for n in range(below - 1, 1, -1) if all(n % d for d in range(2, n)))
 
 
-_SOME = tuple(map(most_prime, SIZES))  # pages that are written of each folio
+_SOME = tuple(map(_most_prime, SIZES))  # pages that are written of each folio
 
 
 def enabled(pages: int) -> str:
@@ -44,9 +44,9 @@ def enabled(pages: int) -> str:
 @contextmanager
 def _one_size_at_a_time(pages: int) -> Iterator[None]:
     """No fault gets a large folio, until _populate() allows one size; khugepaged finds none."""
-    if not Path(enabled(ALL)).exists():
+    if not Path(enabled(HUGE_PAGES)).exists():
         raise Unsupported("this kernel has no multi-size THP, which came with Linux 6.8")
-    with settings.changed({enabled(size): "never" for size in (*SIZES, ALL)}):
+    with settings.changed({enabled(size): "never" for size in (*SIZES, HUGE_PAGES)}):
         yield
 
 
@@ -54,15 +54,15 @@ mthp = partial(
     workload,
     backing=Backing.HUGE,
     frames=4,
-    least=ALL,
-    most=ALL,
+    least=HUGE_PAGES,
+    most=HUGE_PAGES,
     needs=_one_size_at_a_time,
     group="multi-size THP",
 )
 
 
-def _populate(me: Writer) -> None:
-    """Put a folio of each size into the region, which becomes what they map.
+def _populate(me: Writer) -> list[int]:
+    """Put a folio of each size into the region, which becomes what they map; their frames.
 
     Raises Unsupported when the kernel had none of some size.
     """
@@ -82,6 +82,7 @@ def _populate(me: Writer) -> None:
     if missing:
         raise Unsupported(f"the kernel allocated no folio of {missing[0]} pages")
     me.note("kpageflags", "pages of each folio", _listed(SIZES), _listed(found))
+    return frames
 
 
 def _listed(counts: tuple[int, ...]) -> str:
@@ -98,33 +99,11 @@ def _note_changed(
     me.note("pagemap", f"{what}, of each folio", _listed(wanted), _listed(found))
 
 
-def _offsets(counts: tuple[int, ...]) -> Iterator[int]:
-    """Where in the region the first pages of each folio begin, as many as its count."""
-    for size, count in zip(SIZES, counts, strict=True):
-        for page in range(size - _SMALLEST_PAGES, size - _SMALLEST_PAGES + count):
-            yield page * PAGE_BYTES
-
-
-def _write_some(me: Writer, value: int, counts: tuple[int, ...]) -> None:
-    offsets = tuple(_offsets(counts))
-
-    def write(region: Region) -> None:
-        for offset in offsets:
-            region.view[offset] = value
-
-    me.act(write, every_page=False)
-
-
-def _of_some(value: int, counts: tuple[int, ...]) -> bytes:
-    """What the first byte of each page must be when those of `counts` have been written."""
-    data = bytearray([BEFORE]) * FOLIO_PAGES
-    for offset in _offsets(counts):
-        data[offset // PAGE_BYTES] = value
-    return bytes(data)
-
-
-def _expect_some(me: Writer, value: int, counts: tuple[int, ...]) -> None:
-    me.expect_that(me.region.load() == _of_some(value, counts))
+def _first_pages(counts: tuple[int, ...]) -> tuple[int, ...]:
+    """The first pages of each folio, as many as its count, by their number in the region."""
+    firsts = (size - _SMALLEST_PAGES for size in SIZES)
+    each = (range(at, at + count) for at, count in zip(firsts, counts, strict=True))
+    return tuple(chain(*each))
 
 
 _PARTLY = copied(sum(_SOME), Source.THP)
@@ -136,18 +115,17 @@ _PARTLY = copied(sum(_SOME), Source.THP)
 )
 def mthp_partly_shared(me: Writer) -> None:
     """child and parent write a prime number of each large folio's pages: both copy"""
-    _populate(me)
-    mine = me.frames()
+    mine, some = _populate(me), _first_pages(_SOME)
     with me.fork() as other:
-        other.do(_write_some, CHILD, _SOME)
+        other.do(Writer.write_pages, CHILD, some)
         _note_changed(me, "child: copied", _SOME, mine, other.do(Writer.frames))
-        _write_some(me, PARENT, _SOME)
+        me.write_pages(PARENT, some)
         _note_changed(me, "parent: copied", _SOME, mine, me.frames())
-        other.do(_expect_some, CHILD, _SOME)
-        _expect_some(me, PARENT, _SOME)
+        other.do(Writer.expect_pages, CHILD, some)
+        me.expect_pages(PARENT, some)
 
 
-def last_holder(pages: int) -> Expected:
+def _last_holder(pages: int) -> Expected:
     """What a parent counts that writes all pages when it is the only one to map the folios."""
     if pages_become_exclusive():
         return parent(reused(pages))
@@ -155,14 +133,13 @@ def last_holder(pages: int) -> Expected:
 
 
 @mthp(
-    lambda pages: (last_holder(FOLIO_PAGES), child()),
+    lambda pages: (_last_holder(FOLIO_PAGES), child()),
     claim="large folios with one holder: their pages are re-marked or copied, by kernel version",
     varies=True,
 )
 def mthp_then_alone(me: Writer) -> None:
     """the child exits without a write, then the parent writes all pages"""
-    _populate(me)
-    mine = me.frames()
+    mine = _populate(me)
     with me.fork() as other:
         other.do(Writer.expect, BEFORE)
     _write_as_last(me, mine)
@@ -176,14 +153,13 @@ def _write_as_last(me: Writer, mine: list[int]) -> None:
 
 
 @mthp(
-    lambda pages: (last_holder(FOLIO_PAGES), child(copied(FOLIO_PAGES, Source.THP))),
+    lambda pages: (_last_holder(FOLIO_PAGES), child(copied(FOLIO_PAGES, Source.THP))),
     claim="what the child has copied whole is the parent's alone: re-marked or copied, by version",
     varies=True,
 )
 def mthp_child_copies_all(me: Writer) -> None:
     """the child copies all pages and goes on; then the parent writes them"""
-    _populate(me)
-    mine = me.frames()
+    mine = _populate(me)
     with me.fork() as other:
         other.do(Writer.write, CHILD)
         _note_changed(me, "child: copied", SIZES, mine, other.do(Writer.frames))
@@ -200,8 +176,7 @@ _ONE_EACH = (1,) * len(SIZES)
 )
 def mthp_one_page_left(me: Writer) -> None:
     """the child exits, the parent drops all but one page of each folio, writes these"""
-    _populate(me)
-    mine = me.frames()
+    mine = _populate(me)
     with me.fork() as other:
         other.do(Writer.expect, BEFORE)
     for size in SIZES:
@@ -209,14 +184,15 @@ def mthp_one_page_left(me: Writer) -> None:
         calls.madvise(start + PAGE_BYTES, (size - 1) * PAGE_BYTES, calls.MADV_DONTNEED)
     left = me.frames()
     _note_changed(me, "parent: dropped", tuple(size - 1 for size in SIZES), mine, left)
-    _write_some(me, PARENT, _ONE_EACH)
+    me.write_pages(PARENT, _first_pages(_ONE_EACH))
     _note_changed(me, "parent: copied", _ONE_EACH, left, me.frames())
-    me.expect_that(all(me.region.view[at] == PARENT for at in _offsets(_ONE_EACH)))
+    for page in _first_pages(_ONE_EACH):
+        me.expect_that(me.region.view[page * PAGE_BYTES] == PARENT)
 
 
 @mthp(
     lambda pages: (
-        last_holder(FOLIO_PAGES),
+        _last_holder(FOLIO_PAGES),
         child(copied(FOLIO_PAGES, Source.THP)),
         expected("sibling", copied(FOLIO_PAGES, Source.THP)),
     ),
@@ -226,8 +202,7 @@ def mthp_one_page_left(me: Writer) -> None:
 )
 def mthp_three_sharers(me: Writer) -> None:
     """two children copy all pages one after the other, then the parent writes them"""
-    _populate(me)
-    mine = me.frames()
+    mine = _populate(me)
     with me.fork() as other, me.fork("sibling") as third:
         other.do(Writer.write, CHILD)
         third.do(Writer.write, CHILD + 1)
@@ -250,8 +225,7 @@ def mthp_three_sharers(me: Writer) -> None:
 )
 def mthp_third_sharer_left(me: Writer) -> None:
     """of three holders the first drops the pages, the second exits; the third writes"""
-    _populate(me)
-    mine = me.frames()
+    mine = _populate(me)
     with ExitStack() as stack:
         with me.fork() as second:
             third = stack.enter_context(me.fork("sibling"))

@@ -7,8 +7,8 @@ from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.oracles.proc_files import compound_pages
 from cowtrace.workloads.outcome import child, parent
 from cowtrace.workloads.paths.thp import wait_for_khugepaged
-from cowtrace.workloads.paths.thp_sizes import ALL, enabled, mthp
-from cowtrace.workloads.region import HUGE_BYTES, PAGE_BYTES, Region
+from cowtrace.workloads.paths.thp_sizes import enabled, mthp
+from cowtrace.workloads.region import HUGE_BYTES, HUGE_PAGES
 from cowtrace.workloads.writer import BEFORE, CHILD, Writer
 
 _PAGES = 16  # of each folio that khugepaged may make
@@ -17,7 +17,7 @@ _OWN = tuple(block * _PAGES + page for block in _BLOCKS for page in range(_PAGES
 
 
 @mthp(
-    lambda pages: (parent(), child(copied=ALL)),
+    lambda pages: (parent(), child(copied=HUGE_PAGES)),
     claim="khugepaged makes large folios of pages that fork does not share, and of no others",
 )
 def mthp_khugepaged(me: Writer) -> None:
@@ -30,7 +30,7 @@ def mthp_khugepaged(me: Writer) -> None:
     me.populate(BEFORE)
     mine = me.frames()
     with me.fork() as other:
-        other.do(_write_own)
+        other.do(Writer.write_pages, CHILD, _OWN)
         copies = other.do(Writer.frames)
         collapsed = other.do(_collapse)
         me.note("kpageflags", "child: pages in large folios", len(_OWN), collapsed)
@@ -38,18 +38,10 @@ def mthp_khugepaged(me: Writer) -> None:
         kept = sum(after[page] == copies[page] for page in _OWN)
         me.note("pagemap", "child: frames of its copies that it kept", 0, kept)
         shared = sum(map(int.__eq__, mine, after))
-        me.note("pagemap", "child: pages that it still shares", ALL - len(_OWN), shared)
+        me.note("pagemap", "child: pages that it still shares", HUGE_PAGES - len(_OWN), shared)
         other.do(Writer.write, CHILD, protected=False)  # its large folios do not fault
         other.do(Writer.expect, CHILD)
         me.expect(BEFORE)
-
-
-def _write_own(me: Writer) -> None:
-    def write(region: Region) -> None:
-        for page in _OWN:
-            region.view[page * PAGE_BYTES] = CHILD
-
-    me.act(write, every_page=False)
 
 
 def _collapse(me: Writer) -> int:

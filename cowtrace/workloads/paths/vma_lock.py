@@ -7,7 +7,6 @@ mmap lock, which a tracepoint counts.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import partial
 
@@ -16,6 +15,7 @@ from cowtrace.workloads import features
 from cowtrace.workloads.oracles.perf_events import mmap_locks
 from cowtrace.workloads.outcome import Evidence, child, copied, of_thread, parent
 from cowtrace.workloads.paths.fuse import mapped
+from cowtrace.workloads.paths.remote import file_reader
 from cowtrace.workloads.region import Region
 from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, CHILD, Writer
@@ -60,12 +60,8 @@ def kernel_mode_lock(me: Writer) -> None:
 
 
 def _read_file(me: Writer) -> int | None:
-    file = os.memfd_create("cowtrace")
-    os.write(file, bytes([CHILD]) * me.region.size_bytes)
-    try:
-        return _count_locks(me, lambda region: os.preadv(file, [region.view], 0))
-    finally:
-        os.close(file)
+    with file_reader(me) as read:
+        return _count_locks(me, read)
 
 
 @_locked(

@@ -1,18 +1,11 @@
-"""Write pages that are write-protected but that only one process holds: nothing is copied."""
+"""Write pages after mprotect, or between system calls that allocate pages."""
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
-import struct
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
-from cowtrace.workloads import calls, features, pagemap
-from cowtrace.workloads.features import Unsupported
+from cowtrace.workloads import calls
 from cowtrace.workloads.oracles.writes import Writes
 from cowtrace.workloads.outcome import Expected, child, parent
 from cowtrace.workloads.region import PAGE_BYTES, scratch_region
@@ -94,91 +87,3 @@ def remark_then_populate(me: Writer) -> None:
                 os.pwrite(folder, bytes(PAGE_BYTES), page * PAGE_BYTES)
     os.close(folder)
     me.expect(PARENT)
-
-
-_PATIENCE = 10  # seconds
-_EVENT_BYTES = 32  # struct uffd_msg; the address is at 16
-_SOFT_DIRTY = 1 << 55  # of a pagemap entry
-
-
-def _userfaultfd(pages: int) -> tuple[Expected, ...]:
-    """Removing the protection makes the entry writable at once where this function is global.
-
-    "mm/userfaultfd: rely on vma->vm_page_prot in uffd_wp_range()" and others (6.2); before, the
-    stopped write faults again, and re-marks the page.
-    """
-    return (parent(reused=0 if features.has_function("can_change_pte_writable") else pages),)
-
-
-@workload(
-    _userfaultfd,
-    frames=1,
-    group="not a copy",
-    claim="a write that userfaultfd's write protection stopped is not a copy",
-    unseen_by={"tracepoint": "it counts faults handed to user space as reused"},
-)
-def userfaultfd_protect(me: Writer) -> None:
-    """userfaultfd protects pages, a thread allows each write: nothing is copied"""
-    me.populate(BEFORE)
-    with protected_by_userfaultfd(me) as uffd:
-        seen = write_when_allowed(me, uffd, protected=False)
-    me.note("userfaultfd", "pages that it reported", me.region.pages, seen)
-    me.expect(PARENT)
-
-
-@contextmanager
-def protected_by_userfaultfd(me: Writer) -> Iterator[int]:
-    """A userfaultfd that receives the first write to each page of the region."""
-    start, size = me.region.start, me.region.size_bytes
-    try:
-        uffd = calls.userfaultfd_wp(start, size)
-    except (OSError, KeyError) as error:
-        reason = "not allowed" if isinstance(error, PermissionError) else "no write protection"
-        raise Unsupported(f"userfaultfd: {reason}") from error
-    calls.write_protect(uffd, start, size, on=True)
-    try:
-        yield uffd
-    finally:
-        os.close(uffd)
-
-
-def write_when_allowed(me: Writer, uffd: int, *, protected: bool = True) -> int:
-    """Write PARENT to each page, which a thread allows when it is reported; how many were."""
-    region, seen = me.region, set[int]()
-
-    def let_pass() -> None:
-        while len(seen) < region.pages:
-            (address,) = struct.unpack_from("=Q", os.read(uffd, _EVENT_BYTES), 16)
-            page = address & -PAGE_BYTES
-            seen.add(page)
-            calls.write_protect(uffd, page, PAGE_BYTES, on=False)
-
-    watcher = threading.Thread(target=let_pass, daemon=True)
-    watcher.start()
-    with me.watch(protected=protected):
-        for page in range(region.pages):
-            ctypes.memset(region.addresses[page], PARENT, 1)  # lets the other thread run
-        watcher.join(_PATIENCE)  # it has ended, unless writes passed unreported
-    return len(seen)
-
-
-@workload(
-    lambda pages: (parent(reused=pages),),
-    frames=1,
-    group="not a copy",
-    claim="a write to a page that soft-dirty tracking protects re-marks it, and copies nothing",
-)
-def soft_dirty(me: Writer) -> None:
-    """soft-dirty bits are cleared (/proc/self/clear_refs), then every page is written"""
-    me.populate(BEFORE)
-    if not soft_dirty_pages(me):
-        raise Unsupported("kernel built without CONFIG_MEM_SOFT_DIRTY")
-    Path("/proc/self/clear_refs").write_text("4", encoding="ascii")
-    me.note("pagemap", "soft-dirty pages after clearing", 0, soft_dirty_pages(me))
-    me.write(PARENT)
-    me.note("pagemap", "soft-dirty pages after the write", me.region.pages, soft_dirty_pages(me))
-    me.expect(PARENT)
-
-
-def soft_dirty_pages(me: Writer) -> int:
-    return sum(bool(entry & _SOFT_DIRTY) for entry in pagemap.region_entries(me.region))

@@ -2,26 +2,105 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import struct
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from cowtrace.workloads import calls
+from cowtrace.workloads import calls, features, pagemap
 from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.oracles.pagemap_scan import written_pages
-from cowtrace.workloads.outcome import child, parent, reused
-from cowtrace.workloads.paths.write_protected import (
-    protected_by_userfaultfd,
-    soft_dirty_pages,
-    write_when_allowed,
-)
-from cowtrace.workloads.region import PAGE_BYTES, Region
+from cowtrace.workloads.outcome import Expected, child, parent, reused
+from cowtrace.workloads.region import PAGE_BYTES
 from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, CHILD, PARENT, Writer
 
+_PATIENCE = 10  # seconds
+_EVENT_BYTES = 32  # struct uffd_msg; the address is at 16
+_SOFT_DIRTY = 1 << 55  # of a pagemap entry
+
+_ASYNC = calls.UFFD_FEATURE_WP_ASYNC, "no WP_ASYNC (6.7)"
+
 _tracking = partial(workload, group="write tracking")
+
+
+def _userfaultfd(pages: int) -> tuple[Expected, ...]:
+    """Removing the protection makes the entry writable at once where this function is global.
+
+    "mm/userfaultfd: rely on vma->vm_page_prot in uffd_wp_range()" and others (6.2); before, the
+    stopped write faults again, and re-marks the page.
+    """
+    return (parent(reused=0 if features.has_function("can_change_pte_writable") else pages),)
+
+
+@workload(
+    _userfaultfd,
+    frames=1,
+    group="not a copy",
+    claim="a write that userfaultfd's write protection stopped is not a copy",
+    unseen_by={"tracepoint": "it counts faults handed to user space as reused"},
+)
+def userfaultfd_protect(me: Writer) -> None:
+    """userfaultfd protects pages, a thread allows each write: nothing is copied"""
+    me.populate(BEFORE)
+    _write_when_allowed(me, protected=False)
+    me.expect(PARENT)
+
+
+@_tracking(
+    lambda pages: (parent(copied=pages), child()),
+    claim="a shared page's write that userfaultfd stopped and that is retried is one copy",
+)
+def userfaultfd_protect_after_fork(me: Writer) -> None:
+    """userfaultfd protects shared pages, a thread allows each write: copied once"""
+    me.populate(BEFORE)
+    with me.fork() as other:
+        _write_when_allowed(me)
+        other.do(Writer.expect, BEFORE)
+        me.expect(PARENT)
+
+
+def _write_when_allowed(me: Writer, *, protected: bool = True) -> None:
+    """Write PARENT to each page, which userfaultfd protects and a thread allows when reported."""
+    region, seen = me.region, set[int]()
+
+    def let_pass() -> None:
+        while len(seen) < region.pages:
+            (address,) = struct.unpack_from("=Q", os.read(uffd, _EVENT_BYTES), 16)
+            page = address & -PAGE_BYTES
+            seen.add(page)
+            calls.write_protect(uffd, page, PAGE_BYTES, on=False)
+
+    with _opened(me, calls.UFFD_FEATURE_WP, "no write protection") as uffd:
+        calls.write_protect(uffd, region.start, region.size_bytes, on=True)
+        watcher = threading.Thread(target=let_pass, daemon=True)
+        watcher.start()
+        with me.watch(protected=protected):
+            for address in region.addresses:
+                ctypes.memset(address, PARENT, 1)  # lets the other thread run
+            watcher.join(_PATIENCE)  # it has ended, unless writes passed unreported
+    me.note("userfaultfd", "pages that it reported", region.pages, len(seen))
+
+
+@contextmanager
+def _opened(me: Writer, feature: int, lacking: str) -> Iterator[int]:
+    """A userfaultfd for writes to protected pages of the region.
+
+    Raises Unsupported where it is not allowed, or `lacking` that feature.
+    """
+    try:
+        uffd = calls.userfaultfd_wp(me.region.start, me.region.size_bytes, feature)
+    except (OSError, KeyError) as error:
+        reason = "not allowed" if isinstance(error, PermissionError) else lacking
+        raise Unsupported(f"userfaultfd: {reason}") from error
+    try:
+        yield uffd
+    finally:
+        os.close(uffd)
 
 
 @_tracking(
@@ -32,7 +111,7 @@ _tracking = partial(workload, group="write tracking")
 def userfaultfd_async(me: Writer) -> None:
     """userfaultfd protects pages (async), each is written: re-marked, and noted"""
     me.populate(BEFORE)
-    with _tracked(me) as uffd:
+    with _opened(me, *_ASYNC) as uffd:
         _protect(me, uffd)
         me.write(PARENT)
         _note_written(me, "written", set(range(me.region.pages)))
@@ -46,7 +125,7 @@ def userfaultfd_async(me: Writer) -> None:
 def userfaultfd_async_after_fork(me: Writer) -> None:
     """protected (async), then fork; the parent writes (copied, noted), then the child"""
     me.populate(BEFORE)
-    with _tracked(me) as uffd:
+    with _opened(me, *_ASYNC) as uffd:
         _protect(me, uffd)
         with me.fork() as other:
             me.write(PARENT)
@@ -56,89 +135,28 @@ def userfaultfd_async_after_fork(me: Writer) -> None:
             me.expect(PARENT)
 
 
-@_tracking(
-    lambda pages: (parent(copied=pages), child()),
-    claim="a shared page's write that userfaultfd stopped and that is retried is one copy",
-)
-def userfaultfd_protect_after_fork(me: Writer) -> None:
-    """userfaultfd protects shared pages, a thread allows each write: copied once"""
-    me.populate(BEFORE)
-    with me.fork() as other, protected_by_userfaultfd(me) as uffd:
-        seen = write_when_allowed(me, uffd)
-        me.note("userfaultfd", "pages that it reported", me.region.pages, seen)
-        other.do(Writer.expect, BEFORE)
-        me.expect(PARENT)
-
-
-def _every_third(region: Region) -> range:
-    return range(0, region.pages, 3)
-
-
-def _scanned(pages: int) -> int:
-    return pages + len(range(0, pages, 3))
+def _every_third(pages: int) -> range:
+    return range(0, pages, 3)
 
 
 @_tracking(
-    lambda pages: (parent(reused(_scanned(pages))),),
+    lambda pages: (parent(reused(pages + len(_every_third(pages)))),),
     frames=1,
     claim="PAGEMAP_SCAN with PM_SCAN_WP_MATCHING finds the written pages; no write is a copy",
 )
 def pagemap_scan(me: Writer) -> None:
     """scans as CRIU does: protects, all are written, scans, a third is written, scans"""
     me.populate(BEFORE)
-    every = set(range(me.region.pages))
-    with _tracked(me):
+    every, third = set(range(me.region.pages)), _every_third(me.region.pages)
+    with _opened(me, *_ASYNC):
         _note_written(me, "first scan", every, protect=True)
         _note_written(me, "none since", set(), protect=True)
         me.write(CHILD)
         _note_written(me, "all written", every, protect=True)
-        me.act(_write_every_third, every_page=False)
-        _note_written(me, "a third written", set(_every_third(me.region)), protect=True)
+        me.write_pages(PARENT, third)
+        _note_written(me, "a third written", set(third), protect=True)
         me.frames_cannot_show("reused")  # which pages were written again
-    third = _every_third(me.region)
-    me.expect_that([*me.region.load()] == [PARENT if n in third else CHILD for n in sorted(every)])
-
-
-def _write_every_third(region: Region) -> None:
-    for page in _every_third(region):
-        region.view[page * PAGE_BYTES] = PARENT
-
-
-@_tracking(
-    lambda pages: (parent(copied=pages), child()),
-    claim="a write to a page that is shared, and protected by soft-dirty tracking, copies it",
-)
-def soft_dirty_after_fork(me: Writer) -> None:
-    """after a fork the parent's soft-dirty bits are cleared; it writes: copied, dirty"""
-    me.populate(BEFORE)
-    if not soft_dirty_pages(me):
-        raise Unsupported("kernel built without CONFIG_MEM_SOFT_DIRTY")
-    with me.fork() as other:
-        Path("/proc/self/clear_refs").write_text("4", encoding="ascii")
-        me.note("pagemap", "soft-dirty pages after clearing", 0, soft_dirty_pages(me))
-        theirs = other.do(soft_dirty_pages)
-        me.note("pagemap", "child: soft-dirty pages, not cleared", me.region.pages, theirs)
-        me.write(PARENT)
-        me.note(
-            "pagemap", "soft-dirty pages after the write", me.region.pages, soft_dirty_pages(me)
-        )
-        other.do(Writer.expect, BEFORE)
-        me.expect(PARENT)
-
-
-@contextmanager
-def _tracked(me: Writer) -> Iterator[int]:
-    """A userfaultfd in async mode. Raises Unsupported where there is none, or no scan."""
-    start, size = me.region.start, me.region.size_bytes
-    try:
-        uffd = calls.userfaultfd_wp(start, size, calls.UFFD_FEATURE_WP_ASYNC)
-    except (OSError, KeyError) as error:
-        reason = "not allowed" if isinstance(error, PermissionError) else "no WP_ASYNC (6.7)"
-        raise Unsupported(f"userfaultfd: {reason}") from error
-    try:
-        yield uffd
-    finally:
-        os.close(uffd)
+    me.expect_pages(PARENT, third, others=CHILD)
 
 
 def _protect(me: Writer, uffd: int) -> None:
@@ -151,3 +169,45 @@ def _note_written(me: Writer, what: str, wanted: set[int], *, protect: bool = Fa
     found = written_pages(me.region, protect=protect)
     seen = f"{len(found)} of {me.region.pages}" + ("" if found == wanted else ", others")
     me.note("PAGEMAP_SCAN", f"{what}: pages", f"{len(wanted)} of {me.region.pages}", seen)
+
+
+@workload(
+    lambda pages: (parent(reused=pages),),
+    frames=1,
+    group="not a copy",
+    claim="a write to a page that soft-dirty tracking protects re-marks it, and copies nothing",
+)
+def soft_dirty(me: Writer) -> None:
+    """soft-dirty bits are cleared (/proc/self/clear_refs), then every page is written"""
+    me.populate(BEFORE)
+    _write_soft_dirty(me)
+    me.expect(PARENT)
+
+
+@_tracking(
+    lambda pages: (parent(copied=pages), child()),
+    claim="a write to a page that is shared, and protected by soft-dirty tracking, copies it",
+)
+def soft_dirty_after_fork(me: Writer) -> None:
+    """after a fork the parent's soft-dirty bits are cleared; it writes: copied, dirty"""
+    me.populate(BEFORE)
+    with me.fork() as other:
+        _write_soft_dirty(me)
+        theirs = other.do(_soft_dirty_pages)
+        me.note("pagemap", "child: soft-dirty pages, not cleared", me.region.pages, theirs)
+        other.do(Writer.expect, BEFORE)
+        me.expect(PARENT)
+
+
+def _write_soft_dirty(me: Writer) -> None:
+    """Clear this process's soft-dirty bits, then write every page: each has its bit again."""
+    if not _soft_dirty_pages(me):
+        raise Unsupported("kernel built without CONFIG_MEM_SOFT_DIRTY")
+    Path("/proc/self/clear_refs").write_text("4", encoding="ascii")
+    me.note("pagemap", "soft-dirty pages after clearing", 0, _soft_dirty_pages(me))
+    me.write(PARENT)
+    me.note("pagemap", "soft-dirty pages after the write", me.region.pages, _soft_dirty_pages(me))
+
+
+def _soft_dirty_pages(me: Writer) -> int:
+    return pagemap.pages_with(me.region, _SOFT_DIRTY)
