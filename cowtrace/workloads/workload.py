@@ -30,6 +30,10 @@ Expectation = Callable[[int], tuple[Expected, ...]]
 Needs = Callable[[int], AbstractContextManager[object]]  # pages -> settings, restored at the end
 
 
+# For `unseen_by`: faults of mlock, madvise, pins.
+KERNEL_FAULT = {"tracepoint": "no exception is raised when the kernel makes the fault"}
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
     """A workload whose copy-on-write faults in the region are known before it runs."""

@@ -34,7 +34,7 @@ _absent = partial(workload, group="absent")
 @_absent(
     lambda pages: (parent(), child(copied=pages)),
     most=251,  # so that one table of the next level holds all these tables
-    claim="absent: copy-on-write of page tables. A fork copies those of private memory at once",
+    claim="page tables are not copy-on-write: fork copies those of private memory at once",
 )
 def page_table_copies(me: Writer) -> None:
     """a page in each of many page tables, then fork: the child has as many of its own"""
@@ -75,7 +75,7 @@ def _table_bytes() -> int:
     lambda pages: (parent(shared=pages), child(shared=pages)),
     backing=Backing.SHARED_ANONYMOUS,
     frames=1,
-    claim="absent: mshare. Processes that map shared memory have page tables of their own",
+    claim="there is no mshare: processes that share memory have page tables of their own",
 )
 def mshare(me: Writer) -> None:
     """the file system msharefs is asked for; shared memory faults in each process"""

@@ -32,7 +32,7 @@ def mapped(me: Writer) -> Iterator[Callable[[], None]]:
 
 @_fuse(
     lambda pages: (parent(), child(file_copied=pages)),
-    claim="the first write to a private page that FUSE must read is one copy, though it waits",
+    claim="the first write to a private page of a FUSE file waits for the server, and is one copy",
 )
 def fuse_first_write(me: Writer) -> None:
     """a child writes a private FUSE mapping that was not read: copied, each read once"""
@@ -44,7 +44,7 @@ def fuse_first_write(me: Writer) -> None:
 
 @_fuse(
     lambda pages: (parent(), child(copied(pages, Source.FILE))),
-    claim="a write to a private FUSE page that was read copies the page that FUSE's cache has",
+    claim="a write to a private page of a FUSE file that was read copies the page cache's page",
 )
 def fuse_read_then_write(me: Writer) -> None:
     """a child reads a private FUSE mapping, then writes it: copied, each read once"""
@@ -59,7 +59,7 @@ def fuse_read_then_write(me: Writer) -> None:
 @_fuse(
     lambda pages: (parent(file_copied=pages), child(copied(pages))),
     frames=3,
-    claim="private FUSE pages that were written before a fork are copied as anonymous memory",
+    claim="private pages of a FUSE file that were written before fork are copied as anonymous",
 )
 def fuse_written_before_fork(me: Writer) -> None:
     """writes a private FUSE mapping (copied), forks; the child writes it: copied again"""

@@ -54,7 +54,7 @@ def ksm_write(me: Writer) -> None:
 @ksm(
     lambda pages: (parent(zero_filled=pages),),
     needs=lambda pages: settings.changed({f"{SYSFS}/use_zero_pages": "1"} | _SCANNING),
-    claim="a page of zeroes that KSM merged with the zero page is filled anew: no copy",
+    claim="a write to a page that KSM replaced by the zero page fills a fresh page: no copy",
 )
 def ksm_zero_page(me: Writer) -> None:
     """KSM merges pages of zeroes with the zero page; the writes fill fresh pages"""

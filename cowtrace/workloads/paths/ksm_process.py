@@ -10,7 +10,7 @@ from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.outcome import child, copied, parent
 from cowtrace.workloads.paths.ksm import ksm, merge
 from cowtrace.workloads.paths.ksm_unmerge import unmerged_then_written, write_unmerged
-from cowtrace.workloads.paths.remote import KERNEL_FAULT
+from cowtrace.workloads.workload import KERNEL_FAULT
 from cowtrace.workloads.writer import BEFORE, CHILD, PARENT, Writer
 
 _process = partial(ksm, group="KSM for a process")

@@ -10,7 +10,7 @@ from cowtrace.workloads import calls, features, settings
 from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.outcome import Expected, ExpectedRow, child, copied, parent, reused
 from cowtrace.workloads.paths.ksm import SYSFS, ksm, merge
-from cowtrace.workloads.paths.remote import KERNEL_FAULT
+from cowtrace.workloads.workload import KERNEL_FAULT
 from cowtrace.workloads.writer import BEFORE, PARENT, Writer
 
 _NUMA_BALANCING = Path("/proc/sys/kernel/numa_balancing")
@@ -44,7 +44,7 @@ def _unmerged_prot_none(pages: int) -> tuple[Expected, ...]:
 
 @ksm(
     _unmerged_prot_none,
-    claim="the kernel copies merged pages that are unmerged, also where nobody may access them",
+    claim="MADV_UNMERGEABLE copies merged pages of PROT_NONE memory as well; 6.1 may not",
     unseen_by=KERNEL_FAULT,
 )
 def ksm_unmerge_prot_none(me: Writer) -> None:
@@ -89,7 +89,7 @@ def write_unmerged(me: Writer) -> None:
         child(_unmerged(pages, by="child", of="child")),
     ),
     frames=3,
-    claim="unmerging all of the system's pages copies those of each process",
+    claim="writing 2 to KSM's file `run` copies the merged pages of every process",
     unseen_by=KERNEL_FAULT,
 )
 def ksm_unmerge_all(me: Writer) -> None:

@@ -27,7 +27,7 @@ def _advise(me: Writer, advice: int) -> None:
 @_advice(
     lambda pages: (parent(), child()),
     frames=1,
-    claim="MADV_DONTFORK: a child gets none of the memory, its parent's writes do not fault",
+    claim="MADV_DONTFORK: the child does not have the memory, the parent's writes do not fault",
 )
 def madv_dontfork(me: Writer) -> None:
     """MADV_DONTFORK: the parent writes beside a child; a child that writes is killed"""
@@ -47,7 +47,7 @@ def _mapped_bytes(me: Writer) -> int:
 
 @_advice(
     lambda pages: (parent(), child(copied=pages)),
-    claim="MADV_DOFORK takes MADV_DONTFORK back: the child shares the memory, and copies",
+    claim="MADV_DOFORK undoes MADV_DONTFORK: the child shares the memory, its writes copy",
 )
 def madv_dofork(me: Writer) -> None:
     """MADV_DONTFORK, then MADV_DOFORK; the child writes every page: each is copied"""
@@ -104,7 +104,7 @@ def _map_droppable(me: Writer) -> None:
 @_advice(
     lambda pages: (parent(zero_filled=pages),),
     frames=1,
-    claim="reclaim drops MAP_DROPPABLE memory, without swap: it reads as zeroes, no copy follows",
+    claim="reclaim drops MAP_DROPPABLE memory, without swap: it reads as zeroes, no write copies",
 )
 def droppable_reclaimed(me: Writer) -> None:
     """written MAP_DROPPABLE pages are reclaimed, read and written: zeroes, no copy"""
@@ -135,7 +135,7 @@ def _behind_guards(pages: int) -> int:
 @_advice(
     _guarded,
     least=3,
-    claim="a fork keeps guard regions: a write there kills the child, and copies nothing",
+    claim="a child inherits guard regions: a write there copies nothing, SIGSEGV kills the child",
 )
 def guard_region(me: Writer) -> None:
     """guards on a third: a child that writes there is killed, one copies the rest"""

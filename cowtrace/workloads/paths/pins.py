@@ -12,11 +12,10 @@ from cowtrace.workloads import calls, features
 from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.outcome import Expected, child, copied, parent, reused
 from cowtrace.workloads.region import Region
-from cowtrace.workloads.workload import workload
+from cowtrace.workloads.workload import KERNEL_FAULT, workload
 from cowtrace.workloads.writer import BEFORE, CHILD, PARENT, Writer
 
-_UNSEEN = {"tracepoint": "no exception is raised when the kernel pins a page"}
-_unshare = partial(workload, group="unshare", unseen_by=_UNSEEN)
+_unshare = partial(workload, group="unshare", unseen_by=KERNEL_FAULT)
 
 
 def _unshared(pages: int, *, pinned: bool) -> tuple[Expected, ...]:
@@ -32,7 +31,7 @@ def _unshared(pages: int, *, pinned: bool) -> tuple[Expected, ...]:
 
 @_unshare(
     lambda pages: _unshared(pages, pinned=True),
-    claim="a read by process_vm_readv pins the pages it reads: shared ones are copied for it",
+    claim="process_vm_readv pins the pages that it reads: since 5.19 this copies shared ones",
 )
 def unshare_vm_readv(me: Writer) -> None:
     """the child's pages are read by process_vm_readv, then the child writes them"""
@@ -53,7 +52,7 @@ def _unshared_by_parent(pages: int) -> tuple[Expected, ...]:
 
 @_unshare(
     _unshared_by_parent,
-    claim="a debugger that reads shared pages copies them; that is attributed to their owner",
+    claim="process_vm_readv of another process's shared pages copies them in that process (5.19)",
 )
 def unshare_remote_readv(me: Writer) -> None:
     """the parent reads the child's pages by process_vm_readv: copied in the child"""
@@ -73,7 +72,7 @@ def unshare_remote_readv(me: Writer) -> None:
 @_unshare(
     # bio_iov_iter_get_pages() pins, rather than takes a reference, where there is this function.
     lambda pages: _unshared(pages, pinned=features.has_function("iov_iter_extract_pages")),
-    claim="shared pages written to a file with O_DIRECT are pinned, and copied for it",
+    claim="a write(2) with O_DIRECT copies the shared pages that it reads, where it pins them",
 )
 def unshare_direct_io(me: Writer) -> None:
     """the child writes its pages to a file with O_DIRECT, which only reads them"""
@@ -100,7 +99,7 @@ def _write_directly_then_write(me: Writer) -> None:
     lambda pages: (parent(), child(copied(pages, origin=Origin.KERNEL))),
     group="pinned page",
     claim="registering shared memory as io_uring buffers copies it at once, in kernel mode",
-    unseen_by=_UNSEEN,
+    unseen_by=KERNEL_FAULT,
 )
 def io_uring_buffers(me: Writer) -> None:
     """the child's pages become io_uring buffers: pinned for writing, so copied"""

@@ -58,7 +58,7 @@ def _pinned_hugetlb(pages: int) -> tuple[Expected, ...]:
     most=hugetlb.MANY,
     needs=partial(hugetlb.pool, 2, more=2),
     group="hugetlb",
-    claim="fork copies hugetlb pages that are pinned whole, or shares them, by kernel version",
+    claim="fork copies whole hugetlb pages that are pinned, or shares them, by kernel version",
     varies=True,
     unseen_by=hugetlb.UNSEEN,
     fork_copies=True,

@@ -9,9 +9,8 @@ from cowtrace.workloads import calls
 from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.oracles.proc_files import smaps_sizes
 from cowtrace.workloads.outcome import Expected, ExpectedRow, child, copied, parent
-from cowtrace.workloads.paths.remote import KERNEL_FAULT, lock
 from cowtrace.workloads.region import FILE_BYTE, PAGE_BYTES, Backing, Region
-from cowtrace.workloads.workload import workload
+from cowtrace.workloads.workload import KERNEL_FAULT, workload
 from cowtrace.workloads.writer import BEFORE, CHILD, PARENT, Writer
 
 _populated = partial(workload, group="populate and lock")
@@ -70,7 +69,7 @@ def _file_copied(pages: int) -> tuple[Expected, ...]:
 @_populated(
     _file_copied,
     backing=Backing.PRIVATE_FILE,
-    claim="mlock of a private file mapping that may be written copies all its pages, unwritten",
+    claim="mlock of a writable private file mapping copies all its pages, before any write",
     unseen_by=KERNEL_FAULT,
 )
 def mlock_private_file(me: Writer) -> None:
@@ -95,6 +94,10 @@ def mlock_on_fault(me: Writer) -> None:
         other.do(Writer.write, CHILD)
         other.do(Writer.expect, CHILD)
         me.expect(BEFORE)
+
+
+def lock(me: Writer) -> None:
+    me.act(lambda region: calls.mlock(region.start, region.size_bytes))
 
 
 def _lock_on_fault(me: Writer) -> None:

@@ -76,7 +76,7 @@ def _collapse_after_fork(me: Writer, collapse: Callable[[Writer], int]) -> None:
 
 @_collapsed(
     lambda pages: (parent(reused(1, Source.THP)), child(copied(1, Source.THP))),
-    claim="a split huge page is collapsed by a copy, though all its small pages are shared",
+    claim="collapsing a split huge page copies it, also while the parent shares the small pages",
     unseen_without_table="it counts repeated faults of an entry that is still in the TLB",
 )
 def collapse_split_huge_page(me: Writer) -> None:

@@ -11,12 +11,10 @@ from cowtrace.model import Origin
 from cowtrace.workloads import calls
 from cowtrace.workloads.oracles.writes import Writes
 from cowtrace.workloads.outcome import child, copied, parent
+from cowtrace.workloads.paths.populate import lock
 from cowtrace.workloads.region import Region
-from cowtrace.workloads.workload import workload
+from cowtrace.workloads.workload import KERNEL_FAULT, workload
 from cowtrace.workloads.writer import BEFORE, CHILD, Writer
-
-# Why the tracepoint plan does not see a fault that a system call makes on memory.
-KERNEL_FAULT = {"tracepoint": "no exception is raised when the kernel makes the fault"}
 
 _by_parent = partial(
     workload,
@@ -52,7 +50,7 @@ def remote_proc_mem(me: Writer) -> None:
     _written_by_parent(me, _write_proc_mem)
 
 
-@_by_parent(claim="a write to memory that its owner may not access (PROT_NONE) copies as any other")
+@_by_parent(claim="a debugger's write to PROT_NONE memory copies as any other write")
 def remote_prot_none(me: Writer) -> None:
     """the parent, its debugger, writes the child's PROT_NONE pages: copied"""
 
@@ -144,10 +142,6 @@ def kernel_mlock(me: Writer) -> None:
         other.do(lock)
         other.do(Writer.expect, BEFORE)
         me.expect(BEFORE)
-
-
-def lock(me: Writer) -> None:
-    me.act(lambda region: calls.mlock(region.start, region.size_bytes))
 
 
 def _read_file(me: Writer) -> None:

@@ -199,7 +199,7 @@ def _write_under_limit(me: Writer) -> None:
         expected("grandchild", copied=pages),
     ),
     frames=4,
-    claim="shared pages that a memory cgroup reclaims leave both sides: the first writer copies",
+    claim="a memory cgroup swaps shared pages out of both sides: the first writer copies them",
     varies=True,
     unseen_by=ABSENT,
 )

@@ -91,7 +91,7 @@ def thp_parent_after_child_exit(me: Writer) -> None:
 @_huge(
     lambda pages: (parent(copied(pages, Source.THP)), child(copied(pages, Source.THP))),
     most=HUGE_PAGES - 1,  # the child leaves a part of the huge page shared
-    claim="each small page of a huge page that the child still shares in part is copied again",
+    claim="while the child still shares a part of a huge page, the parent's writes copy as well",
 )
 def thp_both_write(me: Writer) -> None:
     """the child writes small pages, then the parent the same: copied in both"""

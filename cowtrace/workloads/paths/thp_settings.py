@@ -24,7 +24,7 @@ _disabled = partial(
 
 @_disabled(
     lambda pages: (parent(), child(copied(pages))),
-    claim="PR_SET_THP_DISABLE: advised memory gets small pages, in children as well",
+    claim="PR_SET_THP_DISABLE: memory with MADV_HUGEPAGE gets small pages, in children as well",
 )
 def thp_disabled(me: Writer) -> None:
     """THP is disabled by prctl, then memory is touched; the child writes small pages"""
@@ -44,7 +44,7 @@ def _disabled_by_prctl(me: Writer) -> int:
 
 @_disabled(
     lambda pages: (parent(), child(copied(pages, Source.THP))),
-    claim="PR_SET_THP_DISABLE leaves huge pages that are there; split ones stay split",
+    claim="PR_SET_THP_DISABLE keeps huge pages that exist; those that are split stay split",
 )
 def thp_disabled_later(me: Writer) -> None:
     """THP is disabled after memory is huge; the child's writes split it: small copies"""
@@ -147,7 +147,7 @@ def huge_zero_persistent(me: Writer) -> None:
     ),
     most=HUGE_PAGES - 1,
     needs=thp.enabled,
-    claim="without mapcounts of pages, both sides still copy pages of a partly shared huge page",
+    claim="CONFIG_NO_PAGE_MAPCOUNT: both sides still copy pages of a partly shared huge page",
 )
 def no_page_mapcount(me: Writer) -> None:
     """the child writes a part of a huge page, then the parent the same: both copy"""

@@ -111,7 +111,7 @@ _PARTLY = copied(sum(_SOME), Source.THP)
 
 @mthp(
     lambda pages: (parent(_PARTLY), child(_PARTLY)),
-    claim="pages of a large folio of any size that is still shared in part are copied by both",
+    claim="both sides copy the pages of a partly shared large folio, whatever its size",
 )
 def mthp_partly_shared(me: Writer) -> None:
     """child and parent write a prime number of each large folio's pages: both copy"""
@@ -154,7 +154,7 @@ def _write_as_last(me: Writer, mine: list[int]) -> None:
 
 @mthp(
     lambda pages: (_last_holder(FOLIO_PAGES), child(copied(FOLIO_PAGES, Source.THP))),
-    claim="what the child has copied whole is the parent's alone: re-marked or copied, by version",
+    claim="large folios that the child has copied whole: the parent re-marks or copies, by version",
     varies=True,
 )
 def mthp_child_copies_all(me: Writer) -> None:

@@ -29,7 +29,7 @@ def _per_vma() -> bool:
 
 @_locked(
     lambda pages: (parent(), child(copied=pages)),
-    claim="user mode's write faults take the mmap lock, or since 6.4 none: one copy a page",
+    claim="write faults of user mode take the mmap lock, since 6.4 the VMA's: one copy a page",
 )
 def user_mode_lock(me: Writer) -> None:
     """a child writes shared pages; its mmap lock is counted: once a page, or never"""
@@ -48,7 +48,7 @@ def _store(me: Writer) -> int | None:
 
 @_locked(
     lambda pages: (parent(), child(copied(pages, origin=Origin.KERNEL))),
-    claim="kernel mode's write faults take the mmap lock, once a page: one copy a page",
+    claim="write faults of kernel mode take the mmap lock, once a page: one copy a page",
 )
 def kernel_mode_lock(me: Writer) -> None:
     """a child reads a file into shared pages; its mmap lock is counted: once a page"""

@@ -52,7 +52,7 @@ def protect_and_back(start: int, size: int) -> None:
 @workload(
     lambda pages: (parent(), child(copied=pages)),
     group="C4",
-    claim="shared memory that nobody could access for a while is copied when it is written",
+    claim="shared memory that was PROT_NONE for a while is copied when it is written",
 )
 def prot_none_round_trip(me: Writer) -> None:
     """the child makes its pages PROT_NONE and writable again, and writes them: copied"""

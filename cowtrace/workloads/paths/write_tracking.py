@@ -53,7 +53,7 @@ def userfaultfd_protect(me: Writer) -> None:
 
 @_tracking(
     lambda pages: (parent(copied=pages), child()),
-    claim="a shared page's write that userfaultfd stopped and that is retried is one copy",
+    claim="a write to a shared page that userfaultfd stops, and a thread then allows, is one copy",
 )
 def userfaultfd_protect_after_fork(me: Writer) -> None:
     """userfaultfd protects shared pages, a thread allows each write: copied once"""
@@ -106,7 +106,7 @@ def _opened(me: Writer, feature: int, lacking: str) -> Iterator[int]:
 @_tracking(
     lambda pages: (parent(reused(pages)),),
     frames=1,
-    claim="userfaultfd's asynchronous write protection: a write re-marks its page, no copy",
+    claim="a write under userfaultfd's asynchronous write protection re-marks its page: no copy",
 )
 def userfaultfd_async(me: Writer) -> None:
     """userfaultfd protects pages (async), each is written: re-marked, and noted"""
@@ -120,7 +120,7 @@ def userfaultfd_async(me: Writer) -> None:
 
 @_tracking(
     lambda pages: (parent(copied=pages), child(reused(pages))),
-    claim="pages under asynchronous write protection that fork made shared are copied as others",
+    claim="shared pages under asynchronous write protection are copied as any others",
 )
 def userfaultfd_async_after_fork(me: Writer) -> None:
     """protected (async), then fork; the parent writes (copied, noted), then the child"""
@@ -186,7 +186,7 @@ def soft_dirty(me: Writer) -> None:
 
 @_tracking(
     lambda pages: (parent(copied=pages), child()),
-    claim="a write to a page that is shared, and protected by soft-dirty tracking, copies it",
+    claim="a write to a shared page that soft-dirty tracking protects copies it",
 )
 def soft_dirty_after_fork(me: Writer) -> None:
     """after a fork the parent's soft-dirty bits are cleared; it writes: copied, dirty"""
