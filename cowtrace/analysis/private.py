@@ -9,10 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cowtrace import proc as processes
-from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.frames import entries
 from cowtrace.frames.changes import after_fork, changes
-from cowtrace.frames.entries import AddressSpace, Gone
+from cowtrace.frames.entries import AddressSpace, Gone, hidden
 from cowtrace.frames.smaps import Rollup, rollup
 from cowtrace.frames.words import PAGE_BYTES, zero_frame
 from cowtrace.model import ENDED_PID, Account, Cause, FaultKind, Process, Snapshot
@@ -245,9 +244,3 @@ def _stat(pid: int, proc: Path) -> tuple[int, int, _Image]:
     except (FileNotFoundError, ProcessLookupError):
         raise Gone from None
     return int(fields[19]), int(fields[1]), (fields[23], fields[25], fields[45])
-
-
-def hidden(problem: str) -> CowtraceError:
-    """The error that says what of /proc cannot be read."""
-    hint = "run as root: it takes CAP_SYS_ADMIN and CAP_SYS_PTRACE"
-    return CowtraceError(problem, hint=hint, exit_code=EXIT_NO_PLAN)

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from itertools import chain, combinations
 from pathlib import Path
 
-from cowtrace.analysis.private import hidden
 from cowtrace.analysis.shared_mappings import MappingShare, by_mapping
 from cowtrace.frames import entries
-from cowtrace.frames.entries import AddressSpace, Gone
+from cowtrace.frames.entries import AddressSpace, Gone, hidden
 from cowtrace.frames.frame_sets import FrameSets, repeated
 from cowtrace.frames.same_place import Reference
 from cowtrace.frames.words import (

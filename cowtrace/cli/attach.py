@@ -13,7 +13,7 @@ from typing import Any
 from cowtrace import sandbox, tracer
 from cowtrace.cli.options import notice
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
-from cowtrace.kernel.plan import Detail
+from cowtrace.kernel.options import Detail
 
 _PATIENCE_SECONDS = 2.0
 _COLLECTED = 100_000  # objects that were made since the last search for garbage

@@ -11,7 +11,7 @@ from cowtrace import child
 from cowtrace.analysis.cost import Cost
 from cowtrace.cli.attach import attach
 from cowtrace.errors import CowtraceError
-from cowtrace.kernel.plan import Detail
+from cowtrace.kernel.options import Detail
 from cowtrace.kernel.statistics import bpf_statistics
 from cowtrace.model import COPIES
 

@@ -16,7 +16,8 @@ from cowtrace.cli.options import Form, form_options
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.choice import how_it_counts, preference, why_first
 from cowtrace.kernel.facts import KernelFacts
-from cowtrace.kernel.plan import PLAN_NAMES, Detail, NoPlan, PlanName, probe_plan
+from cowtrace.kernel.options import Detail
+from cowtrace.kernel.plan import PLAN_NAMES, NoPlan, PlanName, probe_plan
 from cowtrace.kernel.requirements import facts_or_none, requirements
 from cowtrace.machine.csv import CsvLines
 from cowtrace.machine.detail_objects import cost_object

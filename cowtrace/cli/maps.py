@@ -10,7 +10,7 @@ from cowtrace.cli.attach import attach
 from cowtrace.cli.choice import Choice, filter_options
 from cowtrace.cli.live import Refresh
 from cowtrace.cli.options import Output, live_options, rows_option, sort_option
-from cowtrace.kernel.plan import Detail
+from cowtrace.kernel.options import Detail
 from cowtrace.machine import detail_objects
 from cowtrace.model import Snapshot
 from cowtrace.proc import Places

@@ -32,7 +32,7 @@ from cowtrace.cli.options import (
 from cowtrace.cli.signals import held
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.machine.csv import CsvLines
-from cowtrace.machine.detail_objects import accounts as as_object
+from cowtrace.machine.memory_objects import accounts as as_object
 from cowtrace.model import Snapshot
 from cowtrace.tracer import Tracer
 from cowtrace.tracer.confinement import Needs, confine

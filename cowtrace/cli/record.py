@@ -25,7 +25,7 @@ from cowtrace.cli.options import attach_option, notice, notices_option, usage_er
 from cowtrace.cli.recorder import Recorder
 from cowtrace.cli.signals import held
 from cowtrace.errors import EXIT_NO_ROOM
-from cowtrace.kernel.plan import Detail
+from cowtrace.kernel.options import Detail
 from cowtrace.model import Snapshot
 from cowtrace.recording import Header
 from cowtrace.recording.writer import Writer

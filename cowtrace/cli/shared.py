@@ -22,7 +22,7 @@ from cowtrace.cli.options import Form, form_options, notice
 from cowtrace.cli.signals import held
 from cowtrace.files import private_file
 from cowtrace.machine.csv import CsvLines
-from cowtrace.machine.detail_objects import sharing
+from cowtrace.machine.memory_objects import sharing
 from cowtrace.text import printable
 from cowtrace.tracer.confinement import Needs, confine
 

@@ -17,7 +17,7 @@ from cowtrace.cli.choice import Choice, filter_options
 from cowtrace.cli.live import Refresh, watch
 from cowtrace.cli.options import Output, live_options, rows_option, usage_error
 from cowtrace.files import private_file
-from cowtrace.kernel.plan import Detail
+from cowtrace.kernel.options import Detail
 from cowtrace.machine import detail_objects
 from cowtrace.machine.pprof import write_pprof
 from cowtrace.machine.stacks import write_folded, write_speedscope

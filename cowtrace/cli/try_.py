@@ -7,7 +7,6 @@ import random
 import shlex
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,17 +20,16 @@ from cowtrace.cli.command_user import User, user_option
 from cowtrace.cli.options import Form, attach_option, form_options, usage_error
 from cowtrace.cli.recorded_run import Interrupted, Settings, record_run
 from cowtrace.cli.signals import held
+from cowtrace.cli.trial_progress import Progress
 from cowtrace.cli.variants import Variant, from_command, from_file, from_remedies
 from cowtrace.errors import CowtraceError
 from cowtrace.machine import trial_objects
 from cowtrace.machine.csv import CsvLines
-from cowtrace.numbers import age
 from cowtrace.remedies import WORDS, Hooks, inherited, unapplied
 from cowtrace.terminal.screen import show
 from cowtrace.terminal.trials import trials_text
-from cowtrace.text import COLUMNS, fit, printable
+from cowtrace.text import printable
 
-_QUIET_SECONDS = 5.0  # between two lines about the progress, on a pipe
 _REMEDIES = "\n".join(f"  {name:<18}  {words}" for name, words in WORDS.items())
 
 
@@ -192,36 +190,6 @@ def _folder(save: str | None) -> Iterator[tuple[Path, Path]]:
                 f"{printable(save)} is not empty", hint="choose a new folder: --save DIR"
             )
         yield folder, kept
-
-
-class Progress:
-    """Says on stderr which run goes on, and how long all may take."""
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._done = 0
-        self._began = time.monotonic()
-        self._next = 0.0
-        self._redraws = sys.stderr.isatty()
-
-    def show(self, name: str, *, is_counted: bool) -> None:
-        """A run begins. On a pipe, a line for some of them is enough."""
-        spent = time.monotonic() - self._began
-        left = spent / self._done * (self._total - self._done) if self._done else None
-        self._done += 1
-        words = f"cowtrace: run {self._done} of {self._total}: {name}"
-        words += "" if is_counted else ", warm-up"
-        words += "" if left is None else f", about {age(left)} left"
-        if self._redraws:
-            click.echo(f"\r\x1b[K{fit(words, COLUMNS - 1)}", err=True, nl=False)
-        elif time.monotonic() >= self._next:
-            click.echo(words, err=True)
-            self._next = time.monotonic() + _QUIET_SECONDS
-
-    def end(self) -> None:
-        """Leave the line empty, so that other output starts there."""
-        if self._redraws:
-            click.echo("\r\x1b[K", err=True, nl=False)
 
 
 def _write(

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.frames.words import (
     CHUNK_BYTES,
     CHUNK_PAGES,
@@ -37,6 +38,12 @@ _READ_PAGES = 1 << 18  # at once
 
 class Gone(Exception):
     """The process has ended, or has no memory, as a thread of the kernel."""
+
+
+def hidden(problem: str) -> CowtraceError:
+    """The error that says what of /proc cannot be read."""
+    hint = "run as root: it takes CAP_SYS_ADMIN and CAP_SYS_PTRACE"
+    return CowtraceError(problem, hint=hint, exit_code=EXIT_NO_PLAN)
 
 
 @dataclass(slots=True)

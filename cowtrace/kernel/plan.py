@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 from cowtrace.kernel import hooks
 from cowtrace.kernel.addresses import addresses
@@ -13,6 +13,7 @@ from cowtrace.kernel.facts import KernelFacts
 from cowtrace.kernel.hooks import Hook, Part
 from cowtrace.kernel.limits import SLOTS, limits
 from cowtrace.kernel.members import MAPLE, MAPPING, TASK, VM_FAULT
+from cowtrace.kernel.options import NO_OPTIONS, Detail, Options
 from cowtrace.model import FaultKind
 
 PlanName = Literal["fentry", "kprobe", "tracepoint"]
@@ -37,13 +38,6 @@ _ERRORS = ("OOM", "SIGBUS", "HWPOISON", "HWPOISON_LARGE", "SIGSEGV", "FALLBACK")
 # include/linux/gfp_types.h: the same bits in every version so far.
 _GFP = {"GFP_MOVABLE": 0x8, "GFP_ZERO": 0x100}
 _CELLS = 1 << 10  # a round and CPU: 32 bytes each, 64 with details; twice
-
-
-# What else distinguishes faults, beyond kind, source and origin.
-Detail = Literal[
-    "generation", "mapping", "stack", "kernel-stack", "latency", "tlb-flush", "page-eighth"
-]  # fmt: skip
-DETAILS: tuple[Detail, ...] = get_args(Detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,48 +68,6 @@ class ProbePlan:
             self.name == "tracepoint"
             or not self.defines.keys().isdisjoint(("VMF_REAL_ADDRESS", "NOTED_ADDRESSES"))
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a plan does beyond counting; each costs nothing when it is off."""
-
-    region: tuple[int, int] | None = None  # count only faults at addresses in [start, end)
-    page_faults: bool = False  # totals of all page faults: a program in each of them
-    cross_check: bool = False  # compare each copy with wp_page_copy(), where that exists (kprobe)
-    outcomes: bool = False  # also count faults that failed or changed nothing
-    fork_copies: bool = False  # pages that fork itself copies: a probe on every anonymous page
-    details: frozenset[Detail] = frozenset()  # count by these, too: bpf/detail.h
-    samples: bool = False  # sampled copies with their user stack, for DWARF unwinding
-    objects: bool = False  # sampled copies with the memory that was written: bpf/written.h
-    events: bool = False  # send each fault through a ring buffer
-    wanted: bool = False  # count only processes in the map `wanted`
-    follow: bool = False  # and their descendants
-    cgroup: bool = False  # count only tasks in the cgroup in the map `cgroups`
-
-    def defines(self) -> dict[str, int]:
-        """The -D macros, except those that hooks need."""
-        switches = {
-            "PAGE_FAULTS": self.page_faults,
-            "EVENTS": self.events,
-            "SAMPLES": self.samples or self.objects,
-            "SAMPLED_STACKS": self.samples,
-            "OBJECTS": self.objects,
-            "EXACT_ADDRESSES": self.events
-            or self.samples
-            or self.objects
-            or "page-eighth" in self.details,
-            "WANTED": self.wanted,
-            "FOLLOW": self.follow,
-            "CGROUP": self.cgroup,
-        }
-        macros = {macro: 1 for macro, on in switches.items() if on}
-        if self.region:
-            macros |= {"REGION_START": self.region[0], "REGION_END": self.region[1]}
-        return macros
-
-
-NO_OPTIONS = Options()
 
 
 @dataclass(frozen=True, slots=True)

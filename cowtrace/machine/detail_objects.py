@@ -1,4 +1,4 @@
-"""Make JSON objects of forks, mappings, stacks, cgroups, single faults, costs and sharing.
+"""Make JSON objects of forks, mappings, stacks, cgroups, single faults and costs.
 
 schema.json describes the fields. They are added, never renamed. `objects.head` has those before
 each list.
@@ -6,9 +6,8 @@ each list.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from cowtrace.analysis.cgroups import CgroupRow
@@ -16,21 +15,15 @@ from cowtrace.analysis.cost import Cost
 from cowtrace.analysis.forks import ForkRow
 from cowtrace.analysis.mappings import MappingRow, label, segment
 from cowtrace.analysis.objects import Remedy
-from cowtrace.analysis.private import TRACED, Accounts
 from cowtrace.analysis.processes import Row
-from cowtrace.analysis.shared import Sharing
 from cowtrace.analysis.stalls import Stall, percentile
-from cowtrace.frames.words import PAGE_BYTES
 from cowtrace.machine.objects import classification, fields
 from cowtrace.model import (
     UNKNOWN_PLACE,
-    Account,
-    Cause,
     DetailRow,
     Event,
     FaultKind,
     PlaceOf,
-    Snapshot,
     Written,
     unknown_place,
 )
@@ -104,81 +97,6 @@ def written(rows: Iterable[DetailRow], changes: Iterable[Remedy]) -> dict[str, A
         "avoidable": [
             {"change": each.change, "of": each.of, "at_most_bytes": each.bytes} for each in changes
         ],
-    }
-
-
-def sharing(now: Sharing, names: Mapping[int, str]) -> dict[str, Any]:
-    """What processes share. `names`: of the processes, by pid."""
-    return {
-        "at_ns": now.at_ns,
-        "page_bytes": PAGE_BYTES,
-        "seconds": now.seconds,
-        "anonymous_bytes": now.anonymous,
-        "changed_pages": now.changed,
-        "unread_bytes": now.unread,
-        "ended": list(now.ended),
-        "processes": [
-            {
-                "pid": held.pid,
-                "comm": names[held.pid],
-                "freed_by_exit_bytes": held.freed_by_exit,
-                "common_bytes": held.common,
-                "with_others_bytes": held.with_others,
-                "file_bytes": held.files,
-                "swapped_bytes": held.swapped,
-            }
-            for held in now.holders
-        ],
-        "pairs": [{"pids": pids, "bytes": common} for pids, common in now.pairs.items()],
-        "mappings": now.mappings
-        and [
-            {
-                **fields(each, "pid", "name"),
-                "freed_by_exit_bytes": each.freed_by_exit,
-                "common_bytes": each.common,
-                "with_others_bytes": each.with_others,
-            }
-            for each in now.mappings
-        ],
-        "held_by": [
-            {"processes": number, "bytes": held} for number, held in enumerate(now.by_holders, 1)
-        ],
-    }
-
-
-def accounts(found: Accounts, traced: Snapshot | None, seconds: float) -> dict[str, Any]:
-    """Where private memory came from since the start, `seconds` ago. None: it is not traced."""
-    return {
-        "at_ns": time.monotonic_ns(),
-        "seconds": seconds,
-        "read_seconds": found.seconds,
-        "page_bytes": PAGE_BYTES,
-        "plan": traced and traced.plan,
-        "lost": traced and traced.completeness.lost,
-        "processes": [_account(one) for one in found.accounts],
-    }
-
-
-def _account(one: Account) -> dict[str, Any]:
-    gained = {f"{cause.value}_bytes": one.bytes(cause) for cause in Cause}
-    traced = {
-        f"traced_{cause.value}_bytes": one.traced and one.traced[cause] for cause in TRACED.values()
-    }
-    return {
-        "pid": one.pid,
-        "comm": one.comm,
-        "ended": one.ended,
-        "began_bytes": one.began,
-        "now_bytes": one.now,
-        **gained,
-        "file_bytes": one.files,
-        "unexplained_bytes": one.unexplained,
-        "copied_bytes": one.copied,
-        **traced,
-        "anonymous_bytes": one.anonymous,
-        "swap_bytes": one.swap,
-        "moved_bytes": one.moved,
-        "unread_bytes": one.unread,
     }
 
 

@@ -2,103 +2,36 @@
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cowtrace.model import WriteCause
-from cowtrace.symbolizer.cpython.calls import calls
-from cowtrace.symbolizer.cpython.code import CodeNames
 from cowtrace.symbolizer.cpython.frames import frame_walk
 from cowtrace.symbolizer.cpython.memory import Memory
-from cowtrace.symbolizer.cpython.mixed_stack import (
-    IMPORT_SYSTEM,
-    MixedFrame,
-    NativeFrame,
-    mixed_stack,
-)
-from cowtrace.symbolizer.cpython.runtime import Runtime, find_runtime
-from cowtrace.symbolizer.cpython.types import TypeInfo, TypeNames
+from cowtrace.symbolizer.cpython.mixed_stack import MixedFrame, NativeFrame, mixed_stack
+from cowtrace.symbolizer.cpython.runtime import Runtime
+from cowtrace.symbolizer.cpython.types import TypeInfo
 from cowtrace.symbolizer.cpython.written import RECORD_BYTES, Interpreter, WrittenWords, explain
-from cowtrace.symbolizer.memory_map import Mapping
 from cowtrace.symbolizer.messages import Identity
 from cowtrace.symbolizer.process_memory import ProcessMemory
+from cowtrace.symbolizer.python_process import PythonProcess
 from cowtrace.symbolizer.traced_process import Open, TracedProcess
 
 _MOST_PROCESSES = 64
-_MOST_CALLS = 4096  # that are remembered of a process; then all are forgotten
-_MOST_POOLS = 4096  # likewise, before a request
 _MOST_NAME = 200  # characters of a type's name
 _MOST_REPLY = 80_000  # characters of all names of a reply, which must fit into a message
 _SMALL_POOL_BYTES, _POOL_BYTES = 4096, 16384  # until 3.9, from 3.10 on
 _SPLITS_COUNTS_SINCE = 12
 _NO_OFFSET = 0xFFFFFFFF  # as in bpf/cow.h
-# Start, end, inode, path of a line of /proc/PID/maps.
-_LINE = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ (\d+)[ \t]*(.*)$", re.MULTILINE)
 _CAUSES = {cause: number for number, cause in enumerate(WriteCause, 1)}
-
-
-@dataclass(slots=True)
-class _Process:
-    """One process that was looked at."""
-
-    memory: ProcessMemory
-    alive: bool = False  # in this request; what was read before is still known
-    round: int = -1  # in which it was last asked about
-    runtime: Runtime | None = None
-    types: TypeNames | None = None
-    code: CodeNames | None = None
-    called: dict[int, bool] = field(default_factory=dict)  # by return address
-    pools: dict[int, bool] = field(default_factory=dict)  # as Interpreter has it
-    pools_round: int = -1  # in which these were read
-    own: list[tuple[int, int]] = field(default_factory=list)  # of the interpreter's variables
-
-    def type_at(self, address: int) -> TypeInfo | None:
-        return self.types.at(address) if self.types else None
-
-    def imports(self, code: int) -> bool | None:
-        """Whether this code object is of the import system. None: it is not known."""
-        place = self.code.at(code, 0) if self.code else None
-        return place.file.startswith(IMPORT_SYSTEM) if place else None
-
-    def is_call(self, back: int) -> bool:
-        """Whether the interpreter's loop was called there, which returns to that address."""
-        if back not in self.called:
-            if len(self.called) >= _MOST_CALLS:
-                self.called.clear()
-            function = self.runtime.evaluates if self.runtime else None
-            found = function is not None and calls(Memory(self.memory.read), back, function)
-            self.called[back] = found
-        return self.called[back]
-
-    def is_own(self, address: int) -> bool:
-        return any(start <= address < end for start, end in self.own)
-
-    def pools_of(self, round_: int) -> dict[int, bool]:
-        """What is known in this round of which places are pools."""
-        if self.pools_round != round_ or len(self.pools) >= _MOST_POOLS:
-            self.pools_round = round_
-            self.pools.clear()
-        return self.pools
-
-    def start_round(self, round_: int) -> None:
-        """What was read before is compared with the memory of now, once a round."""
-        if self.alive and round_ != self.round:
-            self.called.clear()
-            if self.types and self.code:
-                self.types.start_round()
-                self.code.start_round()
-        self.round = round_
 
 
 class Interpreters:
     """The interpreters of processes that were asked about."""
 
     def __init__(self) -> None:
-        self._processes: OrderedDict[Identity, _Process] = OrderedDict()
+        self._processes: OrderedDict[Identity, PythonProcess] = OrderedDict()
 
     def explain(
         self,
@@ -134,14 +67,14 @@ class Interpreters:
         return reply
 
     def _readers(
-        self, family: Sequence[Identity], owner: _Process | None, round_: int
-    ) -> list[_Process]:
+        self, family: Sequence[Identity], owner: PythonProcess | None, round_: int
+    ) -> list[PythonProcess]:
         """Those of the family whose memory has the same interpreter at the same place.
 
         A child that was forked has; one that executed another program since has not.
         """
         known = [self._processes[each] for each in family if each in self._processes]
-        found: list[_Process] = []
+        found: list[PythonProcess] = []
         for each in known:
             if each is not owner:
                 each.alive = each.memory.is_alive()
@@ -171,12 +104,14 @@ class Interpreters:
         while self._processes:
             self._processes.popitem()[1].memory.close()
 
-    def _of(self, owner: Identity, traced: TracedProcess, round_: int, open_: Open) -> _Process:
-        known = self._processes.pop(owner, None) or _Process(ProcessMemory(open_))
+    def _of(
+        self, owner: Identity, traced: TracedProcess, round_: int, open_: Open
+    ) -> PythonProcess:
+        known = self._processes.pop(owner, None) or PythonProcess(ProcessMemory(open_))
         known.alive = known.memory.is_alive(traced.text)
         # It has ended, or executed another program: asked once a round, not for each stack.
         if not known.alive and known.round != round_:
-            other = _Process(ProcessMemory(open_))
+            other = PythonProcess(ProcessMemory(open_))
             other.alive = other.memory.is_alive(traced.text)
             gone = known if other.alive else other
             gone.memory.close()
@@ -185,27 +120,12 @@ class Interpreters:
         if len(self._processes) > _MOST_PROCESSES:
             self._processes.popitem(last=False)[1].memory.close()
         if known.runtime is None and known.round != round_ and known.alive:
-            self._find(known, traced, open_)
+            known.find(traced, open_)
         known.start_round(round_)
         return known
 
-    @staticmethod
-    def _find(process: _Process, traced: TracedProcess, open_: Open) -> None:
-        def open_file(mapping: Mapping) -> int | None:
-            return open_("file", mapping.start, mapping.end, mapping.path, *mapping.file)
 
-        found = None
-        read = process.memory.read
-        with suppress(OSError, ValueError):
-            found = find_runtime(traced.mappings, open_file, read)
-        if isinstance(found, Runtime):
-            process.runtime = found
-            process.types = TypeNames(read, found)
-            process.code = CodeNames(read, found)
-            process.own = list(_variables(traced.text, found.path.encode(errors="replace")))
-
-
-def _together(readers: Sequence[_Process], round_: int) -> Interpreter | None:
+def _together(readers: Sequence[PythonProcess], round_: int) -> Interpreter | None:
     """What several know of the same interpreter: the first answer counts."""
     runtime = readers[0].runtime if readers else None
     if runtime is None:
@@ -223,7 +143,7 @@ def _together(readers: Sequence[_Process], round_: int) -> Interpreter | None:
 
 
 def _imports(
-    readers: Sequence[_Process], codes: Iterable[int], owner: _Process | None
+    readers: Sequence[PythonProcess], codes: Iterable[int], owner: PythonProcess | None
 ) -> bool | None:
     """Whether the import system runs. None: what would tell it cannot be read any more."""
     alive = any(each.alive for each in readers) or bool(owner and owner.alive)
@@ -269,13 +189,3 @@ class _Names:
             self._names.append(name)
             self._numbers[name] = len(self._names)
         return self._numbers[name]
-
-
-def _variables(maps: bytes, path: bytes) -> Iterator[tuple[int, int]]:
-    """The mappings of the interpreter's file, and the one of zeroes that follows them (.bss)."""
-    end_of_file = -1
-    for start, end, inode, name in _LINE.findall(maps):
-        first, last = int(start, 16), int(end, 16)
-        if name == path or (first == end_of_file and inode == b"0" and not name):
-            yield first, last
-        end_of_file = last if name == path else -1

@@ -9,7 +9,8 @@ from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.btf import save_answers
 from cowtrace.kernel.choice import preference
 from cowtrace.kernel.facts import KernelFacts, kernel_facts
-from cowtrace.kernel.plan import Detail, NoPlan, Options, ProbePlan, probe_plan
+from cowtrace.kernel.options import Detail, Options
+from cowtrace.kernel.plan import NoPlan, ProbePlan, probe_plan
 from cowtrace.kernel.privileges import require_privileges
 from cowtrace.proc import descendants
 from cowtrace.tracer.confinement import Needs

@@ -9,7 +9,8 @@ from cowtrace.model import Stack, StackFrame, WriteCause
 from cowtrace.proc import has_memory, parent
 from cowtrace.symbolizer.messages import Identity
 from cowtrace.tracer import abi
-from cowtrace.tracer.symbolizer import Explained, Symbolizer
+from cowtrace.tracer.symbolizer import Symbolizer
+from cowtrace.tracer.symbolizer_replies import Explained
 
 _MOST_ANCESTORS = 16  # whose symbols name a child's frames
 _MOST_PARENTS = 1 << 14  # that are remembered

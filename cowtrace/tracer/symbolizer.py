@@ -12,11 +12,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from sys import intern
 from typing import Any, TypeVar
 
 from cowtrace.kernel import arch
-from cowtrace.model import Stack, StackFrame, WriteCause
+from cowtrace.model import Stack
 from cowtrace.symbolizer.messages import Identity
 from cowtrace.tracer import abi, process_files
 from cowtrace.tracer.process_files import RequestedFiles
@@ -28,9 +27,8 @@ from cowtrace.tracer.symbolizer_process import (
     SymbolizerProcess,
     resident_bytes,
 )
+from cowtrace.tracer.symbolizer_replies import Explained, frames, unnamed, written
 
-UNKNOWN = "[unknown]"
-_MOST_NAME = 200  # characters of a type's name
 # For one stack. A slow machine needs longer: this many times the symbolizer's fastest start, in
 # which nothing hostile is read.
 _SECONDS = 3.0
@@ -49,10 +47,6 @@ _INSTRUCTION_POINTER = arch.this().dwarf_order[-1]  # its index in struct pt_reg
 
 REFUSED = "stacks not named"  # a cause of `[unknown]`, beside those of symbolizer_process
 
-
-# Of one write: cause and type, whether the interpreter imports a module. No cause: only the mapping
-# tells it. No type: it is no object. None at the end: it is not known.
-Explained = tuple[WriteCause | None, str | None, bool | None]
 T = TypeVar("T")
 
 
@@ -94,8 +88,8 @@ class Symbolizer:
     def kernel_stack(self, addresses: Sequence[int]) -> Stack:
         """Frames of the kernel's code."""
         request = {"want": "frames", "family": None, "addresses": list(addresses)}
-        stack, _ = self._answer(request, b"", _KERNEL_SECONDS, self._kernel_file, _frames)
-        return stack or _unnamed(addresses)
+        stack, _ = self._answer(request, b"", _KERNEL_SECONDS, self._kernel_file, frames)
+        return stack or unnamed(addresses)
 
     def user_stack(
         self,
@@ -111,9 +105,9 @@ class Symbolizer:
         """
         request = {"want": "frames", "unwind": dump is not None, "addresses": list(addresses),
                    "python": python}  # fmt: skip
-        found = self._of_process(request, dump or b"", family, living, _frames)
+        found = self._of_process(request, dump or b"", family, living, frames)
         if found is None:
-            found = _unnamed(addresses if dump is None else (addresses[_INSTRUCTION_POINTER],))
+            found = unnamed(addresses if dump is None else (addresses[_INSTRUCTION_POINTER],))
         return found
 
     def written(
@@ -128,7 +122,7 @@ class Symbolizer:
         `relatives`: other processes that it may have been forked from.
         """
         request = {"want": "written", "relatives": relatives}
-        parse = partial(_written, count=len(records))
+        parse = partial(written, count=len(records))
         return self._of_process(request, b"".join(records), family, living, parse)
 
     def close(self) -> None:
@@ -223,34 +217,3 @@ class Symbolizer:
             return self._users.get(pid)
         self._users[pid] = user
         return user
-
-
-def _frames(reply: dict[str, Any]) -> Stack:
-    return tuple(_frame(each) for each in reply["frames"])
-
-
-def _written(reply: dict[str, Any], count: int) -> tuple[list[Explained], bytes | None]:
-    """From the child's reply, which is not trusted."""
-    types = [None, *(intern(str(name)[:_MOST_NAME]) for name in reply["types"])]
-    causes = [None, *WriteCause]
-    answers = [
-        (causes[cause], types[name], None if importing is None else bool(importing))
-        for cause, name, importing in reply["written"]
-    ]
-    if len(answers) != count:
-        raise ValueError("not as many as were asked for")
-    runtime = reply["runtime"]
-    return answers, runtime and abi.runtime(runtime)
-
-
-def _frame(reply: Sequence[Any]) -> StackFrame:
-    symbol, module, address, *line = reply
-    if not (isinstance(symbol, str) and isinstance(module, str) and isinstance(address, int)):
-        raise TypeError(reply)
-    if line and not isinstance(line[0], int | None):
-        raise TypeError(reply)
-    return StackFrame(intern(symbol or UNKNOWN), intern(module), address, *line[:1])
-
-
-def _unnamed(addresses: Sequence[int]) -> Stack:
-    return tuple(StackFrame(UNKNOWN, "", address) for address in addresses)

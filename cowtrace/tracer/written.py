@@ -12,7 +12,7 @@ from cowtrace.symbolizer.messages import Identity
 from cowtrace.tracer import abi
 from cowtrace.tracer.rounds import Rounds
 from cowtrace.tracer.stack_symbols import Symbols
-from cowtrace.tracer.symbolizer import Explained
+from cowtrace.tracer.symbolizer_replies import Explained
 
 _BATCH = 200  # records a request: a message takes 128 KiB
 _MOST_STACK_BYTES = 8 << 20  # from the stack pointer of a thread up

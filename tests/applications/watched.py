@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from cowtrace import tracer
-from cowtrace.kernel.plan import Detail
+from cowtrace.kernel.options import Detail
 from cowtrace.model import ForkGeneration, Snapshot
 from cowtrace.tracer.filter import Filter
 from cowtrace.workloads.region import PAGE_BYTES

@@ -7,7 +7,8 @@ import time
 
 from cowtrace.kernel.choice import preference
 from cowtrace.kernel.facts import kernel_facts
-from cowtrace.kernel.plan import Options, ProbePlan, probe_plan
+from cowtrace.kernel.options import Options
+from cowtrace.kernel.plan import ProbePlan, probe_plan
 from cowtrace.shipped import bpf_dir
 from cowtrace.tracer.compiler import bpf_text
 

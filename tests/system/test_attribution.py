@@ -17,7 +17,7 @@ from command import PATIENCE, eventually
 from sources import writes
 
 from cowtrace import tracer
-from cowtrace.kernel.plan import Detail
+from cowtrace.kernel.options import Detail
 from cowtrace.model import Ending, Event, FaultKind, ForkGeneration, Snapshot
 from cowtrace.tracer.filter import Filter
 

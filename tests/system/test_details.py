@@ -13,7 +13,7 @@ from detail_checks import PRIME_PAGES, generation, kinds, problems, unmapped
 from workload_checks import plans
 
 from cowtrace import tracer
-from cowtrace.kernel.plan import Detail
+from cowtrace.kernel.options import Detail
 from cowtrace.kernel.preemption import preemptible
 from cowtrace.model import Ending, Event, FaultKind, Snapshot
 from cowtrace.workloads import run_forked

@@ -18,7 +18,7 @@ from workload_checks import IN_VM, plans
 from writers import PAGE, PAGES, end, parent_of_writers, sleeping_child
 
 from cowtrace import tracer
-from cowtrace.kernel.plan import Detail
+from cowtrace.kernel.options import Detail
 from cowtrace.model import COPIES, FaultKind, ForkGeneration, Snapshot
 from cowtrace.workloads import run_forked
 from cowtrace.workloads.features import Unsupported

@@ -25,7 +25,7 @@ from writers import (
 )
 
 from cowtrace import tracer
-from cowtrace.kernel.plan import DETAILS
+from cowtrace.kernel.options import DETAILS
 from cowtrace.model import FaultKind
 from cowtrace.tracer import Tracer
 from cowtrace.tracer.filter import Filter

@@ -12,7 +12,7 @@ from bench.soak import PROCESSES, Soak
 from bench.variants import REGION, Missing
 
 from cowtrace import tracer
-from cowtrace.kernel.plan import Detail
+from cowtrace.kernel.options import Detail
 from cowtrace.model import COPIES, ENDED_PID
 from cowtrace.tracer.brief import FEW
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace, TracebackType
 from typing import Any
 
 from cowtrace.analysis.processes import Frame
-from cowtrace.kernel.plan import DETAILS
+from cowtrace.kernel.options import DETAILS
 from cowtrace.model import (
     Completeness,
     DetailRow,

@@ -24,7 +24,7 @@ from cowtrace import tracer
 from cowtrace.analysis.forks import fork_rows
 from cowtrace.cli import main
 from cowtrace.errors import EXIT_NO_PLAN
-from cowtrace.kernel.plan import DETAILS
+from cowtrace.kernel.options import DETAILS
 from cowtrace.machine import detail_objects
 from cowtrace.model import FaultKind, MappingType, Place, Snapshot
 

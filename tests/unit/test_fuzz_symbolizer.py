@@ -22,7 +22,8 @@ from cowtrace.errors import CowtraceError
 from cowtrace.symbolizer import messages
 from cowtrace.symbolizer.libdw import libdw
 from cowtrace.tracer import process_files
-from cowtrace.tracer.symbolizer import UNKNOWN, Symbolizer
+from cowtrace.tracer.symbolizer import Symbolizer
+from cowtrace.tracer.symbolizer_replies import UNKNOWN
 
 GETPPID = ctypes.cast(ctypes.CDLL(None).getppid, ctypes.c_void_p).value or 0
 PARTS = 64  # changes of a file: within its head, within its tables at its end, or anywhere

@@ -18,8 +18,9 @@ import pytest
 from cowtrace.model import WriteCause
 from cowtrace.symbolizer import interpreters
 from cowtrace.symbolizer.cpython.written import RECORD_BYTES
-from cowtrace.symbolizer.interpreters import Interpreters, _Names, _variables
+from cowtrace.symbolizer.interpreters import Interpreters, _Names
 from cowtrace.symbolizer.messages import Identity
+from cowtrace.symbolizer.python_process import _variables
 from cowtrace.symbolizer.traced_process import TracedProcess
 from cowtrace.tracer import abi
 

@@ -21,15 +21,8 @@ from cowtrace.kernel.facts import (
 from cowtrace.kernel.hooks import Hook, pair
 from cowtrace.kernel.members import MEMBERS
 from cowtrace.kernel.memory_layout import UNKNOWN, MemoryLayout
-from cowtrace.kernel.plan import (
-    NO_OPTIONS,
-    PLAN_NAMES,
-    NoPlan,
-    Options,
-    PlanName,
-    ProbePlan,
-    probe_plan,
-)
+from cowtrace.kernel.options import NO_OPTIONS, Options
+from cowtrace.kernel.plan import PLAN_NAMES, NoPlan, PlanName, ProbePlan, probe_plan
 from cowtrace.kernel.trial_programs import Cast
 from cowtrace.model import FaultKind
 

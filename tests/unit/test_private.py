@@ -19,7 +19,7 @@ from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.frames import changes
 from cowtrace.frames.words import PAGE_BYTES
 from cowtrace.machine.csv import CsvLines
-from cowtrace.machine.detail_objects import accounts as as_object
+from cowtrace.machine.memory_objects import accounts as as_object
 from cowtrace.model import Account, Cause, FaultKind, Snapshot
 from cowtrace.model.private_memory import COPIED
 from cowtrace.terminal import plain

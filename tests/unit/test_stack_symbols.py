@@ -14,7 +14,7 @@ from cowtrace.model import Stack, StackFrame, WriteCause
 from cowtrace.proc import has_memory
 from cowtrace.tracer import abi, stack_symbols
 from cowtrace.tracer.stack_symbols import REST, Explanation, Symbols
-from cowtrace.tracer.symbolizer import Explained
+from cowtrace.tracer.symbolizer_replies import Explained
 
 GONE = 4_000_000_000  # no pid
 GONE_TOO = GONE + 1

@@ -19,8 +19,9 @@ from cowtrace.symbolizer import messages
 from cowtrace.symbolizer.libdw import libdw
 from cowtrace.tracer import symbolizer as module
 from cowtrace.tracer import symbolizer_process
-from cowtrace.tracer.symbolizer import REFUSED, UNKNOWN, Symbolizer
+from cowtrace.tracer.symbolizer import REFUSED, Symbolizer
 from cowtrace.tracer.symbolizer_process import DIED, LARGE, SLOW
+from cowtrace.tracer.symbolizer_replies import UNKNOWN
 
 ME = (os.getpid(), 1)
 # Maps the file of its argument executable; prints where; ends with its standard input.

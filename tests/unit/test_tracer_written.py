@@ -13,7 +13,7 @@ from cowtrace.model import MappingType, Phase, StackFrame, WriteCause, Written
 from cowtrace.symbolizer.cpython.written import RECORD_BYTES, WrittenWords
 from cowtrace.tracer import abi, written
 from cowtrace.tracer.stack_symbols import Explanation
-from cowtrace.tracer.symbolizer import Explained
+from cowtrace.tracer.symbolizer_replies import Explained
 from cowtrace.tracer.written import WrittenMemory, WrittenRecord, in_phase_of
 
 ME = os.getpid()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 
 Read = Callable[[int, int], bytes]
@@ -37,6 +38,19 @@ class Memory:
             return bytes(self._read(address, size))[:size]
         except OSError:
             raise UnreadableError from None
+
+    def whole_words(self, address: int, size: int) -> bytes:
+        """The same in words of 8 bytes; nothing, where none can be read. Raises nothing."""
+        try:
+            data = self.up_to(address, size)
+        except UnreadableError:
+            return b""
+        return data[: len(data) // WORD_BYTES * WORD_BYTES]
+
+    def words(self, address: int, size: int) -> tuple[int, ...]:
+        """As whole_words(), unpacked."""
+        data = self.whole_words(address, size)
+        return struct.unpack(f"<{len(data) // WORD_BYTES}Q", data)
 
     def word(self, address: int) -> int:
         """A pointer, or another unsigned number of 64 bits."""

@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 
 from cowtrace.model import WriteCause
 from cowtrace.symbolizer.cpython.candidates import possible_objects
-from cowtrace.symbolizer.cpython.memory import Memory, UnreadableError
+from cowtrace.symbolizer.cpython.memory import Memory
+from cowtrace.symbolizer.cpython.pools import POOL_HEADER_BYTES, Pool
 from cowtrace.symbolizer.cpython.types import TypeInfo
 
 # An address, struct written of bpf/cow.h, the code of its python_frames.
 _FIELDS = struct.Struct("<Q16x10Q6QQ6QQ16xII32Q")
 RECORD_BYTES = _FIELDS.size
 _OBJECT = struct.Struct("<3Q")  # reference count, type, how many items it has
-_ALIGNMENT, _HEADER_BYTES, _CLASSES = 16, 48, 64  # as in bpf/written.h
 _LINKS_BYTES = 16  # of the garbage collector, in front of an object: PyGC_Head
 _HEADERS = (0, 16, 32)  # bytes that can lie in front of an object in its block
 _NEAR = 4  # index of the written word in `near`
@@ -83,7 +83,7 @@ def explain(found: WrittenWords, by: Interpreter) -> Answer:
         return WriteCause.UNKNOWN, None
     if found.pool_bytes != by.pool_bytes:
         found = _read_again(found, by)
-    pool = _Pool.of(found)
+    pool = Pool.of(found.pool, found.address & -found.pool_bytes, found.pool_bytes)
     if pool:
         return _in_pool(found, pool, by)
     answer = _beside_type(found, by)
@@ -99,37 +99,7 @@ def explain(found: WrittenWords, by: Interpreter) -> Answer:
     return None, None
 
 
-@dataclass(frozen=True, slots=True)
-class _Pool:
-    """The header of a pool, which has the size of its blocks."""
-
-    start: int
-    block_bytes: int
-    free: int  # address of the first free block
-    next_offset: int  # of the first block that was never used
-
-    @staticmethod
-    def of(found: WrittenWords) -> _Pool | None:
-        start = found.address & -found.pool_bytes
-        return _Pool.read(found.pool, start, found.pool_bytes)
-
-    @staticmethod
-    def read(header: tuple[int, ...], start: int, pool_bytes: int) -> _Pool | None:
-        if len(header) < 6:
-            return None
-        size_class, last = header[4] >> 32, header[5] >> 32
-        block_bytes = (size_class + 1) * _ALIGNMENT
-        if size_class >= _CLASSES or last != pool_bytes - block_bytes:
-            return None
-        return _Pool(start, block_bytes, header[1], header[5] & 0xFFFFFFFF)
-
-    def is_link(self, word: int) -> bool:
-        """Whether a word points to a block of this pool, as the first word of a free block does."""
-        offset = word - self.start - _HEADER_BYTES
-        return 0 <= offset < 1 << 14 and offset % self.block_bytes == 0
-
-
-def _in_pool(found: WrittenWords, pool: _Pool, by: Interpreter) -> Answer:
+def _in_pool(found: WrittenWords, pool: Pool, by: Interpreter) -> Answer:
     if not found.block:
         return WriteCause.ALLOCATOR, None  # the pool's own header
     if found.block - pool.start >= pool.next_offset:
@@ -236,30 +206,15 @@ def _has_neighbours(found: WrittenWords, by: Interpreter) -> bool:
 
 def _is_pool(start: int, by: Interpreter) -> bool:
     if start not in by.pools:
-        header = _words(by.memory, start, start + _HEADER_BYTES) if start > 0 else ()
-        by.pools[start] = _Pool.read(header, start, by.pool_bytes) is not None
+        header = by.memory.words(start, POOL_HEADER_BYTES) if start > 0 else ()
+        by.pools[start] = Pool.of(header, start, by.pool_bytes) is not None
     return by.pools[start]
-
-
-def _words(memory: Memory, start: int, end: int) -> tuple[int, ...]:
-    """The whole words that can be read from there on."""
-    data = _bytes(memory, start, end)
-    return struct.unpack(f"<{len(data) // 8}Q", data)
-
-
-def _bytes(memory: Memory, start: int, end: int) -> bytes:
-    """The same, packed."""
-    try:
-        data = memory.up_to(start, end - start)
-    except UnreadableError:
-        return b""
-    return data[: len(data) & ~7]
 
 
 def _bytes_before(memory: Memory, start: int, end: int) -> bytes:
     """Those in front of `end`, from `start` on or from a page on that can be read."""
     while start < end:
-        data = _bytes(memory, start, end)
+        data = memory.whole_words(start, end - start)
         if len(data) == end - start:
             return data
         start = (start + len(data)) // _STEP_BYTES * _STEP_BYTES + _STEP_BYTES
@@ -269,12 +224,12 @@ def _bytes_before(memory: Memory, start: int, end: int) -> bytes:
 def _read_again(found: WrittenWords, by: Interpreter) -> WrittenWords:
     """Where pools have another size than was taken for granted at the write."""
     start = found.address & -by.pool_bytes
-    header = _words(by.memory, start, start + _HEADER_BYTES)
+    header = by.memory.words(start, POOL_HEADER_BYTES)
     block, head = 0, found.head
-    pool = _Pool.read(header, start, by.pool_bytes)
-    offset = found.address - start - _HEADER_BYTES
+    pool = Pool.of(header, start, by.pool_bytes)
+    offset = found.address - start - POOL_HEADER_BYTES
     if pool and offset >= 0:
-        block = start + _HEADER_BYTES + offset // pool.block_bytes * pool.block_bytes
-        head = _words(by.memory, block, block + 8 * len(found.head))
+        block = start + POOL_HEADER_BYTES + offset // pool.block_bytes * pool.block_bytes
+        head = by.memory.words(block, 8 * len(found.head))
         head += (0,) * (len(found.head) - len(head))
     return replace(found, pool=header, block=block, head=head, pool_bytes=by.pool_bytes)
