@@ -18,6 +18,7 @@ from cowtrace.vm import (
     definition,
     image_store,
     kconfig,
+    kernel_image,
     make,
     own_build,
     own_kernel,
@@ -137,7 +138,7 @@ def run_in_vm(kernel: str, command: Sequence[str], machine: Machine = DEFAULT) -
 def prepare(known: Definition, path: str, machine: Machine) -> own_build.Prepared:
     """Make the initrd of a kernel that a path names, and what else it needs."""
     parts = own_kernel.find(Path(path), machine.modules, machine.btf)
-    arch = own_build.arch_of(parts)
+    arch = kernel_image.read(parts.image).arch
     busybox, image = build.base(known, arch.debian)
     _build(known, [one for one in (busybox, image) if not one.manifest])
     return own_build.prepare(known, parts, busybox.place / PROGRAM, notice)

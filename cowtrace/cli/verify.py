@@ -127,7 +127,6 @@ def verify(
         exit_codes.untestable(own),
         verify_baseline.opened(baseline, replace=update, groups=names) as kept,
     ):
-        before = kept.before if kept else None
         # Opened before the checks start: a bad path must not cost their results.
         with ExitStack() as files:
             reports = [
@@ -146,9 +145,9 @@ def verify(
                 made = verify_sides.all_checks(sides, by_name)
                 changes |= verify_sides.compare(made, written, words)
                 bad = bad or any(changes.values())
-            elif kept and before is not None and not failures:
+            elif kept and kept.before is not None and not failures:
                 since = kept.changes(made)
-                changes |= verify_baseline.tell(since, kept.file, written, words)
+                changes |= verify_baseline.show_changes(since, kept.file, written, words)
                 bad = bad or (not update and any(each.worse for each in since))
             else:
                 checks = (check for one in made for check in one.checks)
@@ -183,4 +182,4 @@ def _report(name: str) -> AbstractContextManager[TextIO]:
 
 
 def _nothing(_: Mapping[str, Any]) -> None:
-    """Lines that nobody reads."""
+    """Write no lines."""

@@ -54,10 +54,10 @@ def opened(
         yield Baseline(file, before, stream, None if groups is None else frozenset(groups))
 
 
-def tell(
+def show_changes(
     changes: Sequence[Since], file: str, lines: Lines | None, stream: TextIO | None
 ) -> dict[str, Sequence[Difference]]:
-    """What changed on each kernel, under a heading. Shows it, or writes it by `lines`."""
+    """Show what changed on each kernel, or write it by `lines`; return it under a heading."""
     for each in changes:
         if lines:
             between = (each.before.kernel, each.kernel.kernel)

@@ -76,7 +76,7 @@ def all_checks(
 def compare(
     both: Sequence[matrix.KernelChecks], lines: Lines | None, stream: TextIO | None
 ) -> dict[str, Sequence[Difference]]:
-    """What differs between the two, under a heading. Shows it, or writes it by `lines`."""
+    """Show what differs between the two, or write it by `lines`; return it under a heading."""
     one, other = both
     labels = (one.kernel, other.kernel)
     found = differences(one.checks, other.checks, labels)

@@ -10,6 +10,7 @@ from cowtrace.verify.count_words import Side, count_words
 from cowtrace.verify.differences import by_workload, verdict_words
 
 AGREE = "plans agree"  # the name of the test that they do
+PLANS_DIFFER = "plans differ"  # the type of its failure
 
 
 @dataclass(frozen=True, slots=True)

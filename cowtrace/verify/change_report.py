@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cowtrace.text import printable
-from cowtrace.verify.agreement import Disagreement, disagreements
+from cowtrace.verify.agreement import PLANS_DIFFER, Disagreement, disagreements
 from cowtrace.verify.baseline import Since
 from cowtrace.verify.differences import Change, Difference, by_workload
 from cowtrace.verify.groups import title
@@ -24,7 +24,6 @@ _STYLES = {
     Change.NEW: "cyan",
     Change.CHANGED: "yellow",
 }
-PLANS_DIFFER = "plans differ"
 
 
 def comparison(

@@ -44,7 +44,7 @@ class Check:
     group: str  # C1 to C8, or the name of a path
     name: str  # of its workload
     claim: str  # one plain sentence
-    did: str
+    did: str  # what its workload does, with the number of pages
     expected: str = ""  # each process with the kinds of fault it must have
     observed: str = ""  # each process with the kinds traced; `-` if the plan cannot see one
     pages: int | None = None  # of the workload; None: it did not run to its end

@@ -17,8 +17,8 @@ _PHRASES = {
 }
 _NOTHING = "has no such fault"
 _LARGE = {source.label for source in (Source.HUGETLB, Source.THP)}  # pages of another size
-# Of a count that the kernel may choose, such a difference is one of runs: where memory ends.
-PLAY = 0.1
+# Of the pages: two runs differ by so many in a count that the kernel may choose.
+TOLERANCE = 0.1
 
 _Counts = Mapping[str, Count]  # by kind
 
@@ -73,7 +73,7 @@ def _differ(count: Count | None, other: Count | None, pages: int | None) -> bool
     if pages is None:
         return False
     if count.expected is None or other.expected is None:
-        return abs(seen - theirs) > PLAY * pages
+        return abs(seen - theirs) > TOLERANCE * pages
     return seen != theirs
 
 

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cowtrace.verify.check import Check, Verdict
-from cowtrace.verify.count_words import PLAY, Side, count_words
+from cowtrace.verify.count_words import TOLERANCE, Side, count_words
 from cowtrace.workloads.outcome import Evidence
 
 _RANK = (Verdict.FAILS, Verdict.UNSEEN, Verdict.HOLDS)  # from the worst
 # What these count differs from run to run, or is what `counts` has.
 _NOT_COMPARED = {"taskstats", "rusage", "vmstat", "pagemap", "data"}
 _NUMBER = re.compile(r"\d[\d,]{0,18}")
-_FEW = 3  # of a number in a finding: such a difference is one of runs
+_TOLERATED = 3  # two runs differ by as much in a number of a finding
 
 
 class Change(enum.Enum):
@@ -51,7 +51,7 @@ def differences(
             continue
         first, *others = pairs(these[workload], those[workload])
         found.append(_difference(*first, labels))
-        # Other plans see the same: of interest is what only one of them no longer sees.
+        # Other plans see the same counts: only a verdict of theirs that changed is told.
         for pair in others:
             if pair[0].verdict is not pair[1].verdict:
                 found.append(_difference(*pair, labels))
@@ -121,7 +121,7 @@ def _words(one: Side, other: Side) -> Iterator[str]:
         yield ", ".join(f"{side.label} {verdict_words(side.check)}" for side in (one, other))
     yield from count_words(one, other)
     yield from _evidence_words(one, other)
-    # Another plan names other sources. Of numbers alone, only large changes count: see above.
+    # Another plan names other sources.
     if one.check.plan == other.check.plan and not _same_findings(one.check, other.check):
         for side in (one, other):
             yield f"{side.label}: {'; '.join(side.check.findings) or 'no finding'}"
@@ -134,7 +134,7 @@ def _same_findings(check: Check, other: Check) -> bool:
         for each in (check, other)
     )
     return alike[0] == alike[1] and all(
-        abs(number - another) <= max(_FEW, PLAY * max(number, another))
+        abs(number - another) <= max(_TOLERATED, TOLERANCE * max(number, another))
         for number, another in zip(numbers, others, strict=True)
     )
 

@@ -1,4 +1,4 @@
-"""Check each value of a JSON file that anybody may have written.
+"""Check the values of a JSON file that anybody may have written.
 
 Raise TypeError or ValueError for a value that cowtrace would not have written.
 """
@@ -16,42 +16,42 @@ _Item = TypeVar("_Item")
 def mapping(value: object) -> dict[str, Any]:
     """An object."""
     if not isinstance(value, dict):
-        raise TypeError("a list or value stands where an object should")
+        raise TypeError("a value is not an object")
     return value
 
 
 def items(value: object, item: Callable[[object], _Item]) -> tuple[_Item, ...]:
     """A list, each item checked."""
     if not isinstance(value, list):
-        raise TypeError("something else stands where a list should")
+        raise TypeError("a value is not a list")
     return tuple(map(item, value))
 
 
 def text(value: object) -> str:
     """Text; it may be hostile to what shows it."""
     if not isinstance(value, str):
-        raise TypeError("something else stands where text should")
+        raise TypeError("a value is not text")
     return value
 
 
 def flag(value: object) -> bool:
     """true or false."""
     if not isinstance(value, bool):
-        raise TypeError("something else stands where true or false should")
+        raise TypeError("a value is neither true nor false")
     return value
 
 
 def number(value: object) -> int:
     """A count."""
     if type(value) is not int or not 0 <= value <= _MOST:
-        raise ValueError("something else stands where a count should")
+        raise ValueError("a value is not a count")
     return value
 
 
 def signed(value: object) -> int:
     """A number that may be below 0."""
     if type(value) is not int or not -_MOST <= value <= _MOST:
-        raise ValueError("something else stands where a number should")
+        raise ValueError("a value is not a number")
     return value
 
 

@@ -11,14 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from cowtrace import __version__
 from cowtrace.text import printable
-from cowtrace.verify.agreement import AGREE, disagreements
+from cowtrace.verify.agreement import AGREE, PLANS_DIFFER, disagreements
 from cowtrace.verify.check import Check, Verdict
 from cowtrace.verify.differences import by_workload
 from cowtrace.verify.groups import title
 from cowtrace.verify.matrix import COMPLETE, KernelChecks
 from cowtrace.verify.text_report import details
-
-_PLANS_DIFFER = "plans differ"  # type of a failure
 
 
 def junit(kernels: Iterable[KernelChecks]) -> str:
@@ -82,7 +80,7 @@ def _case(kernel: str, check: Check, name: str) -> ET.Element:
 def _agreement(kernel: str, checks: Sequence[Check]) -> ET.Element:
     case = _testcase(kernel, checks[0].group, f"{checks[0].name}: {AGREE}", 0)
     for each in disagreements(checks):
-        _failure(case, each.words, _PLANS_DIFFER, printable(each.words))
+        _failure(case, each.words, PLANS_DIFFER, printable(each.words))
     return case
 
 

@@ -55,15 +55,10 @@ class Prepared:
         return f"{self.name}: {self.release}, SHA-256 {digests}"
 
 
-def arch_of(parts: Parts) -> Arch:
-    """Raises CowtraceError if the image is none."""
-    return kernel_image.read(parts.image).arch
-
-
 def prepare(known: Definition, parts: Parts, busybox: Path, say: Callable[[str], None]) -> Prepared:
     """Make the folder, unless it is there and current.
 
-    Raises CowtraceError: no kernel of cowtrace's, or one that cannot boot in the VM.
+    Raises CowtraceError if the image is no kernel, or if it cannot boot in the VM.
     """
     image = kernel_image.read(parts.image)
     config = config_of(parts, image)
