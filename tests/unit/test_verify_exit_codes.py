@@ -49,8 +49,6 @@ def test_what_each_outcome_means(
     made = [KernelChecks("linux", checks, ())]
     assert exit_codes.exit_code(made, failure, bad=bad, own=False) == named
     assert exit_codes.exit_code(made, failure, bad=bad, own=True) == own
-    # git bisect: 0 is good, 1 to 124 bad, 125 neither.
-    assert own in (0, EXIT_MISMATCH, EXIT_UNTESTABLE)
 
 
 def verify(
@@ -109,9 +107,7 @@ def test_a_tree_that_does_not_build_is_untestable(
     assert len(made) == 1
 
 
-def test_a_wrong_claim_is_not_taken_for_a_bad_kernel(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_wrong_claim_is_not_taken_for_a_bad_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     assert verify(monkeypatch, "--kernel", ".", "C9").exit_code == EXIT_UNTESTABLE
     assert verify(monkeypatch, "--kernel", "6.12", "C9").exit_code == EXIT_USAGE
     assert verify(monkeypatch, "--kernel", "6.13").exit_code == EXIT_USAGE

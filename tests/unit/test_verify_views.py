@@ -149,9 +149,9 @@ def test_a_long_name_stands_on_several_lines() -> None:
     assert heads == [["6.12-"], ["6.12-", "arm64-"], ["CLAIM", "OR", "PATH", "arm64", "16k"]]
 
 
-@pytest.mark.parametrize("number", [1, 2, 4, 8])
+@pytest.mark.parametrize("number", [1, 2, 4, 6])
 def test_the_matrix_fits_80_columns(number: int) -> None:
-    names = tuple(f"{number}.{'9' * 20}" for number in range(min(number, 6)))
+    names = tuple(f"{each}.{'9' * 20}" for each in range(number))
     long = check("a path with a name that is much longer than a line can be" * 2)
     text = rendered(matrix(kernels(check(), long, ODD, names=names)))
     assert max(map(len, text.splitlines())) <= 80
@@ -170,20 +170,21 @@ def test_nothing_hostile_reaches_the_terminal() -> None:
 
 
 def test_junit_is_xml_with_every_verdict() -> None:
-    root = ET.fromstring(junit(kernels(check(), FAILING, UNSEEN, FOUND)))
+    unseen = replace(UNSEEN, name="ksm-zero-page")
+    root = ET.fromstring(junit(kernels(check(), FAILING, UNSEEN, unseen, FOUND)))
     (suite,) = root.iter("testsuite")
     assert {key: suite.get(key) for key in ("tests", "failures", "skipped", "errors")} == {
-        "tests": "4",
+        "tests": "5",
         "failures": "1",
-        "skipped": "1",
+        "skipped": "2",
         "errors": "0",
     }
-    assert suite.get("time") == "1.000"
+    assert suite.get("time") == "1.250"
     (failure,) = root.iter("failure")
     assert failure.get("message") == "child copied: 23 expected, 22 traced"
     assert failure.text  # what GitLab shows
     assert "pagemap: parent: copied 0, as expected" in failure.text
-    (skipped,) = root.iter("skipped")
+    skipped = next(root.iter("skipped"))
     assert skipped.get("message") == "kernel built without CONFIG_KSM"
     assert next(root.iter("testcase")).get("classname") == "6.12.C1 fork copies no data"
     assert [(one.get("name"), one.get("value")) for one in root.iter("property")] == [
@@ -193,10 +194,10 @@ def test_junit_is_xml_with_every_verdict() -> None:
         ("version", "6.12: exactly that one"),
     ]
     assert {key: root.get(key) for key in ("tests", "failures", "errors", "time")} == {
-        "tests": "4",
+        "tests": "5",
         "failures": "1",
         "errors": "0",
-        "time": "1.000",
+        "time": "1.250",
     }
     assert "finding: copied once more: 23 of 23" in "".join(root.itertext())
 
@@ -255,11 +256,6 @@ def test_the_page_with_hostile_words_shows_them() -> None:
     assert "b" not in parsed.tags
     assert SHOWN in parsed.words
     assert not set(parsed.words) & {"\x1b", "\x00", "\u202e"}
-
-
-def test_junit_counts_failures_and_skips_apart() -> None:
-    (suite,) = ET.fromstring(junit(kernels(FAILING, UNSEEN, UNSEEN))).iter("testsuite")
-    assert (suite.get("failures"), suite.get("skipped")) == ("1", "2")
 
 
 COPIES = check("C4", name="both", counts=(count(),))
