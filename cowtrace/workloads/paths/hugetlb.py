@@ -17,13 +17,13 @@ from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, Writer
 
 # Huge pages at most, whatever --pages says: 46 MiB on x86-64; 160 MiB where they have 32 MiB.
-MANY = 23 if HUGE_BYTES <= 2 << 20 else 5
+MOST_PAGES = 23 if HUGE_BYTES <= 2 << 20 else 5
 _CLAIM = "a write to a shared hugetlb page of {} copies the whole huge page"
 UNSEEN = {"tracepoint": "it does not see pages of hugetlb's own pool"}
 _hugetlb = partial(
     workload,
     backing=Backing.HUGETLB,
-    most=MANY,
+    most=MOST_PAGES,
     group="hugetlb",
     unseen_by=UNSEEN,
 )

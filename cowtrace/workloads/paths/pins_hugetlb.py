@@ -55,7 +55,7 @@ def _pinned_hugetlb(pages: int) -> tuple[Expected, ...]:
 @workload(
     _pinned_hugetlb,
     backing=Backing.HUGETLB,
-    most=hugetlb.MANY,
+    most=hugetlb.MOST_PAGES,
     needs=partial(hugetlb.pool, 2, more=2),
     group="hugetlb",
     claim="fork copies whole hugetlb pages that are pinned, or shares them, by kernel version",

@@ -13,12 +13,12 @@ from cowtrace.workloads.outcome import Expected, expected, parent
 from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, PARENT, Writer
 
-_FEW = 5  # processes: a prime
+_PROCESSES = 5  # a prime
 _shared_mm = partial(workload, frames=1, group="shared mm")
 
 
 def _clones_expected(pages: int) -> tuple[Expected, ...]:
-    return (parent(), *(expected(f"clone-{n}") for n in range(1, _FEW + 1)))
+    return (parent(), *(expected(f"clone-{n}") for n in range(1, _PROCESSES + 1)))
 
 
 @_shared_mm(
@@ -41,7 +41,7 @@ def clone_vm_writes(me: Writer) -> None:
 def _clones(me: Writer, flags: int) -> None:
     me.populate(BEFORE)
     frames = me.frames()
-    for n in range(1, _FEW + 1):
+    for n in range(1, _PROCESSES + 1):
         page = n % me.region.pages
         pid = calls.clone_calling_time(me.region.addresses[page], flags)
         me.add_process(f"clone-{n}", pid)
@@ -58,7 +58,7 @@ def _clones(me: Writer, flags: int) -> None:
 def posix_spawn(me: Writer) -> None:
     """starts 5 programs by posix_spawn, then writes every page: no fault, no copy"""
     me.populate(BEFORE)
-    for _ in range(_FEW):
+    for _ in range(_PROCESSES):
         program = os.posix_spawn("/bin/true", ["true"], {})
         _, status = os.waitpid(program, 0)
         me.expect_that(status == 0)

@@ -110,13 +110,13 @@ def thp_except_advised(me: Writer) -> None:
         me.expect(BEFORE)
 
 
-_built = partial(workload, backing=Backing.HUGE, frames=4, group="THP build options")
+_build_option = partial(workload, backing=Backing.HUGE, frames=4, group="THP build options")
 _DROP_CACHES = "/proc/sys/vm/drop_caches"
 # Compiled in unless CONFIG_PERSISTENT_HUGE_ZERO_FOLIO leaves nothing to free.
 _ZERO_SHRINKERS = ("shrink_huge_zero_folio_scan", "shrink_huge_zero_page_scan")
 
 
-@_built(
+@_build_option(
     lambda pages: (*thp.huge_zero(pages), child()),
     needs=thp.huge_zero_enabled,
     claim="a persistent huge zero page outlives its users; a write to it still gives zeroes",
@@ -140,7 +140,7 @@ def huge_zero_persistent(me: Writer) -> None:
     thp.write_huge_zero(me)
 
 
-@_built(
+@_build_option(
     lambda pages: (
         parent(copied(pages, Source.THP)),
         child(copied(pages, Source.THP)),

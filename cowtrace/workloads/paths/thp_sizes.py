@@ -37,16 +37,17 @@ def _most_prime(below: int) -> int:
 _SOME = tuple(map(_most_prime, SIZES))  # pages that are written of each folio
 
 
-def enabled(pages: int) -> str:
+def enabled_file(pages: int) -> str:
+    """The setting of who gets folios of that size."""
     return f"{SYSFS}/hugepages-{pages * PAGE_BYTES >> 10}kB/enabled"
 
 
 @contextmanager
 def _one_size_at_a_time(pages: int) -> Iterator[None]:
     """No fault gets a large folio, until _populate() allows one size; khugepaged finds none."""
-    if not Path(enabled(HUGE_PAGES)).exists():
+    if not Path(enabled_file(HUGE_PAGES)).exists():
         raise Unsupported("this kernel has no multi-size THP, which came with Linux 6.8")
-    with settings.changed({enabled(size): "never" for size in (*SIZES, HUGE_PAGES)}):
+    with settings.changed({enabled_file(size): "never" for size in (*SIZES, HUGE_PAGES)}):
         yield
 
 
@@ -67,9 +68,9 @@ def _populate(me: Writer) -> list[int]:
     Raises Unsupported when the kernel had none of some size.
     """
     for size in SIZES:
-        settings.write(enabled(size), "madvise")
+        settings.write(enabled_file(size), "madvise")
         me.region.view[size * PAGE_BYTES] = BEFORE  # this fault maps the whole folio
-        settings.write(enabled(size), "never")
+        settings.write(enabled_file(size), "never")
     at = _SMALLEST_PAGES * PAGE_BYTES
     view, start = me.region.view[at:], me.region.start + at
     me.region = replace(me.region, pages=FOLIO_PAGES, view=view, start=start)

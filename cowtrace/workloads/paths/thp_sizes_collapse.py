@@ -7,7 +7,7 @@ from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.oracles.proc_files import compound_pages
 from cowtrace.workloads.outcome import child, parent
 from cowtrace.workloads.paths.thp import wait_for_khugepaged
-from cowtrace.workloads.paths.thp_sizes import enabled, mthp
+from cowtrace.workloads.paths.thp_sizes import enabled_file, mthp
 from cowtrace.workloads.region import HUGE_BYTES, HUGE_PAGES
 from cowtrace.workloads.writer import BEFORE, CHILD, Writer
 
@@ -46,10 +46,10 @@ def mthp_khugepaged(me: Writer) -> None:
 
 def _collapse(me: Writer) -> int:
     """Pages of the child's own that are in folios of that size, once khugepaged made some."""
-    settings.write(enabled(_PAGES), "madvise")
+    settings.write(enabled_file(_PAGES), "madvise")
     calls.madvise(me.region.start, HUGE_BYTES, calls.MADV_HUGEPAGE)
     wait_for_khugepaged(me, lambda one: _in_folios(one) == len(_OWN))
-    settings.write(enabled(_PAGES), "never")
+    settings.write(enabled_file(_PAGES), "never")
     return _in_folios(me)
 
 
