@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -105,9 +106,10 @@ def scratch() -> tempfile.TemporaryDirectory[str]:
 
 
 @contextmanager
-def private_file(name: str) -> Iterator[TextIO]:
+def private_file(name: str, *, at_once: bool = False) -> Iterator[TextIO]:
     """Write beside the file, with mode 0600, and rename it into place if no error occurred.
 
+    at_once: rename it before it is written, for what others read while it grows.
     A link of this user or of root is followed; a terminal, a pipe or an open descriptor
     (/dev/stdout) is written to as it is.
     Raises CowtraceError when it cannot be written, or what is there is another user's.
@@ -123,10 +125,16 @@ def private_file(name: str) -> Iterator[TextIO]:
                 return
             staged = f".{place.name[:50]}.{secrets.token_hex(8)}"
             fd = place.open(os.O_CREAT | os.O_EXCL | os.O_WRONLY, staged)
+            place_it = partial(
+                os.replace, staged, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder
+            )
             try:
                 with _text(fd) as stream:
+                    if at_once:
+                        place_it()
                     yield stream
-                os.replace(staged, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder)
+                if not at_once:
+                    place_it()
             finally:
                 with suppress(FileNotFoundError):
                     os.unlink(staged, dir_fd=place.folder)

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
-from functools import partial
-from typing import Any, TextIO
+from typing import Any
 
 import click
 from rich.text import Text
 
-from cowtrace.cli import verify_baseline, verify_plans, verify_runs, verify_sides
+from cowtrace.cli import (
+    verify_baseline,
+    verify_plans,
+    verify_reports,
+    verify_runs,
+    verify_sides,
+)
 from cowtrace.cli.kernels import Machine, machine_options
 from cowtrace.cli.options import Form, Lines, attach_option, form_options, lines_of, notice
 from cowtrace.errors import EXIT_UNTESTABLE, CowtraceError
-from cowtrace.files import private_file
 from cowtrace.terminal.screen import show
-from cowtrace.verify import exit_codes, html_page, junit, ktap
+from cowtrace.verify import exit_codes
 from cowtrace.verify.check import Verdict
 from cowtrace.verify.differences import Difference
 from cowtrace.verify.groups import Group, choose, groups, title
+from cowtrace.verify.ktap_plan import planned
 from cowtrace.vm import definition, own_kernel
 from cowtrace.workloads.workload import WORKLOADS
 
@@ -115,12 +119,17 @@ def verify(
         # Each of them: an unknown name must not cost the others' time.
         in_vms = [kernel for kernel in wanted if kernel != verify_runs.HERE]
         own = True in [booting.is_own(kernel) for kernel in in_vms if booting]
+    labels = verify_runs.labels(wanted, booting) | verify_sides.labels(sides or ())
     run = verify_runs.Chosen(
         chosen, claims, verify_plans.plans_of(plans, plan),
         _nothing if sides or tap == "-" else lines, verbose,
     )  # fmt: skip
     written = lines if form != "csv" or sides else _nothing  # of differences
     words = sys.stderr if tap == "-" else None
+    files = verify_reports.Names(html, xml, tap)
+    tests = planned(
+        {group.name: [each.name for each in group.workloads] for group in chosen}, run.by.names
+    )
     failures: list[CowtraceError] = []
     changes: dict[str, Sequence[Difference]] = {}
     with (
@@ -128,17 +137,9 @@ def verify(
         verify_baseline.opened(baseline, replace=update, groups=names) as kept,
     ):
         # Opened before the checks start: a bad path must not cost their results.
-        with ExitStack() as files:
-            reports = [
-                (files.enter_context(_report(name)), text)
-                for name, text in (
-                    (html, partial(html_page.page, changes=changes)),
-                    (xml, junit.junit),
-                    (tap, ktap.ktap),
-                )
-                if name
-            ]
-            by_name = verify_runs.made(run, wanted, booting, failures)
+        with verify_reports.opened(files, [*labels.values()], tests) as reports:
+            reports.add(verify_sides.saved_checks(sides or ()))
+            by_name = verify_runs.made(run, labels, booting, failures, reports)
             made = tuple(by_name.values())
             bad = verify_plans.differ(made, written, words)
             if sides and not failures:  # what is missing is no difference
@@ -152,8 +153,7 @@ def verify(
             else:
                 checks = (check for one in made for check in one.checks)
                 bad = bad or any(check.verdict is Verdict.FAILS for check in checks)
-            for stream, text in reports:
-                stream.write(text(made))
+            reports.finish(made, changes)
         code = exit_codes.exit_code(made, next(iter(failures), None), bad=bad, own=own)
         if failures:
             failures[0].exit_code = code
@@ -174,11 +174,6 @@ def _list(chosen: Sequence[Group], lines: Lines | None) -> None:
         show(Text(title(group.name), style="bold"))
         for workload in group.workloads:
             show(Text(f"  {workload.name}: {workload.claim}"))
-
-
-def _report(name: str) -> AbstractContextManager[TextIO]:
-    """The file to write a report to; `-` is stdout."""
-    return nullcontext(sys.stdout) if name == "-" else private_file(name)
 
 
 def _nothing(_: Mapping[str, Any]) -> None:

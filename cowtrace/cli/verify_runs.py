@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from cowtrace.cli import verify_plans
 from cowtrace.cli.attach import attach
 from cowtrace.cli.kernels import Machine
 from cowtrace.cli.options import Lines, notice
+from cowtrace.cli.verify_reports import Reports
 from cowtrace.errors import CowtraceError
 from cowtrace.terminal.screen import show, spinner
 from cowtrace.text import printable
@@ -63,37 +64,60 @@ class Vms:
 
 
 def made(
-    chosen: Chosen, kernels: Sequence[str], booting: Vms | None, failures: list[CowtraceError]
+    chosen: Chosen,
+    kernels: Mapping[str, str],
+    booting: Vms | None,
+    failures: list[CowtraceError],
+    reports: Reports,
 ) -> dict[str, matrix.KernelChecks]:
     """The checks of these kernels, by name or path; HERE is this machine's.
 
-    If a kernel fails, keep its checks so far, add the error to `failures`, and run the next one.
+    kernels: see `labels`. `reports` gets each check at once. If a kernel fails, keep its checks so
+    far, add the error to `failures`, and run the next one.
     """
     found: dict[str, matrix.KernelChecks] = {}
-    in_vms = [name for name in dict.fromkeys(kernels) if name != HERE]
+    in_vms = {kernel: label for kernel, label in kernels.items() if kernel != HERE}
     if booting and in_vms:
-        named = [kernel for kernel in in_vms if not booting.is_own(kernel)]
-        vm_kernels.build_missing(booting.known, named)
-        for kernel, label in labels(in_vms, named).items():
-            found[kernel] = _in_vm(chosen, kernel, label, booting, failures)
+        vm_kernels.build_missing(
+            booting.known, [kernel for kernel in in_vms if not booting.is_own(kernel)]
+        )
+        for kernel, label in in_vms.items():
+            reports.begin(label)
+            found[kernel] = _in_vm(chosen, kernel, label, booting, failures, reports)
+            reports.end(found[kernel])
         if not chosen.lines:
             show(matrix.matrix(tuple(found.values())))
     if HERE in kernels:
-        checks = chosen.by.each(lambda plan: _under(plan, chosen))
+        reports.begin(kernels[HERE])
+        checks = chosen.by.each(lambda plan: _under(plan, chosen, reports))
         in_order = tuple(itertools.chain(*checks))
-        found[HERE] = matrix.KernelChecks(os.uname().release, in_order, ())
+        found[HERE] = matrix.KernelChecks(kernels[HERE], in_order, ())
+        reports.end(found[HERE])
     return found
 
 
-def labels(kernels: Sequence[str], named: Sequence[str]) -> dict[str, str]:
-    """What tables call each kernel: of a path its last part, where that is not another's too."""
-    short = {each: each if each in named else Path(each).resolve().name for each in kernels}
+def labels(kernels: Sequence[str], booting: Vms | None) -> dict[str, str]:
+    """What tables call each kernel, in the order in which they run: those in the VM first.
+
+    Of a path its last part, where that is not another's too; of HERE its release.
+    """
+    in_vms = [name for name in dict.fromkeys(kernels) if name != HERE]
+    short = {
+        each: Path(each).resolve().name if booting and booting.is_own(each) else each
+        for each in in_vms
+    }
     taken = [*short.values()]
-    return {each: name if taken.count(name) == 1 else each for each, name in short.items()}
+    found = {each: name if taken.count(name) == 1 else each for each, name in short.items()}
+    return found | ({HERE: os.uname().release} if HERE in kernels else {})
 
 
 def _in_vm(
-    chosen: Chosen, kernel: str, label: str, booting: Vms, failures: list[CowtraceError]
+    chosen: Chosen,
+    kernel: str,
+    label: str,
+    booting: Vms,
+    failures: list[CowtraceError],
+    reports: Reports,
 ) -> matrix.KernelChecks:
     """`lines` gets each check at once, with the kernel as `vm`."""
     seen: list[Check] = []
@@ -108,6 +132,7 @@ def _in_vm(
             if not status:
                 notice(f"kernel {name}: booting")
             for check in vms.checks_on(kernel, arguments, booting.machine.arguments()):
+                reports.check(check)
                 seen.append(check)
                 if status:
                     status.update(Text(f"kernel {name}: {printable(title(check.group))}"))
@@ -121,7 +146,7 @@ def _in_vm(
     return matrix.KernelChecks(label, tuple(seen), versions, error)
 
 
-def _under(plan: str, chosen: Chosen) -> tuple[Check, ...]:
+def _under(plan: str, chosen: Chosen, reports: Reports) -> tuple[Check, ...]:
     """Run all checks under one attachment; show each as soon as it is done."""
     region, lines = (REGION_START, REGION_END), chosen.lines
     checks: list[Check] = []
@@ -133,6 +158,7 @@ def _under(plan: str, chosen: Chosen) -> tuple[Check, ...]:
         group = ""
         for check in session.checks(chosen.groups, live.snapshot):
             checks.append(check)
+            reports.check(check)
             if lines:
                 lines(check.as_dict())
                 continue

@@ -59,6 +59,16 @@ def sides(
     return one, other
 
 
+def labels(both: Iterable[Side]) -> dict[str, str]:
+    """What the comparison calls each kernel that is to be run."""
+    return {each.kernel: each.label for each in both if each.kernel}
+
+
+def saved_checks(both: Iterable[Side]) -> list[matrix.KernelChecks]:
+    """The checks that are not made anew, each under its side's label."""
+    return [replace(each.saved, kernel=each.label) for each in both if each.saved]
+
+
 def to_run(both: Iterable[Side]) -> tuple[str, ...]:
     """The kernels whose checks are not saved."""
     return tuple(dict.fromkeys(each.kernel for each in both if each.kernel))

@@ -109,10 +109,12 @@ def matrix(kernels: Sequence[KernelChecks]) -> RenderableType:
 
 
 def plan_lines(kernels: Sequence[KernelChecks]) -> Iterator[str]:
-    """By which plans the checks were seen: `plan fentry on 5.10, 6.1`."""
+    """By which plans the checks were seen: `plan fentry on 5.10, 6.1`; whether several agree."""
     by_words: dict[str, list[str]] = {}
     for one in kernels:
-        by_words.setdefault(plans_words(one), []).append(one.kernel)
+        agree = "differ" if disagreements(one.checks) else "agree"
+        words = f"{plans_words(one)} {agree}" if len(one.plans) > 1 else plans_words(one)
+        by_words.setdefault(words, []).append(one.kernel)
     for words, named in by_words.items():
         yield f"{words} on {_on(named, kernels)}"
 
@@ -155,13 +157,24 @@ def _heading(kernel: str) -> str:
 
 
 def _remarks(checks: Sequence[Check]) -> Iterator[str]:
-    """Of one workload, by one plan or by several: of those that are not blind, if there are any."""
+    """Of one workload, by one plan or by several: of those that are not blind, if there are any.
+
+    What some of several plans say is followed by their names.
+    """
     seeing = [check for check in checks if not check.blind] or checks
+    plans: dict[str, list[str]] = {}
     for check in seeing:
-        if check.verdict is Verdict.FAILS:
-            yield f"{check.name} does not hold: {check.why}"
-        elif check.verdict is Verdict.UNSEEN:
-            yield f"{check.name} cannot be seen: {check.why}"
-        yield from check.findings
+        for words in dict.fromkeys(_words(check)):
+            plans.setdefault(words, []).append(check.plan)
+    for words, by in plans.items():
+        yield words if len(by) == len(seeing) else f"{words} (plan {', '.join(by)})"
     for each in disagreements(checks):
         yield f"{each.name}, the plans differ: {each.words}"
+
+
+def _words(check: Check) -> Iterator[str]:
+    if check.verdict is Verdict.FAILS:
+        yield f"{check.name} does not hold: {check.why}"
+    elif check.verdict is Verdict.UNSEEN:
+        yield f"{check.name} cannot be seen: {check.why}"
+    yield from check.findings

@@ -274,16 +274,26 @@ def test_the_matrix_says_by_which_plans() -> None:
     old, new = kernels(check(), names=("5.10",)), kernels(*PLANS, BLIND, names=("6.12",))
     text = rendered(matrix((*old, *new)))
     assert "plan kprobe on 5.10\n" in text
-    assert "plans fentry, kprobe, tracepoint (cannot see 1 check) on 6.12\n" in text
+    assert "plans fentry, kprobe, tracepoint (cannot see 1 check) agree on 6.12\n" in text
     assert text.splitlines()[2].split()[-2:] == ["-", "holds"]
     assert "no exception is raised" not in text  # another plan sees it
     assert "plan kprobe on every kernel\n" in rendered(matrix(kernels(check(), names=FOUR)))
+
+
+def test_what_only_some_plans_found_is_followed_by_their_names() -> None:
+    alike = [replace(plan, findings=("copied 23",)) for plan in PLANS]
+    other = replace(PLANS[0], plan="tracepoint", findings=("copied 22",))
+    assert [each.words for each in remarks(kernels(*alike, BLIND))] == ["copied 23"]
+    assert [each.words for each in remarks(kernels(*alike, other))] == [
+        "copied 23 (plan fentry, kprobe)", "copied 22 (plan tracepoint)"
+    ]  # fmt: skip
 
 
 def test_plans_that_differ_are_a_failure_in_each_view() -> None:
     made = kernels(*PLANS, DIFFERS)
     text = rendered(matrix(made))
     assert text.splitlines()[1].split()[-1] == "differ"
+    assert "plans fentry, kprobe, tracepoint differ on 6.12\n" in text
     words = "child: fentry copies 23 of 23 pages, tracepoint re-marks them"
     assert f"C4 on 6.12: both, the plans differ: {words}" in text.replace("\n", " ")
     (failure,) = ET.fromstring(junit(made)).iter("failure")
