@@ -11,7 +11,7 @@ import click
 
 from cowtrace.analysis.processes import Frame, rows
 from cowtrace.cli.attach import attach
-from cowtrace.cli.kernels import run_in_vm
+from cowtrace.cli.kernels import Machine, machine_options, run_in_vm
 from cowtrace.cli.live import NOTHING_MORE
 from cowtrace.cli.options import attach_option
 from cowtrace.demo import presenter
@@ -33,8 +33,9 @@ _REFRESH = 0.3
               help=f"Wait after each act; {_TERMINAL_PAUSE} by default, 0 on a pipe.")  # fmt: skip
 @click.option("--kernel", metavar="K",
               help="Show it in the test VM on this kernel, a name or a path.")  # fmt: skip
+@machine_options
 @attach_option
-def demo(pages: int, pause: float | None, kernel: str | None, plan: str) -> None:
+def demo(pages: int, pause: float | None, kernel: str | None, machine: Machine, plan: str) -> None:
     """Show live what fork shares and what a write copies.
 
     A parent fills memory and forks; child and parent then write it in turn, and once more with
@@ -46,7 +47,7 @@ def demo(pages: int, pause: float | None, kernel: str | None, plan: str) -> None
     if kernel:
         wait = [] if pause is None else [f"--pause={pause}"]
         command = ["cowtrace", "demo", f"--pages={pages}", f"--attach={plan}", *wait]
-        click.get_current_context().exit(run_in_vm(kernel, command))
+        click.get_current_context().exit(run_in_vm(kernel, command, machine))
     on_terminal = can_redraw(sys.stdout)
     if pause is None:
         pause = _TERMINAL_PAUSE if on_terminal else 0.0

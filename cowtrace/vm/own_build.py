@@ -10,7 +10,7 @@ import functools
 import hashlib
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,11 +65,7 @@ def prepare(known: Definition, parts: Parts, busybox: Path, say: Callable[[str],
     names = frozenset(map(module_name, parts.modules))
     absent = kconfig.missing(config, image.arch, names) if config else ()
     if fatal := [option for option in absent if option.section in kconfig.NEEDED]:
-        raise CowtraceError(
-            f"the kernel {parts.name} does not boot in the VM: {fatal[0].name} is not set"
-            + (f", and {len(fatal) - 1} more" if fatal[1:] else ""),
-            hint=f"add to its .config: {kconfig.lines_to_add(fatal)}",
-        )
+        raise _lacking(parts, config or "", image.release, fatal)
     _require_same_release(parts, image.release)
     place = image_store.folder() / f"kernel-own-{image_store.key(str(parts.path))}"
     types = _types(parts, config)
@@ -84,6 +80,20 @@ def prepare(known: Definition, parts: Parts, busybox: Path, say: Callable[[str],
             image_store.require_space(image_store.folder(), _NEED_MIB, f"kernel {parts.name}")
             _make(place, item, image, parts, types, busybox, key, run)
     return Prepared(parts.name, place, image.arch, image.release, config, absent)
+
+
+def _lacking(
+    parts: Parts, config: str, release: str, fatal: Sequence[kconfig.Option]
+) -> CowtraceError:
+    """It has not what it needs to boot, or has it as modules, which are not here."""
+    modular = fatal[0].name in kconfig.set_options(config)
+    what = f"{fatal[0].name} is {'a module, which is not here' if modular else 'not set'}"
+    add = f"add to its .config: {kconfig.lines_to_add(fatal)}"
+    return CowtraceError(
+        f"the kernel {parts.name} does not boot in the VM: {what}"
+        + (f", and {len(fatal) - 1} more" if fatal[1:] else ""),
+        hint=f"name its modules: --modules /lib/modules/{release}; or {add}" if modular else add,
+    )
 
 
 def _require_same_release(parts: Parts, release: str) -> None:

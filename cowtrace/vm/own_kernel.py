@@ -47,7 +47,8 @@ def is_path(name: str) -> bool:
 def find(path: Path, modules: Path | None = None, btf: Path | None = None) -> Parts:
     """Find the parts of the kernel at this path.
 
-    modules: a folder as /lib/modules/RELEASE, or one that was made by `make modules_install`.
+    modules: a folder as /lib/modules/RELEASE, or one that was made by `make modules_install`. An
+    image in a folder boot has those of its release beside that.
     Raises CowtraceError if there is no kernel.
     """
     try:
@@ -70,6 +71,7 @@ def find(path: Path, modules: Path | None = None, btf: Path | None = None) -> Pa
         return replace(_tree(tree, modules, btf), path=path, image=path)
     config = path.with_name(path.name.replace("vmlinuz", "config", 1))
     there = config != path and config.is_file()
+    modules = modules or _modules_beside(path)
     found = _modules_below(modules) if modules else ((), ())
     return Parts(path, path, config if there else None, *found, _beside(path), btf)
 
@@ -98,6 +100,15 @@ def _beside(path: Path) -> Path | None:
     """The vmlinux in the folder of an image, or in its tree."""
     vmlinux = (_tree_of(path) or path.parent) / "vmlinux"
     return vmlinux if vmlinux.is_file() else None
+
+
+def _modules_beside(image: Path) -> Path | None:
+    """lib/modules/RELEASE beside the folder boot of vmlinuz-RELEASE: installed, or a package's."""
+    if image.parent.name != "boot" or not image.name.startswith("vmlinuz-"):
+        return None
+    release = image.name.removeprefix("vmlinuz-")
+    folders = (image.parents[1] / name / release for name in ("lib/modules", "usr/lib/modules"))
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def _tree_of(image: Path) -> Path | None:

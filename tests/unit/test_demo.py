@@ -15,6 +15,7 @@ from cowtrace import tracer
 from cowtrace.analysis.processes import Frame, rows
 from cowtrace.cli import demo as cli_demo
 from cowtrace.cli import main
+from cowtrace.cli.kernels import Machine
 from cowtrace.demo import narration, presenter
 from cowtrace.demo.acts import KINDS, Act, Played, Stage, check_pages
 from cowtrace.demo.forked_processes import Answer
@@ -242,12 +243,14 @@ def test_file_copies_count_as_copies() -> None:
 def test_another_kernel_shows_the_same_in_the_vm(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[object] = []
 
-    def run_in_vm(kernel: str, command: list[str]) -> int:
-        ran.append((kernel, command))
+    def run_in_vm(kernel: str, command: list[str], machine: Machine) -> int:
+        ran.append((kernel, command, machine.arguments()))
         return 4
 
     monkeypatch.setattr(cli_demo, "run_in_vm", run_in_vm)
     arguments = ["demo", "--kernel", "../linux", "--pages", "500", "--pause", "0"]
+    arguments += ["--modules", "lib", "--append", "a b"]
     assert CliRunner().invoke(main, arguments).exit_code == 4
     command = ["cowtrace", "demo", "--pages=500", "--attach=auto", "--pause=0.0"]
-    assert ran == [("../linux", command)]
+    of_vm = ("--modules=lib", "--append=a b", "--memory=2048", "--cpus=2")
+    assert ran == [("../linux", command, of_vm)]

@@ -131,6 +131,21 @@ def test_an_image_may_have_modules_and_a_config_beside_it(tmp_path: Path) -> Non
     assert own_kernel.find(image).modules == ()
 
 
+@pytest.mark.parametrize("folder", ["lib/modules", "usr/lib/modules"])
+def test_an_installed_image_has_its_releases_modules(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "boot").mkdir()
+    image = written(tmp_path / "boot" / "vmlinuz-6.12.1-mine", bzimage(None))
+    for release in ("6.12.1-mine", "6.12.2"):
+        modules = tmp_path / folder / release / "kernel"
+        modules.mkdir(parents=True)
+        (modules / "virtio_blk.ko").touch()
+    assert own_kernel.find(image).modules == (
+        tmp_path / folder / "6.12.1-mine" / "kernel" / "virtio_blk.ko",
+    )
+    other = written(tmp_path / "boot" / "vmlinuz-6.1", bzimage(None))
+    assert own_kernel.find(other).modules == ()
+
+
 @pytest.mark.parametrize(
     ("names", "says"),
     [
@@ -246,6 +261,18 @@ def test_a_kernel_is_made_again_when_it_changed(bootable: Path) -> None:
     assert (second.place / "vmlinuz").read_bytes() == image.read_bytes()
     assert (second.place / "programs.tar").read_bytes() == b"compiled"
     assert [path.name for path in first.place.parent.glob(".building-*")] == []
+
+
+def test_a_driver_that_is_a_module_elsewhere_is_said(bootable: Path) -> None:
+    config = bootable / ".config"
+    config.write_text(config.read_text().replace("CONFIG_VIRTIO_BLK=y", "CONFIG_VIRTIO_BLK=m"))
+    with pytest.raises(CowtraceError) as caught:
+        prepared(bootable)
+    assert "CONFIG_VIRTIO_BLK is a module, which is not here" in str(caught.value)
+    assert caught.value.hint == (
+        "name its modules: --modules /lib/modules/6.12.1-mine; or add to its .config: "
+        "CONFIG_VIRTIO_BLK=y"
+    )
 
 
 def test_modules_of_another_release_are_refused(bootable: Path) -> None:
