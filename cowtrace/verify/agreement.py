@@ -27,7 +27,8 @@ def disagreements(checks: Iterable[Check]) -> tuple[Disagreement, ...]:
     """What the plans see differently.
 
     A plan that cannot see a path or a kind by its design says nothing about it, nor does a run
-    for which the machine had no room; an upper bound is not compared.
+    for which the machine had no room, or whose trace knows that it lost faults; an upper bound is
+    not compared.
     """
     found = []
     for (group, name), those in by_workload(checks).items():

@@ -60,8 +60,11 @@ class Check:
 
     @property
     def silent(self) -> bool:
-        """True if it says nothing about this kernel: the plan is blind, or it could not run."""
-        return self.blind or (self.verdict is Verdict.UNSEEN and self.pages is None)
+        """True if it says nothing about this kernel.
+
+        The plan is blind, or its trace lost faults and says so, or the workload could not run.
+        """
+        return self.blind or self.verdict is Verdict.UNSEEN
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -289,6 +289,21 @@ def test_what_only_some_plans_found_is_followed_by_their_names() -> None:
     ]  # fmt: skip
 
 
+def test_a_plan_whose_trace_lost_faults_does_not_differ() -> None:
+    short = replace(
+        PLANS[0],
+        verdict=Verdict.UNSEEN,
+        why="the trace lost 8 faults",
+        counts=(count(traced=22, pagemap=23),),
+    )
+    made = kernels(short, PLANS[1])
+    assert disagreements(made[0].checks) == ()
+    assert verdict_word(made[0].checks) == ("holds", Verdict.HOLDS)
+    assert [each.words for each in remarks(made)] == [
+        "both cannot be seen: the trace lost 8 faults (plan fentry)"
+    ]
+
+
 def test_plans_that_differ_are_a_failure_in_each_view() -> None:
     made = kernels(*PLANS, DIFFERS)
     text = rendered(matrix(made))
