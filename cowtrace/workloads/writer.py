@@ -140,6 +140,16 @@ class Writer:
         writes.count(lambda region: region.store(value), self.region)
         return writes.page_faults
 
+    def write_uncounted(self, value: int) -> int | None:
+        """Write every page, where no kind of fault counts what this raises; return the page faults.
+
+        None when others may be among them. taskstats and pgreuse are compared as after `write`;
+        frame numbers are not.
+        """
+        self._writes.count(lambda region: region.store(value), self.region)
+        faults, self._writes.page_faults = self._writes.page_faults, None
+        return faults
+
     def note_of_thread(
         self, oracle: str, what: str, expected: int | None, observed: int | None
     ) -> None:

@@ -126,7 +126,7 @@ def swap_both_then_write(me: Writer) -> None:
     with me.fork() as other:
         other.do(swapped.write_swapped)
         me.note("smaps", "child: private bytes", me.region.size_bytes, other.do(_private_bytes))
-        swapped.write_as_last(me, PARENT)
+        swapped.note_read_back(me, "parent", swapped.write_as_last(me, PARENT))
         _note_private(me, me.region.size_bytes)
         other.do(Writer.expect, CHILD)
     me.expect(PARENT)
