@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -30,12 +31,17 @@ def runs(pid: int) -> bool:
 def comm(pid: int) -> str:
     """The name of a process (hostile: see text).
 
-    Raises CowtraceError when there is no process of that PID, or when it is a thread of another
-    one.
+    Raises CowtraceError when there is no process of that PID, when /proc hides it, or when it is a
+    thread of another one.
     """
     status, found = b"", name(pid)
     with suppress(OSError):
         status = (_PROC / str(pid) / "status").read_bytes()
+    if (found is None or not status) and _is_another_users(pid):
+        raise CowtraceError(
+            f"process {pid} is another user's, and /proc hides these: it is mounted with hidepid",
+            hint="run it again with sudo",
+        )
     if found is None or not status:
         raise CowtraceError(f"no process has the PID {pid}", hint="list the processes: ps -e")
     leader = int(status.partition(b"\nTgid:")[2].split(None, 1)[0])
@@ -45,6 +51,17 @@ def comm(pid: int) -> str:
             hint=f"name the process: -p {leader}",
         )
     return found
+
+
+def _is_another_users(pid: int) -> bool:
+    """Whether such a process exists, and this user may not even send it a signal."""
+    try:
+        os.kill(pid, 0)  # sends none: it asks
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
 
 
 def name(pid: int) -> str | None:

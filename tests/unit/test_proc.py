@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from snapshots import PAGE, process, row, snapshot, text
 
+from cowtrace import proc as procfs
 from cowtrace.analysis.cgroups import cgroup_rows
 from cowtrace.analysis.processes import Frame, rows
+from cowtrace.errors import CowtraceError
 from cowtrace.model import FaultKind, Place
 from cowtrace.proc import Places, read_place
 from cowtrace.terminal import cgroups
@@ -23,6 +26,30 @@ def proc(folder: Path, pid: int, status: bytes, cgroup: bytes) -> Path:
     (folder / str(pid) / "status").write_bytes(status)
     (folder / str(pid) / "cgroup").write_bytes(cgroup)
     return folder
+
+
+def test_a_process_that_proc_hides_is_no_missing_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As hidepid=2 does to another user's: its folder is not there, and a signal is refused."""
+    monkeypatch.setattr(procfs, "_PROC", tmp_path)
+
+    def refused(pid: int, signal: int) -> None:
+        assert (pid, signal) == (4711, 0)
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refused)
+    with pytest.raises(CowtraceError, match=r"process 4711 is another user's, .*hidepid") as caught:
+        procfs.comm(4711)
+    assert "sudo" in caught.value.hint
+    for error in (ProcessLookupError, OverflowError):
+
+        def gone(pid: int, signal: int, error: type[Exception] = error) -> None:
+            raise error
+
+        monkeypatch.setattr(os, "kill", gone)
+        with pytest.raises(CowtraceError, match="no process has the PID 4711"):
+            procfs.comm(4711)
 
 
 @pytest.mark.parametrize(
