@@ -6,6 +6,7 @@ code 1 if a command failed.
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 import time
@@ -20,6 +21,8 @@ GROUP = 8
 
 
 def main(minutes: float, names: list[str]) -> int:
+    # As an exception: the session then ends its commands, the victim and the attacks.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     chosen = [a for a in ATTACKS if not names or any(name in a.name for name in names)]
     with tempfile.TemporaryDirectory(prefix="cowtrace-attack.") as folder:
         try:

@@ -76,6 +76,14 @@ class Session:
         self._lost: dict[str, int] = {}
 
     def __enter__(self) -> Self:
+        try:
+            self._begin()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _begin(self) -> None:
         for path, mode in ((self.out, 0o700), (self.bin, 0o755), (self.secret, 0o700)):
             path.mkdir(mode=mode)
         self.folder.chmod(0o755)
@@ -94,7 +102,6 @@ class Session:
         self._start_victim()
         self._pause()
         self.start(COMMANDS)
-        return self
 
     def __exit__(self, *_: object) -> None:
         for command in self._commands:
@@ -103,8 +110,10 @@ class Session:
 
     def start(self, kinds: Sequence[type[Command]]) -> None:
         """While the victim is paused. Waits for their first answers."""
-        new = [kind(self.out, self.victim) for kind in kinds]
-        self._commands += new
+        new: list[Command] = []
+        for kind in kinds:  # each is kept at once: a signal may end this
+            new.append(kind(self.out, self.victim))
+            self._commands.append(new[-1])
 
         def ready() -> bool:
             for command in new:
