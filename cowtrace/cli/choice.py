@@ -88,6 +88,11 @@ class Choice:
         return tuple(pid for pid, _ in self.names)
 
     @property
+    def alone(self) -> tuple[int, ...]:
+        """The processes after whose end there is nothing to trace; none where others may follow."""
+        return () if self.follow else self.pids
+
+    @property
     def is_everything(self) -> bool:
         """No process is chosen by its PID or name: what the kernel's filter counts is all shown."""
         return not self.names and self.comm is None

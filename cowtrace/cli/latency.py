@@ -23,9 +23,10 @@ from cowtrace.model import Snapshot
 def latency(choice: Choice, plan: str, output: Output) -> None:
     """Show how long faults take, by kind and side of the fork, live.
 
-    Every INTERVAL seconds (1 by default), COUNT times (until interrupted by default); sums
-    since the start. Each fault is timed in the kernel, from handle_mm_fault() on, and counted
-    exactly in the power of two that it falls in; percentiles are known to that power.
+    Every INTERVAL seconds (1 by default), COUNT times; by default until interrupted, or until
+    the processes of -p have ended (without --follow). Sums since the start. Each fault is timed
+    in the kernel, from handle_mm_fault() on, and counted exactly in the power of two that it
+    falls in; percentiles are known to that power.
 
     A fault in a child is attributed to the fork that created it; one in a parent to its latest
     fork whose child lives. Faults of other processes have no side.
@@ -53,4 +54,4 @@ def latency(choice: Choice, plan: str, output: Output) -> None:
         )
 
     live = attach(plan, details=LATENCY, only=choice.in_tracer())
-    watch(live, refresh, "latency", output)
+    watch(live, refresh, "latency", output, pids=choice.alone)

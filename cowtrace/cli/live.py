@@ -7,11 +7,12 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
+from cowtrace.cli.ended import have_ended
 from cowtrace.cli.options import Output
 from cowtrace.cli.signals import Held, held
 from cowtrace.machine.csv import CsvLines
@@ -47,8 +48,11 @@ def watch(
     look_seconds: float | None = None,
     needs: Needs = NOTHING_MORE,
     at_end: Callable[[Snapshot], None] | None = None,
+    pids: Sequence[int] = (),
 ) -> None:
     """Show `refresh(now, before)` at each interval, until the last one or a signal; detach.
+
+    Without a COUNT, the interval in which the last of `pids` ended is the last one, too.
 
     `rows` names the list in the object whose items are the CSV rows. With `look_seconds`,
     also read the maps so often within an interval: a process that ends takes the names of its
@@ -61,6 +65,7 @@ def watch(
     with ExitStack() as stack:
         stack.enter_context(live)
         signals = stack.enter_context(held(*ENDING, signal.SIGWINCH))
+        gone = stack.enter_context(have_ended(pids if output.count is None else ()))
         live.confine(needs)
         lines = CsvLines(stream)
         drawn: Screen | None = None
@@ -76,6 +81,7 @@ def watch(
         for _ in ticks(
             signals, output.interval, output.count, resized, look, look_seconds or math.inf
         ):
+            last = gone()
             snapshot = live.snapshot()
             # a signal may end the last interval too early for a rate: then measure it over two
             if before and snapshot.at_ns - before.at_ns < output.interval * 0.5e9:
@@ -90,6 +96,8 @@ def watch(
                 stream.flush()
             earlier, before = before, snapshot
             live.fold_ended(_MOST_ENDED)
+            if last:
+                break
         if now and at_end:
             live.close()
             at_end(now.snapshot)

@@ -32,10 +32,11 @@ _WITH_EIGHTHS: frozenset[Detail] = frozenset({"mapping", "page-eighth"})
 def maps(choice: Choice, addresses: bool, sort: str, limit: int, plan: str, output: Output) -> None:
     """Show in which mappings pages are copied: heap, stack, files, live.
 
-    Every INTERVAL seconds (1 by default), COUNT times (until interrupted by default); sums
-    since the start, /S is bytes copied per second in the last interval. Mappings with the same
-    name and segment (SEG, as in /proc/PID/maps) are one row. Rows of exited processes stay;
-    of too many, the smallest become one, [ended].
+    Every INTERVAL seconds (1 by default), COUNT times; by default until interrupted, or until
+    the processes of -p have ended (without --follow). Sums since the start, /S is bytes copied
+    per second in the last interval. Mappings with the same name and segment (SEG, as in
+    /proc/PID/maps) are one row. Rows of exited processes stay; of too many, the smallest become
+    one, [ended].
 
     \b
     [heap], [stack]  of the main thread
@@ -75,4 +76,4 @@ def watch(
         plan, details=_WITH_EIGHTHS if addresses else _MAPPING, only=choice.in_tracer(),
         fold=choice.is_everything,
     )  # fmt: skip
-    live.watch(traced, refresh, "mappings", output)
+    live.watch(traced, refresh, "mappings", output, pids=choice.alone)

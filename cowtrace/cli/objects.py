@@ -28,9 +28,10 @@ _LOOK_SECONDS = 0.25
 def objects(choice: Choice, limit: int, plan: str, output: Output) -> None:
     """Show what was written in CPython: reference counts, GC headers, data.
 
-    Every INTERVAL seconds (1 by default), COUNT times (until interrupted by default); sums since
-    the start. A copy is attributed to the write that caused it: the first to its page since the
-    fork. Later writes to the page are not seen.
+    Every INTERVAL seconds (1 by default), COUNT times; by default until interrupted, or until
+    the processes of -p have ended (without --follow). Sums since the start. A copy is
+    attributed to the write that caused it: the first to its page since the fork. Later writes
+    to the page are not seen.
 
     \b
     reference count  of the object of that type
@@ -58,4 +59,4 @@ def objects(choice: Choice, limit: int, plan: str, output: Output) -> None:
         )
 
     traced = attach(plan, objects=True, only=choice.in_tracer())
-    live.watch(traced, refresh, "objects", output, look_seconds=_LOOK_SECONDS)
+    live.watch(traced, refresh, "objects", output, look_seconds=_LOOK_SECONDS, pids=choice.alone)

@@ -67,10 +67,11 @@ def stacks(
 ) -> None:
     """Show which code copies pages: functions, or a flame graph.
 
-    A live list every INTERVAL seconds (1 by default), COUNT times (until interrupted by
-    default). Any other format is written once, at the end: after INTERVAL times COUNT seconds,
-    or on Ctrl-C; pprof opens .pb.gz. SELF is what a function's own instructions copied, TOTAL with
-    all that it called. Only copies have stacks: --kind takes copied and file-copied.
+    A live list every INTERVAL seconds (1 by default), COUNT times; by default until
+    interrupted, or until the processes of -p have ended (without --follow). Any other format is
+    written once, at the end: after INTERVAL times COUNT seconds, or on Ctrl-C; pprof opens
+    .pb.gz. SELF is what a function's own instructions copied, TOTAL with all that it called.
+    Only copies have stacks: --kind takes copied and file-copied.
 
     Stacks are sampled and unwound by debug tables (DWARF), as most programs keep no frame
     pointers: every copy while they are few, fewer when they are many; sums are then estimates.
@@ -130,7 +131,7 @@ def stacks(
         )  # fmt: skip
         watch(
             live, refresh, "stacks", output, out=out, look_seconds=1.0, needs=Needs(output=file),
-            at_end=write if once else None,
+            at_end=write if once else None, pids=choice.alone,
         )  # fmt: skip
 
 

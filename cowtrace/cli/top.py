@@ -50,10 +50,11 @@ def top(
 ) -> None:
     """Show who copies pages now, over the whole system, live.
 
-    Every INTERVAL seconds (1 by default), COUNT times (until interrupted by default). All
-    columns are sums since the start, /S is bytes copied per second in the last interval.
-    COPIED includes pages of private files. Processes without any copy-on-write fault are left
-    out unless -p names them. Ctrl-C ends it with the last table.
+    Every INTERVAL seconds (1 by default), COUNT times; by default until interrupted, or until
+    the processes of -p have ended (without --follow). All columns are sums since the start, /S
+    is bytes copied per second in the last interval. COPIED includes pages of private files.
+    Processes without any copy-on-write fault are left out unless -p names them. Ctrl-C ends it
+    with the last table.
 
     A footer maps host PIDs to container PIDs and cgroups: PID 4711=1.
     """
@@ -93,7 +94,7 @@ def top(
         plan, verbose=verbose, outcomes=verbose, page_faults=verbose, details=details,
         only=choice.in_tracer(), fold=fold,
     )  # fmt: skip
-    live.watch(traced, refresh, "processes", output)
+    live.watch(traced, refresh, "processes", output, pids=choice.alone)
 
 
 def _watch_cgroups(choice: Choice, plan: str, output: Output, limit: int, sort: str) -> None:
@@ -110,4 +111,5 @@ def _watch_cgroups(choice: Choice, plan: str, output: Output, limit: int, sort: 
             chosen, lambda: view(chosen, rows, limit), lambda: detail_objects.cgroups(rows)
         )
 
-    live.watch(attach(plan, only=choice.in_tracer()), refresh, "cgroups", output)
+    traced = attach(plan, only=choice.in_tracer())
+    live.watch(traced, refresh, "cgroups", output, pids=choice.alone)
