@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import shlex
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,14 +151,19 @@ def of_prepared(known: Definition, own: own_build.Prepared) -> Bootable:
 
 
 def make_tree(path: str, options: str) -> None:
-    """Build a tree by its own make; an image is what it is. Raises CowtraceError."""
+    """Build a tree by its own make, and report how long it took; an image is what it is.
+
+    Raises CowtraceError if it does not build.
+    """
     tree = Path(path).resolve()
     if not tree.is_dir():
         return
     log = image_store.folder() / f"make-{tree.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     notice(f"kernel {tree.name}: make (its output: {log})")
+    start = time.monotonic()
     make.build(tree, shlex.split(options), log, lambda line: None)
+    notice(f"kernel {tree.name}: built, {time.monotonic() - start:.0f} s")
 
 
 def notice_lacking(own: own_build.Prepared) -> None:

@@ -128,6 +128,7 @@ def _in_vm(
     start = time.monotonic()
     try:
         versions = booting.prepare(kernel)
+        start = time.monotonic()  # without a tree's build
         with spinner(f"kernel {name}: booting") as status:
             if not status:
                 notice(f"kernel {name}: booting")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
 import pytest
 from made_kernels import tree
 
+from cowtrace.cli import kernels
 from cowtrace.errors import EXIT_USAGE, CowtraceError
 from cowtrace.vm import guest_arch, make
 
@@ -74,3 +76,17 @@ def test_a_folder_without_a_config_is_no_tree(tmp_path: Path) -> None:
     with pytest.raises(CowtraceError, match=r"has no \.config") as caught:
         make.build(tmp_path, (), tmp_path / "log", lambda line: None)
     assert caught.value.exit_code == EXIT_USAGE
+
+
+def test_how_long_a_build_takes_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    made = tree(tmp_path / "linux")
+    (made / "Makefile").write_text(MAKEFILE % "true")
+    kernels.make_tree(str(made), "")
+    begun, ended = capsys.readouterr().err.splitlines()
+    assert begun.startswith("cowtrace: kernel linux: make (its output: ")
+    assert re.fullmatch(r"cowtrace: kernel linux: built, \d+ s", ended)
+    kernels.make_tree(str(made / "arch/x86/boot/bzImage"), "")
+    assert not capsys.readouterr().err  # an image is what it is
