@@ -102,7 +102,7 @@ def missing(definition: Definition, names: Sequence[str], *, force: bool = False
 
 def base(definition: Definition, arch: str) -> tuple[Artifact, Artifact]:
     """What a kernel of this architecture needs that a path names: busybox, the root image."""
-    user = dataclasses.replace(definition.userspace, arch=arch)
+    user = definition.userspace_for(arch)
     return busybox_artifact(user), root_artifact(user)
 
 

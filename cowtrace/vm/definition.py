@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,8 @@ class Definition:
 
     kernels: tuple[Kernel, ...]  # in the file's order
     userspace: Userspace
+    without: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    # packages of the userspace that Debian does not have for an architecture
 
     @property
     def usual(self) -> tuple[str, ...]:
@@ -67,7 +70,13 @@ class Definition:
 
     def userspace_of(self, kernel: Kernel) -> Userspace:
         """The userspace for this kernel's architecture."""
-        return dataclasses.replace(self.userspace, arch=kernel.arch)
+        return self.userspace_for(kernel.arch)
+
+    def userspace_for(self, arch: str) -> Userspace:
+        """The userspace for an architecture, without the packages that it lacks."""
+        lacking = self.without.get(arch, ())
+        packages = tuple(name for name in self.userspace.packages if name not in lacking)
+        return dataclasses.replace(self.userspace, arch=arch, packages=packages)
 
     def kernel(self, name: str) -> Kernel:
         """The kernel of this name. Raises CowtraceError with the nearest name otherwise."""
@@ -122,7 +131,11 @@ def parse(data: dict[str, Any]) -> Definition:
     if not isinstance(size_mib, int) or size_mib <= 0:
         raise ValueError(f"userspace.size_mib is {size_mib!r}, not a number above 0")
     packages = _strings(user["packages"], "userspace.packages")
-    return Definition(kernels, Userspace(_string(user["suite"]), packages, size_mib))
+    without = {
+        guest_arch.of(arch).debian: _strings(names, f"userspace.without.{arch}")
+        for arch, names in user.get("without", {}).items()
+    }
+    return Definition(kernels, Userspace(_string(user["suite"]), packages, size_mib), without)
 
 
 def _string(value: object) -> str:

@@ -53,6 +53,18 @@ ARCHES: Mapping[str, Arch] = {
         console="ttyAMA0",
         append="",
     ),
+    "riscv64": Arch(
+        "riscv64",
+        "riscv64",
+        243,
+        "qemu-system-riscv64",
+        board=("-machine", "virt"),
+        emulation="tcg,thread=multi",
+        cpu="rv64",  # with page tables of five levels; kernel parameter no4lvl: of three
+        console="ttyS0",
+        # Off by default on this architecture; interpreted programs are slower still.
+        append="sysctl.net.core.bpf_jit_enable=1",
+    ),
 }
 
 

@@ -14,7 +14,9 @@ from cowtrace.vm import VmError
 PACKAGES = {
     "qemu-system-x86_64": "qemu-system-x86",
     "qemu-system-aarch64": "qemu-system-arm",
+    "qemu-system-riscv64": "qemu-system-misc opensbi",
     "qemu-aarch64-static": "qemu-user-static",
+    "qemu-riscv64-static": "qemu-user-static",
     "arch-test": "arch-test",
     "mmdebstrap": "mmdebstrap",
     "mke2fs": "e2fsprogs",

@@ -31,7 +31,7 @@ def build(
     what = f"unpacking {kernel.package} of {kernel.suite}"
     extract = ["--variant=extract"]
     mmdebstrap(mirror, suites, kernel.arch, packages, unpacked, extract, run, what)
-    vmlinuz = only(unpacked, "boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz")
+    vmlinuz = only(unpacked, "boot/vmlinuz-*", "boot/vmlinux-*", "usr/lib/modules/*/vmlinuz")
     shutil.copyfile(vmlinuz, place / "vmlinuz")
     config = only(unpacked, "boot/config-*", "usr/lib/modules/*/config")
     shutil.copyfile(config, place / "config")

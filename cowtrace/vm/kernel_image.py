@@ -60,7 +60,7 @@ def read(path: Path) -> KernelImage:
     release = banner.split(" ", 1)[0]
     if not release.isprintable() or not release or "/" in release or len(release) > 64:
         raise damaged(str(path), "its release is no name")
-    arch = ARCHES["arm64" if data[0x38:0x3C] == b"ARM\x64" else "amd64"]
+    arch = ARCHES[manifest.IMAGES.get(data[0x38:0x3C], "amd64")]
     return KernelImage(data, arch, release)
 
 

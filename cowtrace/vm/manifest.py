@@ -12,6 +12,7 @@ from pathlib import Path
 from cowtrace.vm import host_programs
 
 NAME = "manifest.json"
+IMAGES = {b"ARM\x64": "arm64", b"RSC\x05": "riscv64"}  # at 0x38 of an Image: its architecture
 _TOOLS = ("cpio", "e2fsprogs", "kmod", "mmdebstrap")
 
 
@@ -86,16 +87,16 @@ def banner(vmlinuz: bytes) -> str:
     """A kernel's version line: `uname -r`, then its build number and package version.
 
     In a bzImage, the kernel_version field points to it (Documentation/arch/x86/boot.rst). An
-    arm64 Image (Documentation/arch/arm64/booting.rst) has linux_banner somewhere in its data.
-    Raises ValueError for anything else.
+    Image of arm64 or riscv64 (Documentation/arch/{arm64/booting,riscv/boot-image-header}.rst) has
+    linux_banner somewhere in its data. Raises ValueError for anything else.
     """
-    if vmlinuz[0x38:0x3C] == b"ARM\x64":
+    if arch := IMAGES.get(vmlinuz[0x38:0x3C]):
         found = re.search(rb"Linux version (\S+) [^\n\0]*(#\d[^\n\0]*)", vmlinuz)
         if not found:
-            raise ValueError("an arm64 Image without a version")
+            raise ValueError(f"an Image of {arch} without a version")
         return f"{found[1].decode()} {found[2].decode()}"
     if vmlinuz[0x202:0x206] != b"HdrS":
-        raise ValueError("neither a bzImage nor an arm64 Image")
+        raise ValueError("neither a bzImage nor an Image")
     (offset,) = struct.unpack_from("<H", vmlinuz, 0x20E)
     start = offset + 0x200
     return vmlinuz[start : vmlinuz.index(b"\0", start)].decode()

@@ -225,17 +225,18 @@ def test_the_version_in_a_bzimage() -> None:
     image[0x800 : 0x800 + len(line)] = line.encode()
     assert manifest.banner(bytes(image)) == line
     assert kernel.parse_banner(line) == ("6.12.9-cloud-amd64", "6.12.9-1")
-    with pytest.raises(ValueError, match="neither a bzImage nor an arm64 Image"):
+    with pytest.raises(ValueError, match="neither a bzImage nor an Image"):
         manifest.banner(bytes(0x1000))
 
 
-def test_the_version_in_an_arm64_image() -> None:
+@pytest.mark.parametrize("magic", [b"ARM\x64", b"RSC\x05"])
+def test_the_version_in_an_image_of_arm64_or_riscv64(magic: bytes) -> None:
     line = (
         "Linux version 6.12.9-arm64-16k (kernel@example) (gcc-14 (Debian 14.2.0-19) 14.2.0) "
         "#1 SMP Debian 6.12.9-1 (2026-01-01)\n"
     )
     image = bytearray(0x1000)
-    image[0x38:0x3C] = b"ARM\x64"
+    image[0x38:0x3C] = magic
     with pytest.raises(ValueError, match="without a version"):
         manifest.banner(bytes(image))
     image[0x400:0x430] = b"Linux version %s (%s)\n".ljust(0x30, b"\0")  # linux_proc_banner
@@ -255,7 +256,7 @@ def test_a_kernel_of_another_architecture_needs_its_own_root_image() -> None:
     names = [artifact.name for artifact in build.missing(known, ["6.12-arm64-16k", "6.12"])]
     assert names == ["arm64 root image", "root image", "kernel 6.12-arm64-16k", "kernel 6.12"]
     places = {build.root_artifact(known.userspace_of(k)).place.name for k in known.kernels}
-    assert len(places) == 2
+    assert len(places) == 3
 
 
 def test_what_decides_no_file_is_not_in_the_key() -> None:

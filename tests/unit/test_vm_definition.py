@@ -49,6 +49,15 @@ def test_arm64_in_pages_of_4_and_16_kib() -> None:
         assert known.userspace_of(kernel) != known.userspace
 
 
+def test_a_userspace_is_without_what_its_architecture_lacks() -> None:
+    known = definition.load()
+    kernel = known.kernel("6.12-riscv64")
+    assert (kernel.arch, kernel.usual) == ("riscv64", False)
+    lacking = set(known.userspace.packages) - set(known.userspace_of(kernel).packages)
+    assert lacking == {"tcc"}
+    assert "tcc" in known.userspace_for("amd64").packages
+
+
 @pytest.mark.parametrize(
     ("typed", "nearest"), [("6.13", "6.1"), ("6.12.3", "6.12"), ("5.1", "5.10"), ("7", "7.3")]
 )

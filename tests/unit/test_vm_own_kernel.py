@@ -54,7 +54,7 @@ def test_an_arm64_image_may_be_compressed(tmp_path: Path, pack: type[bytes]) -> 
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"", "neither a bzImage nor an arm64 Image"),
+        (b"", "neither a bzImage nor an Image"),
         (b"\x7fELF" + bytes(1000), "it is an ELF file"),
         (b"MZ\0\0zimg" + bytes(1000), "an EFI image"),
         (bzimage(release="../../etc"), "its release is no name"),

@@ -285,7 +285,11 @@ def test_the_list_needs_no_root_and_fits(tmp_path: Path) -> None:
     assert lines[0].split() == ["KERNEL", "SUITE", "VERSION", "BUILT", "MIB"]
     names = [line.split()[0] for line in lines[1:]]
     assert names[:4] == ["5.10", "6.1", "6.12", "7.2"]
-    assert [name for name in names if name[0] == "("] == ["(root)", "(root-arm64)"]
+    assert [name for name in names if name[0] == "("] == [
+        "(root)",
+        "(root-arm64)",
+        "(root-riscv64)",
+    ]
     assert all(len(line) <= 80 for line in lines)
 
 
