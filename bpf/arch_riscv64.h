@@ -27,6 +27,7 @@
 #define REGS_WORDS	33
 #define USER_IP		0
 #define USER_SP		2
+#define USER_THREAD_POINTER	4	/* x4: in the thread's registers alone */
 #define USER_MODE	32	/* status */
 #define is_user_mode(status)	(!((status) & 0x100))	/* SR_SPP: it was the kernel */
 

@@ -7,13 +7,18 @@
 #define PYTHON_FRAMES_H
 
 #include "runtime.h"
+#include "user_regs.h"
 
 #ifdef SAMPLES
 
 /* The thread pointer; 0: unknown. */
 INLINE u64 thread_pointer(void)
 {
-#if defined(TASK_THREAD) && defined(THREAD_POINTER)
+#if defined(USER_THREAD_POINTER)
+	u64 regs = user_regs();
+
+	return regs ? read_kernel_u64(regs, 8 * USER_THREAD_POINTER) : 0;
+#elif defined(TASK_THREAD) && defined(THREAD_POINTER)
 	return read_kernel_u64(bpf_get_current_task(), TASK_THREAD + THREAD_POINTER);
 #else
 	return 0;
