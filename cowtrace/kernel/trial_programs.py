@@ -60,23 +60,33 @@ def rdonly_cast(btf: Btf) -> Cast | None:
 def kprobes_refused() -> str | None:
     """Why a kprobe cannot be opened; None if it can.
 
-    By an event of a function that does not exist: permissions are checked before its name.
+    By an event of a function that does not exist: permissions are checked before its name. On
+    riscv64 then by one that does: without CONFIG_KPROBES_ON_FTRACE, which 6.12 lacks there, its
+    kernel takes no kprobe where a function begins. It is not enabled.
     """
     try:
         # The perf event source by which kprobes are opened: no tracefs needed.
         kind = int(Path("/sys/bus/event_source/devices/kprobe/type").read_text())
     except OSError:
         return "kernel built without CONFIG_KPROBES"
-    name = ctypes.create_string_buffer(b"cowtrace_no_function")
+    error = _open_kprobe(kind, b"cowtrace_no_function")
+    if error in (errno.EACCES, errno.EPERM):
+        return f"opening a kprobe: {os.strerror(error)} (sysctl kernel.perf_event_paranoid)"
+    if os.uname().machine == "riscv64" and _open_kprobe(kind, b"do_wp_page") == errno.EINVAL:
+        return "this kernel takes no kprobe where a function begins"
+    return None
+
+
+def _open_kprobe(kind: int, function: bytes) -> int:
+    """Open a kprobe, not enabled, and close it. Returns the error number; 0: it was opened."""
+    name = ctypes.create_string_buffer(function)
     event = struct.pack("<II48xQQ", kind, _PERF_ATTR_BYTES, ctypes.addressof(name), 0)
     number = _NR_PERF_EVENT_OPEN[os.uname().machine]
     fd = libc().syscall(number, event, -1, 0, -1, _PERF_FLAG_FD_CLOEXEC)
-    error = ctypes.get_errno()
-    if fd >= 0:
-        os.close(fd)
-    elif error in (errno.EACCES, errno.EPERM):
-        return f"opening a kprobe: {os.strerror(error)} (sysctl kernel.perf_event_paranoid)"
-    return None
+    if fd < 0:
+        return ctypes.get_errno()
+    os.close(fd)
+    return 0
 
 
 def fexit_refused(btf: Btf, function: str, *, attach: bool = True) -> str | None:
