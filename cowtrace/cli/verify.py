@@ -55,7 +55,7 @@ from cowtrace.workloads.workload import WORKLOADS
 @click.option("--html", metavar="FILE", help="Write an HTML page to this file.")
 @click.option("--junit", "xml", metavar="FILE", help="Write JUnit XML for CI to this file.")
 @click.option("--ktap", "tap", metavar="FILE",
-              help="Write KTAP for kernel CI to this file; "
+              help="Write KTAP for kernel CI to this file, a check as it ends; "
               "-: to stdout, and nothing else.")  # fmt: skip
 @click.option("--list", "show_list", is_flag=True, help="List all claims and paths.")
 @click.option("-v", "--verbose", is_flag=True, help="Show all evidence of each check.")
