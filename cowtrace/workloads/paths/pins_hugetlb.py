@@ -14,7 +14,7 @@ from cowtrace.model import Origin, Source
 from cowtrace.workloads import calls, pagemap
 from cowtrace.workloads.outcome import Expected, child, copied, parent, reused
 from cowtrace.workloads.paths import hugetlb
-from cowtrace.workloads.paths.pins import fork_pinned
+from cowtrace.workloads.paths.pins import NO_KPROBES, fork_pinned
 from cowtrace.workloads.region import HUGE_BYTES, Backing
 from cowtrace.workloads.stepped_child import Child
 from cowtrace.workloads.workload import workload
@@ -60,7 +60,7 @@ def _pinned_hugetlb(pages: int) -> tuple[Expected, ...]:
     group="hugetlb",
     claim="fork copies whole hugetlb pages that are pinned, or shares them, by kernel version",
     varies=True,
-    unseen_by=hugetlb.UNSEEN,
+    unseen_by={**hugetlb.UNSEEN, **NO_KPROBES},
     fork_copies=True,
 )
 def hugetlb_pinned_fork(me: Writer) -> None:
