@@ -1,7 +1,8 @@
-"""Carry compiled BPF programs from one boot of a kernel to the next: its third disk, one tar.
+"""Carry what a boot of a kernel compiled to its next one: the VM's third disk, one tar.
 
-Under emulation each compile takes seconds. The guest unpacks the tar before the command, and
-packs its programs again after it.
+That is BPF programs, and cowtrace's own Python modules as .pyc files: under emulation each takes
+long to compile. The guest unpacks the tar before the command, and packs it again after one that
+compiled something. Python takes a .pyc only if its source has the same size and time.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-_DISK_BYTES = 16 << 20  # cache.write keeps 128 files of some 50 kB
+_DISK_BYTES = 32 << 20  # 512 files of some 40 KiB, see cowtrace.cache, and 400 modules of 10 KiB
 _NAME = "programs.tar"
 
 
@@ -26,7 +27,8 @@ def load(kernel: Path, disk: Path) -> None:
 def save(disk: Path, kernel: Path) -> None:
     """Keep what the guest left. A folder that cannot be written keeps what it has.
 
-    A tar that is cut or damaged does no harm: each file in it has a checksum, see cowtrace.cache.
+    For a command that has ended: then the tar is whole. A BPF program that is cut or damaged would
+    do no harm, for it has a checksum (see cowtrace.cache), but a .pyc would.
     """
     partial = kernel / f"{_NAME}.{os.getpid()}"
     with suppress(OSError):

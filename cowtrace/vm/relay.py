@@ -36,6 +36,7 @@ class Session:
     on_ready: Callable[[], None]  # called before the command starts
     code: int | None = None  # the command's exit code, once known
     ready: bool = False  # the guest's userspace is up
+    finished: bool = False  # the command has ended by itself, and the guest after it
     _message: bytes = b""  # the start of a line from the guest
     _signalled: bool = False  # the command has received a signal
 
@@ -108,7 +109,7 @@ class Session:
                 self.ready = True
                 self.on_ready()
             elif line.startswith(b"exit "):
-                self.code = int(line[5:])
+                self.code, self.finished = int(line[5:]), True
         return bool(piece)
 
     def _go(self) -> None:

@@ -83,7 +83,8 @@ def run(
             ended = _boot(program, machine, state, terminal, timeout_seconds, on_ready)
         if ended.code is None:
             raise stopped(kernel.name, console, ended, accel)
-        programs_disk.save(compiled, kernel.kernel)
+        if ended.finished:
+            programs_disk.save(compiled, kernel.kernel)
         return ended.code
 
 
@@ -94,6 +95,7 @@ class Ended:
     code: int | None  # the command's; None when the VM ended without one
     ready: bool  # whether the command had been started
     said: str  # QEMU's own output
+    finished: bool = False  # the guest reported the code; else a time limit, or a signal's second
 
 
 def _boot(
@@ -139,7 +141,7 @@ def _boot(
         finally:
             process.kill()
             said = process.communicate()[0].decode(errors="replace")
-        return Ended(code, session.ready, said.strip())
+        return Ended(code, session.ready, said.strip(), session.finished)
 
 
 def stopped(kernel: str, console: Path, ended: Ended, accel: qemu.Accel) -> CowtraceError:
