@@ -1,7 +1,8 @@
-"""Others trace the function that clears a page-table entry: no copy is missing without a loss.
+"""Others trace the functions that copy: no copy is missing without a loss, and none is made up.
 
-A kretprobe and the function-graph tracer replace its return address on the stack, by which a copy
-is told from other changes of an entry; see bpf/find_fault.h.
+A kretprobe and the function-graph tracer replace the return address on the stack, by which a copy
+is told from other changes of an entry; see bpf/find_fault.h. While the kernel patches a function
+for a probe, that function's address is on its stack.
 """
 
 from __future__ import annotations
@@ -75,3 +76,15 @@ def test_a_replaced_return_address_hides_no_copy(
     assert unaccounted(afterwards, after, during.completeness.lost) == []
     lost = comparison(outcome, during).lost
     assert sum(p.count(FaultKind.COPIED) or 0 for p in during.processes) + lost >= PRIME_PAGES
+
+
+@pytest.mark.spread("6.12")
+@pytest.mark.parametrize("plan", ["fentry", "kprobe"])
+def test_a_function_that_is_patched_for_another_tracer_is_no_lost_copy(plan: PlanName) -> None:
+    with tracer.attach(plan) as live:
+        for _ in range(3):
+            tracer.attach("fentry", outcomes=True).close()  # wp_page_copy() is inlined on 6.12
+        run_forked("fork-child-writes", PRIME_PAGES)
+        after = live.snapshot()
+    assert after.completeness.lost == 0
+    assert sum(p.count(FaultKind.COPIED) or 0 for p in after.processes) >= PRIME_PAGES
