@@ -36,9 +36,16 @@ def asking_anew(folder: Path) -> dict[str, str]:
     """Environment of a command that asks the kernel for everything again.
 
     Compiled programs in that cache folder stay, since compiling takes long under emulation; answers
-    of the kernel are removed.
+    of the kernel are removed, and what is damaged.
     """
     for kept in folder.glob("cowtrace/programs/*"):
-        if "programs" not in json.loads(kept.read_bytes().partition(b"\n")[2]):
+        if not _has_programs(kept.read_bytes().partition(b"\n")[2]):
             kept.unlink()
     return os.environ | {"XDG_CACHE_HOME": str(folder)}
+
+
+def _has_programs(data: bytes) -> bool:
+    try:
+        return "programs" in json.loads(data)
+    except ValueError:
+        return False
