@@ -8,6 +8,8 @@ import signal
 from functools import cache
 
 _PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
+_NR_PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241, "riscv64": 241}
+_PERF_FLAG_FD_CLOEXEC = 8
 
 
 @cache
@@ -36,6 +38,12 @@ def checked(result: int, wanted: int | None = None) -> int:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     return result
+
+
+def perf_event_open(attr: bytes, pid: int, cpu: int) -> int:
+    """A descriptor of the event. Raises OSError, or KeyError on other architectures."""
+    number = _NR_PERF_EVENT_OPEN[os.uname().machine]
+    return checked(libc().syscall(number, attr, pid, cpu, -1, _PERF_FLAG_FD_CLOEXEC))
 
 
 def end_with(parent: int) -> None:

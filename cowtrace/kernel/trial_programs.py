@@ -17,12 +17,11 @@ from pathlib import Path
 from cowtrace.kernel import programs
 from cowtrace.kernel.btf import Btf
 from cowtrace.kernel.programs import instruction, try_program
-from cowtrace.libc import libc
+from cowtrace.libc import perf_event_open
 
 _MOVE, _CALL, _EXIT = 0xB7, 0x85, 0x95
 _RETURN_0 = instruction(_MOVE, to=0) + instruction(_EXIT)
-_NR_PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241, "riscv64": 241}
-_PERF_ATTR_BYTES, _PERF_FLAG_FD_CLOEXEC = 72, 8  # PERF_ATTR_SIZE_VER1
+_PERF_ATTR_BYTES = 72  # PERF_ATTR_SIZE_VER1
 _KFUNC = 2  # BPF_PSEUDO_KFUNC_CALL, as source register of _CALL
 
 
@@ -81,11 +80,10 @@ def _open_kprobe(kind: int, function: bytes) -> int:
     """Open a kprobe, not enabled, and close it. Returns the error number; 0: it was opened."""
     name = ctypes.create_string_buffer(function)
     event = struct.pack("<II48xQQ", kind, _PERF_ATTR_BYTES, ctypes.addressof(name), 0)
-    number = _NR_PERF_EVENT_OPEN[os.uname().machine]
-    fd = libc().syscall(number, event, -1, 0, -1, _PERF_FLAG_FD_CLOEXEC)
-    if fd < 0:
-        return ctypes.get_errno()
-    os.close(fd)
+    try:
+        os.close(perf_event_open(event, -1, 0))
+    except OSError as error:
+        return error.errno or 0
     return 0
 
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from cowtrace import libc
 from cowtrace.kernel import trial_programs
 
 NO_ENTRY = "this kernel takes no kprobe where a function begins"
@@ -48,7 +49,7 @@ def test_why_no_kprobe_can_be_opened(
     kind = tmp_path / "type"
     kind.write_text("8\n")
     monkeypatch.setattr(trial_programs, "Path", lambda _: kind)
-    monkeypatch.setattr(trial_programs, "libc", lambda: SimpleNamespace(syscall=syscall))
+    monkeypatch.setattr(libc, "libc", lambda: SimpleNamespace(syscall=syscall))
     monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine=machine))
     found = trial_programs.kprobes_refused()
     assert found == refused or (refused and found and found.startswith(refused))

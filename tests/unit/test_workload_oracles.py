@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cowtrace import libc
 from cowtrace.workloads import fuse_file, pagemap
 from cowtrace.workloads.features import Unsupported
 from cowtrace.workloads.oracles import pagemap_scan, perf_events
@@ -85,7 +86,7 @@ def test_a_perf_event_is_asked_for_with_all_of_its_attributes(
             calls.append(arguments)
             return 5
 
-    monkeypatch.setattr(perf_events, "libc", Library)
+    monkeypatch.setattr(libc, "libc", Library)
     assert perf_events.open_event(7, 0, 11, 13, pid=-1, cpu=0) == 5
     (_, attr, pid, cpu, group, flags) = calls[0]
     assert struct.unpack_from("=II", attr) == (7, 72)

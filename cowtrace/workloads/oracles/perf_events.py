@@ -9,13 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cowtrace.libc import checked, libc
+from cowtrace.libc import checked, libc, perf_event_open
 
-_PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241, "riscv64": 241}
 # struct perf_event_attr up to config2: type, size, config, sample_period, sample_type,
 # read_format, flags, wakeup_events, bp_type, config1, config2.
 _ATTR = struct.Struct("=IIQQQQQIIQQ")
-_PERF_FLAG_FD_CLOEXEC = 8
 _TYPE_TRACEPOINT = 2
 _UPROBE = Path("/sys/bus/event_source/devices/uprobe/type")
 
@@ -29,9 +27,7 @@ def open_event(
 ) -> int:
     """perf_event_open(2): a descriptor. Raises OSError, or KeyError on other architectures."""
     attr = _ATTR.pack(kind, _ATTR.size, config, 0, 0, 0, 0, 0, 0, config1, config2)
-    number = _PERF_EVENT_OPEN[os.uname().machine]
-    event: int = checked(libc().syscall(number, attr, pid, cpu, -1, _PERF_FLAG_FD_CLOEXEC))
-    return event
+    return perf_event_open(attr, pid, cpu)
 
 
 def set_uprobe(path: str, offset: int) -> int:
