@@ -203,14 +203,12 @@ def fork_copies(facts: KernelFacts) -> Part:
     rmap = _first(facts, "folio_add_new_anon_rmap", "page_add_new_anon_rmap")
     if facts.kprobes_refused or rmap is None or "copy_page_range" not in facts.symbols:
         return NOTHING
-    hooks: tuple[Hook, ...] = (*pair("copy_page_range"),)
-    hooks += (Hook("kprobe", rmap, "add_new_anon_rmap_enter"),)
-    # bpf/huge.h reads the size of hugetlb pages.
+    hooks = (*pair("copy_page_range"), Hook("kprobe", rmap, "add_new_anon_rmap_enter"))
     of_hugetlb = _first(facts, "hugetlb_add_new_anon_rmap", "hugepage_add_new_anon_rmap")
-    if of_hugetlb is None or not _hugetlb(facts):
+    if of_hugetlb is None or not _hugetlb(facts):  # bpf/huge.h reads the size of these pages
         return Part(hooks, {"FORK_COPIES": 1})
-    hooks += (Hook("kprobe", of_hugetlb, "hugetlb_add_new_anon_rmap_enter"),)
-    return Part(hooks, {"FORK_COPIES": 1, "HUGETLB_FORK_COPIES": 1})
+    of_hugetlb_hook = Hook("kprobe", of_hugetlb, "hugetlb_add_new_anon_rmap_enter")
+    return Part((*hooks, of_hugetlb_hook), {"FORK_COPIES": 1, "HUGETLB_FORK_COPIES": 1})
 
 
 def _first(facts: KernelFacts, *functions: str) -> str | None:
