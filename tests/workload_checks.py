@@ -22,18 +22,9 @@ MANY_PAGES = 509
 CANNOT = {"hugetlb-gigantic"}
 # Debian builds no kernel with these options.
 CANNOT |= {"huge-zero-persistent", "no-page-mapcount"}
-_KERNEL = tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])
-if _KERNEL < (7, 2):
-    CANNOT.add("mthp-khugepaged")
-if _KERNEL < (6, 18):
-    CANNOT.add("thp-except-advised")
-if _KERNEL < (6, 8):
-    CANNOT |= {name for name in paths.NAMES if name.startswith("mthp-")}
-if _KERNEL < (6, 4):
-    CANNOT |= {"ksm-process", "ksm-process-unmerge"}
 if os.uname().machine == "aarch64":
     CANNOT |= {"soft-dirty", "soft-dirty-after-fork"}  # no CONFIG_MEM_SOFT_DIRTY
-RELEASE = tuple(int(part) for part in os.uname().release.split(".")[:2])
+_RELEASE = tuple(int(number) for number in re.findall(r"\d+", os.uname().release)[:2])
 SINCE = {
     "populate-after-fork": (5, 14),
     "memfd-secret-writes": (6, 5),  # or since 5.14, if enabled at boot
@@ -43,8 +34,13 @@ SINCE = {
     "map-droppable": (6, 11),
     "droppable-reclaimed": (6, 11),
     "guard-region": (6, 13),
+    "ksm-process": (6, 4),
+    "ksm-process-unmerge": (6, 4),
+    "thp-except-advised": (6, 18),
 }
-CANNOT |= {name for name, release in SINCE.items() if release > RELEASE}
+SINCE |= dict.fromkeys((name for name in paths.NAMES if name.startswith("mthp-")), (6, 8))
+SINCE["mthp-khugepaged"] = (7, 2)
+CANNOT |= {name for name, release in SINCE.items() if release > _RELEASE}
 if "user_shstk" not in Path("/proc/cpuinfo").read_text().split():
     CANNOT.add("shadow-stack-writes")
 if "PREEMPT_RT" in os.uname().version:  # CONFIG_TRANSPARENT_HUGEPAGE depends on !PREEMPT_RT
