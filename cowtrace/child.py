@@ -14,7 +14,7 @@ from pathlib import Path
 from cowtrace.errors import CowtraceError
 from cowtrace.files import own_folder
 
-_ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 _START = (  # alter_sys: what pickles a class looks for it in sys.modules
     "import runpy, sys; sys.path.append({root!r}); "
     "runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
@@ -22,17 +22,23 @@ _START = (  # alter_sys: what pickles a class looks for it in sys.modules
 _SYSTEM = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")  # a plain user's PATH may lack the first
 
 
-def command(module: str, *arguments: str) -> list[str]:
-    """The command that runs a module of this package in an isolated Python."""
-    return python(_START.format(root=str(_ROOT), module=module), *arguments)
+def command(
+    module: str, *arguments: str, root: str = str(ROOT), interpreter: str = sys.executable
+) -> list[str]:
+    """The command that runs a module of this package in an isolated Python.
+
+    root, interpreter: where the package and Python are, if not here: in a chroot.
+    """
+    code = _START.format(root=root, module=module)
+    return python(code, *arguments, interpreter=interpreter)
 
 
-def python(code: str, *arguments: str) -> list[str]:
+def python(code: str, *arguments: str, interpreter: str = sys.executable) -> list[str]:
     """The command that runs code in an isolated Python.
 
     It imports no module of the current folder, of PYTHONPATH or of the user's own.
     """
-    return [sys.executable, "-I", "-c", code, *arguments]
+    return [interpreter, "-I", "-c", code, *arguments]
 
 
 def search_path() -> str:

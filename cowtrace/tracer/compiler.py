@@ -14,6 +14,7 @@ from cowtrace import child
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.programs import map_spec
 from cowtrace.shipped import bpf_dir
+from cowtrace.tracer import host_compiler
 from cowtrace.tracer.bytecode import Bytecode, with_kfuncs, with_maps
 
 _INCLUDE = re.compile(r'#include "([^"]+)"\s*$')
@@ -79,6 +80,8 @@ def compile_source(text: str, flags: Sequence[str]) -> Bytecode:
     In a child process: the compiler needs 100 MB, BCC closes descriptors as it sees fit, and
     neither its environment nor its messages are to be seen elsewhere.
     """
+    if compiled := host_compiler.ask(text, flags):
+        return Bytecode.from_bytes(compiled)
     # BCC reads its "kernel headers" from here: a handful of stubs, see bpf/bcc-headers.
     environ = {"BCC_KERNEL_SOURCE": str(bpf_dir() / "bcc-headers"), "PATH": "/usr/bin:/bin"}
     ended = subprocess.run(

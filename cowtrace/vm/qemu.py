@@ -11,8 +11,9 @@ from cowtrace.errors import EXIT_USAGE, CowtraceError
 from cowtrace.vm.guest_arch import ARCHES, Arch
 
 APPEND = "quiet panic=-1 mitigations=off cowtrace.run"
-# The guest's ports, vport0p1 and on, as guest/run knows them; then QEMU's own monitor.
-PORTS = ("control", "stdout", "stderr", "terminal")
+# The guest's ports, vport0p1 and on, as guest/run and tracer/host_compiler.py know them; then
+# QEMU's own monitor.
+PORTS = ("control", "stdout", "stderr", "terminal", "compiler")
 SOCKETS = (*PORTS, "monitor")
 
 

@@ -12,13 +12,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from threading import Thread
 
 from cowtrace import files
 from cowtrace.errors import EXIT_NO_VM, CowtraceError
 from cowtrace.text import printable
 from cowtrace.vm import (
     boot_log,
+    compiler,
     host_programs,
     image_store,
     programs_disk,
@@ -77,10 +80,11 @@ def run(
         )
         state = None if kernel.own else saved.state_path(program, machine)
         can_restore = state is not None and state.exists()
-        ended = _boot(program, machine, state, terminal, timeout_seconds, on_ready)
+        boot = partial(_boot, program, machine, state, terminal, timeout_seconds, on_ready)
+        ended = boot()
         if state and can_restore and not ended.ready and ended.code is None:
             state.unlink(missing_ok=True)  # QEMU cannot restore it: boot
-            ended = _boot(program, machine, state, terminal, timeout_seconds, on_ready)
+            ended = boot()
         if ended.code is None:
             raise stopped(kernel.name, console, ended, accel)
         if ended.finished:
@@ -134,6 +138,9 @@ def _boot(
                 saved.save(ours["monitor"], state)
 
         session = Session(process, ours, terminal, timeout_seconds, on_booted, on_ready)
+        port = ours["compiler"]
+        compiling = Thread(target=compiler.serve, args=(port, machine), daemon=True)
+        compiling.start()
         try:
             code = session.relay(started=restored)
         except BrokenPipeError:  # the reader closed our output
@@ -141,6 +148,7 @@ def _boot(
         finally:
             process.kill()
             said = process.communicate()[0].decode(errors="replace")
+            compiling.join()
         return Ended(code, session.ready, said.strip(), session.finished)
 
 

@@ -24,7 +24,7 @@ from cowtrace.vm import programs_disk, qemu, relay, run, saved, tree
 from cowtrace.vm.guest_arch import ARCHES
 
 EMULATED, KVM = qemu.Accel(False, "test"), qemu.Accel(True, "test")
-SOCKETS = (3, 4, 5, 6, 7)
+SOCKETS = (3, 4, 5, 6, 7, 8)
 
 
 def machine(accel: qemu.Accel = EMULATED) -> qemu.Machine:
@@ -42,7 +42,7 @@ def test_qemus_command_line() -> None:
     assert "snapshot=on" in text
     assert "nr=1,chardev=control" in text
     assert "virtconsole,nr=4,chardev=terminal" in text
-    assert "socket,id=monitor,fd=7" in text
+    assert "socket,id=monitor,fd=8" in text
     assert "-incoming" not in argv
     assert "mitigations=off" in argv[argv.index("-append") + 1]
 
@@ -68,7 +68,7 @@ def test_a_state_is_for_one_shape_of_machine() -> None:
     assert path
     assert path.parent == base.kernel
     other_run = replace(
-        base, disk=Path("/other"), programs=Path("/other"), sockets=(8, 9, 10, 11, 12)
+        base, disk=Path("/other"), programs=Path("/other"), sockets=(9, 10, 11, 12, 13, 14)
     )
     assert saved.state_path("/bin/sh", other_run) == path
     assert saved.state_path("/bin/sh", replace(base, cpus=2)) != path
