@@ -23,12 +23,14 @@ pytestmark = [
 
 PAGES = 23
 PATIENCE = 60
+# Python looks for a signal between two sleeps: one that comes just before a sleep does not end it.
 HOLD = """
 import time
 from cowtrace.workloads import fuse_file
 with fuse_file.mounted(23) as served:
     print(served.file.name, flush=True)
-    time.sleep(600)
+    while True:
+        time.sleep(0.1)
 """
 
 

@@ -16,12 +16,14 @@ import pytest
 from cowtrace.workloads import settings
 from cowtrace.workloads.features import Unsupported
 
+# Python looks for a signal between two sleeps: one that comes just before a sleep does not end it.
 HOLD = """
 import sys, time
 from cowtrace.workloads import settings
 with settings.changed({sys.argv[1]: "new"}):
     print("changed", flush=True)
-    time.sleep(60)
+    while True:
+        time.sleep(0.1)
 """
 
 
