@@ -37,7 +37,7 @@ _ERRORS = ("OOM", "SIGBUS", "HWPOISON", "HWPOISON_LARGE", "SIGSEGV", "FALLBACK")
 
 # include/linux/gfp_types.h: the same bits in every version so far.
 _GFP = {"GFP_MOVABLE": 0x8, "GFP_ZERO": 0x100}
-_CELLS = 1 << 10  # a round and CPU: 32 bytes each, 64 with details; twice
+CELLS = 1 << 10  # a round and CPU: 32 bytes each, 64 with details; twice
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def probe_plan(
     if _notes_addresses(name, facts, defines):
         defines["NOTED_ADDRESSES"] = 1
     if _has_cells(facts, defines):
-        defines["CELLS"] = _CELLS
+        defines["CELLS"] = CELLS
         if _fit_cells(name, options, details):
             defines["DETAIL_CELLS"] = 1
     attached = tuple(hook for part in parts for hook in part.hooks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import re
 import subprocess
 import sys
@@ -74,15 +75,29 @@ def _condition(line: str, defines: Mapping[str, int], own: Container[str]) -> bo
     return (name in defines) == (kind != "ifndef") if kind != "if" else bool(defines.get(name))
 
 
+def headers() -> tuple[str, ...]:
+    """BCC's "kernel headers": a handful of stubs, which the programs depend on as well."""
+    return tuple(path.read_text() for path in sorted((bpf_dir() / "bcc-headers").rglob("*.h")))
+
+
+def digest(text: str) -> str:
+    """The SHA-256 of a source and of the headers."""
+    return hashlib.sha256("\0".join((text, *headers())).encode()).hexdigest()
+
+
+def flags_of(defines: Mapping[str, int]) -> list[str]:
+    """The compiler's flags. Sorted: details are a set, whose order differs between processes."""
+    return [f"-D{name}={value}" for name, value in sorted(defines.items())]
+
+
 def compile_source(text: str, flags: Sequence[str]) -> Bytecode:
     """Compile a source. Raises CompileError; CowtraceError when BCC is missing.
 
     In a child process: the compiler needs 100 MB, BCC closes descriptors as it sees fit, and
     neither its environment nor its messages are to be seen elsewhere.
     """
-    if compiled := host_compiler.ask(text, flags):
+    if compiled := host_compiler.ask(digest(text), flags):
         return Bytecode.from_bytes(compiled)
-    # BCC reads its "kernel headers" from here: a handful of stubs, see bpf/bcc-headers.
     environ = {"BCC_KERNEL_SOURCE": str(bpf_dir() / "bcc-headers"), "PATH": "/usr/bin:/bin"}
     ended = subprocess.run(
         child.command(__name__, *flags),

@@ -1,4 +1,4 @@
-"""Have the host of `cowtrace vm run` compile BPF programs: emulated, it takes ten times as long.
+"""Have the host of `cowtrace vm run` compile BPF programs: emulated, BCC takes 15 s.
 
 This is the guest's end. A request and its answer are a line each, through a port of the VM that
 nothing else uses. The host's end is cowtrace/vm/compiler.py.
@@ -17,15 +17,16 @@ from pathlib import Path
 
 PORT = "cowtrace.compiler"
 _PORTS = Path("/sys/class/virtio-ports")
-_PATIENCE_SECONDS = 60.0  # for other processes' requests, and for the answer
+_PATIENCE_SECONDS = 30.0  # for other processes' requests, and for the answer
 _RETRY_SECONDS = 0.02
 _CHUNK = 1 << 16
 
 
-def ask(text: str, flags: Sequence[str]) -> bytes | None:
-    """What the host made of a source, see bytecode.py; None where there is no such host.
+def ask(digest: str, flags: Sequence[str]) -> bytes | None:
+    """The bytecode that the host compiled, see bytecode.py; None where no host compiles.
 
-    None, too, when the host cannot compile it: then this machine's compiler says why.
+    digest: of the source, see compiler.py. The host compiles its own copy of it: None if that
+    differs, or if it does not compile.
     """
     device = _device()
     if not device:
@@ -34,7 +35,7 @@ def ask(text: str, flags: Sequence[str]) -> bytes | None:
     with suppress(OSError):
         port = _open(device, until)
         try:
-            return _exchange(port, text, flags, until)
+            return _exchange(port, digest, flags, until)
         finally:
             os.close(port)
     return None
@@ -59,9 +60,9 @@ def _open(device: Path, until: float) -> int:
         time.sleep(_RETRY_SECONDS)
 
 
-def _exchange(port: int, text: str, flags: Sequence[str], until: float) -> bytes | None:
+def _exchange(port: int, digest: str, flags: Sequence[str], until: float) -> bytes | None:
     number = os.urandom(8).hex()
-    request = json.dumps({"number": number, "flags": list(flags), "text": text}).encode()
+    request = json.dumps({"number": number, "digest": digest, "flags": list(flags)}).encode()
     # The first newline ends what a process that was killed has left of its request.
     left = memoryview(b"\n" + request + b"\n")
     while left:

@@ -20,7 +20,7 @@ from cowtrace.kernel.statistics import run_time, skipped_runs
 from cowtrace.shipped import bpf_dir
 from cowtrace.tracer import bpf_maps
 from cowtrace.tracer.bytecode import Bytecode, with_maps, with_numbers
-from cowtrace.tracer.compiler import CompileError, bpf_text, compile_source
+from cowtrace.tracer.compiler import CompileError, bpf_text, compile_source, flags_of, headers
 from cowtrace.tracer.kprobes import Kprobes
 
 # How much each map has room for: elements, in a ring buffer bytes. Those for details are made only
@@ -53,12 +53,10 @@ class Refused(CowtraceError):
 
 def load(plan: ProbePlan) -> Loaded:
     """Compile the plan's programs, if no earlier start did, and attach them. Raises Refused."""
-    # Sorted: details are a set, whose order differs from process to process.
-    flags = [f"-D{name}={value}" for name, value in sorted(plan.defines.items())]
+    flags = flags_of(plan.defines)
     text = bpf_text(bpf_dir(), plan.defines)
-    stubs = [path.read_text() for path in sorted((bpf_dir() / "bcc-headers").rglob("*.h"))]
     code = _NO_CODE.sub("", text)
-    key = cache.key(code, *stubs, repr(plan.hooks), _bcc_version(), *flags)
+    key = cache.key(code, *headers(), repr(plan.hooks), _bcc_version(), *flags)
     if loaded := _from_cache(plan, key):
         return loaded
     try:

@@ -1,7 +1,7 @@
-"""Compile the guest's BPF programs on the host: the host's end of cowtrace/tracer/host_compiler.py.
+"""Compile BPF programs for an emulated guest: the host's end of cowtrace/tracer/host_compiler.py.
 
-With the guest's own BCC, so to the same bytes: in the root image, which is mounted read-only for
-one compilation. The compiler runs as nobody; CAP_BPF is all that it may do, for BCC makes the maps.
+It runs the guest's own BCC, from the guest's root image mounted read-only, so the bytes are the
+same. The guest is not trusted. It chooses numbers, never the source: the host compiles its own.
 """
 
 from __future__ import annotations
@@ -12,75 +12,105 @@ import os
 import re
 import socket
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from cowtrace import child, files
+from cowtrace.errors import CowtraceError
+from cowtrace.kernel.limits import SLOTS
+from cowtrace.kernel.plan import CELLS
 from cowtrace.shipped import bpf_dir
 from cowtrace.vm import host_programs
-from cowtrace.vm.qemu import Machine
+from cowtrace.vm.bootable import Hardware
+from cowtrace.vm.guest_arch import Arch
+from cowtrace.vm.qemu import Accel
 
 _MODULE = "cowtrace.tracer.compiler"
-_MOST_BYTES = 1 << 20  # of a request
-_LIMIT_SECONDS = 50
-_FIELDS = "number", "flags", "text"
-_FLAG = re.compile(r"-D\w+=-?\w+")
+_MOST_BYTES = 1 << 16  # of a request
+_LIMIT_SECONDS = 20
+_FIELDS = "number", "digest", "flags"
 _NUMBER = re.compile(r"[0-9a-f]{16}")
-# BCC looks there which of the two helpers the kernel has: any guest's, since 5.5, both.
-_SCRIPT = """set -e
-mount -o loop,ro,noload "$1" "$2"
+_FLAG = re.compile(r"-D([A-Z]\w*)=(-?[0-9]{1,19})", re.ASCII)
+_MOST = {"SLOTS": SLOTS, "CELLS": CELLS}  # sizes of maps, which the compiler makes on this machine
+# BCC puts bpf_probe_read in place of bpf_probe_read_kernel and bpf_probe_read_user, unless it finds
+# them in /proc/kallsyms. Every guest has both, since 5.5. The shell stays the first process of its
+# PID namespace: with it ends the compiler, whatever that does.
+_SCRIPT = r"""set -e
+umask 022
+mount -o loop,ro,noload,nodev,nosuid "$1" "$2"
 mount --bind -o ro "$3" "$2/mnt"
 mount -t proc proc "$2/proc"
-mount -t tmpfs symbols "$2/tmp"
-printf 'ffffffff81000000 T bpf_probe_read_%s\\n' kernel user >"$2/tmp/kallsyms"
+mount -t tmpfs -o size=64k,mode=755 symbols "$2/tmp"
+printf 'ffffffff81000000 T bpf_probe_read_%s\n' kernel user >"$2/tmp/kallsyms"
 mount --bind "$2/tmp/kallsyms" "$2/proc/kallsyms"
 root=$2
 shift 3
 ulimit -v 4194304  # KiB
-exec chroot "$root" "$@"
+chroot "$root" "$@"
+exit
 """
 _NAMESPACES = ("--mount", "--pid", "--net", "--ipc", "--fork", "--kill-child")
 _NOBODY = (
     *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"),
+    # BCC makes the maps when it compiles.
     *(f"--{which}=-all,+bpf" for which in ("inh-caps", "ambient-caps", "bounding-set")),
 )
 
 
-def serve(port: socket.socket, machine: Machine) -> None:
-    """Answer the guest's requests until the VM ends.
+def able(arch: Arch, accel: Accel, hardware: Hardware) -> bool:
+    """True if this process can compile for such a guest, and it takes the guest longer.
 
-    With an empty line if this process cannot compile: then the guest does it by itself. And with
-    KVM, where it takes the guest no longer.
+    Not for one that counts instructions: its clock does not wait for the host.
     """
-    same = machine.arch.machine == os.uname().machine
-    able = same and not machine.accel.kvm and os.geteuid() == 0
-    with files.scratch() as folder, suppress(OSError):  # the VM has ended
-        for number, flags, text in _requests(port):
-            allowed = all(_FLAG.fullmatch(flag) for flag in flags)
-            compiled = _compiled(machine.root, folder, flags, text) if able and allowed else b""
-            port.sendall(f"{number} ".encode() + compiled + b"\n")
+    same = arch.machine == os.uname().machine
+    return same and not accel.kvm and not hardware.icount and os.geteuid() == 0
 
 
-def _requests(port: socket.socket) -> Iterator[tuple[str, list[str], str]]:
-    """The number, the flags and the source of each. The guest is not trusted."""
+def serve(port: socket.socket, image: Path) -> None:
+    """Answer the guest's requests, with an empty line if it does not compile, until the VM ends.
+
+    image: the guest's root image. Closes the port: then the guest compiles by itself.
+    """
+    with port, suppress(OSError, ValueError, CowtraceError), files.scratch() as folder:
+        for number, digest, defines in _requests(port):
+            port.sendall(number.encode() + b" " + _compiled(image, folder, digest, defines) + b"\n")
+
+
+def _requests(port: socket.socket) -> Iterator[tuple[str, str, dict[str, int]]]:
+    """Each request: its number, the source's digest, the macros to define."""
     begun = b""
     while len(begun) <= _MOST_BYTES:
-        if not (piece := port.recv(1 << 16)):
+        if not (piece := port.recv(_MOST_BYTES)):
             return
         *lines, begun = (begun + piece).split(b"\n")
         for line in lines:
             with suppress(ValueError, LookupError, TypeError, RecursionError):
-                number, flags, text = operator.itemgetter(*_FIELDS)(json.loads(line))
+                number, digest, flags = operator.itemgetter(*_FIELDS)(json.loads(line))
                 if _NUMBER.fullmatch(number):
-                    yield number, [str(flag) for flag in flags], str(text)
+                    yield number, str(digest), _defines([str(flag) for flag in flags])
             # Else it is what a process that was killed has left of its request.
 
 
-def _compiled(image: Path, folder: str, flags: Sequence[str], text: str) -> bytes:
-    """The line to answer; empty when it was not compiled, whatever the reason."""
+def _defines(flags: list[str]) -> dict[str, int]:
+    """Empty if one is not to be defined: then the digest differs."""
+    found = [_FLAG.fullmatch(flag) for flag in flags]
+    defines = {each[1]: int(each[2]) for each in found if each}
+    large = any(defines.get(name, 0) > most for name, most in _MOST.items())
+    return defines if None not in found and not large else {}
+
+
+def _compiled(image: Path, folder: str, digest: str, defines: Mapping[str, int]) -> bytes:
+    """The bytecode as one line; empty if it could not be compiled."""
+    from cowtrace.tracer import compiler  # most runs compile nothing
+
+    text = compiler.bpf_text(bpf_dir(), defines)
+    if not defines or compiler.digest(text) != digest:
+        return b""
     headers = Path("/mnt", bpf_dir().relative_to(child.ROOT), "bcc-headers")
-    inside = child.command(_MODULE, *flags, root="/mnt", interpreter="/usr/bin/python3")
+    inside = child.command(
+        _MODULE, *compiler.flags_of(defines), root="/mnt", interpreter="/usr/bin/python3"
+    )
     command = [
         *("unshare", *_NAMESPACES, "sh", "-c", _SCRIPT, "cowtrace"),
         *(str(image), folder, str(child.ROOT), *_NOBODY, *inside),
@@ -89,11 +119,13 @@ def _compiled(image: Path, folder: str, flags: Sequence[str], text: str) -> byte
         ended = subprocess.run(
             host_programs.tied(command),
             input=text.encode(),
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             check=False,
             env={"BCC_KERNEL_SOURCE": str(headers), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
             timeout=_LIMIT_SECONDS,
+            start_new_session=True,  # Ctrl-C is for the command
         )
-    except (OSError, ValueError, subprocess.TimeoutExpired):
+    except subprocess.TimeoutExpired:
         return b""
     return ended.stdout if ended.returncode == 0 and b"\n" not in ended.stdout else b""

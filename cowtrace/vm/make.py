@@ -57,7 +57,7 @@ def commands(tree: Path, config: str, more: Sequence[str] = ()) -> tuple[tuple[s
         (names for option, names in _ARCHES.items() if option in chosen), _ARCHES["CONFIG_X86_64"]
     )
     here = native()
-    named = [] if here and _MAKE_NAMES[here.debian] == arch else [f"ARCH={arch}"]
+    named = [] if here and _MAKE_NAMES.get(here.debian) == arch else [f"ARCH={arch}"]
     clang = ["LLVM=1"] if "CONFIG_CC_IS_CLANG" in chosen else []
     modules = ["modules"] if "CONFIG_MODULES" in chosen else []
     make = (*_as_owner(tree), "make", *named, *clang, *more)

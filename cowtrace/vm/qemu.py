@@ -90,6 +90,7 @@ class Machine:
     arch: Arch = ARCHES["amd64"]
     cpu: str = ""  # -cpu; empty: the host's with KVM, else the architecture's usual one
     append: str = ""  # more kernel parameters
+    compiles: bool = False  # the host does, for the guest: see compiler.py
 
 
 def command_line(qemu: str, machine: Machine) -> list[str]:
@@ -114,6 +115,8 @@ def command_line(qemu: str, machine: Machine) -> list[str]:
     for name, descriptor in zip(SOCKETS, machine.sockets, strict=True):
         argv += ["-chardev", f"socket,id={name},fd={descriptor}"]
     for number, name in enumerate(PORTS, start=1):
+        if name == "compiler" and not machine.compiles:
+            continue
         device = "virtconsole" if name == "terminal" else "virtserialport"
         argv += ["-device", f"{device},nr={number},chardev={name},name=cowtrace.{name}"]
     argv += ["-mon", "chardev=monitor,mode=control"]

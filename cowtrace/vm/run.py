@@ -77,6 +77,7 @@ def run(
             arch=kernel.arch,
             cpu=hardware.cpu or ("host" if accel.kvm else kernel.cpu),
             append=hardware.append,
+            compiles=compiler.able(kernel.arch, accel, hardware),
         )
         state = None if kernel.own else saved.state_path(program, machine)
         can_restore = state is not None and state.exists()
@@ -138,9 +139,11 @@ def _boot(
                 saved.save(ours["monitor"], state)
 
         session = Session(process, ours, terminal, timeout_seconds, on_booted, on_ready)
-        port = ours["compiler"]
-        compiling = Thread(target=compiler.serve, args=(port, machine), daemon=True)
-        compiling.start()
+        compiling = Thread(
+            target=compiler.serve, args=(ours["compiler"], machine.root), daemon=True
+        )
+        if machine.compiles:
+            compiling.start()
         try:
             code = session.relay(started=restored)
         except BrokenPipeError:  # the reader closed our output
@@ -148,7 +151,8 @@ def _boot(
         finally:
             process.kill()
             said = process.communicate()[0].decode(errors="replace")
-            compiling.join()
+            if machine.compiles:
+                compiling.join()
         return Ended(code, session.ready, said.strip(), session.finished)
 
 
