@@ -155,9 +155,14 @@ def instruction(
     return struct.pack("<BBhI", code, source << 4 | to, offset, immediate)
 
 
-def run_once(program: int) -> int:
-    """Run a raw tracepoint's program now, without arguments: its return value."""
-    options = _RunOptions(sz=ctypes.sizeof(_RunOptions))
+def run_once(program: int, *arguments: int) -> int:
+    """Run a raw tracepoint's program now, with these arguments: its return value, of 32 bits."""
+    given = (ctypes.c_uint64 * len(arguments))(*arguments)
+    options = _RunOptions(
+        sz=ctypes.sizeof(_RunOptions),
+        ctx_in=ctypes.addressof(given),
+        ctx_size_in=ctypes.sizeof(given),
+    )
     checked(libbpf().bpf_prog_test_run_opts(program, ctypes.byref(options)))
     return int(options.retval)
 
