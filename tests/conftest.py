@@ -3,7 +3,7 @@
 Markers: `host`: runs on this machine's kernel. `vm`: runs on the kernels of the test VM. `last`:
 runs after all others. `alone`: keeps all CPUs busy, so that `make test` runs it beside no VM.
 `spread("6.1")`: with --spread, runs on these kernels of the VM only; `spread` without a kernel: on
-none, since this machine's kernel proves it.
+none, since this machine's kernel proves it. `x86_64`: for this architecture alone.
 
 A test is spread if it depends on cowtrace's own code more than on the kernel: commands, containers,
 the exporter, applications. One or two kernels prove it, which are chosen so that all four take
@@ -52,6 +52,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         spread = item.get_closest_marker("spread")
         if IN_VM and spread and config.getoption("--spread"):
             runs = runs and KERNEL in spread.args
+        if item.get_closest_marker("x86_64"):
+            runs = runs and os.uname().machine == "x86_64"
         (chosen if runs else left_out).append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = sorted(chosen, key=lambda item: item.get_closest_marker("last") is not None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from cowtrace.workloads.region import REGION_START
 
 pytestmark = [
     pytest.mark.vm,
-    pytest.mark.skipif(os.uname().machine != "x86_64", reason="no pmem"),
+    pytest.mark.x86_64,  # the VM has persistent memory there alone
     pytest.mark.spread("6.1"),
 ]
 

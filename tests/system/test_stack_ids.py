@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.vm,
     pytest.mark.usefixtures("can_trace"),
     pytest.mark.spread("7.2"),
-    pytest.mark.skipif(os.uname().machine != "x86_64", reason="it is machine code of x86-64"),
+    pytest.mark.x86_64,  # it is machine code
 ]
 
 TOP_BIT = 1 << 63

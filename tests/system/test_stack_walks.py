@@ -37,7 +37,7 @@ def test_a_re_mark_has_no_stack() -> None:
     assert without.total() == PAGES  # though a walk can leave the page's old entry in the TLB
 
 
-@pytest.mark.skipif(os.uname().machine != "x86_64", reason="it is machine code of x86-64")
+@pytest.mark.x86_64  # it is machine code
 def test_a_copied_page_of_the_stack_counts_once() -> None:
     """Reading the page for a sample, before it is copied, would make the write fault again."""
     code = mmap.mmap(-1, PAGE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
