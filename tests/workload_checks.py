@@ -79,7 +79,7 @@ def problems(outcome: Outcome, snapshot: Snapshot, lost_before: int = 0) -> list
     found += [f"pagemap hides frames of pid {p.pid}" for p in outcome.processes if not p.pagemap]
     lost = compared.lost - lost_before
     if compared.unclassified or compared.failed or lost or not outcome.data_right:
-        found.append(f"incomplete or wrong data: {compared}")
+        found.append(f"incomplete or wrong data: {snapshot.completeness.detail}, {compared}")
     return found
 
 
@@ -90,7 +90,7 @@ def path_problems(outcome: Outcome, snapshot: Snapshot, lost_before: int) -> lis
     found += [str(detail) for detail in compared.details if not detail.ok]
     found += [str(evidence) for evidence in outcome.evidence if evidence.ok is False]
     if compared.unclassified or compared.failed or compared.lost > lost_before:
-        found.append(f"incomplete: {compared}")
+        found.append(f"incomplete: {snapshot.completeness.detail}, {compared}")
     if not outcome.data_right:
         found.append("wrong data was read back")
     return found
