@@ -145,6 +145,14 @@ OF_PTE_CHANGES = (
     ),
 )
 
+OF_OLD_TLB_ENTRIES = Mutation(
+    "a fault of an entry that is still in the TLB counts as re-marked",
+    "predict.h",
+    "if (page.entry & PTE_WRITABLE)",
+    "if (0)",
+    "thp-parent-after-child-exit",
+)
+
 # The tracepoint plan.
 OF_TRACEPOINTS = (
     Mutation(
@@ -168,13 +176,7 @@ OF_TRACEPOINTS = (
         "",
         "shared-file-writeback",
     ),
-    Mutation(
-        "a fault of an entry that is still in the TLB counts as re-marked",
-        "predict.h",
-        "if (page.entry & PTE_WRITABLE)",
-        "if (0)",
-        "thp-parent-after-child-exit",
-    ),
+    OF_OLD_TLB_ENTRIES,
     Mutation(
         "an allocation after the fault counts as its copy",
         "allocation.h",

@@ -12,17 +12,24 @@ from pathlib import Path
 import pytest
 from mutations import (
     OF_FAULT_ENDS,
+    OF_OLD_TLB_ENTRIES,
     OF_PATHS,
     OF_PTE_CHANGES,
     OF_TRACEPOINTS,
     Mutation,
     check_under,
 )
+from workload_checks import PRIME_PAGES
 
+from cowtrace import tracer
 from cowtrace.errors import EXIT_NO_PLAN, CowtraceError
 from cowtrace.kernel.plan import PlanName
+from cowtrace.model import FaultKind
 from cowtrace.verify.check import Check, Verdict
+from cowtrace.workloads import run_forked
+from cowtrace.workloads.region import REGION_END, REGION_START
 
+ATTEMPTS = 5  # another process may flush the TLB before
 ALL = "6.12"
 # Compiling each takes seconds under emulation. What is broken is the same source on every kernel:
 # one kernel gets all of them, the others what depends on the kernel's own structs.
@@ -31,6 +38,19 @@ OF_ENDS = (
     if os.environ.get("COWTRACE_KERNEL") == ALL
     else (*OF_FAULT_ENDS[:1], *OF_PATHS[:1])
 )
+
+
+def faults_at_old_tlb_entries() -> bool:
+    """Whether a write faults where the page table allows it, but the TLB does not: AMD's do not."""
+    workload = OF_OLD_TLB_ENTRIES.caught_by
+    for _ in range(ATTEMPTS):
+        with tracer.attach("tracepoint", region=(REGION_START, REGION_END)) as live:
+            outcome = run_forked(workload, PRIME_PAGES)
+            pids = {process.pid for process in outcome.processes}
+            seen = [each for each in live.snapshot().processes if each.pid in pids]
+        if any(process.count(FaultKind.UNCHANGED) for process in seen):
+            return True
+    return False
 
 
 def plan_of(mutation: Mutation) -> PlanName:
@@ -75,6 +95,8 @@ def test_the_unchanged_source_passes(mutations: tuple[Mutation, ...], tmp_path: 
     ],
 )
 def test_verify_notices(mutation: Mutation, tmp_path: Path) -> None:
+    if mutation is OF_OLD_TLB_ENTRIES and not faults_at_old_tlb_entries():
+        pytest.skip("this processor reads the page table again before it faults")
     (check,) = check_or_skip(plan_of(mutation), (mutation.caught_by,), mutation, tmp_path)
     assert check.verdict is Verdict.FAILS, check
     assert check.why
