@@ -90,6 +90,12 @@ def flags_of(defines: Mapping[str, int]) -> list[str]:
     return [f"-D{name}={value}" for name, value in sorted(defines.items())]
 
 
+def environment(folder: Path) -> dict[str, str]:
+    """Of the child. folder: bpf_dir(), where the child sees it: BCC reads headers from there."""
+    path = "/usr/sbin:/usr/bin:/sbin:/bin"
+    return {"BCC_KERNEL_SOURCE": str(folder / "bcc-headers"), "PATH": path}
+
+
 def compile_source(text: str, flags: Sequence[str]) -> Bytecode:
     """Compile a source. Raises CompileError; CowtraceError when BCC is missing.
 
@@ -98,13 +104,12 @@ def compile_source(text: str, flags: Sequence[str]) -> Bytecode:
     """
     if compiled := host_compiler.ask(digest(text), flags):
         return Bytecode.from_bytes(compiled)
-    environ = {"BCC_KERNEL_SOURCE": str(bpf_dir() / "bcc-headers"), "PATH": "/usr/bin:/bin"}
     ended = subprocess.run(
         child.command(__name__, *flags),
         input=text.encode(),
         capture_output=True,
         check=False,
-        env=environ,
+        env=environment(bpf_dir()),
     )
     if ended.returncode == 0:
         return Bytecode.from_bytes(ended.stdout)

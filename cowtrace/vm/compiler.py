@@ -23,10 +23,9 @@ from cowtrace.kernel.plan import CELLS
 from cowtrace.shipped import bpf_dir
 from cowtrace.vm import host_programs
 from cowtrace.vm.bootable import Hardware
-from cowtrace.vm.guest_arch import Arch
+from cowtrace.vm.guest_arch import Arch, native
 from cowtrace.vm.qemu import Accel
 
-_MODULE = "cowtrace.tracer.compiler"
 _MOST_BYTES = 1 << 16  # of a request
 _LIMIT_SECONDS = 20
 _FIELDS = "number", "digest", "flags"
@@ -63,8 +62,7 @@ def able(arch: Arch, accel: Accel, hardware: Hardware) -> bool:
 
     Not for one that counts instructions: its clock does not wait for the host.
     """
-    same = arch.machine == os.uname().machine
-    return same and not accel.kvm and not hardware.icount and os.geteuid() == 0
+    return arch == native() and not accel.kvm and not hardware.icount and os.geteuid() == 0
 
 
 def serve(port: socket.socket, image: Path) -> None:
@@ -107,10 +105,8 @@ def _compiled(image: Path, folder: str, digest: str, defines: Mapping[str, int])
     text = compiler.bpf_text(bpf_dir(), defines)
     if not defines or compiler.digest(text) != digest:
         return b""
-    headers = Path("/mnt", bpf_dir().relative_to(child.ROOT), "bcc-headers")
-    inside = child.command(
-        _MODULE, *compiler.flags_of(defines), root="/mnt", interpreter="/usr/bin/python3"
-    )
+    flags = compiler.flags_of(defines)
+    inside = child.command(compiler.__name__, *flags, root="/mnt", interpreter="/usr/bin/python3")
     command = [
         *("unshare", *_NAMESPACES, "sh", "-c", _SCRIPT, "cowtrace"),
         *(str(image), folder, str(child.ROOT), *_NOBODY, *inside),
@@ -122,7 +118,7 @@ def _compiled(image: Path, folder: str, digest: str, defines: Mapping[str, int])
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             check=False,
-            env={"BCC_KERNEL_SOURCE": str(headers), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+            env=compiler.environment(Path("/mnt", bpf_dir().relative_to(child.ROOT))),
             timeout=_LIMIT_SECONDS,
             start_new_session=True,  # Ctrl-C is for the command
         )
