@@ -135,10 +135,10 @@ struct sample {
 	u64 address;	/* of the byte that was written; of its page: written_address.h */
 	u32 tgid;
 	u32 generation;
-	u8 kind;
+	u8 kind;	/* to half: as in fault_key */
 	u8 source;
 	u8 origin;
-	u8 pad;
+	u8 half;
 	u32 faults;	/* that this sample stands for */
 };
 

@@ -89,7 +89,10 @@ INLINE u32 random_step(u32 halvings)
 	return 1 + bpf_get_prandom_u32() % most;
 }
 
-/* `unresolved`: the address if its fault is not resolved yet, else 0. */
+/*
+ * After the sum of `fault`, which sets its half. `unresolved`: the address if its fault is
+ * not resolved yet, else 0.
+ */
 INLINE void take_sample(const struct fault_key *fault, const struct detail_key *place,
 			u64 address, u64 unresolved)
 {
@@ -132,7 +135,7 @@ INLINE void take_sample(const struct fault_key *fault, const struct detail_key *
 	sample->kind = fault->kind;
 	sample->source = fault->source;
 	sample->origin = fault->origin;
-	sample->pad = 0;
+	sample->half = fault->half;
 	sample->faults = faults;
 	reader = reader_of(unresolved);
 	runtime = runtimes.lookup(&tgid);	/* before 5.19, no key may lie in the ring buffer */

@@ -97,8 +97,8 @@ Generation = namedtuple(
 GENERATION = _layout(Generation, "IIQQQIIQQQQQ")
 
 # PYTHON_FRAMES follows it, and, if they were asked for, WRITTEN and STACK_DUMP.
-Sample = namedtuple("Sample", "mapping address tgid generation kind source origin faults")
-SAMPLE = _layout(Sample, "QQIIBBBxI")
+Sample = namedtuple("Sample", "mapping address tgid generation kind source origin half faults")
+SAMPLE = _layout(Sample, "QQIIBBBBI")
 
 # Its arrays are flat: the names are those of what the tracer uses of it.
 Written = namedtuple("Written", "sp finalizing collecting counts has_phase")

@@ -55,6 +55,7 @@ class Round:
     details: Details | None = None  # None: not requested
     everyone: Mapping[int, abi.Process] = field(default_factory=dict)  # with those that are brief
     brief: Container[int] = ()  # tgids of those that are summed up
+    half: int = 0  # its parity
 
 
 class Rounds:
@@ -99,10 +100,10 @@ class Rounds:
         totals = self._totals(ended & 1) if self._page_faults else None
         details = self._read_details(ended & 1, forks, cells) if forks is not None else None
         if not brief:
-            return Round(sums, totals, processes, details, everyone=processes)
+            return Round(sums, totals, processes, details, processes, (), ended & 1)
         self.forget(brief.before)
         left = processes.only(processes.keys() - brief.pids)
-        return Round(sums, totals, left, details, processes, brief.pids)
+        return Round(sums, totals, left, details, processes, brief.pids, ended & 1)
 
     def counters(self) -> tuple[int, ...]:
         """`enum counter` since loading."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from itertools import compress
 
 from cowtrace import model
@@ -30,6 +30,7 @@ _MOST_ROWS = 1 << 13  # then the rest is one row for each kind, source and origi
 _Key = tuple[
     int, int | None, int, int, int, model.Mapping | None, Stack | None, Written | None
 ]  # fmt: skip
+_Named = tuple[abi.Sample, model.Mapping | None, Stack | None, Written | None]
 
 
 class Samples:
@@ -63,12 +64,22 @@ class Samples:
         self._ring = Ring(ring_fd, _BATCH if stacks else _SMALL_BATCH)
         self._rows: dict[_Key, DetailRow] = {}
         self._changed: set[_Key] = set()  # since the others were forgotten
+        self._waiting: list[_Named] = []  # of the round that has begun
         self.folded = 0  # samples in those rows
+        self.unexplained = 0  # samples whose process did not answer, or had ended
 
-    def read(self, processes: Mapping[int, abi.Process], brief: Container[int] = ()) -> None:
-        """Add the samples that have arrived; those of brief processes to PID 0."""
+    def read(
+        self, half: int, processes: Mapping[int, abi.Process], brief: Container[int] = ()
+    ) -> None:
+        """Add the samples of the ended round, whose parity is `half`; of brief ones to PID 0.
+
+        Those of the next round are named now, since their process may end, and added by the next
+        call: so that there are never more samples than copies.
+        """
+        waiting, self._waiting = self._waiting, []
+        self._add(waiting, half, brief)
         while batch := self._ring.poll(0):
-            self._add(batch, processes, brief)
+            self._add(self._name(batch, processes), half, brief)
 
     def look(self, pids: Iterable[int], processes: Mapping[int, abi.Process]) -> None:
         """Find the interpreters of processes that are new."""
@@ -78,11 +89,6 @@ class Samples:
     def forget(self, ended: Iterable[int]) -> None:
         """Processes have ended."""
         self._interpreters.forget(ended)
-
-    @property
-    def unexplained(self) -> int:
-        """Samples for which it is not known what was written."""
-        return self._interpreters.unexplained
 
     def rows(self) -> tuple[DetailRow, ...]:
         """Estimates: `faults` and `bytes` are those that the samples stand for."""
@@ -98,12 +104,15 @@ class Samples:
         """Idempotent."""
         self._ring.close()
 
-    def _add(
-        self,
-        records: list[bytes],
-        processes: Mapping[int, abi.Process],
-        brief: Container[int],
-    ) -> None:
+    def _add(self, samples: Iterable[_Named], half: int, brief: Container[int]) -> None:
+        for each in samples:
+            if each[0].half == half:
+                self._count(*each, is_brief=each[0].tgid in brief)
+            else:
+                self._waiting.append(each)
+
+    def _name(self, records: list[bytes], processes: Mapping[int, abi.Process]) -> Iterator[_Named]:
+        """With their mapping, their stack and what was written."""
         samples = [abi.SAMPLE.unpack(record) for record in records]
         mappings = [(s.mapping and self._mapping(s.tgid, s.mapping)) or None for s in samples]
         frames = [abi.python_frames(record[abi.SAMPLE.size :]) for record in records]
@@ -135,7 +144,7 @@ class Samples:
                 if is_chosen:
                     stack = self._stack(rest, python, sample.tgid, processes)
                 what = what and in_phase_of(what, stack)
-            self._count(sample, mapping, stack, what, is_brief=sample.tgid in brief)
+            yield sample, mapping, stack, what
 
     def _is_chosen(self, pid: int, processes: Mapping[int, abi.Process]) -> bool:
         """True, too, where its name is not known."""
@@ -164,6 +173,8 @@ class Samples:
         is_brief: bool,
     ) -> None:
         pid, generation = sample.tgid, self._generation(sample.generation)
+        if written and written.cause is WriteCause.UNKNOWN and written is not _NOT_ASKED:
+            self.unexplained += 1
         if is_brief:
             pid, generation, mapping = ENDED_PID, None, None
         kind = sample.kind, sample.source, sample.origin

@@ -98,7 +98,7 @@ class Tracer:
             # First: what the round has of stacks can take all the time that naming may take.
             living = (pid for pid, info in raw.processes.items() if not info.exited)
             self._samples.look(living, raw.everyone)
-            self._samples.read(raw.everyone, raw.brief)
+            self._samples.read(raw.half, raw.everyone, raw.brief)
         self._new_mappings.clear()
         ended = self._ledger.add(raw)
         self._rounds.forget(ended)

@@ -50,7 +50,6 @@ class WrittenMemory:
         self._round = 0
         self._asked: dict[Identity, int] = {}  # the round of the last answer
         self._has_runtime: set[int] = set()  # processes with an element in the map
-        self.unexplained = 0  # records whose process did not answer, or had ended
 
     def look(self, pids: Iterable[int], processes: Mapping[int, abi.Process]) -> None:
         """Look for the interpreters of processes, as long as these are few.
@@ -90,7 +89,6 @@ class WrittenMemory:
                 answers = self._explained(pid, [records[i] for i in part], processes)
                 for i, answer in zip(part, answers, strict=True):
                     found[i] = _written(records[i], answer)
-        self.unexplained += sum(each.cause is WriteCause.UNKNOWN for each in found.values())
         return [found[i] for i in range(len(records))]
 
     def _explained(

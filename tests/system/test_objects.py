@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,19 @@ EXPECTED = {
     "writes": Written(DATA, "__main__.Node", Phase.RUNNING),
     "ends": Written(WriteCause.GC_HEADER, "__main__.Node", Phase.SHUTTING_DOWN),
 }
+PACED_PAGES = 1999
+PACED = f"""
+import mmap, os, sys, time
+pages = mmap.mmap(-1, {PACED_PAGES * PAGE_BYTES}, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+pages[:] = bytes(len(pages))
+sys.stdin.readline()
+if os.fork():
+    os.wait()
+    sys.exit()
+for start in range(0, len(pages), {PAGE_BYTES}):
+    pages[start] = 1
+    time.sleep(0.001)
+"""
 PLANS = ("auto",) if "COWTRACE_VM" not in os.environ else plans()
 
 
@@ -80,3 +94,23 @@ def test_each_page_has_its_cause(python: str, way: str, plan: str) -> None:
         known = sum(n for each, n in written.items() if each and each.cause != WriteCause.UNKNOWN)
         assert known >= 0.95 * copied, written
         assert found.completeness.lost_details == 0, found.completeness
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_each_snapshot_has_the_samples_of_its_copies(plan: str) -> None:
+    """Those that come while it is taken are left to the next one: as its counts leave them."""
+    command = [sys.executable, "-I", "-S", "-c", PACED]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as writer:
+        only = Filter(pids=(writer.pid,), follow=True)
+        with tracer.attach(plan, objects=True, only=only) as live:
+            assert writer.stdin
+            writer.stdin.close()
+            ended, copied = False, 0
+            while not ended:
+                ended = writer.poll() is not None
+                found = live.snapshot()
+                assert found.completeness.lost_details == 0, found.completeness
+                copied = sum(each.copied_bytes for each in found.processes) // PAGE_BYTES
+                assert sum(row.faults for row in found.samples) == copied
+    assert writer.returncode == 0
+    assert copied > PACED_PAGES

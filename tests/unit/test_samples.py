@@ -24,6 +24,9 @@ from cowtrace.tracer.samples import Samples
 from cowtrace.tracer.stack_symbols import REST
 from cowtrace.tracer.written import WrittenRecord
 
+HEAP = mapping(type=MappingType.HEAP)
+FORKING = (StackFrame("PyOS_AfterFork_Child", "libpython.so", 0),)
+
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> Samples:
@@ -36,10 +39,24 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Samples:
     )  # fmt: skip
 
 
-def record(pid: int, faults: int) -> bytes:
+def arrive(
+    found: Samples,
+    records: list[bytes],
+    processes: dict[int, abi.Process] | None = None,
+    *,
+    brief: tuple[int, ...] = (),
+    half: int = 0,
+) -> None:
+    """They are read when the round whose parity is `half` has ended."""
+    found._ring = Mock(poll=Mock(side_effect=[records, []]))
+    found.read(half, processes or {}, brief)
+
+
+def record(pid: int, faults: int, half: int = 0) -> bytes:
     fields = {
         "mapping": 0, "tgid": pid, "generation": 1, "kind": FaultKind.COPIED,
         "source": Source.ANON, "origin": Origin.USER, "faults": faults, "address": 0,
+        "half": half,
     }  # fmt: skip
     return abi.SAMPLE.pack(*abi.Sample(**fields)) + bytes(
         abi.PYTHON_FRAMES_BYTES + abi.STACK_DUMP.size + abi.REGS.size
@@ -48,12 +65,28 @@ def record(pid: int, faults: int) -> bytes:
 
 def test_samples_of_one_stack_stand_for_all_their_faults(read: Samples) -> None:
     for faults in (23, 11):
-        read._add([record(7, faults)], {}, ())
-    read._add([record(8, 5)], {}, ())
+        arrive(read, [record(7, faults)])
+    arrive(read, [record(8, 5)])
     assert [(row.pid, row.faults, row.bytes) for row in read.rows()] == [
         (7, 34, 34 * 4096),
         (8, 5, 5 * 4096),
     ]
+
+
+def test_samples_of_the_round_that_has_begun_wait_for_its_end(read: Samples) -> None:
+    stacks = iter([FORKING, FORKING, (), ()])
+    read._symbols = Mock(unwound=lambda *_: next(stacks))  # each is unwound once
+    arrive(read, [record(7, 2, half=1), record(8, 3, half=0), record(9, 5, half=0)], half=1)
+    assert [(row.pid, row.faults) for row in read.rows()] == [(7, 2)]
+    arrive(read, [record(8, 11, half=0)], brief=(9,), half=0)
+    assert [(row.pid, row.faults, row.user_stack) for row in read.rows()] == [
+        (7, 2, FORKING),
+        (8, 3, FORKING),  # named before its process could end
+        (0, 5, ()),
+        (8, 11, ()),
+    ]
+    arrive(read, [], half=1)
+    assert sum(row.faults for row in read.rows()) == 21
 
 
 def test_stacks_without_end_take_bounded_memory(
@@ -61,7 +94,7 @@ def test_stacks_without_end_take_bounded_memory(
 ) -> None:
     monkeypatch.setattr(samples, "_MOST_ROWS", 5)
     for pid in range(1, 12):
-        read._add([record(pid, 2)], {}, ())
+        arrive(read, [record(pid, 2)])
     assert [row.pid for row in read.rows()] == [1, 2, 3, 4, 5, 0]
     assert sum(row.faults for row in read.rows()) == 22
     assert read.rows()[-1].user_stack == REST
@@ -74,10 +107,10 @@ def test_of_many_rows_those_that_do_not_change_are_forgotten(
     monkeypatch.setattr(samples, "_MANY_ROWS", 2)
     for some in ((1, 2), (2, 3)):
         for pid in some:
-            read._add([record(pid, 2)], {}, ())
+            arrive(read, [record(pid, 2)])
         read.forget_unchanged()
     assert [(row.pid, row.faults) for row in read.rows()] == [(2, 4), (3, 2)]
-    read._add([record(1, 5)], {}, ())
+    arrive(read, [record(1, 5)])
     assert read.rows()[-1].faults == 5
 
 
@@ -90,10 +123,6 @@ class Interpreters:
     def explain(self, records: list[WrittenRecord], processes: object) -> list[Written]:
         self.records += records
         return [Written(WriteCause.BUFFER, str(each.pid), Phase.RUNNING) for each in records]
-
-
-HEAP = mapping(type=MappingType.HEAP)
-FORKING = (StackFrame("PyOS_AfterFork_Child", "libpython.so", 0),)
 
 
 def with_objects(monkeypatch: pytest.MonkeyPatch, *, stacks: bool) -> tuple[Samples, Interpreters]:
@@ -111,6 +140,7 @@ def written_record(pid: int, faults: int, *, stacks: bool) -> bytes:
     fields = {
         "mapping": HEAP.start, "tgid": pid, "generation": 1, "kind": FaultKind.COPIED,
         "source": Source.ANON, "origin": Origin.USER, "faults": faults, "address": pid << 12,
+        "half": 0,
     }  # fmt: skip
     frames = struct.pack("<II", 2, 0) + abi.PYTHON_FRAME.pack(41, 1, 0) * 2
     raw = abi.SAMPLE.pack(*abi.Sample(**fields)) + frames.ljust(abi.PYTHON_FRAMES_BYTES, b"\0")
@@ -124,7 +154,7 @@ def test_what_was_written_has_rows_of_its_own(
 ) -> None:
     found, interpreters = with_objects(monkeypatch, stacks=stacks)
     parts = [(7, 23), (8, 11), (7, 5)]
-    found._add([written_record(*each, stacks=stacks) for each in parts], {}, ())
+    arrive(found, [written_record(*each, stacks=stacks) for each in parts])
     phase = Phase.FORK_HANDLERS if stacks else Phase.RUNNING
     assert [(row.pid, row.faults, row.written) for row in found.rows()] == [
         (7, 28, Written(WriteCause.BUFFER, "7", phase)),
@@ -139,7 +169,7 @@ def test_what_was_written_has_rows_of_its_own(
 
 def test_of_brief_processes_what_was_written_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     found, _ = with_objects(monkeypatch, stacks=False)
-    found._add([written_record(7, 23, stacks=False)], {}, (7,))
+    arrive(found, [written_record(7, 23, stacks=False)], brief=(7,))
     (row,) = found.rows()
     assert (row.pid, row.mapping, row.generation) == (0, None, None)
     assert row.written == Written(WriteCause.BUFFER, "7", Phase.RUNNING)
@@ -148,11 +178,21 @@ def test_of_brief_processes_what_was_written_stays(monkeypatch: pytest.MonkeyPat
 def test_of_rows_without_end_the_rest_has_no_cause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samples, "_MOST_ROWS", 5)
     found, _ = with_objects(monkeypatch, stacks=False)
-    found._add([written_record(pid, 2, stacks=False) for pid in range(1, 12)], {}, ())
+    arrive(found, [written_record(pid, 2, stacks=False) for pid in range(1, 12)])
     assert [row.pid for row in found.rows()] == [1, 2, 3, 4, 5, 0]
     assert found.rows()[-1].written is None
     assert found.rows()[-1].user_stack is None
     assert sum(row.faults for row in found.rows()) == 22
+
+
+def test_what_nobody_explains_is_counted_with_its_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, interpreters = with_objects(monkeypatch, stacks=False)
+    unknown = Written(WriteCause.UNKNOWN, None, Phase.RUNNING)
+    monkeypatch.setattr(interpreters, "explain", lambda records, _: [unknown] * len(records))
+    arrive(found, [written_record(7, 23, stacks=False)], half=1)
+    assert found.unexplained == 0
+    arrive(found, [], half=0)
+    assert found.unexplained == 1
 
 
 @pytest.mark.parametrize("stacks", [True, False])
@@ -164,11 +204,12 @@ def test_of_processes_that_nobody_chose_only_the_copies_are_known(
     names = {7: b"gunicorn", 8: b"celery"}
     processes = {pid: abi.Process(1, 0, 0, 0, 0, name) for pid, name in names.items()}
     pids = (7, 8, 9)  # the name of the last is not known
-    found._add([written_record(pid, pid, stacks=stacks) for pid in pids], processes, ())
+    arrive(found, [written_record(pid, pid, stacks=stacks) for pid in pids], processes)
     assert [(row.pid, row.faults) for row in found.rows()] == [(7, 7), (8, 8), (9, 9)]
     assert [each.pid for each in interpreters.records] == [7, 9]
     causes = [row.written and row.written.cause for row in found.rows()]
     assert causes == [WriteCause.BUFFER, WriteCause.UNKNOWN, WriteCause.BUFFER]
+    assert found.unexplained == 0
     if stacks:
         assert [row.user_stack for row in found.rows()] == [FORKING, REST, FORKING]
 
