@@ -9,6 +9,7 @@ import ctypes as c
 import os
 import subprocess
 from functools import cache
+from itertools import count
 from pathlib import Path
 from threading import Thread
 
@@ -22,11 +23,13 @@ from cowtrace.sandbox import keep_capabilities
 # another number.
 _MAXACTIVE = 1024
 
-# Wait for the end of stdin, then remove the events that BCC named after process $1.
+_NUMBERS = count()  # of this process's tracers: events of one name would be one event
+
+# Wait for the end of stdin, then remove the events whose names end with _$1.
 _SWEEP = r"""
 cat >/dev/null
 for attempt in 1 2 3 4 5 6 7 8 9 10; do
-    left=$(sed -n "s|^[pr][0-9]*:\(kprobes/[^ ]*_bcc_$1\) .*|-:\1|p" "$2")
+    left=$(sed -n "s|^[pr][0-9]*:\(kprobes/[^ ]*_$1\) .*|-:\1|p" "$2")
     [ -n "$left" ] || exit 0
     for event in $left; do echo "$event" >>"$2"; done 2>/dev/null
     sleep 0.1
@@ -39,16 +42,18 @@ class Kprobes:
 
     def __init__(self) -> None:
         self._attached: list[int] = []  # perf events
+        self._number = next(_NUMBERS)
         self._sweeper: subprocess.Popen[bytes] | None = None
 
     def attach(self, hook: Hook, program: int) -> None:
         """Raises OSError when the function does not exist, or cannot be probed."""
         returns = hook.kind == "kretprobe"
-        name = f"{'r' if returns else 'p'}_{hook.target}".replace(".", "_").encode()
+        letter = "r" if returns else "p"
+        name = f"{letter}_{hook.target}_{self._number}".replace(".", "_").encode()
         attempts = [0]
         if returns and (events := _kprobe_events()):
-            self._sweeper = self._sweeper or _sweeper(events)
-            # Refused when another tracer of this process has the event of that name.
+            # As BCC ends these names.
+            self._sweeper = self._sweeper or _sweeper(events, f"{self._number}_bcc_{os.getpid()}")
             attempts.insert(0, _MAXACTIVE)
         for maxactive in attempts:
             fd = _library().bpf_attach_kprobe(
@@ -80,14 +85,15 @@ def _kprobe_events() -> Path | None:
     return next((path for path in candidates if os.access(path, os.R_OK | os.W_OK)), None)
 
 
-def _sweeper(events: Path) -> subprocess.Popen[bytes]:
-    """A process that removes this one's kprobe events when its stdin is closed, by `close` or by
-    the end of this process, whatever ended it: an event made in tracefs outlives its maker.
+def _sweeper(events: Path, ending: str) -> subprocess.Popen[bytes]:
+    """A process that removes the kprobe events whose names end so when its stdin is closed: by
+    `close`, or by the end of this process, whatever ended it. An event made in tracefs outlives
+    its maker.
     """
     # It reads nothing hostile, yet has no capability: that file is root's, and so is it.
     # A session of its own: Ctrl-C and the signals of a terminal do not reach it.
     return subprocess.Popen(
-        ["sh", "-c", _SWEEP, "cowtrace-kprobe-sweeper", str(os.getpid()), str(events)],
+        ["sh", "-c", _SWEEP, "cowtrace-kprobe-sweeper", ending, str(events)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

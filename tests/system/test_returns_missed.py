@@ -6,6 +6,7 @@ import ctypes
 import os
 import struct
 import threading
+from contextlib import ExitStack
 from operator import itemgetter
 
 import pytest
@@ -51,3 +52,24 @@ def test_no_slot_waits_for_the_return_of_a_thread_that_has_ended(
         sleeper.join()
     os.close(uffd)
     assert not waiting & set(children)
+
+
+def test_each_tracer_of_a_process_follows_many_threads_that_sleep() -> None:
+    only = Filter(pids=(os.getpid(),), follow=True)
+    with ExitStack() as stack:
+        attached = [
+            stack.enter_context(tracer.attach("kprobe", outcomes=True, only=only)) for _ in range(2)
+        ]
+        pages = stack.enter_context(scratch_region(WRITERS))
+        uffd = calls.userfaultfd_wp(pages.start, WRITERS * PAGE)
+        calls.write_protect(uffd, pages.start, WRITERS * PAGE, on=True)
+        places = [pages.start + page * PAGE for page in range(WRITERS)]
+        sleepers = [threading.Thread(target=ctypes.memset, args=(at, 2, 1)) for at in places]
+        for sleeper in sleepers:
+            sleeper.start()
+            os.read(uffd, 32)  # it sleeps in do_wp_page()
+        calls.write_protect(uffd, pages.start, WRITERS * PAGE, on=False)
+        for sleeper in sleepers:
+            sleeper.join()
+        os.close(uffd)
+        assert [cause(live.snapshot(), "return missed") for live in attached] == [0, 0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -11,15 +10,15 @@ from cowtrace.tracer import kprobes
 from cowtrace.tracer.kprobes import _sweeper
 
 
-def test_the_sweeper_removes_this_process_events_without_any_capability(
+def test_the_sweeper_removes_the_events_of_its_tracer_without_any_capability(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A plain file keeps what is removed: each attempt finds it again.
     monkeypatch.setattr(kprobes, "_SWEEP", kprobes._SWEEP.replace("sleep 0.1", "sleep 0.01"))
     events = tmp_path / "kprobe_events"
-    own = f"kprobes/r_do_wp_page_bcc_{os.getpid()}"
-    events.write_text(f"r1024:{own} do_wp_page\np:kprobes/p_other_bcc_{os.getpid()}1 other\n")
-    running = _sweeper(events)
+    own, another = (f"kprobes/r_do_wp_page_{number}_bcc_23" for number in (3, 13))
+    events.write_text(f"r1024:{own} do_wp_page\nr1024:{another} do_wp_page\n")
+    running = _sweeper(events, "3_bcc_23")
     status = Path(f"/proc/{running.pid}/status").read_text()
     for name in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
         assert f"\n{name}:\t{'0' * 16}\n" in status
