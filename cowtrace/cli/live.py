@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 ENDING = (signal.SIGINT, signal.SIGTERM)
 NOTHING_MORE = Needs()
 _MOST_ENDED = 2048  # processes
+_LOOK_SECONDS = 1.0
 _MOST_LOOKING = 4  # times as long as a look took lies between it and the next
 
 
@@ -79,7 +80,7 @@ def watch(
         resized = drawn.resized if drawn else None
         look = live.snapshot if look_seconds else None
         for _ in ticks(
-            signals, output.interval, output.count, resized, look, look_seconds or math.inf
+            signals, output.interval, output.count, resized, look, look_seconds or _LOOK_SECONDS
         ):
             last = gone()
             snapshot = live.snapshot()
@@ -109,7 +110,7 @@ def ticks(
     count: int | None,
     resized: Callable[[], None] | None = None,
     look: Callable[[], object] | None = None,
-    look_seconds: float = math.inf,
+    look_seconds: float = _LOOK_SECONDS,
 ) -> Iterator[None]:
     """Yield at the end of each interval, and once more when a signal ends it early.
 
@@ -118,7 +119,7 @@ def ticks(
     """
     deadline = time.monotonic() + interval
     ticked = 0
-    pause = look_seconds
+    pause = look_seconds if look else math.inf
     while count is None or ticked < count:
         info = signals.wait(min(time.monotonic() + pause, deadline))
         if info is None and look and (began := time.monotonic()) < deadline:

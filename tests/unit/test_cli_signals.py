@@ -101,6 +101,20 @@ def test_a_late_refresh_does_not_move_those_after_it(monkeypatch: pytest.MonkeyP
     assert deadlines == [1.0, 2.0, 3.0, 4.0]
 
 
+def test_within_an_interval_it_looks_each_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, looks = 0.0, []
+
+    def wait(deadline: float) -> None:
+        nonlocal now
+        now = deadline
+
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    signals: Any = SimpleNamespace(wait=wait)
+    for _ in ticks(signals, 2.5, 2, look=lambda: looks.append(now)):
+        looks.append(-now)
+    assert looks == [1.0, 2.0, -2.5, 3.5, 4.5, -5.0]
+
+
 STUCK = """
 import ctypes, signal
 from cowtrace.cli import signals
