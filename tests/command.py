@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 COWTRACE = [sys.executable, "-m", "cowtrace"]
+PROGRESS = "cowtrace: compiling and attaching the probes"  # where that takes more than 2 s
 Answer = TypeVar("Answer")
 PATIENCE = 300  # seconds: an emulated machine with other work to do takes a third of it
 
@@ -30,6 +31,23 @@ def programs() -> dict[int, dict[str, Any]]:
         ["bpftool", "prog", "show", "-j"], capture_output=True, check=True, timeout=PATIENCE
     )
     return {program["id"]: program for program in json.loads(listed.stdout)}
+
+
+def programs_of(pid: int) -> set[int]:
+    """IDs of the BPF programs that a process holds."""
+    found = set()
+    for info in Path(f"/proc/{pid}/fdinfo").glob("*"):
+        try:
+            lines = info.read_text().splitlines()
+        except OSError:  # closed meanwhile
+            continue
+        found |= {int(line.split()[1]) for line in lines if line.startswith("prog_id:")}
+    return found
+
+
+def is_confined(pid: int) -> bool:
+    """Whether a command has attached its probes: then it gives up its privileges."""
+    return "\nSeccomp:\t2\n" in Path(f"/proc/{pid}/status").read_text()
 
 
 def asking_anew(folder: Path) -> dict[str, str]:

@@ -266,7 +266,11 @@ def test_what_reads_requests_holds_no_privileges() -> None:
                 assert f"\n{field}:\t{0:016x}\n" in status
             assert "\nNoNewPrivs:\t1\n" in status
             assert "\nSeccomp:\t2\n" in status
-            opened = [str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()]
+            opened = []
+            for each in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                    opened.append(str(each.readlink()))
+            assert opened
             assert not any("bpf" in each for each in opened), opened
 
 
@@ -286,6 +290,15 @@ def test_a_server_that_ends_is_started_again() -> None:
         assert others(url)[1][-1] != server
 
 
+def least_open(pid: int) -> int:
+    """Descriptors, without those that it has open now and then."""
+    counts = []
+    for _ in range(23):
+        counts.append(len(list(Path(f"/proc/{pid}/fd").iterdir())))
+        time.sleep(0.03)
+    return min(counts)
+
+
 @pytest.mark.vm
 def test_a_server_that_hangs_does_not_hang_the_tracer() -> None:
     with exported("--interval", "0.1") as url:
@@ -293,10 +306,10 @@ def test_a_server_that_hangs_does_not_hang_the_tracer() -> None:
         os.kill(server, signal.SIGSTOP)
         try:
             time.sleep(2)  # more pages than wait for it
-            opened = len(list(Path(f"/proc/{exporter}/fd").iterdir()))
+            opened = least_open(exporter)
             stopped = time.time()
             time.sleep(1)
-            assert len(list(Path(f"/proc/{exporter}/fd").iterdir())) == opened
+            assert least_open(exporter) == opened
         finally:
             os.kill(server, signal.SIGCONT)
         assert eventually(lambda: total(url, "cowtrace_snapshot_timestamp_seconds") > stopped)

@@ -7,11 +7,11 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
-from command import PATIENCE
+from command import PATIENCE, eventually
 from sources import writes
 from writers import (
     PAGE,
@@ -27,7 +27,7 @@ from writers import (
 from cowtrace import tracer
 from cowtrace.kernel.options import DETAILS
 from cowtrace.model import FaultKind
-from cowtrace.tracer import Tracer
+from cowtrace.tracer import Tracer, abi, bpf_maps
 from cowtrace.tracer.filter import Filter
 from cowtrace.tracer.loader import MAP_SIZES
 from cowtrace.workloads.region import REGION_END, REGION_START
@@ -105,15 +105,20 @@ def test_a_descendant_that_the_filter_has_no_room_for(monkeypatch: pytest.Monkey
     assert snapshot.completeness.lost > 0
 
 
+def has_no(wanted: int, pid: int) -> bool:
+    return bpf_maps.read_element(wanted, abi.U32.pack(pid), abi.U64) is None
+
+
 def test_descendants_that_have_ended_take_no_room_in_the_filter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(MAP_SIZES, "wanted", 32)
     with region_tracer(OWN) as live, parent_of_writers() as write:
-        children = []
+        children, wanted = [], live._loaded.maps["wanted"]
         for _ in range(127):
             children.append(write(PAGES))
-            time.sleep(0.02)  # the kernel frees a process a grace period after its end
+            # The kernel frees a process a grace period after its end.
+            assert eventually(partial(has_no, wanted, children[-1]))
         snapshot = live.snapshot()
     assert [copied(snapshot, child) for child in children] == [PAGES] * 127
     assert cause(snapshot, "filter full") == 0

@@ -36,6 +36,8 @@ try:
         cpu.write_text("0")
         cpu.write_text("1")
         times += 1
+        if times == 1:
+            print("begun", flush=True)
 finally:
     cpu.write_text("1")
     print(times)
@@ -103,7 +105,9 @@ def cpu_toggled() -> Iterator[list[int]]:
     with subprocess.Popen(
         [sys.executable, "-c", TOGGLE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as toggle:
+        assert toggle.stdout
         try:
+            assert toggle.stdout.readline() == "begun\n"
             yield times
         finally:
             printed, _ = toggle.communicate("", timeout=PATIENCE)

@@ -90,6 +90,12 @@ def test_the_unchanged_source_passes(mutations: tuple[Mutation, ...], tmp_path: 
 def test_verify_notices(mutation: Mutation, tmp_path: Path) -> None:
     if mutation is OF_OLD_TLB_ENTRIES and not faults_at_old_tlb_entries():
         pytest.skip("this processor reads the page table again before it faults")
-    (check,) = check_or_skip(plan_of(mutation), (mutation.caught_by,), mutation, tmp_path)
+    # Where the process is interrupted just before its write, there is no old entry.
+    for attempt in range(ATTEMPTS if mutation is OF_OLD_TLB_ENTRIES else 1):
+        scratch = tmp_path / str(attempt)
+        scratch.mkdir()
+        (check,) = check_or_skip(plan_of(mutation), (mutation.caught_by,), mutation, scratch)
+        if check.verdict is Verdict.FAILS:
+            break
     assert check.verdict is Verdict.FAILS, check
     assert check.why

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from command import COWTRACE, PATIENCE, eventually
+from command import COWTRACE, PATIENCE, eventually, is_confined
 from sources import writes
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
@@ -76,11 +76,6 @@ def values(raw: str) -> list[tuple[int, ...]]:
     samples = raw[raw.index("Samples:") : raw.index("Locations")]
     lines = re.findall(r"^((?: +\d+)+): ", samples, re.M)
     return [tuple(map(int, line.split())) for line in lines]
-
-
-def is_confined(pid: int) -> bool:
-    """Whether a command has attached its probes."""
-    return "\nSeccomp:\t2" in Path(f"/proc/{pid}/status").read_text()
 
 
 def test_it_shows_the_bytes_of_the_rows(written: Path) -> None:

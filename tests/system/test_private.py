@@ -205,7 +205,7 @@ os.wait()
 
 def copier() -> list[str]:
     """Both rest so long that they are read then, also on a busy machine or under emulation."""
-    return [sys.executable, "-c", COPIER, "4" if IN_VM else "2"]
+    return [sys.executable, "-c", COPIER, "15" if IN_VM else "5"]
 
 
 @pytest.mark.spread

@@ -62,8 +62,9 @@ def test_prometheus_scrapes_it_and_loads_its_rules(tmp_path: Path) -> None:
             wanted = total(url, "cowtrace_bytes_total", comm="cow-scraped", kind="copied")
             assert wanted >= PAGES * CHILDREN * os.sysconf("SC_PAGE_SIZE")
             assert eventually(lambda: value(server, f"sum({mine})") == wanted)
-            assert value(server, "up{job='cowtrace'}") == 1
-            assert value(server, "cowtrace_build_info") == 1
+            # A scrape may come too late on a busy machine; not each.
+            assert eventually(lambda: value(server, "up{job='cowtrace'}") == 1)
+            assert eventually(lambda: value(server, "cowtrace_build_info") == 1)
             # A gap of some scrapes: what a rate is made of has not fallen.
             assert value(server, "sum(resets(cowtrace_bytes_total[5m]))") == 0
             found = json.loads(page(f"{server}/api/v1/rules"))["data"]["groups"]

@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
-from command import COWTRACE, PATIENCE, eventually
+from command import COWTRACE, PATIENCE, PROGRESS, eventually, is_confined
 
 pytestmark = [pytest.mark.host, pytest.mark.usefixtures("can_trace")]
 
 # Waits for a line, then a child copies 1,009 pages in one function and 503 in another. With
 # "turns", it copies 16,411 in each of two, by turns.
-PROGRESS = "cowtrace: compiling and attaching the probes"
 WRITER = """
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,7 +50,9 @@ int main(int argc, char **argv)
 			collect_garbage();
 			count_references();
 		}
-		sleep(1);
+		puts("written");
+		fflush(stdout);
+		getchar();
 		_exit(0);
 	}
 	waitpid(child, NULL, 0);
@@ -100,19 +100,22 @@ def copied_by(names: tuple[str, ...], command: list[Path | str], folder: Path) -
         assert traced.stdin
         assert traced.stdout
         assert traced.stdout.readline() == "ready\n"
+        # Each CPU has copies that no sample stands for yet.
+        os.sched_setaffinity(traced.pid, {max(os.sched_getaffinity(0))})
         arguments = ["-p", str(traced.pid), "--follow", "-o", str(out), "0.5"]
         with subprocess.Popen(
             [*COWTRACE, "stacks", *arguments], stderr=subprocess.PIPE, text=True
         ) as stacks:
-            wait_until_attached(stacks.pid)
+            assert eventually(lambda: is_confined(stacks.pid)), "cowtrace has not attached"
             traced.stdin.write("\n")
             traced.stdin.flush()
-            traced.wait(timeout=PATIENCE)
-            stacks.terminate()
+            assert traced.stdout.readline() == "written\n"
+            stacks.terminate()  # while the writer's functions can still be named
             assert stacks.stderr
             # On a busy machine compiling takes long enough for the progress line.
             assert set(stacks.stderr.read().splitlines()) <= {PROGRESS}
             assert stacks.wait(timeout=PATIENCE) == 0
+        traced.communicate("\n", timeout=PATIENCE)
     pages = dict.fromkeys(names, 0)
     for line in out.read_text().splitlines():
         stack, _, copied = line.rpartition(" ")
@@ -124,26 +127,3 @@ def copied_by(names: tuple[str, ...], command: list[Path | str], folder: Path) -
                 assert frames[-1] == "write_pages (writer)"
                 pages[name] += int(copied) // os.sysconf("SC_PAGESIZE")
     return pages
-
-
-def wait_until_attached(pid: int) -> None:
-    """Wait until it holds BPF programs, and a second look finds as many as the first."""
-
-    def held() -> int:
-        return sum(
-            "bpf-prog" in name or "perf_event" in name for name in map(name_of, folder.iterdir())
-        )
-
-    def name_of(link: Path) -> str:
-        try:
-            return str(link.readlink())
-        except FileNotFoundError:  # closed meanwhile
-            return ""
-
-    def settled() -> bool:
-        before = held()
-        time.sleep(0.5)
-        return 0 < before == held()
-
-    folder = Path("/proc", str(pid), "fd")
-    assert eventually(settled), "cowtrace has not attached"

@@ -11,10 +11,9 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
-from command import COWTRACE, PATIENCE, eventually
+from command import COWTRACE, PATIENCE, PROGRESS, eventually, programs_of
 from writers import NS_LAST_PID, PAGE, PAGES, cause, copied, parent_of_writers, region_tracer
 
 from cowtrace.kernel.libbpf import libbpf
@@ -80,7 +79,8 @@ def test_it_ends_quietly_when_its_reader_closes_the_pipe() -> None:
         top.stdout.close()
         errors = top.stderr.read()
         top.wait(timeout=PATIENCE)
-    assert errors == b""
+    # On a busy machine compiling takes long enough for the progress line.
+    assert set(errors.decode().splitlines()) <= {PROGRESS}
     assert_gone(held)
 
 
@@ -112,17 +112,15 @@ def test_a_pid_reused_within_an_interval_is_counted() -> None:
     # Of this test's own processes: where others fork all the time, their pids come back as well.
     own = Filter(pids=(os.getpid(),), follow=True)
     with region_tracer(own) as live, parent_of_writers() as write:
-        first = write(PAGES)
-        before = cause(live.snapshot(), "pid reused")
-        second = write(PAGES)
-        for _ in range(99):  # others may take the pid meanwhile
-            if (third := write(PAGES, pid=second)) == second:
+        for _ in range(99):  # others may take the pid meanwhile, and keep it
+            before = cause(live.snapshot(), "pid reused")
+            first = write(PAGES)
+            again = write(PAGES, pid=first)
+            snapshot = live.snapshot()
+            if again == first:
                 break
-        else:
-            pytest.fail(f"pid {second} did not come back")
-        snapshot = live.snapshot()
-    assert first != second == third
-    assert copied(snapshot, second) == 2 * PAGES
+    assert again == first
+    assert copied(snapshot, first) == 2 * PAGES
     assert cause(snapshot, "pid reused") == before + 1
 
 
@@ -132,17 +130,18 @@ def test_a_process_that_reuses_the_pid_of_a_chosen_one_is_not_counted() -> None:
         pytest.skip("this kernel lets nobody choose a pid (CONFIG_CHECKPOINT_RESTORE)")
     begins, begin = os.pipe()
     with parent_of_writers() as write:
-        if not (chosen := os.fork()):
-            os.read(begins, 1)
-            ctypes.memset(REGION_START, 2, PAGES * PAGE)
-            os._exit(0)
-        with region_tracer(Filter(pids=(chosen,))) as live:
-            os.write(begin, b"\n")
-            os.waitpid(chosen, 0)
-            for _ in range(99):  # others may take the pid meanwhile
-                if (other := write(PAGES, pid=chosen)) == chosen:
-                    break
-            snapshot = live.snapshot()
+        for _ in range(9):  # others may take the pid meanwhile, and keep it
+            if not (chosen := os.fork()):
+                os.read(begins, 1)
+                ctypes.memset(REGION_START, 2, PAGES * PAGE)
+                os._exit(0)
+            with region_tracer(Filter(pids=(chosen,))) as live:
+                os.write(begin, b"\n")
+                os.waitpid(chosen, 0)
+                other = write(PAGES, pid=chosen)
+                snapshot = live.snapshot()
+            if other == chosen:
+                break
     os.close(begins)
     os.close(begin)
     assert other == chosen
@@ -160,18 +159,6 @@ def test_with_little_memory_it_runs_or_reports_an_error(mebibytes: int) -> None:
     )
     assert ended.returncode == 0 or len(ended.stderr.splitlines()) <= 3, ended.stderr
     assert "Traceback" not in ended.stderr
-
-
-def programs_of(pid: int) -> set[int]:
-    """IDs of the BPF programs that a process holds."""
-    found = set()
-    for info in Path(f"/proc/{pid}/fdinfo").glob("*"):
-        try:
-            lines = info.read_text().splitlines()
-        except OSError:  # closed meanwhile
-            continue
-        found |= {int(line.split()[1]) for line in lines if line.startswith("prog_id:")}
-    return found
 
 
 def assert_gone(programs: set[int]) -> None:
