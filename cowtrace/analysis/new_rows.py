@@ -15,25 +15,18 @@ class NewRows:
     """What was added since the last `take()`. Give it the rows of each snapshot."""
 
     def __init__(self) -> None:
-        # By id, since a row that did not change is one object: the row and its key.
-        self._before: dict[int, tuple[DetailRow, Hashable]] = {}
+        self._before: dict[int, DetailRow] = {}  # by the number of their sums
         self._new: dict[Hashable, DetailRow] = {}
 
     def add(self, rows: tuple[DetailRow, ...]) -> None:
-        """A row that was absent, or whose sums are below those from before, began anew."""
-        sums = {key: (row.faults, row.bytes) for row, key in self._before.values()}
-        now = {}
+        """Rows of a tracer. One that was absent is new as a whole."""
         for row in rows:
-            known = self._before.get(id(row))
-            key = known[1] if known else _key(row)
-            now[id(row)] = row, key
-            if known:
+            before = self._before.get(row.number)
+            if before is row:  # it did not change
                 continue
-            faults, size = sums.get(key, (0, 0))
-            if row.faults < faults or row.bytes < size:
-                faults = size = 0
-            self._add(key, replace(row, faults=row.faults - faults, bytes=row.bytes - size))
-        self._before = now
+            faults, size = (before.faults, before.bytes) if before else (0, 0)
+            self._add(row, faults=row.faults - faults, size=row.bytes - size)
+        self._before = {row.number: row for row in rows}
 
     @property
     def pids(self) -> set[int]:
@@ -46,7 +39,8 @@ class NewRows:
         self._new.clear()
         return rows
 
-    def _add(self, key: Hashable, more: DetailRow) -> None:
+    def _add(self, row: DetailRow, *, faults: int, size: int) -> None:
+        key, more = _key(row), replace(row, faults=faults, bytes=size)
         if key not in self._new and len(self._new) >= _MOST:
             more = replace(
                 more, pid=ENDED_PID, generation=None, mapping=None, user_stack=None,

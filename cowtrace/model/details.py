@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cowtrace.model.faults import FaultKind, Origin, Source
 from cowtrace.model.written import Written
@@ -66,6 +66,9 @@ class DetailRow:
     tlb_flush_ns: int | None = None  # of these, flushing the TLB; None: not timed. Not recorded
     written: Written | None = None  # what the writes changed; None: not asked for
     eighth: int | None = None  # of the page, from 0, that was written; None: not asked for, unknown
+    # Of its sums, the same from one snapshot to the next; a row that was forgotten and comes back
+    # has another number, and sums that begin anew. 0: not one row of a tracer.
+    number: int = field(default=0, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

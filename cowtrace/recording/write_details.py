@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Set
+from collections.abc import Hashable, Set
 
 from cowtrace.model import (
     Account,
@@ -16,12 +16,14 @@ from cowtrace.model import (
     Snapshot,
     Stack,
     StackFrame,
+    known_sum,
 )
 from cowtrace.recording.tables import put, stored, values, word_of
 
 # Columns of the table detail: from sampled to latency, then from cause to phase.
 _Key = tuple[object, ...]
 _Sums = tuple[int, int, int | None]  # faults, bytes, ns
+_NOTHING: _Sums = (0, 0, None)
 _MOST_IDS = 1 << 13  # that are kept of a table
 # Of a fork that is in the file.
 _CHANGING = "ended_ns", "ended_by", "parent_copied_bytes", "child_copied_bytes", "first_second_ns"
@@ -40,6 +42,7 @@ class DetailWriter:
         self._ids: dict[str, dict[object, int]] = defaultdict(dict)  # by table and value
         self._keys: dict[int, tuple[DetailRow, _Key]] = {}  # by id() of a row that is still shown
         self._written: dict[_Key, tuple[int, _Sums]] = {}  # of rows that are still shown
+        self._sums: dict[Hashable, _Sums] = {}  # of the previous snapshot
         self._last: Counter[str] = Counter()  # ids, by table
         self._accounts: tuple[Account, ...] = ()
 
@@ -53,7 +56,7 @@ class DetailWriter:
             if self._generations.get(generation.number) is not generation:
                 self._generations[generation.number] = generation
                 put(self._database, "generation", values(generation), _CHANGING)
-        sums: dict[_Key, _Sums] = {}
+        sums: dict[Hashable, tuple[_Key, _Sums]] = {}
         mappings: dict[_Key, int | None] = {}
         keys = {}
         for sampled, rows in ((0, now.details), (1, now.samples)):
@@ -62,24 +65,41 @@ class DetailWriter:
                 key = known[1] if known else self._key(row, sampled)
                 keys[id(row)] = row, key
                 mappings[key] = self._id("mapping", row.mapping)
-                # Two processes with the same pid, one after the other, share a row.
-                before = sums.get(key, (0, 0, None))
-                ns = before[2] if row.ns is None else (before[2] or 0) + row.ns
-                sums[key] = before[0] + row.faults, before[1] + row.bytes, ns
+                one = row.number or key
+                before = sums[one][1] if one in sums else _NOTHING
+                sums[one] = key, _added(before, (row.faults, row.bytes, row.ns))
         self._keys = keys
         self._forget_ids(now)
         # What is no longer shown has ended. If its key comes back, that is another row.
-        self._written = {key: one for key, one in self._written.items() if key in sums}
-        for key, total in sums.items():
-            number, written = self._written.get(key, (0, None))
-            if total != written:
-                if not number:
-                    self._last["detail"] += 1
-                    number = self._last["detail"]
-                self._written[key] = number, total
-                about = (*key[:_MAPPING], mappings[key], *key[_MAPPING + 1 : _WRITTEN])
-                columns = (number, *about, *total, *key[_WRITTEN:])
-                put(self._database, "detail", columns, ("mapping", "faults", "bytes", "ns"))
+        self._written = {key: one for key, one in self._written.items() if key in mappings}
+        for key, more in self._grown(sums).items():
+            number, written = self._written.get(key, (0, _NOTHING))
+            if not number:
+                self._last["detail"] += 1
+                number = self._last["detail"]
+            self._written[key] = number, total = number, _added(written, more)
+            about = (*key[:_MAPPING], mappings[key], *key[_MAPPING + 1 : _WRITTEN])
+            columns = (number, *about, *total, *key[_WRITTEN:])
+            put(self._database, "detail", columns, ("mapping", "faults", "bytes", "ns"))
+
+    def _grown(self, sums: dict[Hashable, tuple[_Key, _Sums]]) -> dict[_Key, _Sums]:
+        """By how much, since the previous snapshot. A row that was forgotten begins anew.
+
+        Several have one key: of two processes with the same pid, or of a mapping that grew.
+        """
+        found: dict[_Key, _Sums] = {}
+        for one, (key, now) in sums.items():
+            before = self._sums.get(one)
+            if before != now:
+                faults, size, ns = before or _NOTHING
+                more = (
+                    now[0] - faults,
+                    now[1] - size,
+                    None if now[2] is None else now[2] - (ns or 0),
+                )
+                found[key] = _added(found.get(key, _NOTHING), more)
+        self._sums = {one: now for one, (_, now) in sums.items()}
+        return found
 
     def _key(self, row: DetailRow, sampled: int) -> _Key:
         """Columns that distinguish rows. A mapping counts by its start: it can grow."""
@@ -133,3 +153,7 @@ class DetailWriter:
                 if one.bytes(cause) or cause in traced:
                     row = number, word_of(cause), one.bytes(cause), traced.get(cause)
                     put(self._database, "account_cause", row)
+
+
+def _added(one: _Sums, other: _Sums) -> _Sums:
+    return one[0] + other[0], one[1] + other[1], known_sum(one[2], other[2])

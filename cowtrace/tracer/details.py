@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 
 from cowtrace import model
 from cowtrace.model import COPIES, DetailRow, FaultKind, MappingType, Origin, Source, Stack
@@ -25,6 +26,7 @@ _MOST_OF_A_PROCESS = 1 << 13
 _PATH_SECONDS = 1.0  # of a round, to ask for whole paths; of other files, the last part is known
 _MOST = 1 << 14
 _MANY = 1 << 12  # then those that do not change can be forgotten, by who has written them down
+SUM_NUMBERS = count(1)  # of rows of details and samples alike
 
 
 @dataclass(slots=True)
@@ -37,6 +39,7 @@ class _Sum:
     tlb_flush_ns: int = 0
     changed: bool = False  # since what has ended was forgotten
     row: DetailRow | None = None  # as of the last change; None: it has changed since
+    number: int = field(default_factory=partial(next, SUM_NUMBERS))
 
 
 @dataclass(slots=True)
@@ -226,6 +229,7 @@ class DetailLedger:
             ns=kept.ns if key.latency else None,
             tlb_flush_ns=kept.tlb_flush_ns if key.latency and self._tlb_flushes else None,
             eighth=key.eighth - 1 if key.eighth and self._shows_eighths(key) else None,
+            number=kept.number,
         )
 
     def _shows_eighths(self, key: abi.DetailKey) -> bool:

@@ -22,7 +22,7 @@ def fold_rows(ended: list[DetailRow], most: int) -> tuple[list[DetailRow], int]:
     for row in others:
         key = replace(
             row, pid=ENDED_PID, generation=None, mapping=None, user_stack=None, kernel_stack=None,
-            faults=0, bytes=0, ns=None, tlb_flush_ns=None, eighth=None,
+            faults=0, bytes=0, ns=None, tlb_flush_ns=None, eighth=None, number=0,
         )  # fmt: skip
         faults, copied, ns, flushes = sums.get(key, (0, 0, None, None))
         sums[key] = (

@@ -17,6 +17,7 @@ from cowtrace.model import (
     Written,
 )
 from cowtrace.tracer import abi
+from cowtrace.tracer.details import SUM_NUMBERS
 from cowtrace.tracer.ring import Ring
 from cowtrace.tracer.stack_symbols import REST, Symbols
 from cowtrace.tracer.written import WrittenMemory, WrittenRecord, in_phase_of
@@ -185,7 +186,8 @@ class Samples:
             key = pid, generation, *kind, mapping, stack, written
             self.folded += 1
         self._changed.add(key)
-        faults = sample.faults + (self._rows[key].faults if key in self._rows else 0)
+        before = self._rows.get(key)
+        faults = sample.faults + (before.faults if before else 0)
         self._rows[key] = DetailRow(
             pid=pid,
             kind=FaultKind(sample.kind),
@@ -200,4 +202,5 @@ class Samples:
             bytes=faults * self._page_bytes,
             ns=None,
             written=written,
+            number=before.number if before else next(SUM_NUMBERS),
         )

@@ -125,22 +125,25 @@ def test_new_rows_are_what_was_added() -> None:
         new.add(rows)
         return {each.pid: (each.faults, each.bytes // PAGE) for each in new.take()}
 
-    one = detail(1, faults=23, user_stack=COLLECT)
-    assert taken(one) == {1: (23, 23)}
-    assert taken(one) == {}
-    assert taken(detail(1, faults=34, user_stack=COLLECT), detail(2, faults=5)) == {
-        1: (11, 11),
-        2: (5, 5),
-    }
-    new.add((detail(1, faults=36, user_stack=COLLECT),))
-    new.add((detail(1, faults=41, user_stack=COLLECT),))
-    assert taken(detail(1, faults=3, user_stack=COLLECT)) == {1: (10, 10)}  # it began anew
+    def one(faults: int, number: int = 7) -> DetailRow:
+        return detail(1, faults=faults, user_stack=COLLECT, number=number)
+
+    first = one(23)
+    assert taken(first) == {1: (23, 23)}
+    assert taken(first) == {}
+    assert taken(one(34), detail(2, faults=5, number=8)) == {1: (11, 11), 2: (5, 5)}
+    new.add((one(36),))
+    new.add((one(41),))
+    assert taken(one(3, number=9)) == {1: (10, 10)}  # it began anew
+    assert taken(one(3, number=10)) == {1: (3, 3)}  # with the same sums
 
 
 def test_what_is_known_of_a_process_stays_until_its_samples_are_taken() -> None:
     new = NewProfile(lambda now, pids: {each.pid: f"/{each.comm}" for each in now.processes})
-    first = replace(snapshot(process(1, "gone")), samples=(detail(1, faults=23),))
-    later = replace(snapshot(process(2, "new")), samples=(*first.samples, detail(2, faults=5)))
+    first = replace(snapshot(process(1, "gone")), samples=(detail(1, faults=23, number=1),))
+    later = replace(
+        snapshot(process(2, "new")), samples=(*first.samples, detail(2, faults=5, number=2))
+    )
     new.add(first)
     new.add(later)
     found = new.take(later)
@@ -156,7 +159,7 @@ def test_what_is_known_of_a_process_stays_until_its_samples_are_taken() -> None:
 def test_new_rows_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(new_rows, "_MOST", 2)
     new = NewRows()
-    new.add(tuple(detail(pid, faults=pid, user_stack=COLLECT) for pid in range(1, 6)))
+    new.add(tuple(detail(pid, faults=pid, user_stack=COLLECT, number=pid) for pid in range(1, 6)))
     assert {row.pid: row.faults for row in new.take()} == {1: 1, 2: 2, 0: 3 + 4 + 5}
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import hypothesis
 import pytest
 from hypothesis import strategies
-from snapshots import SECOND, calls, detail, fork, mapping, process, row, snapshot
+from snapshots import PAGE, SECOND, calls, detail, fork, mapping, process, row, snapshot
 
 from cowtrace.errors import CowtraceError
 from cowtrace.model import (
@@ -24,6 +24,7 @@ from cowtrace.model import (
     Account,
     Cause,
     Completeness,
+    DetailRow,
     FaultKind,
     MappingType,
     Origin,
@@ -484,6 +485,25 @@ def test_what_the_tracer_has_forgotten_stays_in_the_file(tmp_path: Path) -> None
     last = read(tmp_path / "x.cow").last
     assert sorted(process.faults for process in last.processes) == [11, 23]
     assert sum(row.faults for row in last.details) == 34
+
+
+def test_sums_that_began_anew_are_added(tmp_path: Path) -> None:
+    """The tracer forgets rows that are written and do not change; meanwhile their mapping grew."""
+    small, large = mapping(), replace(mapping(), end=mapping().end + PAGE)
+
+    def shown(turn: int, *rows: DetailRow) -> Snapshot:
+        return replace(snapshot(at=turn), details=rows)
+
+    write(
+        tmp_path / "x.cow",
+        shown(1, detail(1, faults=23, mapping=small, number=7)),
+        shown(2, detail(1, faults=25, mapping=large, number=7), detail(2, faults=5, number=8)),
+        shown(3, detail(1, faults=25, mapping=large, number=7), detail(2, faults=5, number=9)),
+        shown(4, detail(1, faults=3, mapping=large, number=10), detail(2, faults=6, number=9)),
+    )
+    last = read(tmp_path / "x.cow").last
+    assert {row.pid: row.faults for row in last.details} == {1: 25 + 3, 2: 5 + 6}
+    assert {row.mapping for row in last.details if row.pid == 1} == {large}
 
 
 def test_values_without_end_take_bounded_memory(
