@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Protocol
 
 from cowtrace.model import Ending, ForkGeneration
 from cowtrace.tracer import abi
 
-_UNKNOWN = (1 << 64) - 1
+_UNKNOWN = _END_OF_TIME = (1 << 64) - 1
 
 
 class _Fork(Protocol):
@@ -41,24 +42,30 @@ class Generations:
         self._page_bytes = page_bytes
         self._timed = timed
         self._open: dict[int, _Open] = {}  # by the kernel side's number
+        self._later: dict[int, abi.Generation] = {}  # likewise, of the round that has begun
         self._numbers: dict[int, int] = {}  # of all since attach
         self._closed: list[ForkGeneration] = []
         self._last = 0
         self._shown: tuple[ForkGeneration, ...] | None = ()
 
-    def update(self, raw: Mapping[int, abi.Generation]) -> None:
-        """Take over what the map holds now."""
-        new = sorted(
-            (value.at_ns, number) for number, value in raw.items() if number not in self._open
-        )
+    def update(self, raw: Mapping[int, abi.Generation], until_ns: int = _END_OF_TIME) -> None:
+        """Take over what the map holds now, of the time until the round's end.
+
+        What came later waits, as its copies do: a fork that was closed would not get them.
+        """
+        unknown = {number: value for number, value in raw.items() if number not in self._open}
+        self._later = {n: value for n, value in unknown.items() if value.at_ns > until_ns}
+        new = sorted((unknown[n].at_ns, n) for n in unknown.keys() - self._later.keys())
         for _, number in new:
             self._last += 1
             self._numbers[number] = self._last
             self._open[number] = _Open(self._first(raw[number]), raw[number].previous)
             self._shown = None
         for number, value in raw.items():
+            if number in self._later:
+                continue
             entry = self._open[number]
-            if value.ended_ns and entry.shown.ended_ns is None:
+            if 0 < value.ended_ns <= until_ns and entry.shown.ended_ns is None:
                 ending = Ending.EXEC if value.executed else Ending.EXIT
                 entry.shown = replace(entry.shown, ended_ns=value.ended_ns, ended_by=ending)
                 self._shown = None
@@ -91,7 +98,7 @@ class Generations:
         """
         roots = [n for info in processes.values() for n in (info.created_by, info.last_fork)]
         roots += [number for number, entry in self._open.items() if entry.shown.ended_ns is None]
-        needed = linked(roots, self._open)
+        needed = linked(chain(roots, self._later), {**self._later, **self._open})
         gone = sorted(self._open.keys() - needed)
         for number in gone:
             self._closed.append(self._open.pop(number).shown)

@@ -47,15 +47,16 @@ class Details:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What one round counted, and the processes in the map at its end."""
+    """What one round counted. The maps of processes and forks were read a little after its end."""
 
+    at_ns: int  # CLOCK_MONOTONIC, its end
+    half: int  # its parity
     sums: Mapping[abi.FaultKey, abi.FaultSum]  # faults modulo 2**64, see abi.signed
     page_faults: Mapping[int, abi.PageFaultSum] | None  # by tgid; None: not counted
     processes: Mapping[int, abi.Process]  # by tgid, without those that are brief
     details: Details | None = None  # None: not requested
     everyone: Mapping[int, abi.Process] = field(default_factory=dict)  # with those that are brief
     brief: Container[int] = ()  # tgids of those that are summed up
-    half: int = 0  # its parity
 
 
 class Rounds:
@@ -87,6 +88,7 @@ class Rounds:
         self._round += 1
         ended = self._round & 0xFFFFFFFF  # as current_round() in bpf/count.h: from 1
         bpf_maps.write_element(self._maps["rounds"], 0, abi.U32.pack(ended))
+        at_ns = time.monotonic_ns()
         _wait_for_programs()
         # Neither the ended round nor these forks refer to a process that is younger.
         forks = self._generations() if self._details else None
@@ -100,10 +102,10 @@ class Rounds:
         totals = self._totals(ended & 1) if self._page_faults else None
         details = self._read_details(ended & 1, forks, cells) if forks is not None else None
         if not brief:
-            return Round(sums, totals, processes, details, processes, (), ended & 1)
+            return Round(at_ns, ended & 1, sums, totals, processes, details, processes)
         self.forget(brief.before)
         left = processes.only(processes.keys() - brief.pids)
-        return Round(sums, totals, left, details, processes, brief.pids, ended & 1)
+        return Round(at_ns, ended & 1, sums, totals, left, details, processes, brief.pids)
 
     def counters(self) -> tuple[int, ...]:
         """`enum counter` since loading."""

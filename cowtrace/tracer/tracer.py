@@ -91,8 +91,8 @@ class Tracer:
         Ends a round of counting, which takes an RCU grace period: some 10 ms of sleep.
         """
         raw = self._rounds.read(self._ledger.living())
-        # Not at the end: naming addresses takes time, and faults meanwhile are not in the round.
-        at_ns = time.monotonic_ns()
+        # Not at the end: naming addresses takes time, and losses meanwhile are not in the round.
+        counters = self._counters()
         self._details.add(raw)
         if self._samples:
             # First: what the round has of stacks can take all the time that naming may take.
@@ -107,13 +107,13 @@ class Tracer:
         if raw.details is not None:
             self._forget_details(raw, ended)
         return Snapshot(
-            at_ns=at_ns,
+            at_ns=raw.at_ns,
             attached_ns=self._attached_ns,
             plan=self.plan,
             kernel=self._facts.release,
             page_bytes=self._facts.page_bytes,
             processes=self._ledger.processes(),
-            completeness=completeness(self._counters(), self._baseline, self._unnamed()),
+            completeness=completeness(counters, self._baseline, self._unnamed()),
             unseen=self.probe_plan.unseen,
             details=self._details.rows(),
             generations=self._details.generations.all(),

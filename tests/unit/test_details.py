@@ -35,7 +35,8 @@ def counts(
     generations: Mapping[int, abi.Generation] | None = None,
 ) -> Round:
     typed = {key: abi.DetailSum(*value) for key, value in sums.items()}
-    return Round({}, None, {}, Details(typed.items(), mappings or {}, generations or {}))
+    details = Details(typed.items(), mappings or {}, generations or {})
+    return Round(1 << 40, 0, {}, None, {}, details)
 
 
 def no_stack(number: int, pid: int | None, processes: Mapping[int, abi.Process]) -> Stack | None:

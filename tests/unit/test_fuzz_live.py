@@ -113,6 +113,8 @@ def counted(made: dict[str, Any]) -> Round:
         generations=dict(enumerate(made["generations"], 1)),
     )
     return Round(
+        at_ns=1 << 40,
+        half=0,
         sums={
             key: abi.FaultSum(*each) for key, each in zip(made["sums"], made["sum"], strict=False)
         },

@@ -94,6 +94,27 @@ def test_exec_and_exit_end_it() -> None:
     assert first.worst_case_bytes == 0
 
 
+def test_what_came_after_the_round_waits_for_its_copies() -> None:
+    book = Generations(PAGE)
+    book.update({5: fork(at=100, ended=500), 6: fork(at=300, child=9, previous=5, ended=400)}, 200)
+    (first,) = book.all()
+    assert (first.number, first.ended_ns) == (1, None)
+    assert book.close({}) == []
+    book.update({5: fork(at=100, ended=500), 6: fork(at=300, child=9, previous=5, ended=400)}, 450)
+    first, second = book.all()
+    assert (first.ended_ns, second.ended_ns) == (None, 400)
+    book.add_copied(6, 9, 23 * PAGE)
+    assert book.close({}) == [6]
+    assert book.all()[1].child_copied_bytes == 23 * PAGE
+
+
+def test_a_fork_that_came_after_the_round_leads_to_those_before_it() -> None:
+    book = Generations(PAGE)
+    book.update({5: fork(ended=150)}, 200)
+    book.update({5: fork(ended=150), 6: fork(at=300, child=9, previous=5)}, 250)
+    assert book.close({}) == []
+
+
 def test_an_ended_one_is_kept_as_long_as_something_leads_through_it() -> None:
     book = Generations(PAGE)
     forks = {5: fork(ended=500), 6: fork(child=9, previous=5)}

@@ -29,6 +29,8 @@ def counts(
     page_faults: dict[int, tuple[int, int, int]] | None = None,
 ) -> Round:
     return Round(
+        1 << 40,
+        0,
         {key: abi.FaultSum(*value) for key, value in (sums or {}).items()},
         None
         if page_faults is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import defaultdict
 from types import SimpleNamespace
 from typing import Any
@@ -25,20 +24,21 @@ from cowtrace.tracer.tracer import Tracer
 NOTHING_LOST = (0,) * len(COUNTERS)
 
 
-def test_a_slow_look_does_not_move_its_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    now_ns = 7 * SECOND
+def test_what_is_lost_during_a_slow_look_is_lost_in_the_next_round() -> None:
+    losses = NOTHING_LOST
 
     def slow(*_: object) -> Any:
-        nonlocal now_ns
-        now_ns += 8 * SECOND
+        nonlocal losses
+        losses = tuple(each + 1 for each in losses)
         return {}
 
-    monkeypatch.setattr(time, "monotonic_ns", lambda: now_ns)
     tracer = bare(NOTHING_LOST, NOTHING_LOST)
+    tracer._rounds.counters = lambda: losses  # type: ignore[method-assign]
     tracer._details = Mock(add=slow)
     tracer._samples = Mock(read=slow)
     tracer._ledger = Mock(add=slow)
-    assert tracer.snapshot().at_ns == 7 * SECOND
+    assert tracer.snapshot().completeness.detail == ()
+    assert tracer.snapshot().completeness.lost > 0
 
 
 def bare(losses: tuple[int, ...], baseline: tuple[int, ...]) -> Tracer:
@@ -47,7 +47,7 @@ def bare(losses: tuple[int, ...], baseline: tuple[int, ...]) -> Tracer:
     tracer.plan = "kprobe"
     tracer.probe_plan = Mock(unseen=frozenset())
     tracer._facts = SimpleNamespace(release="6.12", page_bytes=4096)  # type: ignore[assignment]
-    raw = Mock(details=None, processes={}, brief={})
+    raw = Mock(details=None, processes={}, brief={}, at_ns=7 * SECOND)
     tracer._rounds = Mock(counters=lambda: losses, read=lambda known: raw)
     tracer._loaded = Mock(skipped_runs=lambda: (0, 0))
     tracer._new_mappings, tracer._symbols = {}, Mock()
