@@ -100,13 +100,16 @@ class DetailLedger:
             key = key._replace(half=0, generation=key.generation if self._by_fork else 0)
             if key not in account.sums:
                 key = self._bounded(account, key)
-            kept = account.sums.setdefault(key, _Sum())
+            self._refer(account, key, raw)
+            kept = account.sums.get(key)
+            if kept is None:
+                kept = account.sums[key] = _Sum()
+                self._kept += 1
             kept.faults += abi.signed(counted.faults)
             kept.bytes += counted.bytes
             kept.ns += counted.ns
             kept.tlb_flush_ns += counted.tlb_flush_ns
             kept.changed, kept.row = True, None
-            self._refer(account, key, raw)
 
     def close(self, processes: Iterable[int]) -> None:
         """End processes."""
@@ -186,7 +189,6 @@ class DetailLedger:
         if len(account.sums) >= _MOST_OF_A_PROCESS or self._kept >= _MOST:
             self.folded += 1
             key = key._replace(mapping=0, user_stack=0, kernel_stack=0)
-        self._kept += key not in account.sums
         return key
 
     def _refer(self, account: _Account, key: abi.DetailKey, raw: Round) -> None:
@@ -195,6 +197,8 @@ class DetailLedger:
         found = raw.details.mappings.get(abi.MappingKey(key.mapping, key.tgid))
         seen = account.mappings.get(key.mapping)
         if found and (seen is None or seen[0] != found):
+            if seen and _contents(seen[0]) != _contents(found):
+                self._end_mapping(account, key.mapping)
             began = time.monotonic()
             whole_path = self._path_seconds > 0
             named = as_mapping(key.tgid, key.mapping, found, whole_path=whole_path)
@@ -206,8 +210,19 @@ class DetailLedger:
             if number and number not in account.stacks:
                 account.stacks[number] = self._stack(number, owner, raw.processes)
 
-    def _rows(self, account: _Account) -> Iterable[DetailRow]:
-        for key, kept in account.sums.items():
+    def _end_mapping(self, account: _Account, start: int) -> None:
+        """Another one has taken its place: its sums do not change any more."""
+        gone = {key: kept for key, kept in account.sums.items() if key.mapping == start}
+        self._ended += self._rows(account, gone)
+        for key in gone:
+            del account.sums[key]
+        self._kept -= len(gone)
+
+    def _rows(
+        self, account: _Account, sums: Mapping[abi.DetailKey, _Sum] | None = None
+    ) -> Iterable[DetailRow]:
+        """`sums`: these alone."""
+        for key, kept in (account.sums if sums is None else sums).items():
             if kept.faults or kept.bytes or kept.ns:
                 kept.row = kept.row or self._row(account, key, kept)
                 yield kept.row
@@ -234,6 +249,11 @@ class DetailLedger:
 
     def _shows_eighths(self, key: abi.DetailKey) -> bool:
         return self._exact and is_exact(key.origin, key.source)
+
+
+def _contents(mapping: abi.Mapping) -> tuple[int, int, int]:
+    """What distinguishes it from another one with the same start: it may grow, or be renamed."""
+    return mapping.type, mapping.device, mapping.inode
 
 
 def as_mapping(pid: int, start: int, raw: abi.Mapping, *, whole_path: bool = True) -> model.Mapping:

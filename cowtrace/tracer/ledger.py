@@ -94,15 +94,22 @@ class Ledger:
     def fold_ended(self, most: int) -> None:
         """Keep the largest ended processes by themselves, the sums of the others in one."""
         self._ended, others = parted(self._ended, most, lambda process: process.faults)
-        if others:
-            account = self._accounts.get(ENDED_PID) or self._open(ENDED_PID)
-            account.process = None
+        if not others:
+            return
+        self.open_ended()
+        account = self._accounts[ENDED_PID]
+        account.process = None
         for process in others:
             for row in process.rows:
                 key = _Row(row.kind, row.source, row.origin, 0)
                 account.add(key, row.faults, row.bytes)
             if each := process.page_faults:
                 account.add_page_faults((each.user, each.kernel, each.write_protect))
+
+    def open_ended(self) -> None:
+        """Have the process that stands for ended ones, even without a fault. Idempotent."""
+        if ENDED_PID not in self._accounts:
+            self._open(ENDED_PID)
 
     def _open(self, tgid: int) -> _Account:
         """A new account; an earlier process of that pid has ended."""

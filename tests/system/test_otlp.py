@@ -90,7 +90,7 @@ def copied(collector: Any) -> int:
 
 
 def test_a_collector_gets_what_a_workload_copied() -> None:
-    from collector import collecting
+    from collector import collecting, metrics_of
 
     page = os.sysconf("SC_PAGE_SIZE")
     with collecting() as collector:
@@ -108,6 +108,9 @@ def test_a_collector_gets_what_a_workload_copied() -> None:
             top.send_signal(signal.SIGINT)  # it counts once more before it ends
             shown = json.loads(top.stdout.read().splitlines()[-1])
         assert len(collector.metrics) == 2
+        sums = (each.sum for some in collector.metrics for each in metrics_of(some))
+        points = [point for each in sums for point in each.data_points]
+        assert len({point.start_time_unix_nano for point in points}) == 1
         theirs = sum(each["copied"] for each in shown["processes"]) * page
         lost = sum(n for _, n in collector.points()["cowtrace_lost_faults"])
         assert copied(collector) + lost * page >= PAGES * page

@@ -14,7 +14,7 @@ from snapshots import detail, event, fork, process, row, snapshot
 from cowtrace.cli import cgroups, choice, forks
 from cowtrace.cli.choice import Choice
 from cowtrace.errors import CowtraceError
-from cowtrace.model import FaultKind
+from cowtrace.model import ENDED_PID, FaultKind
 
 REDIS = process(1, "redis-server", row(FaultKind.COPIED, 23), row(FaultKind.REUSED, 509))
 SHELL = process(2, "sh", row(FaultKind.COPIED, 7), row(FaultKind.UNCLASSIFIED, 1))
@@ -39,6 +39,15 @@ def test_pids_and_names() -> None:
     assert kept.samples == NOW.samples
     assert kept.details == (detail(2),)
     assert Choice(comm="s?").called(NOW) == {2}
+
+
+def test_rows_that_stand_for_ended_processes_are_those_of_named_ones() -> None:
+    """The tracer counts no others, and may have folded some."""
+    folded = replace(NOW, processes=(*NOW.processes, process(ENDED_PID)), details=(detail(0),))
+    chosen = (1, "redis-server")
+    assert Choice(names=(chosen,)).of(folded).details == folded.details
+    assert Choice(names=(chosen,), follow=True).with_descendants(folded).details == folded.details
+    assert Choice(comm="s?").of(folded).details == ()
 
 
 def test_what_the_kernel_follows_is_not_left_out_again() -> None:

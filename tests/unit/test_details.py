@@ -77,6 +77,27 @@ def test_a_mapping_that_grows_stays_one_row() -> None:
     assert [row.mapping.end for row in book.rows() if row.mapping] == [0xF000]
 
 
+def test_a_mapping_that_takes_the_place_of_another_has_rows_of_its_own() -> None:
+    book = DetailLedger(PAGE, no_stack)
+    places = [abi.MappingKey(0x1000, GONE)]
+    other = key()._replace(kind=FaultKind.REUSED)
+    file = HEAP._replace(type=MappingType.FILE, inode=7, name=b"file")
+    book.add(counts({key(): (23, PAGE, 0), other: (5, 0, 0)}, dict.fromkeys(places, HEAP)))
+    before = book.rows()
+    book.add(counts({key(): (2, PAGE, 0)}, dict.fromkeys(places, file)))
+    assert [(row.faults, row.mapping and row.mapping.name) for row in book.rows()] == [
+        (23, ""),
+        (5, ""),
+        (2, "file"),
+    ]
+    assert [row.number for row in book.rows()[:2]] == [row.number for row in before]
+    book.add(counts({key(): (3, PAGE, 0)}, dict.fromkeys(places, file._replace(end=0xF000))))
+    assert [row.faults for row in book.rows()] == [23, 5, 5]
+    book.forget_ended()
+    assert [row.faults for row in book.rows()] == [5]
+    assert book._kept == 1
+
+
 def test_a_stack_is_named_once_and_kept_when_its_process_is_gone() -> None:
     asked = []
 

@@ -9,10 +9,10 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from snapshots import SECOND
+from snapshots import SECOND, detail
 
 from cowtrace import tracer as tracer_module
-from cowtrace.model import MappingType
+from cowtrace.model import ENDED_PID, MappingType
 from cowtrace.tracer import abi, bpf_maps
 from cowtrace.tracer.details import as_mapping
 from cowtrace.tracer.filter import Filter
@@ -34,8 +34,8 @@ def test_what_is_lost_during_a_slow_look_is_lost_in_the_next_round() -> None:
 
     tracer = bare(NOTHING_LOST, NOTHING_LOST)
     tracer._rounds.counters = lambda: losses  # type: ignore[method-assign]
-    tracer._details = Mock(add=slow)
-    tracer._samples = Mock(read=slow)
+    tracer._details = Mock(add=slow, rows=tuple)
+    tracer._samples = Mock(read=slow, rows=tuple)
     tracer._ledger = Mock(add=slow)
     assert tracer.snapshot().completeness.detail == ()
     assert tracer.snapshot().completeness.lost > 0
@@ -51,7 +51,7 @@ def bare(losses: tuple[int, ...], baseline: tuple[int, ...]) -> Tracer:
     tracer._rounds = Mock(counters=lambda: losses, read=lambda known: raw)
     tracer._loaded = Mock(skipped_runs=lambda: (0, 0))
     tracer._new_mappings, tracer._symbols = {}, Mock()
-    tracer._details, tracer._ledger, tracer._samples = Mock(), Mock(), None
+    tracer._details, tracer._ledger, tracer._samples = Mock(rows=tuple), Mock(), None
     tracer._unnamed = dict  # type: ignore[method-assign]
     tracer._attached_ns, tracer._baseline = 0, (*baseline, 0, 0)
     return tracer
@@ -61,6 +61,16 @@ def test_what_was_lost_before_all_probes_were_attached_is_not_lost() -> None:
     lost = tuple(23 for _ in COUNTERS)
     assert bare(lost, lost).snapshot().completeness.lost == 0
     assert bare(lost, NOTHING_LOST).snapshot().completeness.lost > 0
+
+
+def test_the_process_of_folded_rows_is_there() -> None:
+    tracer = bare(NOTHING_LOST, NOTHING_LOST)
+    tracer._details = Mock(rows=lambda: (detail(7),))
+    tracer.snapshot()
+    tracer._ledger.open_ended.assert_not_called()  # type: ignore[attr-defined]
+    tracer._details = Mock(rows=lambda: (detail(ENDED_PID), detail(7)))
+    tracer.snapshot()
+    tracer._ledger.open_ended.assert_called_once_with()  # type: ignore[attr-defined]
 
 
 def test_ended_processes_and_their_details_are_forgotten() -> None:

@@ -94,7 +94,7 @@ def otlp(
             watched = Watched(live, choice, groups, chosen)
             live.confine(tracer.Needs(publishes=True, frames=private))
             new = NewProfile(watched.cgroups)
-            read_at, sent_ns, is_behind = time.monotonic(), 0, False
+            read_at, began_ns, sent_ns, is_behind = time.monotonic(), 0, 0, False
 
             def read() -> Snapshot:
                 nonlocal read_at
@@ -116,10 +116,11 @@ def otlp(
                     notice("the process that sends is too slow: messages are dropped")
 
             def send() -> None:
-                nonlocal sent_ns
+                nonlocal began_ns, sent_ns
                 now = read()
                 at_ns = round(watched.began * 1e9)
-                began_ns = at_ns - (now.at_ns - now.attached_ns)
+                if not began_ns:  # the same in all messages: another one would be a reset
+                    began_ns = at_ns - (now.at_ns - now.attached_ns)
                 request = metrics_request(watched.collect(), began_ns=began_ns, at_ns=at_ns)
                 hand_over("metrics", request)
                 if found := new.take(now):
