@@ -253,7 +253,7 @@ struct generation {
 	u64 lock_ns;	/* of these, the parent's mmap lock was held for writing */
 	u64 page_table_bytes;	/* of the child at fork; -1: unknown, as copied_pages */
 	u64 copied_pages;	/* by fork itself, since they are pinned */
-	u64 first_second_ns;	/* the parent's copies and re-marks in the first second after it */
+	u64 first_second_ns[2];	/* the parent's copies and re-marks in the first second after it, by half */
 };
 
 enum event_state {

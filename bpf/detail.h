@@ -58,7 +58,7 @@ INLINE void add_detail(struct detail_key *key, u64 faults, u64 bytes, u64 ns)
 	if (ns) {
 		atomic_add(&sum->ns, ns);
 		atomic_add(&sum->tlb_flush_ns, tlb_flush_ns());
-		count_stall(key->generation, key->tgid, key->kind, ns);
+		count_stall(key, ns);
 	}
 }
 

@@ -141,14 +141,20 @@ INLINE void begin_generation(u64 parent_task, u64 child_task, struct process *pr
 	parent->last_fork = number;
 }
 
-/* A timed fault of that process, which counts to fork `number`. */
-INLINE void count_stall(u32 number, u32 tgid, u8 kind, u64 ns)
+/* A timed fault. */
+INLINE void count_stall(const struct detail_key *key, u64 ns)
 {
+	u32 number = key->generation;
 	struct generation *generation = generations.lookup(&number);
+	u64 *stall;
 
-	if (generation && generation->parent == tgid && (kind == COPIED || kind == REUSED) &&
-	    bpf_ktime_get_ns() - generation->at_ns < SECOND_NS)
-		atomic_add(&generation->first_second_ns, ns);
+	if (!generation || generation->parent != key->tgid)
+		return;
+	if (key->kind != COPIED && key->kind != REUSED)
+		return;
+	stall = key->half ? &generation->first_second_ns[1] : &generation->first_second_ns[0];
+	if (bpf_ktime_get_ns() - generation->at_ns < SECOND_NS)
+		atomic_add(stall, ns);
 }
 
 INLINE void end_generation(u32 tgid, u32 executed)
@@ -189,7 +195,7 @@ INLINE void note_fork_change(void) {}
 INLINE u32 generation_of(u32 tgid, int *lost) { return 0; }
 INLINE void begin_generation(u64 parent_task, u64 child_task, struct process *process,
 			     const struct fork_cost *cost) {}
-INLINE void count_stall(u32 number, u32 tgid, u8 kind, u64 ns) {}
+INLINE void count_stall(const struct detail_key *key, u64 ns) {}
 INLINE void end_generation(u32 tgid, u32 executed) {}
 #endif /* GENERATIONS */
 #endif /* GENERATION_H */

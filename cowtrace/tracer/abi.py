@@ -92,9 +92,11 @@ Generation = namedtuple(
     "Generation",
     "parent child at_ns ended_ns shareable_pages previous executed"
     " fork_ns lock_ns page_table_bytes copied_pages first_second_ns",
-    defaults=(0, 0, (1 << 64) - 1, (1 << 64) - 1, 0),
+    defaults=(0, 0, (1 << 64) - 1, (1 << 64) - 1, (0, 0)),
 )
-GENERATION = _layout(Generation, "IIQQQIIQQQQQ")
+GENERATION = Layout(
+    lambda raw: Generation._make((*raw[:11], raw[11:])), struct.Struct("<IIQQQIIQQQQQQ")
+)
 
 # PYTHON_FRAMES follows it, and, if they were asked for, WRITTEN and STACK_DUMP.
 Sample = namedtuple("Sample", "mapping address tgid generation kind source origin half faults")

@@ -89,7 +89,7 @@ class DetailLedger:
         if raw.details is None:
             return
         self._path_seconds = _PATH_SECONDS
-        self.generations.update(raw.details.generations, raw.at_ns)
+        self.generations.update(raw.details.generations, raw.at_ns, raw.half)
         for key, counted in raw.details.sums:
             if key.kind in COPIES:
                 self.generations.add_copied(key.generation, key.tgid, counted.bytes)

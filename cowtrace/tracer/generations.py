@@ -32,6 +32,7 @@ def linked(roots: Iterable[int], forks: Mapping[int, _Fork]) -> set[int]:
 class _Open:
     shown: ForkGeneration
     previous: int  # the kernel side's number
+    stalled: int = 0  # ns in the first second, of the half that had been complete before
 
 
 class Generations:
@@ -48,8 +49,10 @@ class Generations:
         self._last = 0
         self._shown: tuple[ForkGeneration, ...] | None = ()
 
-    def update(self, raw: Mapping[int, abi.Generation], until_ns: int = _END_OF_TIME) -> None:
-        """Take over what the map holds now, of the time until the round's end.
+    def update(
+        self, raw: Mapping[int, abi.Generation], until_ns: int = _END_OF_TIME, half: int = 0
+    ) -> None:
+        """Take over what the map holds now, of the time until the round's end; `half`: its parity.
 
         What came later waits, as its copies do: a fork that was closed would not get them.
         """
@@ -69,9 +72,11 @@ class Generations:
                 ending = Ending.EXEC if value.executed else Ending.EXIT
                 entry.shown = replace(entry.shown, ended_ns=value.ended_ns, ended_by=ending)
                 self._shown = None
-            if self._timed and value.first_second_ns != entry.shown.first_second_ns:
-                entry.shown = replace(entry.shown, first_second_ns=value.first_second_ns)
+            stalled = value.first_second_ns[half]
+            if self._timed and stalled + entry.stalled != entry.shown.first_second_ns:
+                entry.shown = replace(entry.shown, first_second_ns=stalled + entry.stalled)
                 self._shown = None
+            entry.stalled = stalled
 
     def number(self, raw_number: int) -> int | None:
         """The number that users see; None when the copy is attributed to no fork."""
@@ -138,7 +143,7 @@ class Generations:
             lock_ns=raw.lock_ns or None,
             page_table_bytes=_known(raw.page_table_bytes),
             fork_copied_bytes=_known(raw.copied_pages, self._page_bytes),
-            first_second_ns=raw.first_second_ns if self._timed else None,
+            first_second_ns=0 if self._timed else None,
         )
 
 

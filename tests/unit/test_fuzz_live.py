@@ -95,7 +95,7 @@ rounds = st.fixed_dictionaries(
             abi.MAPPING, u64, u64, u64, u32, st.sampled_from([int(t) for t in MappingType]),
             spelled_bytes,
         ),
-        "generations": records(abi.GENERATION, pids, pids, u64, u64, u64, few, u32, *[u64] * 5),
+        "generations": records(abi.GENERATION, pids, pids, u64, u64, u64, few, u32, *[u64] * 6),
     }
 )  # fmt: skip
 

@@ -64,7 +64,7 @@ def test_what_was_shareable_may_be_unknown() -> None:
 def test_what_the_call_cost() -> None:
     book = Generations(PAGE, timed=True)
     raw = fork()._replace(
-        fork_ns=503, lock_ns=499, page_table_bytes=23 * PAGE, copied_pages=0, first_second_ns=7
+        fork_ns=503, lock_ns=499, page_table_bytes=23 * PAGE, copied_pages=0, first_second_ns=(7, 0)
     )
     book.update({5: raw, 6: fork(at=200)})
     first, second = book.all()
@@ -72,8 +72,16 @@ def test_what_the_call_cost() -> None:
     assert (first.fork_copied_bytes, first.first_second_ns, first.stall_ns) == (0, 7, 510)
     assert (second.fork_ns, second.lock_ns, second.page_table_bytes) == (None, None, None)
     assert (second.fork_copied_bytes, second.first_second_ns, second.stall_ns) == (None, 0, None)
-    book.update({5: raw._replace(first_second_ns=11), 6: fork(at=200)})
-    assert book.all()[0].stall_ns == 514
+
+
+def test_the_first_second_is_that_of_rounds_that_have_ended() -> None:
+    book = Generations(PAGE, timed=True)
+    seen = []
+    # By half: the other one is of the round that has begun, when it is read.
+    for half, sums in enumerate([(7, 0), (11, 13), (17, 19), (17, 23), (17, 23), (17, 23)]):
+        book.update({5: fork()._replace(first_second_ns=sums)}, half=half & 1)
+        seen.append(book.all()[0].first_second_ns)
+    assert seen == [7, 7 + 13, 13 + 17, 17 + 23, 17 + 23, 17 + 23]
 
 
 def test_without_times_of_faults_no_stall_is_known() -> None:
