@@ -26,6 +26,7 @@ _BATCH = 32  # records of 16 KiB, with stacks
 _SMALL_BATCH = 2048  # without
 _MANY_ROWS = 1 << 10  # then those that do not change can be forgotten
 _NOT_ASKED = Written(WriteCause.UNKNOWN, None, None)
+_MOST_WAITING = 1 << 13  # then the others wait in the ring buffer
 _MOST_ROWS = 1 << 13  # then the rest is one row for each kind, source and origin
 
 _Key = tuple[
@@ -79,7 +80,7 @@ class Samples:
         """
         waiting, self._waiting = self._waiting, []
         self._add(waiting, half, brief)
-        while batch := self._ring.poll(0):
+        while len(self._waiting) < _MOST_WAITING and (batch := self._ring.poll(0)):
             self._add(self._name(batch, processes), half, brief)
 
     def look(self, pids: Iterable[int], processes: Mapping[int, abi.Process]) -> None:

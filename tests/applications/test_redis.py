@@ -68,6 +68,8 @@ def server(*options: str) -> Iterator[Redis]:
         socket = folder / "redis.sock"
         own = ["--port", "0", "--unixsocket", str(socket), "--dir", str(folder)]
         own += ["--save", ""]
+        # Sleep after each tenth key, half a second in all: a child lives until it is stopped.
+        own += ["--rdb-key-save-delay", "-10"]
         # jemalloc gives nothing back to the kernel meanwhile: pages that the parent gave back
         # would be the child's alone as well, without any copy.
         kept = {"MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1"}

@@ -89,6 +89,20 @@ def test_samples_of_the_round_that_has_begun_wait_for_its_end(read: Samples) -> 
     assert sum(row.faults for row in read.rows()) == 21
 
 
+def test_samples_that_wait_take_bounded_memory(
+    read: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(samples, "_MOST_WAITING", 3)
+    read._ring = Mock(poll=Mock(side_effect=[[record(7, 2, half=1)] * 5, [record(8, 3)], []]))
+    read.read(0, {})
+    assert (len(read._waiting), read.rows()) == (5, ())
+    read.read(1, {})
+    assert [(row.pid, row.faults) for row in read.rows()] == [(7, 10)]
+    read._ring = Mock(poll=lambda seconds: [])
+    read.read(0, {})
+    assert [(row.pid, row.faults) for row in read.rows()] == [(7, 10), (8, 3)]
+
+
 def test_stacks_without_end_take_bounded_memory(
     read: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:

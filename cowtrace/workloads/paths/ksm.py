@@ -15,7 +15,7 @@ from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, PARENT, Writer
 
 SYSFS = "/sys/kernel/mm/ksm"
-_PATIENCE = 30  # seconds for ksmd
+_PATIENCE = 60  # seconds for ksmd
 _SCANNING = {
     f"{SYSFS}/pages_to_scan": "20000",
     f"{SYSFS}/sleep_millisecs": "5",

@@ -14,7 +14,7 @@ from cowtrace.workloads.workload import KERNEL_FAULT
 from cowtrace.workloads.writer import BEFORE, PARENT, Writer
 
 _NUMA_BALANCING = Path("/proc/sys/kernel/numa_balancing")
-_PATIENCE_FOR_ENDED = 10  # seconds for ksmd to forget processes that have ended
+_PATIENCE_FOR_ENDED = 30  # seconds for ksmd to forget processes that have ended
 
 
 def unshares() -> bool:

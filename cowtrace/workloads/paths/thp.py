@@ -22,7 +22,7 @@ from cowtrace.workloads.workload import workload
 from cowtrace.workloads.writer import BEFORE, CHILD, PARENT, Writer
 
 SYSFS = "/sys/kernel/mm/transparent_hugepage"
-_PATIENCE = 20  # seconds for khugepaged
+_PATIENCE = 60  # seconds for khugepaged
 
 
 def _huge_pages(pages: int) -> int:
