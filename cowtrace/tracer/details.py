@@ -89,7 +89,8 @@ class DetailLedger:
         if raw.details is None:
             return
         self._path_seconds = _PATH_SECONDS
-        self.generations.update(raw.details.generations, raw.at_ns, raw.half)
+        self.generations.update(raw.details.generations, (raw.at_ns, raw.until_ns), raw.half)
+        self._end_replaced(raw.details.mappings)
         for key, counted in raw.details.sums:
             if key.kind in COPIES:
                 self.generations.add_copied(key.generation, key.tgid, counted.bytes)
@@ -100,7 +101,6 @@ class DetailLedger:
             key = key._replace(half=0, generation=key.generation if self._by_fork else 0)
             if key not in account.sums:
                 key = self._bounded(account, key)
-            self._refer(account, key, raw)
             kept = account.sums.get(key)
             if kept is None:
                 kept = account.sums[key] = _Sum()
@@ -110,6 +110,7 @@ class DetailLedger:
             kept.ns += counted.ns
             kept.tlb_flush_ns += counted.tlb_flush_ns
             kept.changed, kept.row = True, None
+            self._refer(account, key, raw)
 
     def close(self, processes: Iterable[int]) -> None:
         """End processes."""
@@ -197,8 +198,6 @@ class DetailLedger:
         found = raw.details.mappings.get(abi.MappingKey(key.mapping, key.tgid))
         seen = account.mappings.get(key.mapping)
         if found and (seen is None or seen[0] != found):
-            if seen and _contents(seen[0]) != _contents(found):
-                self._end_mapping(account, key.mapping)
             began = time.monotonic()
             whole_path = self._path_seconds > 0
             named = as_mapping(key.tgid, key.mapping, found, whole_path=whole_path)
@@ -210,13 +209,26 @@ class DetailLedger:
             if number and number not in account.stacks:
                 account.stacks[number] = self._stack(number, owner, raw.processes)
 
-    def _end_mapping(self, account: _Account, start: int) -> None:
-        """Another one has taken its place: its sums do not change any more."""
-        gone = {key: kept for key, kept in account.sums.items() if key.mapping == start}
-        self._ended += self._rows(account, gone)
-        for key in gone:
-            del account.sums[key]
-        self._kept -= len(gone)
+    def _end_replaced(self, mappings: Mapping[abi.MappingKey, abi.Mapping]) -> None:
+        """Where another mapping has taken the place of one, its sums do not change any more.
+
+        Of those beyond many, they go on with the other one's name.
+        """
+        replaced: dict[int, set[int]] = {}
+        for (start, pid), found in mappings.items():
+            seen = self._seen(pid, start)[0]
+            if seen and _contents(seen) != _contents(found):
+                replaced.setdefault(pid, set()).add(start)
+        for pid, starts in replaced.items():
+            account = self._accounts[pid]
+            gone = {key: kept for key, kept in account.sums.items() if key.mapping in starts}
+            if len(self._ended) + len(gone) > _MOST:
+                self.folded += len(gone)
+                continue
+            self._ended += self._rows(account, gone)
+            for key in gone:
+                del account.sums[key]
+            self._kept -= len(gone)
 
     def _rows(
         self, account: _Account, sums: Mapping[abi.DetailKey, _Sum] | None = None

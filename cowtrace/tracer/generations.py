@@ -50,12 +50,17 @@ class Generations:
         self._shown: tuple[ForkGeneration, ...] | None = ()
 
     def update(
-        self, raw: Mapping[int, abi.Generation], until_ns: int = _END_OF_TIME, half: int = 0
+        self,
+        raw: Mapping[int, abi.Generation],
+        end: tuple[int, int] = (_END_OF_TIME, _END_OF_TIME),
+        half: int = 0,
     ) -> None:
-        """Take over what the map holds now, of the time until the round's end; `half`: its parity.
+        """Take over what the map holds now, of the time until the round's end.
 
-        What came later waits, as its copies do: a fork that was closed would not get them.
+        What came later waits, as its copies do: a fork that was closed would not get them. `end`:
+        the round ended between these times; `half`: its parity.
         """
+        surely_ns, until_ns = end
         unknown = {number: value for number, value in raw.items() if number not in self._open}
         self._later = {n: value for n, value in unknown.items() if value.at_ns > until_ns}
         new = sorted((unknown[n].at_ns, n) for n in unknown.keys() - self._later.keys())
@@ -68,7 +73,7 @@ class Generations:
             if number in self._later:
                 continue
             entry = self._open[number]
-            if 0 < value.ended_ns <= until_ns and entry.shown.ended_ns is None:
+            if 0 < value.ended_ns <= surely_ns and entry.shown.ended_ns is None:
                 ending = Ending.EXEC if value.executed else Ending.EXIT
                 entry.shown = replace(entry.shown, ended_ns=value.ended_ns, ended_by=ending)
                 self._shown = None

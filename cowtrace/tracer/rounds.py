@@ -49,7 +49,8 @@ class Details:
 class Round:
     """What one round counted. The maps of processes and forks were read a little after its end."""
 
-    at_ns: int  # CLOCK_MONOTONIC, its end
+    at_ns: int  # CLOCK_MONOTONIC; it ended then, or until the next time
+    until_ns: int
     half: int  # its parity
     sums: Mapping[abi.FaultKey, abi.FaultSum]  # faults modulo 2**64, see abi.signed
     page_faults: Mapping[int, abi.PageFaultSum] | None  # by tgid; None: not counted
@@ -87,8 +88,9 @@ class Rounds:
         """
         self._round += 1
         ended = self._round & 0xFFFFFFFF  # as current_round() in bpf/count.h: from 1
-        bpf_maps.write_element(self._maps["rounds"], 0, abi.U32.pack(ended))
         at_ns = time.monotonic_ns()
+        bpf_maps.write_element(self._maps["rounds"], 0, abi.U32.pack(ended))
+        end = at_ns, time.monotonic_ns()
         _wait_for_programs()
         # Neither the ended round nor these forks refer to a process that is younger.
         forks = self._generations() if self._details else None
@@ -102,10 +104,10 @@ class Rounds:
         totals = self._totals(ended & 1) if self._page_faults else None
         details = self._read_details(ended & 1, forks, cells) if forks is not None else None
         if not brief:
-            return Round(at_ns, ended & 1, sums, totals, processes, details, processes)
+            return Round(*end, ended & 1, sums, totals, processes, details, processes)
         self.forget(brief.before)
         left = processes.only(processes.keys() - brief.pids)
-        return Round(at_ns, ended & 1, sums, totals, left, details, processes, brief.pids)
+        return Round(*end, ended & 1, sums, totals, left, details, processes, brief.pids)
 
     def counters(self) -> tuple[int, ...]:
         """`enum counter` since loading."""

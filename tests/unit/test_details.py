@@ -36,7 +36,7 @@ def counts(
 ) -> Round:
     typed = {key: abi.DetailSum(*value) for key, value in sums.items()}
     details = Details(typed.items(), mappings or {}, generations or {})
-    return Round(1 << 40, 0, {}, None, {}, details)
+    return Round(1 << 40, 1 << 40, 0, {}, None, {}, details)
 
 
 def no_stack(number: int, pid: int | None, processes: Mapping[int, abi.Process]) -> Stack | None:
@@ -96,6 +96,17 @@ def test_a_mapping_that_takes_the_place_of_another_has_rows_of_its_own() -> None
     book.forget_ended()
     assert [row.faults for row in book.rows()] == [5]
     assert book._kept == 1
+
+
+def test_mappings_replaced_without_end_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(details, "_MOST", 3)
+    book = DetailLedger(PAGE, no_stack)
+    for inode in range(1, 7):
+        file = HEAP._replace(type=MappingType.FILE, inode=inode)
+        book.add(counts({key(): (1, PAGE, 0)}, {abi.MappingKey(0x1000, GONE): file}))
+    found = [(row.faults, row.mapping and row.mapping.inode) for row in book.rows()]
+    assert found == [(1, 1), (1, 2), (1, 3), (3, 6)]
+    assert book.folded == 2
 
 
 def test_a_stack_is_named_once_and_kept_when_its_process_is_gone() -> None:

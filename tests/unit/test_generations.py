@@ -104,11 +104,15 @@ def test_exec_and_exit_end_it() -> None:
 
 def test_what_came_after_the_round_waits_for_its_copies() -> None:
     book = Generations(PAGE)
-    book.update({5: fork(at=100, ended=500), 6: fork(at=300, child=9, previous=5, ended=400)}, 200)
+    book.update(
+        {5: fork(at=100, ended=500), 6: fork(at=300, child=9, previous=5, ended=400)}, (199, 200)
+    )
     (first,) = book.all()
     assert (first.number, first.ended_ns) == (1, None)
     assert book.close({}) == []
-    book.update({5: fork(at=100, ended=500), 6: fork(at=300, child=9, previous=5, ended=400)}, 450)
+    book.update(
+        {5: fork(at=100, ended=500), 6: fork(at=300, child=9, previous=5, ended=400)}, (450, 550)
+    )
     first, second = book.all()
     assert (first.ended_ns, second.ended_ns) == (None, 400)
     book.add_copied(6, 9, 23 * PAGE)
@@ -118,8 +122,8 @@ def test_what_came_after_the_round_waits_for_its_copies() -> None:
 
 def test_a_fork_that_came_after_the_round_leads_to_those_before_it() -> None:
     book = Generations(PAGE)
-    book.update({5: fork(ended=150)}, 200)
-    book.update({5: fork(ended=150), 6: fork(at=300, child=9, previous=5)}, 250)
+    book.update({5: fork(ended=150)}, (200, 200))
+    book.update({5: fork(ended=150), 6: fork(at=300, child=9, previous=5)}, (250, 250))
     assert book.close({}) == []
 
 
