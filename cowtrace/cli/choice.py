@@ -111,7 +111,8 @@ class Choice:
             for pid, name in sorted(self.names)
             if pid not in known
         ]
-        kept = now.only([*chosen, *quiet])
+        # The tracer counts processes of other names, too.
+        kept = now.only([*chosen, *quiet], ended=self.comm is None)
         if not self.kinds:
             return kept
         return replace(
@@ -157,7 +158,7 @@ def command_alone(now: Snapshot, pid: int) -> Snapshot:
     own = os.getpid()
     helpers = (p.pid for p in now.processes if p.parent == own and p.pid != pid)
     left_out = {own} | now.families(helpers)
-    return now.only(process for process in now.processes if process.pid not in left_out)
+    return now.only((each for each in now.processes if each.pid not in left_out), ended=True)
 
 
 def families(now: Snapshot, pids: Collection[int]) -> Snapshot:
@@ -170,4 +171,4 @@ def families(now: Snapshot, pids: Collection[int]) -> Snapshot:
         return now
     roots = {*pids, ENDED_PID, *(p.pid for p in now.processes if p.parent is None and p.faults)}
     members = now.families(roots)
-    return now.only(process for process in now.processes if process.pid in members)
+    return now.only((each for each in now.processes if each.pid in members), ended=True)

@@ -11,7 +11,7 @@ from cowtrace.model.details import DetailRow
 from cowtrace.model.faults import FaultKind
 from cowtrace.model.forks import ForkGeneration
 from cowtrace.model.private_memory import Account
-from cowtrace.model.processes import Process
+from cowtrace.model.processes import ENDED_PID, Process
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +63,13 @@ class Snapshot:
         copied, zero_filled = (dict(self.completeness.detail).get(c, 0) for c in OUTSIDE_FAULTS)
         return copied, zero_filled
 
-    def only(self, keep: Iterable[Process]) -> Snapshot:
-        """The same moment, with only these processes, their details and their generations."""
+    def only(self, keep: Iterable[Process], *, ended: bool = False) -> Snapshot:
+        """The same moment, with only these processes, their details and their generations.
+
+        `ended`: with the rows that stand for ended processes, too; these may have no process.
+        """
         processes = tuple(keep)
-        pids = {process.pid for process in processes}
+        pids = {process.pid for process in processes} | ({ENDED_PID} if ended else set())
         return replace(
             self,
             processes=processes,

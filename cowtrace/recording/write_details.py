@@ -65,9 +65,9 @@ class DetailWriter:
                 key = known[1] if known else self._key(row, sampled)
                 keys[id(row)] = row, key
                 mappings[key] = self._id("mapping", row.mapping)
-                one = row.number or key
-                before = sums[one][1] if one in sums else _NOTHING
-                sums[one] = key, _added(before, (row.faults, row.bytes, row.ns))
+                identity = row.number or key
+                before = sums[identity][1] if identity in sums else _NOTHING
+                sums[identity] = key, _added(before, (row.faults, row.bytes, row.ns))
         self._keys = keys
         self._forget_ids(now)
         # What is no longer shown has ended. If its key comes back, that is another row.
@@ -85,11 +85,11 @@ class DetailWriter:
     def _grown(self, sums: dict[Hashable, tuple[_Key, _Sums]]) -> dict[_Key, _Sums]:
         """By how much, since the previous snapshot. A row that was forgotten begins anew.
 
-        Several have one key: of two processes with the same pid, or of a mapping that grew.
+        Several have one key: of two processes with the same pid, or samples of a mapping that grew.
         """
         found: dict[_Key, _Sums] = {}
-        for one, (key, now) in sums.items():
-            before = self._sums.get(one)
+        for identity, (key, now) in sums.items():
+            before = self._sums.get(identity)
             if before != now:
                 faults, size, ns = before or _NOTHING
                 more = (
@@ -98,19 +98,20 @@ class DetailWriter:
                     None if now[2] is None else now[2] - (ns or 0),
                 )
                 found[key] = _added(found.get(key, _NOTHING), more)
-        self._sums = {one: now for one, (_, now) in sums.items()}
+        self._sums = {identity: now for identity, (_, now) in sums.items()}
         return found
 
     def _key(self, row: DetailRow, sampled: int) -> _Key:
-        """Columns that distinguish rows. A mapping counts by its start: it can grow."""
-        start = row.mapping.start if row.mapping else None
+        """Columns that distinguish rows. A mapping can grow, or give its place to another one."""
+        of = row.mapping
+        place = (of.start, of.type, of.inode) if of else None
         stacks = self._id("stack", row.user_stack), self._id("stack", row.kernel_stack)
         words = word_of(row.kind), word_of(row.source), word_of(row.origin)
         written: tuple[object, ...] = (None, None, None)
         if what := row.written:
             phase = what.phase and word_of(what.phase)
             written = word_of(what.cause), stored(what.type), phase
-        return (sampled, row.pid, *words, row.generation, start, *stacks, row.latency, *written)
+        return (sampled, row.pid, *words, row.generation, place, *stacks, row.latency, *written)
 
     def _forget_ids(self, now: Snapshot) -> None:
         """Where there are too many, keep those of what is shown: others may be written twice."""

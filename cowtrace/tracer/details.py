@@ -38,6 +38,7 @@ class _Sum:
     ns: int = 0
     tlb_flush_ns: int = 0
     changed: bool = False  # since what has ended was forgotten
+    shown: bool = False  # it has a row
     row: DetailRow | None = None  # as of the last change; None: it has changed since
     number: int = field(default_factory=partial(next, SUM_NUMBERS))
 
@@ -89,7 +90,7 @@ class DetailLedger:
         if raw.details is None:
             return
         self._path_seconds = _PATH_SECONDS
-        self.generations.update(raw.details.generations, (raw.at_ns, raw.until_ns), raw.half)
+        self.generations.update(raw.details.generations, raw.end_ns, raw.half)
         self._end_replaced(raw.details.mappings)
         for key, counted in raw.details.sums:
             if key.kind in COPIES:
@@ -235,7 +236,9 @@ class DetailLedger:
     ) -> Iterable[DetailRow]:
         """`sums`: these alone."""
         for key, kept in (account.sums if sums is None else sums).items():
-            if kept.faults or kept.bytes or kept.ns:
+            # One that was taken back stays, with 0: else it would pass for new when it returns.
+            kept.shown |= kept.faults > 0 or kept.bytes > 0 or kept.ns > 0
+            if kept.shown:
                 kept.row = kept.row or self._row(account, key, kept)
                 yield kept.row
 
@@ -251,7 +254,7 @@ class DetailLedger:
             user_stack=account.stacks.get(key.user_stack),
             kernel_stack=account.stacks.get(key.kernel_stack),
             latency=key.latency - 1 if key.latency else None,
-            faults=kept.faults,
+            faults=max(0, kept.faults),  # taken back from a mapping that was replaced meanwhile
             bytes=kept.bytes,
             ns=kept.ns if key.latency else None,
             tlb_flush_ns=kept.tlb_flush_ns if key.latency and self._tlb_flushes else None,

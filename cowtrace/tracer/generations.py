@@ -32,7 +32,7 @@ def linked(roots: Iterable[int], forks: Mapping[int, _Fork]) -> set[int]:
 class _Open:
     shown: ForkGeneration
     previous: int  # the kernel side's number
-    stalled: int = 0  # ns in the first second, of the half that had been complete before
+    stalled: int = 0  # ns in the first second: of the other half, as of the round before
 
 
 class Generations:

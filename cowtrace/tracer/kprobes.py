@@ -86,9 +86,9 @@ def _kprobe_events() -> Path | None:
 
 
 def _sweeper(events: Path, ending: str) -> subprocess.Popen[bytes]:
-    """A process that removes the kprobe events whose names end so when its stdin is closed: by
-    `close`, or by the end of this process, whatever ended it. An event made in tracefs outlives
-    its maker.
+    """A process that waits until its stdin is closed, by `close` or by the end of this process,
+    whatever ended it; then it removes the kprobe events whose names have that ending. An event
+    made in tracefs outlives its maker.
     """
     # It reads nothing hostile, yet has no capability: that file is root's, and so is it.
     # A session of its own: Ctrl-C and the signals of a terminal do not reach it.

@@ -96,8 +96,7 @@ class Ledger:
         self._ended, others = parted(self._ended, most, lambda process: process.faults)
         if not others:
             return
-        self.open_ended()
-        account = self._accounts[ENDED_PID]
+        account = self._accounts.get(ENDED_PID) or self._open(ENDED_PID)
         account.process = None
         for process in others:
             for row in process.rows:
@@ -105,11 +104,6 @@ class Ledger:
                 account.add(key, row.faults, row.bytes)
             if each := process.page_faults:
                 account.add_page_faults((each.user, each.kernel, each.write_protect))
-
-    def open_ended(self) -> None:
-        """Have the process that stands for ended ones, even without a fault. Idempotent."""
-        if ENDED_PID not in self._accounts:
-            self._open(ENDED_PID)
 
     def _open(self, tgid: int) -> _Account:
         """A new account; an earlier process of that pid has ended."""

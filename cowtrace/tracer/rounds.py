@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from cowtrace.libc import libc
@@ -20,6 +22,7 @@ from cowtrace.tracer.packed import Packed
 
 _NR_MEMBARRIER = {"x86_64": 324, "aarch64": 283, "riscv64": 283}
 _MEMBARRIER_CMD_GLOBAL = 1  # returns after an RCU grace period
+_TIME_OFFSETS = Path("/proc/self/timens_offsets")
 _GRACE_SECONDS = 0.1  # where membarrier is refused (nohz_full): longer than any program runs
 
 
@@ -49,8 +52,8 @@ class Details:
 class Round:
     """What one round counted. The maps of processes and forks were read a little after its end."""
 
-    at_ns: int  # CLOCK_MONOTONIC; it ended then, or until the next time
-    until_ns: int
+    at_ns: int  # CLOCK_MONOTONIC, its end
+    end_ns: tuple[int, int]  # it ended between these; by the kernel's clock, of no time namespace
     half: int  # its parity
     sums: Mapping[abi.FaultKey, abi.FaultSum]  # faults modulo 2**64, see abi.signed
     page_faults: Mapping[int, abi.PageFaultSum] | None  # by tgid; None: not counted
@@ -80,6 +83,7 @@ class Rounds:
         self._detail_cells = detail_cells
         self._brief = brief
         self._round = 0
+        self._ahead_ns = ahead_ns(_TIME_OFFSETS)
 
     def read(self, known: Container[int] = ()) -> Round:
         """End the round; return what it counted, and all processes of the map.
@@ -90,7 +94,7 @@ class Rounds:
         ended = self._round & 0xFFFFFFFF  # as current_round() in bpf/count.h: from 1
         at_ns = time.monotonic_ns()
         bpf_maps.write_element(self._maps["rounds"], 0, abi.U32.pack(ended))
-        end = at_ns, time.monotonic_ns()
+        end_ns = at_ns - self._ahead_ns, time.monotonic_ns() - self._ahead_ns
         _wait_for_programs()
         # Neither the ended round nor these forks refer to a process that is younger.
         forks = self._generations() if self._details else None
@@ -104,10 +108,12 @@ class Rounds:
         totals = self._totals(ended & 1) if self._page_faults else None
         details = self._read_details(ended & 1, forks, cells) if forks is not None else None
         if not brief:
-            return Round(*end, ended & 1, sums, totals, processes, details, processes)
+            return Round(at_ns, end_ns, ended & 1, sums, totals, processes, details, processes)
         self.forget(brief.before)
         left = processes.only(processes.keys() - brief.pids)
-        return Round(*end, ended & 1, sums, totals, left, details, processes, brief.pids)
+        return Round(
+            at_ns, end_ns, ended & 1, sums, totals, left, details, processes, brief.pids
+        )  # fmt: skip
 
     def counters(self) -> tuple[int, ...]:
         """`enum counter` since loading."""
@@ -210,6 +216,15 @@ class Rounds:
         if "mappings" not in self._maps:  # they were not requested
             return Packed(abi.MAPPING, {})
         return bpf_maps.read_hash(self._maps["mappings"], abi.MAPPING_KEY, abi.MAPPING)
+
+
+def ahead_ns(offsets: Path) -> int:
+    """How far CLOCK_MONOTONIC of this process's time namespace is ahead of the kernel's."""
+    with suppress(OSError):  # before 5.6, or without CONFIG_TIME_NS
+        for clock, seconds, nanoseconds in map(str.split, offsets.read_text().splitlines()):
+            if clock == "monotonic":
+                return int(seconds) * 1_000_000_000 + int(nanoseconds)
+    return 0
 
 
 def _detail(cell: abi.DetailCell) -> tuple[abi.DetailKey, abi.DetailSum]:

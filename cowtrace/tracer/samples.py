@@ -68,7 +68,7 @@ class Samples:
         self._changed: set[_Key] = set()  # since the others were forgotten
         self._waiting: list[_Named] = []  # of the round that has begun
         self.folded = 0  # samples in those rows
-        self.unexplained = 0  # samples whose process did not answer, or had ended
+        self.unexplained = 0  # samples of which it is not known what was written
 
     def read(
         self, half: int, processes: Mapping[int, abi.Process], brief: Container[int] = ()

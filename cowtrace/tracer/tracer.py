@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain
 
 from cowtrace import model
 from cowtrace.kernel.facts import KernelFacts
 from cowtrace.kernel.plan import ProbePlan
 from cowtrace.libc import libc
-from cowtrace.model import ENDED_PID, Event, Snapshot
+from cowtrace.model import Event, Snapshot
 from cowtrace.tracer import abi, process_files
 from cowtrace.tracer.brief import BriefProcesses
 from cowtrace.tracer.confinement import Needs, confine
@@ -107,9 +106,6 @@ class Tracer:
             self._samples.forget(ended)
         if raw.details is not None:
             self._forget_details(raw, ended)
-        details, samples = self._details.rows(), self._samples.rows() if self._samples else ()
-        if any(row.pid == ENDED_PID for row in chain(details, samples)):
-            self._ledger.open_ended()  # so that who chooses processes can choose these rows
         return Snapshot(
             at_ns=raw.at_ns,
             attached_ns=self._attached_ns,
@@ -119,9 +115,9 @@ class Tracer:
             processes=self._ledger.processes(),
             completeness=completeness(counters, self._baseline, self._unnamed()),
             unseen=self.probe_plan.unseen,
-            details=details,
+            details=self._details.rows(),
             generations=self._details.generations.all(),
-            samples=samples,
+            samples=self._samples.rows() if self._samples else (),
             round=self._ledger.round,
         )
 

@@ -36,7 +36,7 @@ def counts(
 ) -> Round:
     typed = {key: abi.DetailSum(*value) for key, value in sums.items()}
     details = Details(typed.items(), mappings or {}, generations or {})
-    return Round(1 << 40, 1 << 40, 0, {}, None, {}, details)
+    return Round(1 << 40, (1 << 40, 1 << 40), 0, {}, None, {}, details)
 
 
 def no_stack(number: int, pid: int | None, processes: Mapping[int, abi.Process]) -> Stack | None:
@@ -96,6 +96,21 @@ def test_a_mapping_that_takes_the_place_of_another_has_rows_of_its_own() -> None
     book.forget_ended()
     assert [row.faults for row in book.rows()] == [5]
     assert book._kept == 1
+
+
+def test_what_is_taken_back_stays_a_row_and_is_never_below_0() -> None:
+    book = DetailLedger(PAGE, no_stack)
+    places = [abi.MappingKey(0x1000, GONE)]
+    file = HEAP._replace(type=MappingType.FILE, inode=7)
+    taken_back = (1 << 64) - 1
+    book.add(counts({key(): (1, 0, 0)}, dict.fromkeys(places, HEAP)))
+    (first,) = book.rows()
+    book.add(counts({key(): (taken_back, 0, 0)}))
+    assert [(row.faults, row.number) for row in book.rows()] == [(0, first.number)]
+    book.add(counts({key(): (1, 0, 0)}))
+    assert [(row.faults, row.number) for row in book.rows()] == [(1, first.number)]
+    book.add(counts({key(): (taken_back, 0, 0)}, dict.fromkeys(places, file)))
+    assert [row.faults for row in book.rows()] == [1]
 
 
 def test_mappings_replaced_without_end_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,7 +114,7 @@ def counted(made: dict[str, Any]) -> Round:
     )
     return Round(
         at_ns=1 << 40,
-        until_ns=1 << 41,
+        end_ns=(1 << 40, 1 << 41),
         half=0,
         sums={
             key: abi.FaultSum(*each) for key, each in zip(made["sums"], made["sum"], strict=False)

@@ -30,7 +30,7 @@ def counts(
 ) -> Round:
     return Round(
         1 << 40,
-        1 << 40,
+        (1 << 40, 1 << 40),
         0,
         {key: abi.FaultSum(*value) for key, value in (sums or {}).items()},
         None

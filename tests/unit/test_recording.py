@@ -506,6 +506,20 @@ def test_sums_that_began_anew_are_added(tmp_path: Path) -> None:
     assert {row.mapping for row in last.details if row.pid == 1} == {large}
 
 
+def test_a_mapping_that_takes_the_place_of_another_has_its_own_sums(tmp_path: Path) -> None:
+    one = mapping(type=MappingType.FILE, inode=7, name="one")
+    other = replace(one, inode=8, name="other")
+    first = detail(1, faults=23, mapping=one, number=7)
+    second = detail(1, faults=3, mapping=other, number=8)
+    shots = [(first,), (first, second), (second,)]
+    write(
+        tmp_path / "x.cow",
+        *(replace(snapshot(at=at), details=rows) for at, rows in enumerate(shots, 1)),
+    )
+    found = {row.mapping: row.faults for row in read(tmp_path / "x.cow").last.details}
+    assert found == {one: 23, other: 3}
+
+
 def test_values_without_end_take_bounded_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

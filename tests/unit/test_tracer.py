@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import defaultdict
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from snapshots import SECOND, detail
+from snapshots import SECOND
 
 from cowtrace import tracer as tracer_module
-from cowtrace.model import ENDED_PID, MappingType
+from cowtrace.model import MappingType
 from cowtrace.tracer import abi, bpf_maps
 from cowtrace.tracer.details import as_mapping
 from cowtrace.tracer.filter import Filter
 from cowtrace.tracer.losses import COUNTERS
 from cowtrace.tracer.packed import Packed
-from cowtrace.tracer.rounds import Rounds
+from cowtrace.tracer.rounds import Rounds, ahead_ns
 from cowtrace.tracer.tracer import Tracer
 
 NOTHING_LOST = (0,) * len(COUNTERS)
@@ -37,7 +39,8 @@ def test_what_is_lost_during_a_slow_look_is_lost_in_the_next_round() -> None:
     tracer._details = Mock(add=slow, rows=tuple)
     tracer._samples = Mock(read=slow, rows=tuple)
     tracer._ledger = Mock(add=slow)
-    assert tracer.snapshot().completeness.detail == ()
+    first = tracer.snapshot()
+    assert (first.at_ns, first.completeness.detail) == (7 * SECOND, ())
     assert tracer.snapshot().completeness.lost > 0
 
 
@@ -63,16 +66,6 @@ def test_what_was_lost_before_all_probes_were_attached_is_not_lost() -> None:
     assert bare(lost, NOTHING_LOST).snapshot().completeness.lost > 0
 
 
-def test_the_process_of_folded_rows_is_there() -> None:
-    tracer = bare(NOTHING_LOST, NOTHING_LOST)
-    tracer._details = Mock(rows=lambda: (detail(7),))
-    tracer.snapshot()
-    tracer._ledger.open_ended.assert_not_called()  # type: ignore[attr-defined]
-    tracer._details = Mock(rows=lambda: (detail(ENDED_PID), detail(7)))
-    tracer.snapshot()
-    tracer._ledger.open_ended.assert_called_once_with()  # type: ignore[attr-defined]
-
-
 def test_ended_processes_and_their_details_are_forgotten() -> None:
     tracer = bare(NOTHING_LOST, NOTHING_LOST)
     tracer.forget_ended()
@@ -95,6 +88,13 @@ def test_a_filter_is_the_kernels_only_where_processes_are_named(
     assert [options.wanted for options in asked] == [wanted]
 
 
+def test_a_time_namespace_is_ahead_of_the_kernel_or_behind(tmp_path: Path) -> None:
+    offsets = tmp_path / "timens_offsets"
+    assert ahead_ns(offsets) == 0
+    offsets.write_text("monotonic      -10000         7\nboottime            5         0\n")
+    assert ahead_ns(offsets) == -10000 * SECOND + 7
+
+
 def test_the_round_is_32_bits_and_its_cells_are_those_of_its_parity(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -105,15 +105,24 @@ def test_the_round_is_32_bits_and_its_cells_are_those_of_its_parity(
         read.append(start)
         return []
 
-    monkeypatch.setattr(bpf_maps, "write_element", lambda fd, at, value: written.append(value))
+    def write(fd: int, at: int, value: bytes) -> None:
+        written.append(value)
+        next(now_ns)  # it takes time
+
+    monkeypatch.setattr(bpf_maps, "write_element", write)
     monkeypatch.setattr(bpf_maps, "read_batches", lambda *_, **how: [])
     monkeypatch.setattr(bpf_maps, "read_hash", lambda *_: Packed(abi.PROCESS, {}))
     monkeypatch.setattr(bpf_maps, "delete", lambda fd, keys: None)
     monkeypatch.setattr(bpf_maps, "read_parts", read_parts)
+    now_ns = iter(range(100))
+    monkeypatch.setattr(time, "monotonic_ns", lambda: next(now_ns))
     rounds = Rounds(defaultdict(int), cells=64, page_faults=False)
-    rounds._round = (1 << 32) - 2
+    rounds._round, rounds._ahead_ns = (1 << 32) - 2, 1000
+    ends = []
     for _ in range(3):
-        rounds.read()
+        raw = rounds.read()
+        ends.append((raw.at_ns, raw.end_ns))
+    assert ends == [(0, (-1000, -998)), (3, (-997, -995)), (6, (-994, -992))]
     assert [abi.U32.unpack(value) for value in written] == [(1 << 32) - 1, 0, 1]
     assert read == [64, 0, 64]
 

@@ -119,7 +119,8 @@ def otlp(
                 nonlocal began_ns, sent_ns
                 now = read()
                 at_ns = round(watched.began * 1e9)
-                if not began_ns:  # the same in all messages: another one would be a reset
+                # The same in all messages: another one is a reset. Unless the clock goes back.
+                if not began_ns or at_ns < began_ns:
                     began_ns = at_ns - (now.at_ns - now.attached_ns)
                 request = metrics_request(watched.collect(), began_ns=began_ns, at_ns=at_ns)
                 hand_over("metrics", request)
