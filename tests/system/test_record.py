@@ -169,10 +169,11 @@ def intervals(file: Path) -> int:
 def test_the_symbolizer_is_not_taken_for_a_part_of_the_command() -> None:
     """It was started before, so that its own faults cost nothing."""
     with tracer.attach(only=command_filter(), samples=True) as live:
-        subprocess.run([sys.executable, "-c", "pass"], check=True)
+        with subprocess.Popen([sys.executable, "-c", "pass"]) as command:
+            command.wait(PATIENCE)
         helper = live._symbolizer._process._child
         assert helper
         assert helper.poll() is None
         counted = {process.pid for process in live.snapshot().processes}
-    assert len(counted) > 1
+    assert command.pid in counted  # this process may have had no fault
     assert helper.pid not in counted
