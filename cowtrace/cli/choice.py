@@ -14,7 +14,7 @@ import click
 from cowtrace import proc
 from cowtrace.cli import cgroups
 from cowtrace.cli.options import Command, usage_error
-from cowtrace.model import ENDED_PID, Event, FaultKind, Process, Snapshot
+from cowtrace.model import Event, FaultKind, Process, Snapshot
 from cowtrace.tracer.filter import Filter, is_called
 
 KINDS = tuple(kind.label for kind in FaultKind)
@@ -104,7 +104,7 @@ class Choice:
     def of(self, now: Snapshot) -> Snapshot:
         """Keep the chosen processes and kinds; processes of -p even without a fault."""
         known = {process.pid for process in now.processes}
-        pids = known if self.follow or not self.names else known & {*self.pids, ENDED_PID}
+        pids = known if self.follow or not self.names else known & {*self.pids}
         chosen = [p for p in now.processes if p.pid in pids and self.is_called(p.comm)]
         quiet = [
             Process(pid, name, None, not proc.exists(pid), None, (), now.unseen)
@@ -169,6 +169,6 @@ def families(now: Snapshot, pids: Collection[int]) -> Snapshot:
     """
     if not pids:
         return now
-    roots = {*pids, ENDED_PID, *(p.pid for p in now.processes if p.parent is None and p.faults)}
+    roots = {*pids, *(p.pid for p in now.processes if p.parent is None and p.faults)}
     members = now.families(roots)
     return now.only((each for each in now.processes if each.pid in members), ended=True)

@@ -117,7 +117,7 @@ class DetailLedger:
         """End processes."""
         for pid in processes:
             if account := self._accounts.pop(pid, None):
-                self._ended += self._rows(account)
+                self._ended += self._rows(account, account.sums)
         if not self._by_fork:
             self.generations.forget_ended()
 
@@ -171,7 +171,8 @@ class DetailLedger:
 
     def rows(self) -> tuple[DetailRow, ...]:
         """Sums since attach; those of ended processes first."""
-        alive = (row for account in self._accounts.values() for row in self._rows(account))
+        accounts = self._accounts.values()
+        alive = (row for each in accounts for row in self._rows(each, each.sums))
         return (*self._ended, *alive)
 
     def mapping(self, pid: int, start: int) -> model.Mapping | None:
@@ -231,11 +232,9 @@ class DetailLedger:
                 del account.sums[key]
             self._kept -= len(gone)
 
-    def _rows(
-        self, account: _Account, sums: Mapping[abi.DetailKey, _Sum] | None = None
-    ) -> Iterable[DetailRow]:
-        """`sums`: these alone."""
-        for key, kept in (account.sums if sums is None else sums).items():
+    def _rows(self, account: _Account, sums: Mapping[abi.DetailKey, _Sum]) -> Iterable[DetailRow]:
+        """Of some or all of its sums."""
+        for key, kept in sums.items():
             # One that was taken back stays, with 0: else it would pass for new when it returns.
             kept.shown |= kept.faults > 0 or kept.bytes > 0 or kept.ns > 0
             if kept.shown:
